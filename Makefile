@@ -1,0 +1,49 @@
+# make setup   the environment for pre-training, without compiled operators
+# make demo    pre-train on photographs for a few minutes, write a report
+# make demo-transfer  classify, segment and detect with what the demo learnt
+# make test    the whole test suite, with mmseg, mmdet and compiled operators
+# make test-gpu  what needs a GPU, and nothing else; says so where there is none
+#
+# STACK=openmmlab  the same on the classic package stack (its own environment)
+# PYTHON=...       the Python 3.11 to start from
+
+STACK ?= onedl
+VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
+# The first that runs and is Python 3.11.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  2>/dev/null && echo $$python && break; done)
+PINS := $(wildcard requirements/*.txt) setup.py tools/setup_environment.py
+BASE := $(VENV)/.installed-base
+FULL := $(VENV)/.installed-downstream
+SETUP = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 was not found: install it \
+	with its venv module, or name it with `make PYTHON=/path/to/python3.11`)) \
+	tools/setup_environment.py --stack $(STACK) --venv $(VENV)
+
+.PHONY: help setup demo demo-transfer test test-gpu
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+setup: $(BASE)
+
+$(BASE): $(PINS)
+	$(SETUP)
+	@touch $@
+
+$(FULL): $(PINS)
+	$(SETUP) --downstream
+	@touch $(BASE) $@
+
+demo demo-transfer test test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+demo: $(BASE)
+	python tools/demo.py
+
+demo-transfer: $(FULL)
+	python tools/demo_transfer.py
+
+test: $(FULL)
+	python -m pytest -m ''
+
+test-gpu: $(FULL)
+	python -m pytest -m gpu -rs

@@ -1,0 +1,36 @@
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['mixedae_mm'], allow_failed_imports=False)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='VisualizationHook', enable=False))
+
+# Every run: bit-for-bit resume, a checkpoint on SIGTERM, no non-finite update.
+run_hooks = [
+    dict(type='ExactResumeHook'),
+    dict(type='PreemptionHook'),
+    dict(type='NonFiniteLossHook'),
+    dict(type='ThroughputHook'),
+]
+# Runs that mix: what Fig. 6 and Fig. 2 show, while it trains.
+custom_hooks = run_hooks + [
+    dict(type='TopKAccuracyHook', interval=1000),
+    dict(type='MixingVisualizationHook', interval=5000),
+]
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0, diff_rank_seed=True)

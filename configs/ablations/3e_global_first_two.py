@@ -1,0 +1,4 @@
+# Table 3e, the first two layers global.
+_base_ = '3e_global_first.py'
+
+model = dict(backbone=dict(num_global_layers=2))

@@ -1,0 +1,21 @@
+# Oxford-IIIT Pets: 37 breeds; mean per-class accuracy.
+_base_ = ['../../_base_/small_set.py', '../../_base_/transfer.py']
+
+model = dict(head=dict(num_classes=37))
+
+data_root = '{{$DATA_ROOT:data/Oxford-IIIT-Pets}}'
+train_dataloader = dict(
+    dataset=dict(
+        type='OxfordIIITPet',
+        data_root=data_root,
+        split='trainval'))
+val_dataloader = dict(
+    dataset=dict(
+        type='OxfordIIITPet',
+        data_root=data_root,
+        split='test'))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='SingleLabelMetric', items=['recall'])
+test_evaluator = val_evaluator
+
+sweep = dict(hold_out=5)  # a fifth of the training images validates

@@ -1,0 +1,67 @@
+# UperNet at the demo's size: generated scenes in ADE20K's layout.
+_base_ = '../../segmentation/upernet_vitb_160k_ade20k.py'
+
+model = dict(
+    data_preprocessor=dict(
+        size=(128, 128), test_cfg=dict(size_divisor=8)),
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=128,
+            num_layers=6,
+            num_heads=4,
+            feedforward_channels=512),
+        img_size=128,
+        patch_size=8,
+        out_indices=(1, 2, 3, 5)),
+    neck=dict(in_channels=128, patch_size=8),
+    decode_head=dict(in_channels=[128] * 4, channels=64, num_classes=9),
+    auxiliary_head=dict(in_channels=128, channels=64, num_classes=9),
+    test_cfg=dict(crop_size=(128, 128), stride=(85, 85)))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(
+        type='RandomResize',
+        scale=(512, 128),
+        ratio_range=(0.5, 2.0),
+        keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(128, 128), cat_max_ratio=0.95),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(512, 128), keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+scenes = dict(
+    type='BaseSegDataset',  # ADE20KDataset knows ADE20K's classes only
+    data_root='{{$DATA_ROOT:work_dirs/demo_transfer/data/scenes/ade}}',
+    reduce_zero_label=True,
+    metainfo=dict(
+        classes=('background', 'brick_disc', 'gravel_disc', 'brick_triangle',
+                 'gravel_triangle', 'brick_star', 'gravel_star',
+                 'brick_cross', 'gravel_cross'),
+        palette=[[120, 120, 120], [230, 60, 60], [255, 150, 120],
+                 [60, 160, 60], [150, 220, 110], [60, 90, 230],
+                 [120, 190, 255], [190, 60, 190], [240, 160, 240]]))
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(**scenes, pipeline=train_pipeline))
+val_dataloader = dict(
+    num_workers=1, dataset=dict(**scenes, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=40),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40,
+         end=320),
+]
+train_cfg = dict(max_iters=320, val_interval=320)
+default_hooks = dict(checkpoint=dict(interval=320, max_keep_ckpts=1))

@@ -1,0 +1,10 @@
+# MAE, the baseline of Table 1, with its own learning rate.
+_base_ = [
+    '_base_/models/mae_vit-base-p16.py',
+    '_base_/datasets/imagenet_pretrain.py',
+    '_base_/schedules/pretrain_1600e.py',
+    '_base_/pretrain_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 4096 / 256))
+custom_hooks = _base_.run_hooks  # nothing is mixed here

@@ -1,0 +1,22 @@
+"""MixedAE (Mixed Autoencoder) for mmpretrain, mmsegmentation and mmdetection.
+
+Importing the package registers its components in mmengine's root registries,
+so that every toolbox finds them by their bare names after
+``custom_imports = dict(imports=['mixedae_mm'])``.
+"""
+from .compat import check_dependencies
+from .version import __version__
+
+check_dependencies()  # before anything that would fail less clearly
+
+from . import datasets, engine, evaluation, models  # noqa: E402,F401
+
+__all__ = ['__version__', 'load']
+
+
+def __getattr__(name):
+    # Training needs neither the conversions nor what they import.
+    if name == 'load':
+        from .encoder import load
+        return load
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

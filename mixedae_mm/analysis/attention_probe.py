@@ -1,0 +1,205 @@
+"""Look at the attention of a Vision Transformer from outside.
+
+Works on every backbone built like mmpretrain's ``VisionTransformer``:
+``MixedAEViT``, ``MAEViT``, ``VisionTransformer`` itself. The probe hooks onto
+the ``qkv`` projections while it is in use; a model that is not probed pays
+nothing.
+"""
+from contextlib import contextmanager
+from typing import Callable, Optional, Sequence
+
+import torch
+from mmpretrain.models import MAEViT
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+from ..models import MixedAEViT
+from ..ops import topk_mask
+
+# Called as on_attention(layer_index, query, key, scale).
+AttentionCallback = Callable[[int, Tensor, Tensor, float], None]
+
+
+@contextmanager
+def attention_probe(backbone: nn.Module,
+                    on_attention: AttentionCallback,
+                    layers: Optional[Sequence[int]] = None):
+    """While open, report queries and keys of each layer that runs.
+
+    Args:
+        backbone (nn.Module): With ``layers[i].attn.qkv``, as mmpretrain's
+            ViTs have.
+        on_attention (Callable): Called in the forward pass with the layer's
+            index, ``query`` and ``key``, both ``(B, heads, N, D)`` float32
+            without gradient, and the factor of their scores.
+        layers (Sequence[int], optional): Which layers; all by default.
+
+    Raises:
+        ConfigurationError: If the backbone is built differently.
+    """
+    attentions = [
+        getattr(layer, 'attn', None)
+        for layer in getattr(backbone, 'layers', [])
+    ]
+    if not attentions or not all(hasattr(attn, 'qkv') for attn in attentions):
+        raise ConfigurationError(
+            f'The attention of {type(backbone).__name__} cannot be read: it '
+            'takes a backbone with layers[i].attn.qkv, like MixedAEViT, '
+            'MAEViT or VisionTransformer.')
+    if layers is None:
+        layers = range(len(attentions))
+
+    def hook_of(index: int, heads: int):
+
+        def hook(module, inputs, output):
+            query, key, _ = output.detach().float().unflatten(
+                -1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+            on_attention(index, query, key, query.size(-1)**-0.5)
+
+        return hook
+
+    handles = [
+        attentions[i].qkv.register_forward_hook(
+            hook_of(i, attentions[i].num_heads)) for i in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def topk_sampling_accuracy(backbone: nn.Module,
+                           mixed: Tensor,
+                           mix_mask: Tensor,
+                           topk: Optional[int] = None) -> Tensor:
+    """TopK sampling accuracy of every layer (Fig. 6).
+
+    For a patch query, the share of its own source image among the patch keys
+    that TopK keeps, averaged over queries, heads and samples. Chance is the
+    mixing ratio. CLS takes part in TopK, as in Eq. 6, but is left out of the
+    count on both sides. For a layer that attends globally it is what TopK
+    would pick.
+
+    Args:
+        backbone (nn.Module): A ViT in evaluation mode. ``MixedAEViT`` built
+            for pre-training is told the mask; any other encodes the mixed
+            samples like ordinary images.
+        mixed (Tensor): ``(S, C, H, W)``, normalised mixed samples.
+        mix_mask (Tensor): ``(S, L)`` int64, source of each patch.
+        topk (int, optional): ``K``. Defaults to the backbone's own, or to
+            ``L / n`` where it has none.
+
+    Returns:
+        Tensor: ``(num_layers,)`` float64 on the CPU, in [0, 1]. NaN where no
+        patch key was kept at all (``K = 1`` and always CLS).
+
+    Raises:
+        ConfigurationError: If ``topk`` is not between 1 and ``L``, or the
+            backbone's attention cannot be read.
+    """
+    num_patches = mix_mask.size(1)
+    if topk is None:
+        topk = _default_topk(backbone, mix_mask)
+    if not 1 <= topk <= num_patches:
+        raise ConfigurationError(
+            f'topk is {topk}, but must lie between 1 and the number of '
+            f'patches, {num_patches}.')
+    homologous = mix_mask[:, None, :, None] == mix_mask[:, None, None, :]
+    accuracies = {}
+
+    def measure(layer_index: int, query: Tensor, key: Tensor, scale: float):
+        first = query.size(-2) - num_patches  # CLS comes before the patches
+        with torch.autocast(query.device.type, enabled=False):
+            scores = query[:, :, first:] @ key.mT * scale
+        kept = topk_mask(scores, topk)[..., first:]  # (S, heads, L, L)
+        num_kept = kept.sum(-1)
+        share = (kept & homologous).sum(-1) / num_kept.double()
+        accuracies[layer_index] = share[num_kept > 0].mean()
+
+    with attention_probe(backbone, measure):
+        if isinstance(backbone, MixedAEViT) and backbone.is_pretraining:
+            backbone(mixed, mix_mask)
+        else:
+            _encode(backbone, mixed)
+    return torch.stack([accuracies[i] for i in sorted(accuracies)]).cpu()
+
+
+def _default_topk(backbone: nn.Module, mix_mask: Tensor) -> int:
+    num_patches = mix_mask.size(1)
+    if isinstance(backbone, MixedAEViT) and backbone.k_ratio < 1:
+        return backbone.topk_of(num_patches)
+    return max(1, num_patches // (int(mix_mask.max()) + 1))
+
+
+@torch.no_grad()
+def cls_attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Attention of the last layer's CLS query to the patches (Fig. 5).
+
+    Args:
+        backbone (nn.Module): A ViT with a CLS token, in evaluation mode. It
+            sees the images whole: no mixing, no masking.
+        images (Tensor): ``(B, C, H, W)``, normalised, of any size that the
+            backbone takes.
+
+    Returns:
+        Tensor: ``(B, rows, columns)`` float32, averaged over the heads. What
+        is missing to a sum of 1 is CLS's attention to itself.
+
+    Raises:
+        ConfigurationError: If there is no CLS token, or the backbone's
+            attention cannot be read.
+    """
+    num_extra_tokens = getattr(backbone, 'num_extra_tokens', 0)
+    if num_extra_tokens < 1:
+        raise ConfigurationError(
+            f'This {type(backbone).__name__} has no CLS token, whose attention '
+            'the maps show; build it with with_cls_token=True.')
+    last = len(backbone.layers) - 1
+    seen = {}
+
+    def keep_scores(layer_index: int, query: Tensor, key: Tensor,
+                    scale: float) -> None:
+        with torch.autocast(query.device.type, enabled=False):
+            seen['scores'] = query[:, :, :1] @ key.mT * scale
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.update({name: output})
+
+    handles = [backbone.patch_embed.register_forward_hook(keep('embedded'))]
+    bias = getattr(backbone.layers[last].attn, 'rel_pos_bias', None)
+    if bias is not None:
+        handles.append(bias.register_forward_hook(keep('bias')))
+    try:
+        with attention_probe(backbone, keep_scores, layers=[last]):
+            _encode(backbone, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    scores = seen['scores']  # (B, heads, 1, N), of the CLS query
+    if 'bias' in seen:  # (heads, N, N)
+        scores = scores + seen['bias'][:, :1].float()
+    topk = _topk_in_use(backbone, last, scores.size(-1) - num_extra_tokens)
+    if topk is not None:
+        scores = scores.masked_fill(~topk_mask(scores, topk), -torch.inf)
+    maps = scores.softmax(-1)[:, :, 0, num_extra_tokens:].mean(1)
+    _, grid = seen['embedded']
+    return maps.unflatten(1, tuple(grid))
+
+
+def _topk_in_use(backbone: nn.Module, layer_index: int,
+                 num_patches: int) -> Optional[int]:
+    """``K`` with which a layer attends to whole images, None if globally."""
+    if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
+        return backbone.layer_topk(layer_index, num_patches)
+    return None
+
+
+def _encode(backbone: nn.Module, images: Tensor) -> None:
+    """Run a backbone on whole images."""
+    if isinstance(backbone, MAEViT):
+        backbone(images, mask=None)  # its default would hide 75 %
+    else:
+        backbone(images)

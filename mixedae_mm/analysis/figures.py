@@ -1,0 +1,197 @@
+"""Plots of training runs and attention, for reports and papers.
+
+Each function takes plain numbers and returns a matplotlib figure, which its
+``savefig`` writes to PNG, PDF or SVG. Nothing here touches pyplot's global
+state, so that hooks can draw in the middle of a training run.
+"""
+import io
+from typing import Mapping, Sequence, Tuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# A curve: steps and values of equal length.
+Curve = Tuple[Sequence[float], Sequence[float]]
+LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
+                '#56B4E9', '#555555', '#8C564B')
+
+
+def figure_to_array(figure: Figure, dpi: int = 100) -> np.ndarray:
+    """Render a figure: ``(height, width, 3)`` uint8, RGB."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def figure_to_png(figure: Figure, dpi: int = 150) -> bytes:
+    """Render a figure to the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=dpi)
+    return buffer.getvalue()
+
+
+def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
+                xlabel: str = 'iteration',
+                columns: int = 3) -> Figure:
+    """One panel a quantity, one line a run.
+
+    Args:
+        panels (Mapping[str, Mapping[str, Curve]]): Title of a panel ->
+            legend of a line -> its curve. The same legend has the same colour
+            in every panel.
+        xlabel (str): Of every panel.
+        columns (int): Panels in a row at most.
+
+    Returns:
+        Figure: The plots.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.7 * rows), layout='constrained')
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    names = list(dict.fromkeys(name for lines in panels.values()
+                               for name in lines))
+    for axes, (title, lines) in zip(grid, panels.items()):
+        for name, (steps, values) in lines.items():
+            colour = LINE_COLOURS[names.index(name) % len(LINE_COLOURS)]
+            axes.plot(steps, values, label=name, color=colour, linewidth=1.6)
+        axes.set_title(title, fontsize=10, loc='left')
+        axes.set_xlabel(xlabel, fontsize=9)
+        _tidy(axes)
+        if len(names) > 1:
+            axes.legend(fontsize=8, frameon=False)
+    for axes in grid[len(panels):]:
+        axes.set_visible(False)
+    return figure
+
+
+def draw_accuracy_over_training(curves: Mapping[int, Curve],
+                                chance: float) -> Figure:
+    """TopK sampling accuracy of each layer during training (Fig. 6b).
+
+    Args:
+        curves (Mapping[int, Curve]): Layer, counted from 1 -> accuracy in
+            percent at iterations.
+        chance (float): In percent, a dashed line.
+
+    Returns:
+        Figure: Early layers light, late layers dark.
+    """
+    figure = Figure(figsize=(5.2, 3.3), layout='constrained')
+    axes = figure.subplots()
+    layers = sorted(curves)
+    for i, layer in enumerate(layers):
+        shade = 0.15 + 0.8 * i / max(1, len(layers) - 1)
+        axes.plot(*curves[layer], color=colormaps['viridis_r'](shade),
+                  linewidth=1.8, label=f'layer {layer}')
+    _mark_chance(axes, chance)
+    axes.set(xlabel='iteration', ylabel='TopK sampling accuracy [%]')
+    _fit_percent(axes, [values for _, values in curves.values()])
+    axes.legend(fontsize=8, frameon=False, ncol=1 + (len(layers) > 8),
+                loc='center left', bbox_to_anchor=(1, 0.5))
+    _tidy(axes)
+    return figure
+
+
+def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
+                            chance: float) -> Figure:
+    """TopK sampling accuracy against depth (Fig. 6a).
+
+    Args:
+        accuracies (Mapping[str, Sequence[float]]): Legend -> accuracy in
+            percent of every layer, the first one first.
+        chance (float): In percent, a dashed line.
+
+    Returns:
+        Figure: One line an entry.
+    """
+    figure = Figure(figsize=(4.4, 3.3), layout='constrained')
+    axes = figure.subplots()
+    for i, (name, values) in enumerate(accuracies.items()):
+        axes.plot(range(1, len(values) + 1), values, marker='o', markersize=5,
+                  linewidth=1.8, label=name,
+                  color=LINE_COLOURS[i % len(LINE_COLOURS)])
+    _mark_chance(axes, chance)
+    axes.set(xlabel='layer', ylabel='TopK sampling accuracy [%]')
+    _fit_percent(axes, accuracies.values())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, frameon=False, loc='lower right')
+    _tidy(axes)
+    return figure
+
+
+def draw_attention(images: Sequence[np.ndarray],
+                   maps: Mapping[str, Sequence[np.ndarray]],
+                   columns: int = 8) -> Figure:
+    """Images with their attention maps below (Fig. 5).
+
+    Args:
+        images (Sequence[np.ndarray]): ``(H, W, 3)``, uint8 or float in
+            [0, 1].
+        maps (Mapping[str, Sequence[np.ndarray]]): Label -> one ``(rows,
+            columns)`` map an image. Colours span each map's own range.
+        columns (int): Images side by side.
+
+    Returns:
+        Figure: Blocks of a row of images and one row a label.
+    """
+    columns = min(columns, len(images))
+    blocks = -(-len(images) // columns)
+    rows = 1 + len(maps)
+    height, width = images[0].shape[:2]
+    figure = Figure(
+        figsize=(1.3 * columns + 0.3, 1.3 * height / width * blocks * rows),
+        layout='constrained')
+    grid = figure.subplots(blocks * rows, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set(xticks=[], yticks=[])
+        axes.set_frame_on(False)
+    for i, image in enumerate(images):
+        block, column = divmod(i, columns)
+        grid[block * rows, column].imshow(image)
+        for row, values in enumerate(maps.values(), start=1):
+            overlay_attention(grid[block * rows + row, column], image,
+                              values[i])
+    for block in range(blocks):
+        for row, label in enumerate(['image', *maps]):
+            grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    return figure
+
+
+def overlay_attention(axes: Axes, image: np.ndarray,
+                      attention: np.ndarray) -> None:
+    """Draw a map over its image in grey, smoothly between patch centres."""
+    height, width = image.shape[:2]
+    extent = (0, width, height, 0)
+    axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
+    axes.imshow(
+        attention,
+        cmap='inferno',
+        alpha=0.7,
+        extent=extent,
+        interpolation='bilinear')
+
+
+def _mark_chance(axes: Axes, chance: float) -> None:
+    axes.axhline(chance, color='0.45', linestyle='--', linewidth=1)
+    axes.annotate(f'chance {chance:.3g}', (0.01, chance),
+                  xycoords=('axes fraction', 'data'), xytext=(0, 3),
+                  textcoords='offset points', fontsize=8, color='0.4')
+
+
+def _fit_percent(axes: Axes, lines) -> None:
+    """From 0 to a round number above every value."""
+    highest = max(float(np.max(values)) for values in lines)
+    axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.tick_params(labelsize=8)

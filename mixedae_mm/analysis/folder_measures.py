@@ -1,0 +1,157 @@
+"""Measurements of a model on image files, with a progress bar."""
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+from ..mixing import draw_mix_masks
+from .attention_probe import cls_attention_maps, topk_sampling_accuracy
+from .loading import image_size_of, load_images
+from .panels import MixingPanel, mixing_panel
+from .probe_batch import mix_for_probing, patch_size_of
+from .undisturbed import evaluating
+
+
+def folder_topk_accuracy(model: nn.Module,
+                         paths: Sequence[str],
+                         topk: Optional[int] = None,
+                         seed: int = 0,
+                         batch_size: int = 64) -> Tensor:
+    """TopK sampling accuracy of a model on image files.
+
+    Args:
+        model (nn.Module): With ``backbone`` and ``data_preprocessor``.
+        paths (Sequence[str]): Images. They are mixed in this order, so it
+            should be a random one.
+        topk (int, optional): As in :func:`topk_sampling_accuracy`.
+        seed (int): Of the masks.
+        batch_size (int): Clean images at a time, at least a group.
+
+    Returns:
+        Tensor: ``(num_layers,)`` float64, in [0, 1].
+
+    Raises:
+        ConfigurationError: If there are too few readable images for a group.
+    """
+    size = image_size_of(model.backbone)
+    total, num_samples = 0.0, 0
+
+    def measure(images: List[Tensor]) -> None:
+        nonlocal total, num_samples
+        batch = mix_for_probing(model, torch.stack(images), seed + num_samples)
+        accuracy = topk_sampling_accuracy(model.backbone, batch.mixed,
+                                          batch.mix_mask, topk)
+        total = total + accuracy * len(batch.mixed)
+        num_samples += len(batch.mixed)
+
+    num_sources = getattr(model.data_preprocessor, 'num_sources', 4)
+    batch_size = max(batch_size // num_sources, 1) * num_sources
+    images: List[Tensor] = []
+    with evaluating(model):
+        for _, image in _with_progress(
+                load_images(paths, size), 'TopK accuracy', len(paths)):
+            images.append(image)
+            if len(images) == batch_size:
+                measure(images)
+                images = []
+        if len(images) >= num_sources or not num_samples:
+            measure(images)  # says so where there is not one whole group
+    return total / num_samples
+
+
+class AttentionMaps(NamedTuple):
+    """Attention of several models on one image.
+
+    Attributes:
+        path (str): Of the image.
+        image (np.ndarray): ``(H, W, 3)`` uint8, what the models saw.
+        maps (dict[str, np.ndarray]): Name of the model -> ``(rows,
+            columns)``.
+    """
+    path: str
+    image: np.ndarray
+    maps: Mapping[str, np.ndarray]
+
+
+def folder_attention_maps(models: Mapping[str, nn.Module],
+                          paths: Sequence[str],
+                          size: Optional[int] = None
+                          ) -> Iterator[AttentionMaps]:
+    """CLS attention of one or more models on image files (Fig. 5).
+
+    Args:
+        models (Mapping[str, nn.Module]): Name -> model with ``backbone`` and
+            ``data_preprocessor``.
+        paths (Sequence[str]): Images.
+        size (int, optional): Side of the square that is cut out and shown to
+            the models. None keeps each image's own size, but for what
+            exceeds whole patches.
+
+    Yields:
+        AttentionMaps: One image.
+    """
+    multiple = int(np.lcm.reduce(
+        [patch_size_of(model.backbone) for model in models.values()]))
+    images = load_images(paths, size, multiple_of=multiple)
+    for path, image in _with_progress(images, 'attention maps', len(paths)):
+        maps = {}
+        for name, model in models.items():
+            with evaluating(model):
+                normalised = model.data_preprocessor(
+                    dict(inputs=image[None], data_samples=None))['inputs']
+                maps[name] = cls_attention_maps(
+                    model.backbone, normalised)[0].cpu().numpy()
+        yield AttentionMaps(path, image.permute(1, 2, 0).numpy(), maps)
+
+
+def folder_mixing_panels(model: nn.Module,
+                         paths: Sequence[str],
+                         seed: int = 0) -> Iterator[MixingPanel]:
+    """Mix and reconstruct image files, one group after the other.
+
+    Args:
+        model (nn.Module): ``MixedAE``.
+        paths (Sequence[str]): Images; those beyond the last whole group are
+            left out.
+        seed (int): Of the masks.
+
+    Yields:
+        MixingPanel: One a group in compose mode, ``n`` in full mode.
+
+    Raises:
+        ConfigurationError: If the model is not MixedAE, or there are fewer
+            readable images than a group holds.
+    """
+    preprocessor = model.data_preprocessor
+    num_sources = getattr(preprocessor, 'num_sources', None)
+    if num_sources is None:
+        raise ConfigurationError(
+            f'A {type(model).__name__} mixes no images; a mixing panel takes '
+            'a MixedAE model.')
+    rows, columns = model.backbone.patch_resolution
+    masks_a_group = preprocessor.num_samples(num_sources)
+    generator = torch.Generator().manual_seed(seed)
+    group: List[Tensor] = []
+    num_groups = 0
+    for _, image in load_images(paths, image_size_of(model.backbone)):
+        group.append(image)
+        if len(group) < num_sources:
+            continue
+        masks = draw_mix_masks(
+            masks_a_group, rows * columns, num_sources, generator=generator)
+        for mask in masks:
+            yield mixing_panel(model, torch.stack(group), mask[None])
+        group, num_groups = [], num_groups + 1
+    if not num_groups:
+        raise ConfigurationError(
+            f'A mixing panel takes {num_sources} images (1 / mix_ratio), but '
+            f'there are {len(group)}.')
+
+
+def _with_progress(items: Iterator, what: str, total: int) -> Iterator:
+    """A progress bar on a terminal, one line elsewhere; on stderr."""
+    return track(items, what, total=total, console=Console(stderr=True))

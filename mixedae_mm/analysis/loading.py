@@ -1,0 +1,164 @@
+"""Models and images from files, for looking at them."""
+import argparse
+import random
+import warnings
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple, Union
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from ..datasets import (LoadImageTensor, UnlabelledImageFolder,
+                        UnreadableImageError)
+from ..errors import ConfigurationError
+from ..models.checkpoint_reading import read_weights
+
+PathLike = Union[str, Path]
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of tools that look at one model or compare several."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='weights of its model')
+    parser.add_argument(
+        '--versus', nargs=3, action='append', default=[],
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='compare with this model; may be given several times')
+    parser.add_argument(
+        '--name', help='of the first model, for the legend (default: name of '
+        'its config)')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+
+
+def load_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
+    """The models that :func:`add_model_arguments` asked for, by name."""
+    name = args.name or Path(args.config).stem
+    wanted = [(name, args.config, args.checkpoint), *args.versus]
+    return {
+        name: load_model(config, checkpoint, args.device)
+        for name, config, checkpoint in wanted
+    }
+
+
+def load_model(config: PathLike,
+               checkpoint: PathLike,
+               device: Optional[str] = None) -> nn.Module:
+    """Build a config's model, with a checkpoint's weights, to look at it.
+
+    Args:
+        config (str | Path): Config file of mmpretrain, mmseg or mmdet.
+        checkpoint (str | Path): Weights of that model. They are read as data:
+            nothing in the file is executed.
+        device (str, optional): Where to put the model; a GPU by default, if
+            there is one.
+
+    Returns:
+        nn.Module: In evaluation mode.
+
+    Raises:
+        ConfigurationError: If a file does not exist or cannot be read, or the
+            weights are of another model.
+    """
+    if not Path(config).is_file():
+        raise ConfigurationError(f'The config {config} does not exist.')
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    weights = read_weights(str(checkpoint))
+    model = MODELS.build(cfg.model)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ConfigurationError(
+            f'{checkpoint} holds the weights of another model than {config} '
+            f'describes: {" ".join(lines)[:300]}') from error
+    model.to(device or get_device())
+    model.eval()  # returns nothing for some models of mmpretrain
+    return model
+
+
+def image_size_of(backbone: nn.Module) -> int:
+    """Side of the square images that a ViT was built for, in pixels."""
+    return min(backbone.img_size)
+
+
+def load_images(paths: List[str],
+                size: Optional[int] = None,
+                multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
+    """Read images one at a time.
+
+    Args:
+        paths (list[str]): Image files.
+        size (int, optional): Side of a centre crop after the shorter side was
+            resized to it (bicubic, antialiased). None keeps the image's own
+            size.
+        multiple_of (int): Without ``size``: crop both sides to a multiple of
+            this.
+
+    Yields:
+        tuple[str, Tensor]: Path and image, ``(3, H, W)`` uint8, RGB. A file
+        that cannot be read is left out with a warning that names it.
+
+    Raises:
+        ConfigurationError: After the last file, if none could be read; if an
+            image is smaller than ``multiple_of``.
+    """
+    load = LoadImageTensor()
+    num_read = 0
+    for path in paths:
+        try:
+            image = load(dict(img_path=path))['img']
+        except (UnreadableImageError, OSError) as error:
+            warnings.warn(f'Left out an unreadable image: {error}')
+            continue
+        num_read += 1
+        if size is not None:
+            image = F.resize(
+                image, [size], InterpolationMode.BICUBIC, antialias=True)
+            image = F.center_crop(image, [size, size])
+        else:
+            height, width = (
+                side // multiple_of * multiple_of for side in image.shape[1:])
+            if not height or not width:
+                raise ConfigurationError(
+                    f'{path} has {image.shape[1]} x {image.shape[2]} pixels, '
+                    f'but must have at least {multiple_of} x {multiple_of}.')
+            image = F.center_crop(image, [height, width])
+        yield path, image
+    if not num_read:
+        raise ConfigurationError(
+            f'None of the {len(paths)} images could be read, the first being '
+            f'{paths[0] if paths else "missing"}.')
+
+
+def find_images(folder: PathLike,
+                num_images: Optional[int] = None,
+                seed: Optional[int] = None) -> List[str]:
+    """Image files in a folder, searched at any depth.
+
+    Args:
+        folder (str | Path): The folder, or a single image file.
+        num_images (int, optional): At most so many; all by default.
+        seed (int, optional): Take them at random. By default they are spread
+            evenly over the folder, in natural order.
+
+    Returns:
+        list[str]: Paths.
+
+    Raises:
+        ConfigurationError: If the folder does not exist or has no images.
+    """
+    if Path(folder).is_file():
+        return [str(folder)]
+    dataset = UnlabelledImageFolder(data_root=str(folder))
+    total = len(dataset)
+    count = min(num_images or total, total)
+    if seed is None:
+        indices = [i * total // count for i in range(count)]
+    else:
+        indices = random.Random(seed).sample(range(total), count)
+    return [dataset.get_img_path(i) for i in indices]

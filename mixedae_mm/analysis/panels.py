@@ -1,0 +1,166 @@
+"""Pictures of mixing: what goes in, what the encoder sees, what comes out."""
+from typing import NamedTuple, Optional
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
+                      patchify, scatter_hidden, unmix_tokens, unpatchify)
+from ..models import MixedAE
+from ..models.mixedae_head import patch_statistics
+from .undisturbed import evaluating
+
+HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
+# One colour a source image (Okabe and Ito's, told apart by colour-blind
+# readers too), repeated beyond eight.
+SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
+                  '#D55E00', '#F0E442', '#555555')
+
+
+class MixingPanel(NamedTuple):
+    """The pictures of one mixed sample: RGB, float in [0, 1], on the CPU.
+
+    Attributes:
+        clean (Tensor): ``(n, 3, H, W)``, the group.
+        mix_mask (Tensor): ``(rows, columns)`` int64.
+        mixed (Tensor): ``(3, H, W)``.
+        unmixed (Tensor): ``(n, 3, H, W)``, what the mixed sample shows of
+            each source, grey elsewhere.
+        reconstructed (Tensor, optional): ``(n, 3, H, W)``, the decoder's
+            patches, the visible ones as they are. None without a decoder.
+    """
+    clean: Tensor
+    mix_mask: Tensor
+    mixed: Tensor
+    unmixed: Tensor
+    reconstructed: Optional[Tensor]
+
+
+def mixing_panel(model: nn.Module, images: Tensor,
+                 mix_mask: Tensor) -> MixingPanel:
+    """Mix one group of images and reconstruct them.
+
+    The decoder predicts patches normalised by their own mean and standard
+    deviation. Those of the true patches are put back in, as MAE's
+    visualisations do: without them there is nothing to recognise.
+
+    Args:
+        model (nn.Module): ``MixedAE``.
+        images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
+        mix_mask (Tensor): ``(1, L)`` int64.
+
+    Returns:
+        MixingPanel: What to draw.
+
+    Raises:
+        ConfigurationError: If the model is not MixedAE, or the images are not
+            one group.
+    """
+    if not isinstance(model, MixedAE):
+        raise ConfigurationError(
+            'A mixing panel takes a MixedAE model, not '
+            f'{type(model).__name__}.')
+    preprocessor = model.data_preprocessor
+    num_sources = preprocessor.num_sources
+    patch_size = preprocessor.patch_size
+    check_batch(len(images), num_sources)
+    if len(images) != num_sources:
+        raise ConfigurationError(
+            f'A mixing panel takes one group of {num_sources} images, not '
+            f'{len(images)} images.')
+    with evaluating(model):
+        clean = preprocessor(dict(inputs=images, data_samples=None))['inputs']
+        mix_mask = mix_mask.to(clean.device)
+        mixed = mix_images(clean, mix_mask, num_sources, patch_size)
+        grid = patch_grid(clean.shape[-2:], patch_size)
+        to_network = lambda rgb: (rgb * 255 - preprocessor.mean) / preprocessor.std
+
+        patches = patchify(clean, patch_size)
+        grey = torch.full_like(clean[:1, :, :patch_size, :patch_size], 1)
+        unmixed = unmix_tokens(
+            patchify(mixed, patch_size), mix_mask, num_sources,
+            patchify(to_network(HIDDEN_GREY * grey), patch_size)[0, 0])[0]
+        reconstructed = None
+        if model.with_neck:
+            tokens = model.backbone(mixed, mix_mask).tokens
+            predictions = model.neck(tokens, mix_mask).float()
+            if model.head.norm_pix:
+                mean, std = patch_statistics(patches)
+                predictions = (
+                    predictions * gather_hidden(std[None], mix_mask) +
+                    gather_hidden(mean[None], mix_mask))
+            reconstructed = scatter_hidden(predictions, mix_mask,
+                                           patches[None])[0]
+
+        def to_rgb_images(patches: Tensor) -> Tensor:
+            images = unpatchify(patches, grid, patch_size)
+            images = images * preprocessor.std + preprocessor.mean
+            return (images / 255).clamp(0, 1).cpu()
+
+        return MixingPanel(
+            clean=to_rgb_images(patches),
+            mix_mask=mix_mask[0].unflatten(0, grid).cpu(),
+            mixed=to_rgb_images(patchify(mixed, patch_size))[0],
+            unmixed=to_rgb_images(unmixed),
+            reconstructed=(None if reconstructed is None else
+                           to_rgb_images(reconstructed)))
+
+
+def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
+    """Draw mask and mixed sample at the left, one column a source beside.
+
+    Args:
+        panel (MixingPanel): From :func:`mixing_panel`.
+        title (str): Above everything.
+
+    Returns:
+        Figure: Save it with its ``savefig``.
+    """
+    num_sources, _, height, width = panel.clean.shape
+    rows = [('clean', panel.clean), ('unmixed input', panel.unmixed)]
+    if panel.reconstructed is not None:
+        rows.append(('reconstruction', panel.reconstructed))
+    cell = 1.35  # inches
+    wide = len(rows) / 2  # mask and mixed sample share the whole height
+    figure = Figure(
+        figsize=(cell * width / height * (num_sources + wide) + 0.9,
+                 cell * len(rows) + (0.75 if title else 0.45)),
+        layout='constrained')
+    left, right = figure.subfigures(
+        1, 2, width_ratios=[wide, num_sources], wspace=0.03)
+    if title:
+        figure.suptitle(title, fontsize=10)
+
+    mask_axes, mixed_axes = left.subplots(2, 1)
+    colours = torch.tensor([to_rgb(source_colour(i))
+                            for i in range(num_sources)])
+    _show(mask_axes, colours[panel.mix_mask], 'mask: whose patch')
+    _show(mixed_axes, panel.mixed.permute(1, 2, 0), 'mixed sample')
+
+    axes = right.subplots(len(rows), num_sources, squeeze=False)
+    for row, (name, images) in enumerate(rows):
+        for i in range(num_sources):
+            _show(axes[row, i], images[i].permute(1, 2, 0))
+            for spine in axes[row, i].spines.values():
+                spine.set(visible=True, color=source_colour(i), linewidth=2.5)
+        axes[row, 0].set_ylabel(name, fontsize=9)
+    for i in range(num_sources):
+        axes[0, i].set_title(f'source {i}', fontsize=9, color='0.3')
+    return figure
+
+
+def source_colour(source: int) -> str:
+    """Colour of a source image in masks and frames."""
+    return SOURCE_COLOURS[source % len(SOURCE_COLOURS)]
+
+
+def _show(axes: Axes, image: Tensor, title: str = '') -> None:
+    axes.imshow(image.numpy(), interpolation='nearest')
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title, fontsize=9)

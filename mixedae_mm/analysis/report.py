@@ -1,0 +1,325 @@
+"""One self-contained HTML page about a pre-training run."""
+import base64
+import datetime
+import html
+import random
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from mmengine.config import Config
+from torch import nn
+
+from ..benchmark.compare import machine
+from ..errors import ConfigurationError
+from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
+                      draw_attention, draw_curves, figure_to_png)
+from .folder_measures import (folder_attention_maps, folder_mixing_panels,
+                              folder_topk_accuracy)
+from .loading import find_images, image_size_of, load_model
+from .panels import draw_mixing_panel
+from .run_log import Curve, layer_accuracies, read_run, training_seconds
+
+STYLE = '''
+:root { --ink: #1c2330; --soft: #5b6472; --line: #dfe3e8; --accent: #0b5cad; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f5f6f8; color: var(--ink);
+  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+main { max-width: 1060px; margin: 0 auto; padding: 32px 24px 64px; }
+h1 { font-size: 28px; margin: 0 0 4px; }
+h2 { font-size: 20px; margin: 0 0 6px; }
+p { margin: 6px 0 12px; max-width: 76ch; }
+.lead, figcaption, small { color: var(--soft); }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
+  padding: 20px 24px; margin-top: 20px; }
+figure { margin: 14px 0 4px; }
+figure img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
+figcaption { font-size: 14px; margin-top: 6px; text-align: center; }
+.side-by-side { display: grid; gap: 12px;
+  grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); }
+.headline { display: grid; gap: 12px; margin-top: 20px;
+  grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); }
+.headline div { background: #fff; border: 1px solid var(--line);
+  border-radius: 10px; padding: 14px 16px; }
+.headline b { display: block; font-size: 24px; color: var(--accent);
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+.headline span { font-size: 14px; color: var(--soft); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: 15px; }
+th, td { text-align: left; padding: 4px 18px 4px 0; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--soft); }
+td.number, th.number { text-align: right; padding: 4px 14px; }
+pre { background: #f5f6f8; border-radius: 8px; padding: 12px; overflow: auto;
+  font-size: 12.5px; max-height: 480px; }
+summary { cursor: pointer; color: var(--accent); }
+'''
+
+
+def write_report(work_dir: Union[str, Path],
+                 image_folder: Union[str, Path],
+                 out: Union[str, Path],
+                 times: Optional[Mapping[str, float]] = None,
+                 num_panels: int = 2,
+                 seed: int = 0) -> Dict[str, str]:
+    """Write the report of a MixedAE pre-training run.
+
+    Args:
+        work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
+            latest checkpoint and logs are found there.
+        image_folder (str | Path): Images for the pictures, best ones that
+            were not trained on.
+        out (str | Path): The page, ``*.html``. It needs no other file.
+        times (Mapping[str, float], optional): Seconds that other steps took,
+            to be listed beside the training.
+        num_panels (int): Groups of images to show mixed and reconstructed.
+        seed (int): Of the images and masks chosen.
+
+    Returns:
+        dict[str, str]: The headline, label -> text.
+
+    Raises:
+        ConfigurationError: If the run has no log or checkpoint, or the folder
+            no images.
+    """
+    config, checkpoint = run_files(work_dir)
+    curves = read_run(work_dir)
+    accuracies = layer_accuracies(curves)
+    if 'loss_recon' not in curves or not accuracies:
+        raise ConfigurationError(
+            f'The log of {work_dir} lacks loss_recon or topk_accuracy: the '
+            'report is about a MixedAE run with TopKAccuracyHook.')
+    model = load_model(config, checkpoint)
+    pictures = _Pictures(model, find_images(image_folder), num_panels, seed)
+    chance = 100 / model.data_preprocessor.num_sources
+    headline = summarise(curves, chance)
+    by_layer = {
+        'before training': [v[0] for _, v in accuracies.values()],
+        'after, training images': [v[-1] for _, v in accuracies.values()],
+        'after, new images': pictures.accuracy
+    }
+
+    cfg = Config.fromfile(config)
+    page = [
+        f'<h1>{html.escape(Path(config).stem)}</h1>',
+        f'<p class="lead">Mixed Autoencoder pre-training, '
+        f'{datetime.date.today():%d %B %Y}. {_setting(cfg, model)}</p>',
+        _headline(headline),
+        _section(
+            'Mixing and reconstruction',
+            'The encoder sees the mixed sample only: every patch comes from '
+            'one of the images, as the mask says. For each image, the decoder '
+            'gets the tokens of its own patches (unmixed input) and predicts '
+            'the others. Visible patches are pasted into the reconstruction; '
+            'predicted ones carry mean and contrast of the true patch, since '
+            'the target is normalised patch by patch. None of these images '
+            'was trained on.',
+            *[_figure(panel, 150) for panel in pictures.panels]),
+        _section(
+            'Losses',
+            'Reconstruction (Eq. 4): mean squared error on the hidden '
+            'patches. Contrastive (Eq. 7): how well patches of one image are '
+            'told from the others in the mix, times its weight.',
+            _figure(_draw_losses(curves))),
+        _section(
+            'Which patches does attention choose?',
+            'TopK sampling accuracy (Fig. 6): of the patches that a patch '
+            'attends to under homologous attention, the share that comes from '
+            'its own image. The first layer attends globally; its value is '
+            'what TopK would pick. New images: not trained on, not augmented.',
+            '<div class="side-by-side">',
+            _figure(
+                draw_accuracy_over_training(accuracies, chance),
+                caption='During training, on training images with fixed '
+                'masks (Fig. 6b)'),
+            _figure(
+                draw_accuracy_per_layer(by_layer, chance),
+                caption='At the end, layer by layer (Fig. 6a)'), '</div>',
+            _table(['layer', *map(str, accuracies)],
+                   [[name, *(f'{value:.1f}' for value in values)]
+                    for name, values in by_layer.items()])),
+        _section(
+            'Where does CLS look?',
+            'Attention of the last layer\'s CLS token to the patches, mean '
+            'over heads (Fig. 5), on whole images that were not trained on. '
+            'Bright is high; every map spans its own range.',
+            _figure(pictures.attention)),
+        _section('Setup', '', _setup(cfg, model, curves, times or {}),
+                 '<details><summary>The whole config</summary>'
+                 f'<pre>{html.escape(cfg.pretty_text)}</pre></details>'),
+    ]
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>{html.escape(Path(config).stem)}</title>'
+        f'<style>{STYLE}</style></head><body><main>\n' + '\n'.join(page) +
+        '\n</main></body></html>\n', encoding='utf-8')
+    return headline
+
+
+def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
+    """Config and latest checkpoint of a run.
+
+    Raises:
+        ConfigurationError: If the work folder lacks one of them.
+    """
+    work_dir = Path(work_dir)
+    configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
+    if not configs:
+        raise ConfigurationError(
+            f'{work_dir} has no config (*.py): it is no work folder of a run.')
+    pointer = work_dir / 'last_checkpoint'
+    if not pointer.is_file():
+        raise ConfigurationError(f'The run in {work_dir} has no checkpoint yet.')
+    # By its name: the folder may have been moved since.
+    return configs[-1], work_dir / Path(pointer.read_text().strip()).name
+
+
+def summarise(curves: Mapping[str, Curve], chance: float) -> Dict[str, str]:
+    """The headline of a run, label -> text.
+
+    Args:
+        curves (Mapping[str, Curve]): From :func:`.run_log.read_run`.
+        chance (float): Of TopK sampling accuracy, in percent.
+
+    Returns:
+        dict[str, str]: In the order to be shown.
+    """
+
+    def change(name: str) -> str:
+        return f'{curves[name][1][0]:.3f} → {curves[name][1][-1]:.3f}'
+
+    final = [values[-1] for _, values in layer_accuracies(curves).values()]
+    above = sum(value > 50 for value in final)
+    seconds = training_seconds(curves)
+    summary = {'reconstruction loss': change('loss_recon')}
+    if 'loss_homocon' in curves:
+        summary['contrastive loss'] = change('loss_homocon')
+    summary[f'TopK accuracy, mean of layers (chance {chance:.3g} %)'] = (
+        f'{sum(final) / len(final):.1f} %')
+    summary['layers with TopK accuracy above 50 %'] = f'{above} of {len(final)}'
+    summary['training time'] = format_seconds(seconds)
+    if 'images_per_second' in curves:
+        rate = float(curves['images_per_second'][1].mean())
+        summary['images per second'] = f'{rate:.3g}'
+    return summary
+
+
+def format_seconds(seconds: float) -> str:
+    """``59 s``, ``3 min 07 s``, ``2 h 05 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f'{seconds} s'
+    if seconds < 3600:
+        return f'{seconds // 60} min {seconds % 60:02d} s'
+    return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
+
+
+class _Pictures:
+    """Everything in the report that takes images."""
+
+    def __init__(self, model: nn.Module, paths: Sequence[str],
+                 num_panels: int, seed: int) -> None:
+        size = image_size_of(model.backbone)
+        num_sources = model.data_preprocessor.num_sources
+        self.panels = [
+            draw_mixing_panel(panel) for panel in folder_mixing_panels(
+                model, _spread(paths, num_panels * num_sources), seed)
+        ]
+        # In random order: neighbours in a folder are often of one class.
+        some = random.Random(seed).sample(paths, min(512, len(paths)))
+        accuracy = folder_topk_accuracy(model, some, seed=seed)
+        self.accuracy = (100 * accuracy).tolist()
+        entries = list(
+            folder_attention_maps(
+                dict(attention=model), _spread(paths, 16), size))
+        self.attention = draw_attention(
+            [entry.image for entry in entries],
+            {'attention': [entry.maps['attention'] for entry in entries]})
+
+
+def _spread(paths: Sequence[str], count: int) -> List[str]:
+    """So many of the paths, evenly spread."""
+    count = min(count, len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def _draw_losses(curves: Mapping[str, Curve]):
+    titles = dict(
+        loss_recon='reconstruction loss',
+        loss_homocon='contrastive loss',
+        lr='learning rate')
+    return draw_curves({
+        title: {
+            'training': curves[name]
+        }
+        for name, title in titles.items() if name in curves
+    })
+
+
+def _setting(cfg: Config, model: nn.Module) -> str:
+    backbone, preprocessor = model.backbone, model.data_preprocessor
+    rows, columns = backbone.patch_resolution
+    millions = sum(p.numel() for p in backbone.parameters()) / 1e6
+    return (f'ViT of {len(backbone.layers)} layers and width '
+            f'{backbone.embed_dims} ({millions:.3g} million parameters), '
+            f'{rows} × {columns} patches of {preprocessor.patch_size} pixels, '
+            f'{preprocessor.num_sources} images in a mix '
+            f'({preprocessor.mode} mode).')
+
+
+def _setup(cfg: Config, model: nn.Module, curves: Mapping[str, Curve],
+           times: Mapping[str, float]) -> str:
+    optimizer = cfg.optim_wrapper.optimizer
+    steps = int(curves['loss_recon'][0][-1])
+    rows = [
+        ['mixing', f'ratio {model.data_preprocessor.mix_ratio:.3g}, '
+         f'{model.data_preprocessor.mode} mode'],
+        ['encoder', _setting(cfg, model).split(',')[0]],
+        ['decoder', '{decoder_depth} layers of width {decoder_embed_dim}'.
+         format(**cfg.model.neck) if cfg.model.get('neck') else 'none'],
+        ['optimiser', f'{optimizer.type}, learning rate {optimizer.lr:.3g}, '
+         f'{cfg.train_dataloader.batch_size} images a step and process'],
+        ['iterations', f'{steps}'],
+        ['training', format_seconds(training_seconds(curves))],
+        *[[what, format_seconds(seconds)] for what, seconds in times.items()],
+        *[[name, str(value)] for name, value in machine(
+            next(model.parameters()).device).items()],
+    ]
+    return _table(None, rows, numbers=False)
+
+
+def _headline(summary: Mapping[str, str]) -> str:
+    cells = ''.join(f'<div><b>{html.escape(text)}</b>'
+                    f'<span>{html.escape(label)}</span></div>'
+                    for label, text in summary.items())
+    return f'<div class="headline">{cells}</div>'
+
+
+def _section(title: str, text: str, *content: str) -> str:
+    paragraph = f'<p>{html.escape(text, quote=False)}</p>' if text else ''
+    return (f'<section><h2>{html.escape(title)}</h2>{paragraph}'
+            + '\n'.join(content) + '</section>')
+
+
+def _figure(figure, dpi: int = 130, caption: str = '') -> str:
+    data = base64.b64encode(figure_to_png(figure, dpi)).decode()
+    width = round(figure.get_figwidth() * 96)
+    text = f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
+    return (f'<figure><img width="{width}" alt="{html.escape(caption)}" '
+            f'src="data:image/png;base64,{data}">{text}</figure>')
+
+
+def _table(header: Optional[Sequence[str]], rows: Sequence[Sequence[str]],
+           numbers: bool = True) -> str:
+    """First column: names; the others right-aligned if ``numbers``."""
+    align = ' class="number"' if numbers else ''
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        first, *others = map(html.escape, cells)
+        return (f'<tr><th>{first}</th>' + ''.join(
+            f'<{tag}{align}>{cell}</{tag}>' for cell in others) + '</tr>')
+
+    lines: List[str] = [] if header is None else [line('th', header)]
+    lines += [line('td', row) for row in rows]
+    return f'<table>{"".join(lines)}</table>'

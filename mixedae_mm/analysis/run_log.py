@@ -1,0 +1,173 @@
+"""The numbers that training runs logged."""
+import json
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ..errors import ConfigurationError
+
+# Steps and values of one logged quantity, ascending in steps.
+Curve = Tuple[np.ndarray, np.ndarray]
+
+
+def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
+    """All scalars that a run logged.
+
+    A run that was interrupted and resumed has several log files. They are
+    read in order; what a later one repeats, it replaces.
+
+    Args:
+        path (str | Path): Work folder of a run, or one of its log files
+            (``vis_data/scalars.json``).
+
+    Returns:
+        dict[str, tuple[np.ndarray, np.ndarray]]: Name (``loss_recon``,
+        ``topk_accuracy/layer_01``, ``time``, ...) -> steps and values.
+
+    Raises:
+        ConfigurationError: If there is no log, or a line of it is no JSON.
+    """
+    curves: Dict[str, List[Tuple[float, float]]] = {}
+    for file in log_files(path):
+        records = _read_records(file)
+        first_step = min((step for step, _ in records), default=0)
+        for points in curves.values():
+            points[:] = [point for point in points if point[0] < first_step]
+        for step, scalars in records:
+            for name, value in scalars.items():
+                curves.setdefault(name, []).append((step, value))
+    return {
+        name: tuple(np.array(sorted(points), dtype=float).T)
+        for name, points in curves.items() if points
+    }
+
+
+def log_files(path: Union[str, Path]) -> List[Path]:
+    """Log files of a run, the oldest first.
+
+    Raises:
+        ConfigurationError: If there are none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    # mmengine starts a folder named by date and time whenever it is started.
+    files = sorted(path.glob('*/vis_data/scalars.json')) or sorted(
+        path.glob('vis_data/scalars.json'))
+    if not files:
+        what = 'has no log (*/vis_data/scalars.json)' if path.is_dir() else (
+            'does not exist')
+        raise ConfigurationError(
+            f'{path} {what}: name the work folder of a run, or a log file.')
+    return files
+
+
+def training_seconds(curves: Mapping[str, Curve]) -> float:
+    """Time spent on training iterations, from the logged ``time``.
+
+    Args:
+        curves (Mapping): From :func:`read_run`.
+
+    Returns:
+        float: Seconds, 0 where nothing was logged.
+    """
+    if 'time' not in curves:
+        return 0.0
+    steps, seconds = curves['time']
+    return float(np.sum(np.diff(steps, prepend=0) * seconds))
+
+
+def layer_accuracies(curves: Mapping[str, Curve]) -> Dict[int, Curve]:
+    """TopK sampling accuracy by layer, counted from 1, in percent."""
+    prefix = 'topk_accuracy/layer_'
+    return {
+        int(name[len(prefix):]): curve
+        for name, curve in sorted(curves.items()) if name.startswith(prefix)
+    }
+
+
+def choose_curves(runs: Mapping[str, Mapping[str, Curve]],
+                  keys: Optional[Sequence[str]] = None,
+                  window: int = 1) -> Dict[str, Dict[str, Curve]]:
+    """Sort the curves of several runs by what they show.
+
+    Args:
+        runs (Mapping[str, Mapping[str, Curve]]): Name of a run -> its curves,
+            from :func:`read_run`.
+        keys (Sequence[str], optional): What to show; ``topk_accuracy`` is the
+            mean over layers. By default the losses and that, as far as logged.
+        window (int): As in :func:`smooth`.
+
+    Returns:
+        dict[str, dict[str, Curve]]: Key -> name of a run -> curve.
+
+    Raises:
+        ConfigurationError: If no run logged a key, or ``window`` is below 1.
+    """
+    if window < 1:
+        raise ConfigurationError(
+            f'Curves are smoothed over at least 1 point, not {window}.')
+    logged = {name: dict(curves) for name, curves in runs.items()}
+    for curves in logged.values():
+        layers = layer_accuracies(curves)
+        if layers:
+            steps = next(iter(layers.values()))[0]
+            curves['topk_accuracy'] = (
+                steps, np.mean([values for _, values in layers.values()], 0))
+    known = sorted(set().union(*logged.values()))
+    if keys is None:
+        keys = [key for key in known if key.startswith('loss_')]
+        keys += [key for key in ('topk_accuracy', ) if key in known]
+        keys = keys or [key for key in ('loss', ) if key in known]
+    missing = [key for key in keys if key not in known]
+    if missing or not keys:
+        raise ConfigurationError(
+            f'No run logged {", ".join(missing) or "a loss"}; there are: '
+            f'{", ".join(known)}.')
+    return {
+        key: {
+            name: smooth(curves[key], window)
+            for name, curves in logged.items() if key in curves
+        }
+        for key in keys
+    }
+
+
+def smooth(curve: Curve, window: int) -> Curve:
+    """Average the last ``window`` points at every point.
+
+    Args:
+        curve (tuple[np.ndarray, np.ndarray]): Steps and values.
+        window (int): At least 1, which changes nothing.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Same steps, smoother values.
+    """
+    steps, values = curve
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return steps, (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _read_records(file: Path) -> Sequence[Tuple[float, Dict[str, float]]]:
+    """Steps and scalars, line by line."""
+    lines = file.read_text().splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            step = record.pop('step')
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            if number == len(lines):
+                break  # cut short when the run was killed
+            raise ConfigurationError(
+                f'Line {number} of {file} is no record of a run\'s log, '
+                'which is a JSON object with a "step".') from error
+        records.append((step, {
+            name: value
+            for name, value in record.items()
+            if isinstance(value, (int, float))
+        }))
+    return records

@@ -1,0 +1,69 @@
+"""Memory of the backbone alone, at a detector's image size."""
+import multiprocessing
+from typing import List
+
+import torch
+from mmengine.registry import MODELS
+
+from .step import _max_resident_bytes
+
+PEER = "mmpretrain's VisionTransformer"
+CONTENDERS = {
+    PEER: dict(type='mmpretrain.VisionTransformer'),
+    'MixedAEViT': dict(type='MixedAEViT'),
+    'MixedAEViT, checkpointed': dict(type='MixedAEViT', with_cp=True),
+}
+
+
+def run(device: torch.device, batch_size: int = 1, height: int = 800,
+        width: int = 1333) -> List[dict]:
+    """Peak memory of a forward and backward pass of ViT-B/16.
+
+    Features of layers 4, 6, 8 and 12 are returned, as a detector takes them.
+    Each contender has a process of its own.
+
+    Args:
+        device (torch.device): Where to.
+        batch_size (int): Images.
+        height (int): In pixels.
+        width (int): In pixels.
+
+    Returns:
+        list[dict]: ``name``, ``peak_mib`` (GPU: allocated; CPU: resident set
+        above what the process held before the pass), ``ratio``.
+    """
+    rows = []
+    for name, config in CONTENDERS.items():
+        with multiprocessing.get_context('spawn').Pool(1) as pool:
+            peak = pool.apply(
+                _peak_memory,
+                (config, str(device), (batch_size, 3, height, width)))
+        rows.append(dict(name=name, peak_mib=peak / 2**20))
+    for row in rows:
+        row['ratio'] = row['peak_mib'] / rows[0]['peak_mib']
+    return rows
+
+
+def _peak_memory(config: dict, device_name: str, shape) -> int:
+    import mixedae_mm  # noqa: F401  a fresh process registers anew
+    import mmpretrain.models  # noqa: F401
+    device = torch.device(device_name)
+    vit = MODELS.build(
+        dict(
+            config,
+            arch='base',
+            out_type='featmap',
+            out_indices=[3, 5, 7, 11],
+            final_norm=False)).to(device)
+    images = torch.randn(shape, device=device)
+    for parameter in vit.parameters():  # gradients are no difference
+        parameter.grad = torch.zeros_like(parameter)
+    before = _max_resident_bytes()
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    sum(feature.square().mean() for feature in vit(images)).backward()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    return _max_resident_bytes() - before

@@ -1,0 +1,106 @@
+"""Time two contenders by turns in one process, and describe the machine."""
+import platform
+import statistics
+import time
+from typing import Callable, Dict, List
+
+import torch
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock reads finished work."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def alternate(contenders: Dict[str, Callable[[], None]],
+              device: torch.device,
+              repeats: int = 7,
+              warmup: int = 2) -> Dict[str, List[float]]:
+    """Run every contender once a round, so that drift hits all alike.
+
+    Args:
+        contenders (dict[str, Callable]): Name to a function without
+            arguments.
+        device (torch.device): Waited for before and after each run.
+        repeats (int): Rounds that count.
+        warmup (int): Rounds before them that do not.
+
+    Returns:
+        dict[str, list[float]]: Seconds of each counted run.
+    """
+    seconds = {name: [] for name in contenders}
+    for round_index in range(warmup + repeats):
+        for name, run in contenders.items():
+            synchronize(device)
+            start = time.perf_counter()
+            run()
+            synchronize(device)
+            if round_index >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
+    """Medians, and ratios to the peer round by round.
+
+    Args:
+        seconds (dict[str, list[float]]): From :func:`alternate`.
+        peer (str): The contender that ratios are taken to.
+
+    Returns:
+        list[dict]: One row a contender: ``name``, ``median_s``, ``ratio``
+        (median of the rounds' ratios), ``ratio_min``, ``ratio_max``.
+    """
+    rows = []
+    for name, own in seconds.items():
+        ratios = [a / b for a, b in zip(own, seconds[peer])]
+        rows.append(
+            dict(
+                name=name,
+                median_s=statistics.median(own),
+                ratio=statistics.median(ratios),
+                ratio_min=min(ratios),
+                ratio_max=max(ratios)))
+    return rows
+
+
+def machine(device: torch.device) -> dict:
+    """What a figure was measured on: never a host name or a path."""
+    facts = dict(
+        device=device.type,
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__)
+    if device.type == 'cuda':
+        facts['gpu'] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        with open('/proc/cpuinfo') as lines:
+            for line in lines:
+                if line.startswith('model name'):
+                    return line.split(':', 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def as_table(title: str, rows: List[dict]) -> str:
+    """A plain-text table of dicts with equal keys."""
+    header = list(rows[0])
+    cells = [header] + [[_format(row[key]) for key in header] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    lines = [title]
+    for line in cells:
+        lines.append('  '.join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))))
+    return '\n'.join(lines)
+
+
+def _format(value) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""The two package stacks under one set of import names.
+
+Two families of distributions install the same import names: the maintained
+OneDL forks (the default here) and the classic OpenMMLab releases. Either works;
+both at once break each other, because they write the same files. This is the
+only module that knows about the two, and it imports neither.
+"""
+
+import re
+import warnings
+from importlib import metadata, util
+from typing import Dict, List, Optional, Tuple
+
+# import name -> the distributions that provide it: the maintained one, the
+# classic one, then other builds of the classic one.
+PROVIDERS: Dict[str, Tuple[str, ...]] = {
+    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'),
+    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
+    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
+    'mmdet': ('onedl-mmdetection', 'mmdet'),
+}
+# Pre-training needs these; mmseg and mmdet only their own configs.
+REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')
+# mmpretrain imports its language models whenever transformers is there, and fails
+# on names that later versions lack. The first version that is too new, by mmpretrain.
+TOO_NEW_TRANSFORMERS = {'onedl-mmpretrain': (5, 0), 'mmpretrain': (4, 50)}
+
+
+def check_dependencies() -> None:
+    """Refuse to start on packages that cannot work together.
+
+    Takes milliseconds: it looks up a dozen distribution names and imports
+    nothing. Where all is well, :func:`drop_misleading_warning` prepares the
+    imports that follow.
+
+    Raises:
+        ImportError: If an import name is provided by two distributions, or one
+            of :data:`REQUIRED` is missing or has lost its files, or a package
+            is too new for mmpretrain. The message is one sentence that ends with
+            the commands to run.
+    """
+    installed = {name: installed_providers(name) for name in PROVIDERS}
+    doubled = {name: dists for name, dists in installed.items() if len(dists) > 1}
+    if doubled:
+        listing = '; '.join(f'{name} from ' + ' and '.join(dists)
+                            for name, dists in doubled.items())
+        every = ' '.join(dist for dists in doubled.values() for dist in dists)
+        keep = ' '.join(_preferred(name, installed) for name in doubled)
+        raise ImportError(
+            'mixedae_mm found import names that are installed twice, so that each '
+            f'has overwritten files of the other ({listing}): '
+            f'run `pip uninstall -y {every} && pip install {keep}`.')
+
+    missing = [name for name in REQUIRED if not _is_importable(name)]
+    if missing:
+        # A distribution without its files is what uninstalling one of two leaves.
+        force = ('--force-reinstall --no-deps '
+                 if all(installed.get(name) for name in missing) else '')
+        needed = ' '.join(_preferred(name, installed) for name in missing)
+        raise ImportError(
+            f'mixedae_mm needs {", ".join(missing)}, which cannot be imported here: '
+            f'run `pip install {force}{needed}`.')
+
+    transformers = _version('transformers') or '0.0'
+    for mmpretrain in installed['mmpretrain']:
+        limit = TOO_NEW_TRANSFORMERS[mmpretrain]
+        if tuple(map(int, re.findall(r'\d+', transformers)[:2])) >= limit:
+            raise ImportError(
+                f'{mmpretrain} cannot be imported beside transformers {transformers}, '
+                'which it does not need here: run `pip install "transformers<'
+                f'{limit[0]}.{limit[1]}"` or `pip uninstall transformers`.')
+    drop_misleading_warning()
+
+
+def installed_providers(import_name: str) -> List[str]:
+    """Names of the installed distributions that provide ``import_name``."""
+    return [dist for dist in PROVIDERS[import_name] if _version(dist)]
+
+
+def install_command(import_name: str) -> str:
+    """The pip command that adds ``import_name`` from the stack in use."""
+    installed = {name: installed_providers(name) for name in PROVIDERS}
+    return f'pip install {_preferred(import_name, installed)}'
+
+
+def is_available(import_name: str) -> bool:
+    """Whether an optional toolbox (``mmseg``, ``mmdet``) can be imported."""
+    return _is_importable(import_name)
+
+
+def has_compiled_mmcv() -> bool:
+    """Whether mmcv's compiled operators are there; mmdet and mmseg need them."""
+    return util.find_spec('mmcv._ext') is not None
+
+
+def drop_misleading_warning() -> None:
+    """Drop the one warning on import that misleads people who pre-train.
+
+    mmcv without compiled operators advises to replace ``mmcv-lite``, which is
+    not installed, for the sake of an operator that mmpretrain does not use.
+    """
+    warnings.filterwarnings(
+        'ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+
+
+def _preferred(import_name: str, installed: Dict[str, List[str]]) -> str:
+    """The distribution to install: the one of the stack that is in use."""
+    if import_name not in PROVIDERS:
+        return import_name
+    maintained, classic = PROVIDERS[import_name][:2]
+    has_maintained = any(dist == PROVIDERS[name][0]
+                         for name, dists in installed.items() for dist in dists)
+    has_classic = any(dist != PROVIDERS[name][0]
+                      for name, dists in installed.items() for dist in dists)
+    return classic if has_classic and not has_maintained else maintained
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _is_importable(import_name: str) -> bool:
+    # A folder left behind without __init__.py is found, but has no origin.
+    spec = util.find_spec(import_name)
+    return spec is not None and spec.origin is not None

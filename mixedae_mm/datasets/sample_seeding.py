@@ -1,0 +1,153 @@
+"""Augmentation randomness from (seed, epoch, sample index).
+
+Ordinarily a worker draws augmentations from generators whose state depends on
+all samples it loaded before, so the number of workers and an interruption
+change what every later sample looks like. Here each sample starts from
+generators seeded by its own (seed, epoch, index).
+"""
+import hashlib
+import random
+import struct
+from contextlib import contextmanager
+from typing import Optional
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+from torch.utils.data import get_worker_info
+
+from ..errors import ConfigurationError
+from .shared_numbers import SharedNumbers
+
+
+@contextmanager
+def sample_generators(seed: int, epoch: int, index: int):
+    """Seed Python's, NumPy's and PyTorch's CPU generator for one sample.
+
+    In the main process the generators are as they were after the block. In a
+    worker process of a data loader they are not restored: nothing there but
+    the loading of samples draws from them, and it would cost more than
+    the seeding.
+    """
+    restore = get_worker_info() is None
+    if restore:
+        states = (random.getstate(), np.random.get_state(),
+                  torch.default_generator.get_state())
+    digest = hashlib.blake2b(
+        struct.pack('<3q', seed, epoch, index), digest_size=20).digest()
+    for_python, for_torch, for_numpy = struct.unpack('<QQI', digest)
+    random.seed(for_python)
+    np.random.seed(for_numpy)
+    torch.default_generator.manual_seed(for_torch)
+    try:
+        yield
+    finally:
+        if restore:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.default_generator.set_state(states[2])
+
+
+class SampleIndex(int):
+    """A sample's index that carries the epoch it is drawn for.
+
+    A sampler without epochs (``InfiniteSampler``) can yield these, so that
+    the next pass over the data gets other augmentations. It takes precedence
+    over ``set_epoch``.
+    """
+
+    def __new__(cls, index: int, epoch: int):
+        self = super().__new__(cls, index)
+        self.epoch = epoch
+        return self
+
+    def __getnewargs__(self):
+        return int(self), self.epoch
+
+
+class SampleSeeding:
+    """Mixin for datasets: ``__getitem__`` runs on generators of its own.
+
+    Put it before the dataset class and call :meth:`init_sample_seeding` in
+    the constructor. With ``seed=None`` the dataset behaves as without it.
+    Seed and epoch are kept in shared memory, so setting them in the main
+    process reaches persistent workers, which draw the next epoch's indices only
+    after the loader was iterated anew.
+    """
+
+    def init_sample_seeding(self, seed: Optional[int]) -> None:
+        # (is a seed set, seed, epoch)
+        self._sample_seeding = SharedNumbers([0, 0, 0])
+        self.seed = seed
+
+    @property
+    def seed(self) -> Optional[int]:
+        """The seed of all samples; None: samples are not seeded."""
+        is_set, seed, _ = self._sample_seeding.tensor.tolist()
+        return seed if is_set else None
+
+    @seed.setter
+    def seed(self, seed: Optional[int]) -> None:
+        if seed is not None and not 0 <= seed < 2**63:
+            raise ConfigurationError(
+                f'{type(self).__name__}: seed must be None or an integer in '
+                f'[0, 2**63), got {seed!r}.')
+        numbers = self._sample_seeding.tensor
+        numbers[0], numbers[1] = seed is not None, seed or 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch from which samples are seeded."""
+        return int(self._sample_seeding.tensor[2])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call before the data loader is iterated, in the main process."""
+        self._sample_seeding.tensor[2] = epoch
+
+    def __getitem__(self, index: int):
+        is_set, seed, epoch = self._sample_seeding.tensor.tolist()
+        if not is_set:
+            return super().__getitem__(index)
+        epoch = getattr(index, 'epoch', epoch)
+        with sample_generators(seed, epoch, int(index)):
+            return super().__getitem__(index)
+
+
+class _Delegate:
+    """All of another dataset's behaviour."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getattr__(self, name: str):
+        # While unpickling there is no `dataset` yet; special methods are
+        # never delegated, they would be found on instances only.
+        if name == 'dataset' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        return self.dataset[index]
+
+
+@DATASETS.register_module()
+class SampleSeededDataset(SampleSeeding, _Delegate):
+    """Any dataset, its augmentations drawn from (seed, epoch, index).
+
+    All other attributes and methods are those of the wrapped dataset. Where
+    several datasets are combined, wrap the combination.
+
+    Args:
+        dataset (dict | Dataset): The dataset to wrap, or its config.
+        seed (int, optional): The seed, in [0, 2**63). None (default) leaves
+            the samples unseeded until ``dataset.seed`` is set.
+    """
+
+    def __init__(self, dataset, seed: Optional[int] = None):
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+        super().__init__(dataset)
+        self.init_sample_seeding(seed)

@@ -1,0 +1,96 @@
+"""Tensors that differ between processes, to and from a checkpoint."""
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import torch
+from mmengine.dist import all_gather, get_rank
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+RankTensors = List[Dict[str, Tensor]]  # for each rank, by name
+
+
+def gather_gradients(model: nn.Module, optim_wrapper) -> Optional[RankTensors]:
+    """Collect the gradients that wait for more batches; call it on all ranks.
+
+    DDP sums them at the end of an accumulation window; inside it they differ.
+
+    Returns:
+        list[dict[str, Tensor]], optional: On CPU; None between two windows.
+    """
+    if not window_is_open(optim_wrapper):
+        return None
+    return _gather((name, parameter, parameter.grad)
+                   for name, parameter in bare(model).named_parameters()
+                   if parameter.requires_grad)
+
+
+def gather_buffers(model: nn.Module) -> RankTensors:
+    """Collect buffers that are not rank 0's; call it on all ranks.
+
+    Running statistics of BatchNorm, unless synchronised, are of the images
+    that a rank saw. They decide how the rank evaluates.
+
+    Returns:
+        list[dict[str, Tensor]]: On CPU; empty for rank 0, whose buffers are
+        in the ``state_dict``.
+    """
+    ranks = _gather((name, buffer, buffer)
+                    for name, buffer in bare(model).named_buffers())
+    return [{
+        name: buffer
+        for name, buffer in rank.items()
+        if not torch.equal(buffer, ranks[0][name])
+    } for rank in ranks]
+
+
+def restore(model: nn.Module, gradients: Optional[RankTensors],
+            buffers: RankTensors) -> None:
+    """Give this rank back what was collected from it."""
+    rank, model = get_rank(), bare(model)
+    for name, parameter in model.named_parameters():
+        if gradients is not None and name in gradients[rank]:
+            parameter.grad = gradients[rank][name].to(parameter, copy=True)
+    for name, buffer in model.named_buffers():
+        if buffers and name in buffers[rank]:
+            buffer.copy_(buffers[rank][name])
+
+
+def window_is_open(optim_wrapper) -> bool:
+    """Whether gradients wait for more batches before the next update."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return any(map(window_is_open, optim_wrapper.values()))
+    return (isinstance(optim_wrapper, OptimWrapper)
+            and not optim_wrapper.should_update())
+
+
+def is_sharded(runner) -> bool:
+    """Whether each rank has parts of tensors only (FSDP, DeepSpeed)."""
+    strategy = getattr(runner, 'strategy', None)  # of FlexibleRunner
+    return strategy is not None and type(strategy).__name__ not in (
+        'SingleDeviceStrategy', 'DDPStrategy')
+
+
+def _gather(
+    named: Iterator[Tuple[str, Tensor, Optional[Tensor]]]) -> RankTensors:
+    """Gather one tensor at a time, for which a GPU needs little memory.
+
+    Args:
+        named: Name, a tensor of that shape, and the tensor, or None where
+            this rank has none.
+    """
+    ranks: RankTensors = []
+    for name, like, tensor in named:
+        exists = torch.tensor(tensor is not None, device=like.device)
+        tensors = all_gather((torch.zeros_like(like)
+                              if tensor is None else tensor).detach())
+        ranks = ranks or [{} for _ in tensors]
+        for rank, (present, tensor) in enumerate(
+                zip(all_gather(exists), tensors)):
+            if present:
+                ranks[rank][name] = tensor.to('cpu', copy=True)
+    return ranks
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without the wrapper of distributed training."""
+    return getattr(model, 'module', model)

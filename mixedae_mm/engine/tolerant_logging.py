@@ -1,0 +1,41 @@
+"""Curves and pictures are worth less than the run that they are of."""
+from functools import wraps
+from typing import Callable
+
+from mmengine.logging import print_log
+from mmengine.visualization import Visualizer
+
+WRITES = ('add_scalar', 'add_scalars', 'add_image', 'add_datasample')
+
+
+def tolerate_failed_writes(visualizer: Visualizer) -> None:
+    """Let a full disk cost the visualizer's output, not the training.
+
+    The first failure in a row is a warning, the others are silent. (The text
+    log needs no help: Python's logging goes on by itself.)
+
+    Args:
+        visualizer (Visualizer): Changed in place.
+    """
+    for name in WRITES:
+        if hasattr(visualizer, name):
+            setattr(visualizer, name, _tolerant(getattr(visualizer, name)))
+
+
+def _tolerant(write: Callable) -> Callable:
+    failing = False
+
+    @wraps(write)
+    def tolerant(*args, **kwargs) -> None:
+        nonlocal failing
+        try:
+            write(*args, **kwargs)
+            failing = False
+        except OSError as error:
+            if not failing:
+                print_log(
+                    f'Could not write what is shown of the training: {error}. '
+                    'Training goes on.', 'current', 30)
+            failing = True
+
+    return tolerant

@@ -1,0 +1,239 @@
+"""Convert a checkpoint and show that nothing changed."""
+import argparse
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from .layouts import LAYOUTS, check
+from .preprocessing import Preprocessing, to_rgb_tensor
+from .reading import COLUMN_TITLES, read_source, to_vit
+from .reference import outputs
+from .vit import Vit
+from .writing import check_destination, model_card, short_names, whole, write
+
+# Two libraries add in another order, and no more; far below what a wrong
+# weight, head count or epsilon does to features, which are of order 1.
+LARGEST_DIFFERENCE = 1e-3
+
+
+class Comparison(NamedTuple):
+    """One output before and after.
+
+    Attributes:
+        name (str): ``features``, ``logits`` or ``pixels``.
+        difference (float): Largest absolute difference.
+        largest (float): Largest absolute value, for comparison.
+    """
+    name: str
+    difference: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.difference:.1e} (values to {self.largest:.2g})'
+
+
+class Conversion(NamedTuple):
+    """What was done.
+
+    Attributes:
+        vit (Vit): What was written.
+        source_layout (str): Whose names the source had.
+        num_written (int): Tensors in the result.
+        comparisons (list[Comparison]): Empty if they could not be made.
+        not_compared (str): Why not.
+    """
+    vit: Vit
+    source_layout: str
+    num_written: int
+    comparisons: List[Comparison]
+    not_compared: str
+
+    @property
+    def check(self) -> str:
+        """One sentence on the comparison."""
+        text = f'All {self.num_written} tensors read back bit for bit; '
+        if not self.comparisons:
+            return text + self.not_compared
+        return (text + 'largest difference to the source on a picture: ' +
+                ', '.join(map(str, self.comparisons)) + '.')
+
+
+def convert(source: str,
+            destination: str,
+            to: str,
+            image: Optional[str] = None,
+            encoder_only: bool = False,
+            heads: Optional[int] = None,
+            decoder_heads: Optional[int] = None,
+            overwrite: bool = False) -> Conversion:
+    """Convert a checkpoint; the result is there whole or not at all.
+
+    Args:
+        source (str): See :func:`~.reading.read_vit`.
+        destination (str): A file if it ends in .pth, .pt, .bin or
+            .safetensors, otherwise a folder with weights, configuration and
+            model card.
+        to (str): A key of :data:`~.layouts.LAYOUTS`.
+        image (str, optional): Picture to compare features on. Defaults to
+            :func:`real_picture`.
+        encoder_only (bool): Leave out everything but the encoder.
+        heads (int, optional): Attention heads, where the source does not say.
+        decoder_heads (int, optional): Likewise of the decoder.
+        overwrite (bool): Replace what is at the destination.
+
+    Returns:
+        Conversion: What was done.
+
+    Raises:
+        ConfigurationError: If the source has no place there or cannot be
+            read, the destination cannot be written, or features differ.
+    """
+    if to not in LAYOUTS:
+        raise ConfigurationError(
+            f"to is '{to}', but must be one of {list(LAYOUTS)}.")
+    layout = LAYOUTS[to]
+    final = check_destination(destination, layout, overwrite)
+    before = read_source(source, heads, decoder_heads)
+    whole_vit = vit = to_vit(before, encoder_only)
+    if not layout.has_decoder and vit.description.decoder:
+        vit = vit.without('neck.')
+    check(vit, layout)
+
+    picture = load_picture(image)
+    images = Preprocessing(vit.description.img_size, vit.description.mean,
+                           vit.description.std)(picture)[None]
+    expected, problem = _run(before, whole_vit, images)
+    with whole(final) as temporary:
+        written = write(vit, temporary, layout, Path(source).name)
+        sizes = vit.description
+        after = read_source(str(temporary), sizes.encoder.heads,
+                            sizes.decoder and sizes.decoder.heads)
+        _check_identical(vit, to_vit(after), destination)
+        got, other_problem = _run(after, vit, images)
+        comparisons = [
+            Comparison(name, (got[name] - expected[name]).abs().max().item(),
+                       expected[name].abs().max().item())
+            for name in expected if name in got
+        ]
+        result = Conversion(vit, before.column, len(written), comparisons,
+                            problem or other_problem)
+        _check_equal(result, source)
+        if temporary.is_dir():
+            (temporary / 'README.md').write_text(
+                model_card(vit, layout, final.name, Path(source).name,
+                           result.check))
+    return result
+
+
+def real_picture() -> Tensor:
+    """scikit-image's astronaut, or a made picture where that is not installed.
+
+    Returns:
+        Tensor: uint8, ``(3, 512, 512)``.
+    """
+    try:
+        from skimage.data import astronaut
+        return to_rgb_tensor(astronaut())
+    except ImportError:
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.rand(1, 3, 16, 16, generator=generator)
+        fine = torch.nn.functional.interpolate(
+            coarse, size=(512, 512), mode='bicubic')[0]
+        return (fine.clamp(0, 1) * 255).byte()
+
+
+def load_picture(path: Optional[str]) -> Tensor:
+    """A picture file as ``(3, H, W)`` uint8; :func:`real_picture` for None."""
+    if path is None:
+        return real_picture()
+    from ..datasets.decode import decode_rgb
+    if not Path(path).is_file():
+        raise ConfigurationError(f'The picture {path} does not exist.')
+    return decode_rgb(Path(path).read_bytes(), path)
+
+
+def _run(source, vit, images):
+    try:
+        return outputs(source, vit, images), ''
+    except ImportError as error:
+        library = error.name or str(error)
+        return {}, (f'features were not compared, because {library} is not '
+                    'installed.')
+
+
+def _check_identical(vit: Vit, again: Vit, destination: str) -> None:
+    same = vit.weights.keys() == again.weights.keys() and all(
+        torch.equal(value, again.weights[name])
+        for name, value in vit.weights.items())
+    if not same:
+        raise ConfigurationError(
+            f'{destination} was not written: what was read back differs from '
+            'the source; this is a fault of mixedae_mm.')
+
+
+def _check_equal(result: Conversion, source: str) -> None:
+    for comparison in result.comparisons:
+        limit = LARGEST_DIFFERENCE * max(1, comparison.largest)
+        if not comparison.difference <= limit:
+            raise ConfigurationError(
+                f'{source} was not converted: the largest difference in '
+                f'{comparison} is too large; were all sizes known? '
+                f'({result.vit.description})')
+
+
+def parse_arguments(
+        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """The command line of ``tools/convert.py``."""
+    parser = argparse.ArgumentParser(
+        description='Convert a ViT between mixedae_mm, mmpretrain, mmseg, '
+        "mmdet, timm, Hugging Face and Meta's MAE. The layout of the source is "
+        'found out; every tensor is accounted for; features are compared.')
+    parser.add_argument('source', metavar='SRC', help='checkpoint file or folder')
+    parser.add_argument(
+        'destination', metavar='DST',
+        help='file (.pth, .safetensors) or folder; a folder gets a model card')
+    parser.add_argument(
+        '--to', required=True, choices=list(LAYOUTS),
+        help='timm; hf: ViTModel or ViTForImageClassification; hf-mae: '
+        "ViTMAEForPreTraining; mae: Meta's; mm: plain mmpretrain, mmseg, mmdet")
+    parser.add_argument(
+        '--encoder-only', action='store_true',
+        help='leave out decoder, heads and whatever else is not the encoder')
+    parser.add_argument('--heads', type=int,
+                        help='attention heads, where SRC does not say')
+    parser.add_argument('--decoder-heads', type=int,
+                        help='attention heads of the decoder, likewise')
+    parser.add_argument('--image', help='picture to compare features on')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace DST if it is there')
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert as the command line says, and print what was done."""
+    result = convert(**vars(args))
+    print_report(result, args.source, args.destination)
+
+
+def print_report(result: Conversion, source: str, destination: str) -> None:
+    """What was done, in five lines."""
+    vit = result.vit
+    counts: Dict[str, int] = {}
+    for name in vit.weights:
+        part = dict(backbone='encoder', neck='decoder', head='classifier')[
+            name.split('.')[0]]
+        counts[part] = counts.get(part, 0) + 1
+    print(f'source    {source}, names of {COLUMN_TITLES[result.source_layout]}')
+    print(f'holds     {vit.description}')
+    for note in vit.notes:
+        print(f'assumed   {note}')
+    print('mapped    ' + ', '.join(f'{n} {part} tensors'
+                                   for part, n in counts.items()))
+    if vit.left_out:
+        print(f'left out  {len(vit.left_out)} tensors that have no place there: '
+              + ', '.join(short_names(vit.left_out)))
+    print(f'written   {destination}')
+    print(f'checked   {result.check}')

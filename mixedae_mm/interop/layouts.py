@@ -1,0 +1,321 @@
+"""What a converted checkpoint consists of, in each layout."""
+from typing import Callable, Dict, NamedTuple, Tuple
+
+from mmengine.config import Config
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from ..version import __version__
+from .names import HF_PREFIX, entries
+from .preprocessing import resize_side
+from .vit import Description, Vit, backbone_config
+
+# (width, depth, patch) of the architectures that timm has a name for; its name
+# only labels the weights, all sizes are given beside it.
+TIMM_NAMES = {
+    (192, 12, 16): 'vit_tiny_patch16_224',
+    (384, 12, 16): 'vit_small_patch16_224',
+    (768, 12, 16): 'vit_base_patch16_224',
+    (1024, 24, 16): 'vit_large_patch16_224',
+    (1280, 32, 14): 'vit_huge_patch14_224',
+}
+
+
+class Layout(NamedTuple):
+    """How a ViT is written.
+
+    Attributes:
+        title (str): What it is called in messages.
+        library (str): The package that loads it.
+        column (str): Its names in :mod:`.names`.
+        has_decoder (bool): Whether there is a place for MAE's decoder.
+        is_folder (bool): Whether it is always a folder, never one file.
+        configs (callable): :class:`Vit` to contents of JSON files by name.
+        snippet (str): Python that loads the written folder ``{path}``.
+    """
+    title: str
+    library: str
+    column: str
+    has_decoder: bool
+    is_folder: bool
+    configs: Callable[[Vit], Dict[str, dict]]
+    snippet: str
+
+
+def rename(vit: Vit, layout: Layout) -> Dict[str, Tensor]:
+    """Weights by the names of a layout.
+
+    Raises:
+        ConfigurationError: If the layout cannot hold this ViT.
+    """
+    check(vit, layout)
+    tensors: Dict[str, Tensor] = {}
+    for entry in entries(vit.weights, 'mm'):
+        if entry.mm not in vit.weights:
+            continue
+        names, value = entry.names(layout.column), vit.weights[entry.mm]
+        parts = value.chunk(len(names)) if len(names) > 1 else (value, )
+        tensors.update(zip(names, parts))
+    if layout.column == 'hf' and (vit.description.decoder
+                                  or vit.description.num_classes):
+        tensors = {
+            name if name.startswith(('decoder.', 'classifier.')) else
+            HF_PREFIX + name: value
+            for name, value in tensors.items()
+        }
+    if layout.column == 'mm' and vit.description.pooling == 'cls':
+        # VisionTransformerClsHead, mmpretrain's classifier on CLS
+        tensors = {
+            name.replace('head.fc.', 'head.layers.head.'): value
+            for name, value in tensors.items()
+        }
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def check(vit: Vit, layout: Layout) -> None:
+    """Refuse what a layout cannot express.
+
+    Raises:
+        ConfigurationError: One sentence that says what and why.
+    """
+    sizes = vit.description
+    token_norm = 'backbone.ln1.weight' in vit.weights
+    mean_norm = 'backbone.ln2.weight' in vit.weights
+    if layout.title == 'hf-mae':
+        if not sizes.decoder:
+            raise ConfigurationError(
+                'ViTMAEForPreTraining needs a decoder, which this checkpoint '
+                'does not have; use --to hf.')
+        if sizes.img_size[0] != sizes.img_size[1]:
+            raise ConfigurationError(
+                'ViTMAEForPreTraining knows square images only, but this ViT '
+                f'is for {sizes.img_size[0]} x {sizes.img_size[1]} pixels.')
+        if sizes.num_classes:
+            raise ConfigurationError(
+                'ViTMAEForPreTraining has no classifier; use --to hf or '
+                '--encoder-only.')
+    if layout.column == 'hf':
+        if mean_norm or not token_norm:
+            raise ConfigurationError(
+                'Hugging Face normalises every token, but this ViT was '
+                'fine-tuned with a LayerNorm on the mean of its tokens; timm '
+                '(--to timm) can hold it.')
+        if sizes.num_classes and sizes.pooling != 'cls':
+            raise ConfigurationError(
+                'ViTForImageClassification reads the CLS token, but this '
+                'classifier reads the mean of the patch tokens; timm (--to '
+                'timm) can hold it.')
+    if layout.column == 'timm' and (token_norm == mean_norm):
+        raise ConfigurationError(
+            'timm has a LayerNorm on the tokens or on their mean, but this '
+            f'ViT has {"both" if token_norm else "neither"}.')
+    if layout.column == 'mm' and sizes.num_classes and (
+            (sizes.pooling == 'mean') != mean_norm):
+        raise ConfigurationError(
+            "mmpretrain's classifiers normalise the mean of the tokens and "
+            'not CLS, which is not what this classifier does; --encoder-only '
+            'leaves it out.')
+
+
+def mm_config_text(vit: Vit) -> str:
+    """Config of a plain mmpretrain model, as checkpoints carry it."""
+    sizes = vit.description
+    backbone = dict(type='VisionTransformer', **backbone_config(vit))
+    model = dict(
+        backbone=backbone,
+        data_preprocessor=dict(
+            mean=list(sizes.mean), std=list(sizes.std), to_rgb=True))
+    if sizes.decoder:
+        model.update(
+            type='MAE',
+            neck=dict(type='MAEPretrainDecoder', **decoder_config(sizes)),
+            head=dict(
+                type='MAEPretrainHead',
+                norm_pix=sizes.norm_pix,
+                patch_size=sizes.patch_size,
+                loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+        backbone['type'] = 'MAEViT'
+        del backbone['in_channels'], backbone['qkv_bias']
+    elif sizes.num_classes:
+        on_mean = sizes.pooling == 'mean'
+        backbone['out_type'] = 'avg_featmap' if on_mean else 'cls_token'
+        model.update(
+            type='ImageClassifier',
+            head=dict(
+                type='LinearClsHead' if on_mean else 'VisionTransformerClsHead',
+                num_classes=sizes.num_classes,
+                in_channels=sizes.encoder.width))
+    return Config(dict(model=model, default_scope='mmpretrain')).pretty_text
+
+
+def decoder_config(sizes: Description) -> dict:
+    """Arguments of ``MAEPretrainDecoder``."""
+    rows, columns = (side // sizes.patch_size for side in sizes.img_size)
+    decoder = sizes.decoder
+    return dict(
+        num_patches=rows * columns,
+        patch_size=sizes.patch_size,
+        in_chans=sizes.in_channels,
+        embed_dim=sizes.encoder.width,
+        decoder_embed_dim=decoder.width,
+        decoder_depth=decoder.depth,
+        decoder_num_heads=decoder.heads,
+        mlp_ratio=decoder.mlp_width / decoder.width,
+        norm_cfg=dict(type='LN', eps=sizes.norm_eps))
+
+
+def timm_arguments(vit: Vit) -> dict:
+    """Arguments of timm's ``VisionTransformer``."""
+    sizes, encoder = vit.description, vit.description.encoder
+    return dict(
+        img_size=_one_or_two(sizes.img_size),
+        patch_size=sizes.patch_size,
+        in_chans=sizes.in_channels,
+        embed_dim=encoder.width,
+        depth=encoder.depth,
+        num_heads=encoder.heads,
+        mlp_ratio=encoder.mlp_width / encoder.width,
+        qkv_bias=sizes.qkv_bias,
+        num_classes=sizes.num_classes,
+        global_pool='avg' if sizes.pooling == 'mean' else 'token',
+        fc_norm='backbone.ln2.weight' in vit.weights)
+
+
+def _timm_configs(vit: Vit) -> Dict[str, dict]:
+    sizes, encoder = vit.description, vit.description.encoder
+    arguments = timm_arguments(vit)
+    config = dict(
+        architecture=TIMM_NAMES.get(
+            (encoder.width, encoder.depth, sizes.patch_size),
+            'vit_base_patch16_224'),
+        num_classes=arguments.pop('num_classes'),
+        num_features=encoder.width,
+        global_pool=arguments['global_pool'],
+        model_args=arguments,
+        pretrained_cfg=dict(
+            input_size=[sizes.in_channels, *sizes.img_size],
+            crop_pct=max(sizes.img_size) / resize_side(max(sizes.img_size)),
+            crop_mode='center',
+            interpolation='bicubic',
+            mean=_shares(sizes.mean),
+            std=_shares(sizes.std),
+            num_classes=sizes.num_classes,
+            pool_size=None,
+            first_conv='patch_embed.proj',
+            classifier='head'))
+    if sizes.classes:
+        config['label_names'] = list(sizes.classes)
+    return {'config.json': config}
+
+
+def hf_config(sizes: Description) -> dict:
+    """Values of ``ViTConfig`` or ``ViTMAEConfig``."""
+    encoder, decoder = sizes.encoder, sizes.decoder
+    config = dict(
+        architectures=['ViTModel'],
+        model_type='vit',
+        hidden_size=encoder.width,
+        num_hidden_layers=encoder.depth,
+        num_attention_heads=encoder.heads,
+        intermediate_size=encoder.mlp_width,
+        hidden_act='gelu',
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=sizes.norm_eps,
+        image_size=_one_or_two(sizes.img_size),
+        patch_size=sizes.patch_size,
+        num_channels=sizes.in_channels,
+        qkv_bias=sizes.qkv_bias)
+    if decoder:
+        config.update(
+            architectures=['ViTMAEForPreTraining'],
+            model_type='vit_mae',
+            decoder_hidden_size=decoder.width,
+            decoder_num_hidden_layers=decoder.depth,
+            decoder_num_attention_heads=decoder.heads,
+            decoder_intermediate_size=decoder.mlp_width,
+            norm_pix_loss=sizes.norm_pix,
+            mask_ratio=0.75)
+    elif sizes.num_classes:
+        names = sizes.classes or [f'class {i}' for i in range(sizes.num_classes)]
+        config.update(
+            architectures=['ViTForImageClassification'],
+            id2label={str(i): name for i, name in enumerate(names)},
+            label2id={name: i for i, name in enumerate(names)})
+    return config
+
+
+def _hf_configs(vit: Vit) -> Dict[str, dict]:
+    sizes = vit.description
+    height, width = sizes.img_size
+    # This one resizes the shorter side and cuts the centre out, as we do.
+    preprocessor = dict(
+        image_processor_type='BitImageProcessor',
+        do_convert_rgb=True,
+        do_resize=True,
+        size=dict(shortest_edge=resize_side(max(height, width))),
+        resample=3,  # bicubic
+        do_center_crop=True,
+        crop_size=dict(height=height, width=width),
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=_shares(sizes.mean),
+        image_std=_shares(sizes.std))
+    return {
+        'config.json': hf_config(sizes),
+        'preprocessor_config.json': preprocessor
+    }
+
+
+def mm_meta(vit: Vit, source: str) -> dict:
+    """``meta`` of an mmengine checkpoint."""
+    meta = dict(
+        cfg=mm_config_text(vit),
+        converted_from=source,
+        mixedae_mm_version=__version__)
+    if vit.description.classes:
+        meta['dataset_meta'] = dict(classes=list(vit.description.classes))
+    return meta
+
+
+def _one_or_two(size: Tuple[int, int]):
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def _shares(values) -> list:
+    return [round(value / 255, 10) for value in values]
+
+
+def _no_configs(vit: Vit) -> Dict[str, dict]:
+    return {}
+
+
+_HF_SNIPPET = (
+    'from transformers import AutoImageProcessor, {model}\n\n'
+    "model = {model}.from_pretrained('{path}'{extra})\n"
+    "processor = AutoImageProcessor.from_pretrained('{path}')")
+
+LAYOUTS = {
+    'timm': Layout(
+        'timm', 'timm', 'timm', has_decoder=False, is_folder=False,
+        configs=_timm_configs,
+        snippet='import timm\n\n'
+        "model = timm.create_model('local-dir:{path}', pretrained=True)"),
+    'hf': Layout(
+        'hf', 'transformers', 'hf', has_decoder=False, is_folder=True,
+        configs=_hf_configs, snippet=_HF_SNIPPET),
+    'hf-mae': Layout(
+        'hf-mae', 'transformers', 'hf', has_decoder=True, is_folder=True,
+        configs=_hf_configs, snippet=_HF_SNIPPET),
+    'mae': Layout(
+        'mae', 'timm', 'timm', has_decoder=True, is_folder=False,
+        configs=_no_configs,
+        snippet='import torch\n\n'
+        "weights = torch.load('{path}/model.pth')['model']"),
+    'mm': Layout(
+        'mm', 'mmpretrain', 'mm', has_decoder=True, is_folder=False,
+        configs=_no_configs,
+        snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
+        "\n    checkpoint='{path}/model.pth')"),
+}

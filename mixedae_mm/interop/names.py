@@ -1,0 +1,135 @@
+"""One table: the name of every tensor of a ViT in every layout.
+
+Reading and writing both go by this table and nothing else. A name that is not
+in it cannot be converted.
+
+Positions need no arithmetic. mmpretrain's sin-cos table has the halves for
+rows and columns swapped against Meta's and Hugging Face's, but weights learn
+whichever they were trained with: the table is copied like any other tensor,
+and must never be computed again for converted weights.
+"""
+from itertools import count
+from typing import Collection, Iterator, NamedTuple, Tuple
+
+# Left, mmpretrain (mixedae_mm, mmseg, mmdet); middle, timm and Meta's MAE; right,
+# Hugging Face as in files of ViTModel and ViTMAEForPreTraining. `*` is weight
+# and bias. Three names are query, key and value, which the others stack in
+# this order. None: there is no such place.
+ENCODER = (
+    ('backbone.cls_token', 'cls_token', 'embeddings.cls_token'),
+    ('backbone.pos_embed', 'pos_embed', 'embeddings.position_embeddings'),
+    ('backbone.patch_embed.projection.*', 'patch_embed.proj.*',
+     'embeddings.patch_embeddings.projection.*'),
+)
+ENCODER_LAYERS = ('backbone.layers.{}.', 'blocks.{}.', 'encoder.layer.{}.')
+# LayerNorm of the tokens, or (fine-tuned with averaged tokens) of their mean.
+ENCODER_END = (
+    ('backbone.ln1.*', 'norm.*', 'layernorm.*'),
+    ('backbone.ln2.*', 'fc_norm.*', None),
+)
+CLASSIFIER = (('head.fc.*', 'head.*', 'classifier.*'), )
+DECODER = (
+    ('neck.mask_token', 'mask_token', 'decoder.mask_token'),
+    ('neck.decoder_pos_embed', 'decoder_pos_embed',
+     'decoder.decoder_pos_embed'),
+    ('neck.decoder_embed.*', 'decoder_embed.*', 'decoder.decoder_embed.*'),
+)
+DECODER_LAYERS = ('neck.decoder_blocks.{}.', 'decoder_blocks.{}.',
+                  'decoder.decoder_layers.{}.')
+DECODER_END = (
+    ('neck.ln1.*', 'decoder_norm.*', 'decoder.decoder_norm.*'),
+    ('neck.decoder_pred.*', 'decoder_pred.*', 'decoder.decoder_pred.*'),
+)
+# The inside of a layer, of the encoder and of the decoder.
+LAYER = (
+    ('ln1.*', 'norm1.*', 'layernorm_before.*'),
+    ('attn.qkv.*', 'attn.qkv.*',
+     ('attention.attention.query.*', 'attention.attention.key.*',
+      'attention.attention.value.*')),
+    ('attn.proj.*', 'attn.proj.*', 'attention.output.dense.*'),
+    ('ln2.*', 'norm2.*', 'layernorm_after.*'),
+    ('ffn.layers.0.0.*', 'mlp.fc1.*', 'intermediate.dense.*'),
+    ('ffn.layers.1.*', 'mlp.fc2.*', 'output.dense.*'),
+)
+
+# Other spellings of the left names, (found in files, in the table).
+SYNONYMS = (
+    # VisionTransformerClsHead, where LinearClsHead has `fc`
+    ('head.layers.head.', 'head.fc.'),
+    # what transformers 5 writes for its own MAE decoder
+    ('decoder.decoder_encoder.layer.', 'decoder.decoder_layers.'),
+)
+# Where Hugging Face puts the encoder in a model that has more than an encoder.
+HF_PREFIX = 'vit.'
+# Used in pre-training only, or (Hugging Face's pooler) for no feature.
+WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
+                 'embeddings.mask_token')
+# A plain ViT is complete without these.
+OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
+
+
+class Entry(NamedTuple):
+    """One tensor.
+
+    Attributes:
+        mm (str): Its name in mmpretrain.
+        timm (str): Its name in timm and in Meta's MAE.
+        hf (tuple[str]): Its name in Hugging Face, or the names of its thirds;
+            empty if it has no place there.
+    """
+    mm: str
+    timm: str
+    hf: Tuple[str, ...]
+
+    def names(self, column: str) -> Tuple[str, ...]:
+        """Names in ``'mm'``, ``'timm'`` or ``'hf'``, as a tuple."""
+        value = getattr(self, column)
+        return value if isinstance(value, tuple) else (value, )
+
+
+def canonical(name: str) -> str:
+    """A name as the table spells it."""
+    for found, ours in SYNONYMS:
+        if name.startswith(found):
+            return ours + name[len(found):]
+    return name
+
+
+def entries(present: Collection[str], column: str) -> Iterator[Entry]:
+    """The table for a ViT of the depth that the names show.
+
+    Args:
+        present (Collection[str]): Names of all tensors, in one layout.
+        column (str): Which one: ``'mm'``, ``'timm'`` or ``'hf'``.
+
+    Yields:
+        Entry: Every tensor of the encoder and classifier and, if there are
+        names of one, of the decoder.
+    """
+    yield from _rows(ENCODER)
+    yield from _layers(ENCODER_LAYERS, present, column)
+    yield from _rows(ENCODER_END)
+    yield from _rows(CLASSIFIER)
+    if any(entry.names(column)[0] in present for entry in _rows(DECODER)):
+        yield from _rows(DECODER)
+        yield from _layers(DECODER_LAYERS, present, column)
+        yield from _rows(DECODER_END)
+
+
+def _layers(prefixes, present, column) -> Iterator[Entry]:
+    for index in count():
+        layer = [prefix.format(index) for prefix in prefixes]
+        start = layer[Entry._fields.index(column)]
+        if not any(name.startswith(start) for name in present):
+            return
+        yield from _rows(LAYER, layer)
+
+
+def _rows(rows, prefixes=('', '', '')) -> Iterator[Entry]:
+    for mm, timm, hf in rows:
+        hf = () if hf is None else (hf, ) if isinstance(hf, str) else hf
+        for kind in ('weight', 'bias') if mm.endswith('*') else ('', ):
+            yield Entry(
+                prefixes[0] + mm.replace('*', kind),
+                prefixes[1] + timm.replace('*', kind),
+                tuple(prefixes[2] + name.replace('*', kind) for name in hf))

@@ -1,0 +1,228 @@
+"""Write a converted checkpoint as a whole or not at all."""
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from .layouts import Layout, hf_config, mm_meta, rename
+from .vit import Vit
+
+FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
+
+
+def check_destination(path: str, layout: Layout, overwrite: bool) -> Path:
+    """Refuse, before any work, a place that cannot be written to.
+
+    Raises:
+        ConfigurationError: One sentence that names the path.
+    """
+    destination = Path(path).expanduser()
+    if layout.is_folder and destination.suffix in FILE_SUFFIXES:
+        raise ConfigurationError(
+            f'--to {layout.title} writes a folder, but {path} is the name of a '
+            'file; leave out the ending.')
+    if destination.exists() and not overwrite:
+        raise ConfigurationError(
+            f'{path} exists already; choose another name, or replace it with '
+            '--overwrite.')
+    if destination.is_dir() and destination.suffix in FILE_SUFFIXES:
+        raise ConfigurationError(f'{path} is a folder, not a file.')
+    if destination.is_dir() and not _is_ours(destination):
+        raise ConfigurationError(
+            f'{path} is a folder with other things in it, which --overwrite '
+            'does not delete.')
+    if not destination.parent.is_dir():
+        raise ConfigurationError(
+            f'{path} cannot be written: the folder {destination.parent} does '
+            'not exist.')
+    if not os.access(destination.parent, os.W_OK):
+        raise ConfigurationError(
+            f'{path} cannot be written: no permission for the folder '
+            f'{destination.parent}.')
+    return destination
+
+
+@contextmanager
+def whole(destination: Path) -> Iterator[Path]:
+    """A temporary path beside ``destination``, which takes its place.
+
+    On an error inside the ``with``, the temporary is deleted and what was at
+    ``destination`` stays as it was.
+
+    Args:
+        destination (Path): A file, or a folder if the block makes one.
+
+    Yields:
+        Path: Where to write, with the same ending. It does not exist yet.
+    """
+    temporary = destination.with_name(
+        f'.{destination.stem}.partial-{os.getpid()}{destination.suffix}')
+    outdated = destination.with_name(f'.{destination.name}.old-{os.getpid()}')
+    try:
+        yield temporary
+        for file in [temporary, *temporary.rglob('*')]:
+            _flush(file)
+        if temporary.is_dir() and destination.exists():
+            # A folder cannot be replaced in one step: the old one waits.
+            os.rename(destination, outdated)
+        os.replace(temporary, destination)
+        _flush(destination.parent)
+    except OSError as error:
+        raise ConfigurationError(
+            f'{destination} was not written: {error.strerror or error}.') from error
+    finally:
+        _delete(temporary)
+        if outdated.exists() and not destination.exists():
+            os.rename(outdated, destination)
+        _delete(outdated)
+
+
+def write(vit: Vit, destination: Path, layout: Layout, source: str,
+          card: str = '') -> Dict[str, Tensor]:
+    """Write weights, configuration and model card.
+
+    Args:
+        vit (Vit): What to write.
+        destination (Path): A file, or a folder to be made.
+        layout (Layout): How.
+        source (str): Name of the checkpoint it comes from.
+        card (str): Text of the model card; folders have one.
+
+    Returns:
+        dict[str, Tensor]: The tensors by the names they were written with.
+    """
+    tensors = rename(vit, layout)
+    if destination.suffix in FILE_SUFFIXES:
+        write_tensors(tensors, destination, vit, layout, source)
+        return tensors
+    destination.mkdir()
+    safe = layout.library in ('timm', 'transformers') and layout.title != 'mae'
+    write_tensors(tensors,
+                  destination / ('model.safetensors' if safe else 'model.pth'),
+                  vit, layout, source)
+    for name, content in layout.configs(vit).items():
+        (destination / name).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    (destination / 'README.md').write_text(card)
+    return tensors
+
+
+def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
+                  layout: Layout, source: str) -> None:
+    """One file, of the kind that its ending says."""
+    if file.suffix == '.safetensors':
+        try:
+            from safetensors.torch import save_file
+        except ImportError:
+            raise ConfigurationError(
+                f'{file.name} needs the safetensors package: pip install '
+                'safetensors.') from None
+        save_file(tensors, file, metadata=dict(format='pt', converted_from=source))
+        os.umask(mask := os.umask(0))
+        file.chmod(0o666 & ~mask)  # safetensors lets only the owner read
+    elif layout.title == 'mm':
+        torch.save(dict(meta=mm_meta(vit, source), state_dict=tensors), file)
+    elif layout.title == 'mae':
+        torch.save(dict(model=tensors), file)
+    else:
+        torch.save(tensors, file)
+
+
+def model_card(vit: Vit, layout: Layout, name: str, source: str,
+               check: str) -> str:
+    """Text of the ``README.md`` of a published folder.
+
+    Args:
+        vit (Vit): What is published.
+        layout (Layout): How.
+        name (str): Of the folder.
+        source (str): Name of the checkpoint it comes from.
+        check (str): What comparing the features showed.
+    """
+    sizes = vit.description
+    height, width = sizes.img_size
+    kind = hf_config(sizes)['architectures'][0]
+    snippet = layout.snippet.format(
+        path=name,
+        model=kind,
+        extra=', add_pooling_layer=False' if kind == 'ViTModel' else '')
+    task = 'image-classification' if sizes.num_classes else 'image-feature-extraction'
+    left_out = ', '.join(f'`{n}`' for n in short_names(vit.left_out)) or 'nothing'
+    mean, std = ([round(value, 3) for value in values]
+                 for values in (sizes.mean, sizes.std))
+    notes = ''.join(f'\nAssumed: {note}.' for note in vit.notes)
+    return f'''---
+library_name: {layout.library}
+pipeline_tag: {task}
+tags:
+- vision-transformer
+- self-supervised-learning
+- mixedae
+---
+
+# {name}
+
+{sizes}; {sum(v.numel() for v in vit.weights.values()) / 1e6:.1f} million weights.
+Converted from `{source}` by mixedae_mm for {layout.library}.
+
+MixedAE (Chen et al., *Mixed Autoencoder for Self-supervised Visual
+Representation Learning*, CVPR 2023) pre-trains a plain ViT by mixing images.
+
+## Use
+
+```python
+{snippet}
+```
+
+Pictures are RGB. The shorter side is resized (bicubic, antialiased) so that a
+centre crop of {height} x {width} takes 224/256 of it. Values in 0 to 255 are
+then normalised by the mean {mean} and the standard deviation
+{std}.
+
+## Conversion
+
+{check}
+Left out: {left_out}.{notes}
+
+## To be filled in before publishing
+
+Training data, schedule, results, intended use and licence: the checkpoint does
+not tell them.
+'''
+
+
+def short_names(names) -> list:
+    """Modules instead of their weights and biases, each once, layers as *."""
+    names = [re.sub(r'(neck|decoder_blocks)\..*', r'\1.*', n) for n in names]
+    short = [re.sub(r'\.(weight|bias)$', '', name) for name in names]
+    return list(dict.fromkeys(re.sub(r'\.\d+\.', '.*.', name) for name in short))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds what a conversion writes, and nothing else."""
+    known = {'model.safetensors', 'model.pth', 'README.md', 'config.json',
+             'preprocessor_config.json'}
+    return {entry.name for entry in folder.iterdir()} <= known
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+

@@ -1,0 +1,254 @@
+"""Mixing and unmixing: Eq. 1-3 of the MixedAE paper as pure tensor functions.
+
+Symbols, as in the paper (Sec. 3.1): ``B`` clean images of ``H x W`` pixels are
+cut into ``L`` patches of ``P x P`` pixels and into groups of ``n = 1 / r``
+images, ``r`` being the mixing ratio. A mixing mask ``M`` in ``{0..n-1}^L``
+names, for every position, the source image whose patch is shown there.
+
+``S`` is the number of mixed samples: ``B / n`` in *compose* mode (one mask a
+group), ``B`` in *full* mode (``n`` masks a group). The masks of one group are
+consecutive. Nothing here loops over groups or waits for the device.
+"""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigurationError
+
+MODES = ('compose', 'full')
+
+
+def num_sources_of(mix_ratio: float) -> int:
+    """Number of images in a group, ``n = 1 / r``.
+
+    Args:
+        mix_ratio (float): ``r`` in (0, 0.5], with an integer ``1 / r``.
+
+    Raises:
+        ConfigurationError: For any other ratio.
+    """
+    if not 0 < mix_ratio <= 0.5:
+        raise ConfigurationError(
+            f'mix_ratio is {mix_ratio}, but must lie in (0, 0.5].')
+    num_sources = round(1 / mix_ratio)
+    if abs(1 / mix_ratio - num_sources) > 1e-6 * num_sources:
+        raise ConfigurationError(
+            f'mix_ratio is {mix_ratio}, so a group would hold '
+            f'{1 / mix_ratio:.4g} images; 1 / mix_ratio must be an integer '
+            '(0.5, 1/3, 0.25, 0.2, ...).')
+    return num_sources
+
+
+def draw_mix_masks(num_masks: int,
+                   num_patches: int,
+                   num_sources: int,
+                   device: Optional[torch.device] = None,
+                   generator: Optional[torch.Generator] = None) -> Tensor:
+    """Draw symmetric random mixing masks (Eq. 2).
+
+    Every source gets ``L / n`` positions, uniformly at random. Where ``n``
+    does not divide ``L`` the shares differ by at most one patch, and which
+    sources get the extra ones is random as well.
+
+    Args:
+        num_masks (int): ``S``.
+        num_patches (int): ``L``, at least ``num_sources``.
+        num_sources (int): ``n``.
+        device (torch.device, optional): Where to draw.
+        generator (torch.Generator, optional): On the same device; the global
+            one by default.
+
+    Returns:
+        Tensor: ``(S, L)`` int64, values in ``[0, n)``.
+
+    Raises:
+        ConfigurationError: If there are fewer patches than sources.
+    """
+    if num_patches < num_sources:
+        raise ConfigurationError(
+            f'{num_sources} images cannot be mixed into {num_patches} '
+            'patches: every image needs at least one (larger images, smaller '
+            'patches, or a larger mix_ratio).')
+    noise = torch.rand(
+        num_masks, num_patches, device=device, generator=generator)
+    rank = noise.argsort(dim=1)  # a uniform permutation of 0..L-1 in each row
+    if num_patches % num_sources:
+        # Without this shift the first L % n sources would always get the
+        # extra patch.
+        shift = torch.rand(num_masks, 1, device=device, generator=generator)
+        rank = rank + (shift * num_sources).long()
+    return rank % num_sources
+
+
+def patch_grid(image_size, patch_size: int):
+    """Rows and columns of the patch grid.
+
+    Args:
+        image_size (tuple[int, int]): ``(H, W)`` in pixels.
+        patch_size (int): ``P``.
+
+    Returns:
+        tuple[int, int]: ``(H / P, W / P)``.
+
+    Raises:
+        ConfigurationError: If a side is no multiple of the patch size.
+    """
+    height, width = image_size
+    if height < patch_size or height % patch_size or width % patch_size:
+        raise ConfigurationError(
+            f'An image of {height} x {width} pixels (height x width) cannot '
+            f'be cut into patches of {patch_size}: both sides must be '
+            'multiples of the patch size.')
+    return height // patch_size, width // patch_size
+
+
+def check_batch(num_images: int, num_sources: int) -> None:
+    """Raise :class:`ConfigurationError` unless the batch is whole groups."""
+    if num_images == 0 or num_images % num_sources:
+        raise ConfigurationError(
+            f'A batch of {num_images} images cannot be cut into groups of '
+            f'{num_sources} (= 1 / mix_ratio): the batch size of each process '
+            f'must be a multiple of {num_sources}; set drop_last=True in the '
+            'training dataloader if the data set does not end on one.')
+
+
+def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
+               patch_size: int) -> Tensor:
+    """Mix each group of images by its masks (Eq. 1).
+
+    Position ``l`` of a mixed image shows patch ``l`` of source ``M_l``.
+
+    Args:
+        clean (Tensor): ``(B, C, H, W)``, any dtype; groups are consecutive.
+        mix_masks (Tensor): ``(S, L)`` int64.
+        num_sources (int): ``n``.
+        patch_size (int): ``P``.
+
+    Returns:
+        Tensor: ``(S, C, H, W)``, dtype of ``clean``.
+
+    Raises:
+        ConfigurationError: If ``B`` is no multiple of ``n`` or an image side
+            none of ``P``.
+    """
+    check_batch(len(clean), num_sources)
+    rows, columns = patch_grid(clean.shape[-2:], patch_size)
+    groups = clean.unflatten(0, (-1, num_sources))  # (G, n, C, H, W)
+    num_groups = len(groups)
+    pixel_masks = mix_masks.view(num_groups, -1, 1, rows, columns)
+    pixel_masks = pixel_masks.repeat_interleave(
+        patch_size, dim=3).repeat_interleave(
+            patch_size, dim=4)
+    # (G, S / G, C, H, W): for each pixel, which of the n images to read.
+    pixel_masks = pixel_masks.expand(-1, -1, clean.size(1), -1, -1)
+    return groups.gather(1, pixel_masks).flatten(0, 1)
+
+
+def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
+                 mask_token: Tensor) -> Tensor:
+    """Recover one sequence a source from each mixed sample (Eq. 3).
+
+    Source ``i`` keeps the token at ``l`` where ``M_l = i`` and holds the
+    ``[MASK]`` token elsewhere.
+
+    Args:
+        tokens (Tensor): ``(S, L, C)``, patch tokens only.
+        mix_masks (Tensor): ``(S, L)`` int64.
+        num_sources (int): ``n``.
+        mask_token (Tensor): ``(C,)``.
+
+    Returns:
+        Tensor: ``(S, n, L, C)``.
+    """
+    sources = torch.arange(num_sources, device=mix_masks.device)
+    is_own = mix_masks[:, None, :] == sources[:, None]  # (S, n, L)
+    return torch.where(is_own[..., None], tokens[:, None],
+                       mask_token.to(tokens.dtype))
+
+
+def hidden_sources(mix_masks: Tensor, num_sources: int) -> Tensor:
+    """For each position the sources whose patch is *not* shown there.
+
+    These are the ``n - 1`` pairs ``(l, i)`` with ``M_l != i`` over which
+    Eq. 4 sums. Their number does not depend on the mask, so the loss can be
+    taken on exactly these without a data-dependent shape.
+
+    Args:
+        mix_masks (Tensor): ``(..., L)`` int64.
+        num_sources (int): ``n``.
+
+    Returns:
+        Tensor: ``(..., L, n - 1)`` int64, ascending in the last dimension.
+    """
+    others = torch.arange(num_sources - 1, device=mix_masks.device)
+    return others + (others >= mix_masks[..., None]).long()
+
+
+def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
+    """Pick the entries at the hidden positions of every source.
+
+    Args:
+        sequences (Tensor): ``(..., n, L, C)``, one sequence a source.
+        mix_masks (Tensor): ``(..., L)`` int64, same leading dimensions.
+
+    Returns:
+        Tensor: ``(..., L, n - 1, C)``, in the order of
+        :func:`hidden_sources`.
+    """
+    hidden = hidden_sources(mix_masks, sequences.size(-3))
+    index = hidden[..., None].expand(*hidden.shape, sequences.size(-1))
+    return sequences.transpose(-3, -2).gather(-2, index)
+
+
+def scatter_hidden(values: Tensor, mix_masks: Tensor,
+                   shown: Tensor) -> Tensor:
+    """Inverse of :func:`gather_hidden`: fill hidden positions, keep shown.
+
+    Args:
+        values (Tensor): ``(S, L, n - 1, C)`` for the hidden positions.
+        mix_masks (Tensor): ``(S, L)`` int64.
+        shown (Tensor): ``(S, n, L, C)``, used where ``M_l = i``.
+
+    Returns:
+        Tensor: ``(S, n, L, C)``.
+    """
+    hidden = hidden_sources(mix_masks, shown.size(1))
+    index = hidden[..., None].expand(-1, -1, -1, shown.size(-1))
+    filled = shown.transpose(1, 2).scatter(2, index, values.to(shown.dtype))
+    return filled.transpose(1, 2)
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Cut images into flattened patches, in MAE's order (row, column, colour).
+
+    Args:
+        images (Tensor): ``(B, C, H, W)``.
+        patch_size (int): ``P``.
+
+    Returns:
+        Tensor: ``(B, L, P * P * C)``.
+    """
+    rows, columns = patch_grid(images.shape[-2:], patch_size)
+    patches = images.reshape(
+        len(images), -1, rows, patch_size, columns, patch_size)
+    return patches.permute(0, 2, 4, 3, 5, 1).reshape(
+        len(images), rows * columns, -1)
+
+
+def unpatchify(patches: Tensor, grid, patch_size: int) -> Tensor:
+    """Inverse of :func:`patchify`.
+
+    Args:
+        patches (Tensor): ``(B, L, P * P * C)``.
+        grid (tuple[int, int]): Rows and columns, ``rows * columns = L``.
+        patch_size (int): ``P``.
+
+    Returns:
+        Tensor: ``(B, C, H, W)``.
+    """
+    rows, columns = grid
+    patches = patches.reshape(
+        len(patches), rows, columns, patch_size, patch_size, -1)
+    return patches.permute(0, 5, 1, 3, 2, 4).reshape(
+        len(patches), -1, rows * patch_size, columns * patch_size)

@@ -1,0 +1,13 @@
+from .homologous_contrastive_loss import HomologousContrastiveLoss
+from .mixedae import MixedAE
+from .mixedae_data_preprocessor import MixedAEDataPreprocessor
+from .mixedae_decoder import MixedAEDecoder
+from .mixedae_head import MixedAEPretrainHead
+from .mixedae_vit import EncodedMix, MixedAEViT
+from .vit_feature_pyramid import ViTFeaturePyramid
+
+__all__ = [
+    'EncodedMix', 'HomologousContrastiveLoss', 'MixedAE',
+    'MixedAEDataPreprocessor', 'MixedAEDecoder', 'MixedAEPretrainHead',
+    'MixedAEViT', 'ViTFeaturePyramid'
+]

@@ -1,0 +1,98 @@
+"""The algorithm: the path of a batch through MixedAE."""
+from typing import Dict, List, Optional
+
+from mmengine.registry import MODELS
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from ..errors import ConfigurationError
+
+# MAE's: xavier for linear layers. The parts refine it in their init_weights.
+MAE_INIT = (
+    dict(type='Xavier', layer='Linear', distribution='uniform'),
+    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+)
+
+
+@MODELS.register_module()
+class MixedAE(BaseSelfSupervisor):
+    """Mixed Autoencoder (Chen et al., CVPR 2023).
+
+    images -> preprocessor (mix, Eq. 1-2) -> backbone (encode, Eq. 6) -> neck
+    (unmix and decode, Eq. 3) -> head (losses, Eq. 4, 7, 8).
+
+    What the parts must agree on is said once: the mixing ratio in
+    ``data_preprocessor``, the geometry in ``backbone``. The rest is filled in
+    here, and a part that says otherwise is refused.
+
+    Args:
+        backbone (dict): Config of ``MixedAEViT``.
+        neck (dict, optional): Config of ``MixedAEDecoder``. None trains the
+            contrastive loss alone (which the paper reports to fail).
+        head (dict): Config of ``MixedAEPretrainHead``.
+        data_preprocessor (dict, optional): Config of
+            ``MixedAEDataPreprocessor``; its defaults are the paper's.
+        init_cfg (dict | list[dict], optional): Defaults to MAE's.
+
+    Raises:
+        ConfigurationError: If two parts disagree.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: Optional[dict],
+                 head: dict,
+                 data_preprocessor: Optional[dict] = None,
+                 init_cfg=MAE_INIT) -> None:
+        preprocessor = MODELS.build(
+            _fill(
+                dict(data_preprocessor or {}, type='MixedAEDataPreprocessor'),
+                'data_preprocessor',
+                patch_size=backbone.get('patch_size', 16)))
+        encoder = MODELS.build(
+            _fill(
+                backbone, 'backbone', num_sources=preprocessor.num_sources))
+        shared = dict(
+            num_sources=preprocessor.num_sources,
+            embed_dim=encoder.embed_dims,
+            patch_size=preprocessor.patch_size)
+        if neck is not None:
+            neck = _fill(neck, 'neck', grid=encoder.patch_resolution, **shared)
+        super().__init__(
+            backbone=encoder,
+            neck=neck,
+            head=_fill(head, 'head', **shared),
+            data_preprocessor=preprocessor,
+            init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
+
+    def loss(self, inputs: Dict[str, Tensor], data_samples: List[DataSample],
+             **kwargs) -> Dict[str, Tensor]:
+        """Losses of a batch that the preprocessor mixed.
+
+        Args:
+            inputs (dict[str, Tensor]): ``mixed``, ``clean``, ``mix_mask`` as
+                :class:`MixedAEDataPreprocessor` makes them.
+            data_samples (list[DataSample]): Not used: no labels.
+
+        Returns:
+            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``.
+        """
+        mix_mask = inputs['mix_mask']
+        encoded = self.backbone(inputs['mixed'], mix_mask)
+        predictions = None
+        if self.with_neck:
+            predictions = self.neck(encoded.tokens, mix_mask)
+        return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
+
+
+def _fill(part: dict, name: str, **values) -> dict:
+    """Copy a part's config with shared values; refuse what contradicts."""
+    part = dict(part)
+    for key, value in values.items():
+        given = part.setdefault(key, value)
+        if given != value:
+            raise ConfigurationError(
+                f'{name}.{key} is {given}, but the rest of the model says '
+                f'{value}; leave it out, it is filled in.')
+    return part

@@ -1,0 +1,87 @@
+"""The neck: unmixing (Eq. 3) and MAE's decoder."""
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models import MAEPretrainDecoder
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..mixing import gather_hidden, unmix_tokens
+from .position_embedding import sincos_position_embedding
+
+
+@MODELS.register_module()
+class MixedAEDecoder(MAEPretrainDecoder):
+    """Decode one sequence a source from each mixed sample.
+
+    Parameters and their names are those of mmpretrain's
+    ``MAEPretrainDecoder``. The paper's decoder has 8 layers of width 512
+    (MAE's 16 heads), its *light* decoder 2 layers of width 256 (8 heads here,
+    which the paper leaves open).
+
+    Pixels are predicted only where Eq. 4 takes a loss, that is where the
+    source's own patch is not shown.
+
+    Args:
+        num_sources (int): ``n``, images in a mixed sample.
+        grid (tuple[int, int]): Rows and columns of patches; ``L`` is their
+            product.
+        embed_dim (int): Width of the encoder.
+        with_cp (bool): Gradient checkpointing of every block.
+        **kwargs: Every other argument of ``MAEPretrainDecoder`` but
+            ``num_patches``: ``patch_size``, ``in_chans``,
+            ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
+            ``mlp_ratio``, ``norm_cfg``, ``init_cfg``.
+    """
+
+    def __init__(self,
+                 num_sources: int = 4,
+                 grid=(14, 14),
+                 embed_dim: int = 768,
+                 with_cp: bool = False,
+                 **kwargs) -> None:
+        super().__init__(
+            num_patches=grid[0] * grid[1], embed_dim=embed_dim, **kwargs)
+        self.num_sources = num_sources
+        self.grid = tuple(grid)
+        self.with_cp = with_cp
+
+    def init_weights(self) -> None:
+        """MAE's initialisation, with positions for any grid."""
+        # MAEPretrainDecoder's own method assumes a square grid.
+        super(MAEPretrainDecoder, self).init_weights()
+        if isinstance(self.init_cfg,
+                      dict) and self.init_cfg['type'] == 'Pretrained':
+            return  # keep what was loaded
+        self.decoder_pos_embed.data.copy_(
+            sincos_position_embedding(self.grid, self.mask_token.size(-1)))
+        torch.nn.init.normal_(self.mask_token, std=.02)
+
+    def forward(self, tokens: Tensor, mix_mask: Tensor) -> Tensor:
+        """Unmix and predict the hidden patches of every source.
+
+        Args:
+            tokens (Tensor): ``(S, 1 + L, C)`` from the encoder, CLS first.
+            mix_mask (Tensor): ``(S, L)`` int64.
+
+        Returns:
+            Tensor: ``(S, L, n - 1, P * P * C)``: at each position the patches
+            of the sources that are not shown there, in the order of
+            :func:`mixedae_mm.mixing.hidden_sources`.
+        """
+        tokens = self.decoder_embed(tokens)
+        cls_token, patches = tokens[:, None, :1], tokens[:, 1:]
+        x = unmix_tokens(patches, mix_mask, self.num_sources,
+                         self.mask_token[0, 0])  # (S, n, L, D)
+        # Each unmixed sequence gets the mixed sample's CLS token.
+        cls_token = cls_token.expand(-1, self.num_sources, -1, -1)
+        x = torch.cat([cls_token, x], dim=2).flatten(0, 1)
+        x = x + self.decoder_pos_embed  # (S * n, 1 + L, D)
+        for block in self.decoder_blocks:
+            x = self._run_block(block, x)
+        x = x[:, 1:].unflatten(0, (-1, self.num_sources))
+        return self.decoder_pred(self.decoder_norm(gather_hidden(x, mix_mask)))
+
+    def _run_block(self, block: torch.nn.Module, x: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)

@@ -1,0 +1,127 @@
+"""The head: targets, reconstruction loss (Eq. 4), contrastive loss, total."""
+from typing import Dict, Optional
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+from ..mixing import gather_hidden, patchify
+from .mixedae_vit import EncodedMix
+
+
+@MODELS.register_module()
+class MixedAEPretrainHead(BaseModule):
+    """Both losses of MixedAE; their sum is Eq. 8.
+
+    Args:
+        num_sources (int): ``n``, images in a mixed sample.
+        embed_dim (int): Width ``C`` of the encoder.
+        patch_size (int): ``P``.
+        norm_pix (bool): Normalise every target patch by its own mean and
+            standard deviation, as MAE does.
+        contrast_loss (dict, optional): Config of the contrastive loss. None
+            turns it off: naive mixing, or homologous attention only.
+        contrast_weight (float): ``lambda`` of Eq. 8, at least 0.
+        contrast_input (str): ``'after_norm'`` (default) or ``'before_norm'``:
+            encoder tokens after or before the final LayerNorm (Table 3b).
+        proj_dim (int): Output width of the linear projector.
+        init_cfg (dict, optional): Initialisation config.
+
+    Raises:
+        ConfigurationError: For an unknown ``contrast_input`` or a negative
+            weight.
+    """
+    CONTRAST_INPUTS = ('after_norm', 'before_norm')
+
+    def __init__(self,
+                 num_sources: int = 4,
+                 embed_dim: int = 768,
+                 patch_size: int = 16,
+                 norm_pix: bool = True,
+                 contrast_loss: Optional[dict] = dict(
+                     type='HomologousContrastiveLoss'),
+                 contrast_weight: float = 0.1,
+                 contrast_input: str = 'after_norm',
+                 proj_dim: int = 128,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        if contrast_input not in self.CONTRAST_INPUTS:
+            raise ConfigurationError(
+                f"contrast_input is '{contrast_input}', but must be one of "
+                f'{self.CONTRAST_INPUTS}.')
+        if contrast_weight < 0:
+            raise ConfigurationError(
+                f'contrast_weight is {contrast_weight}, but must be >= 0.')
+        self.num_sources = num_sources
+        self.patch_size = patch_size
+        self.norm_pix = norm_pix
+        self.contrast_weight = contrast_weight
+        self.contrast_input = contrast_input
+        self.contrast_loss = None
+        if contrast_loss is not None:
+            self.contrast_loss = MODELS.build(contrast_loss)
+            self.projector = nn.Linear(embed_dim, proj_dim)
+
+    def loss(self, encoded: EncodedMix, predictions: Optional[Tensor],
+             clean: Tensor, mix_mask: Tensor) -> Dict[str, Tensor]:
+        """All losses of one batch.
+
+        Args:
+            encoded (EncodedMix): Tokens of the mixed samples.
+            predictions (Tensor, optional): ``(S, L, n - 1, P * P * C)`` from
+                the decoder; None without a decoder.
+            clean (Tensor): ``(B, C, H, W)``, normalised images.
+            mix_mask (Tensor): ``(S, L)`` int64.
+
+        Returns:
+            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon`` (already
+            times lambda), those that are in use.
+        """
+        losses = {}
+        if predictions is not None:
+            losses['loss_recon'] = self.reconstruction_loss(
+                predictions, clean, mix_mask)
+        if self.contrast_loss is not None:
+            tokens = (
+                encoded.tokens if self.contrast_input == 'after_norm' else
+                encoded.tokens_before_norm)
+            features = self.projector(tokens[:, 1:])  # CLS has no source
+            losses['loss_homocon'] = self.contrast_weight * self.contrast_loss(
+                features, mix_mask, self.num_sources)
+        return losses
+
+    def reconstruction_loss(self, predictions: Tensor, clean: Tensor,
+                            mix_mask: Tensor) -> Tensor:
+        """Eq. 4: mean squared error on the hidden patches, as MAE takes it."""
+        patches = self.targets(clean)
+        # (groups, masks a group, n, L, P * P * C), without a copy a mask.
+        patches = patches.unflatten(0, (-1, 1, self.num_sources))
+        masks = mix_mask.unflatten(0, (len(patches), -1))
+        patches = patches.expand(-1, masks.size(1), -1, -1, -1)
+        targets = gather_hidden(patches, masks).flatten(0, 1)
+        return F.mse_loss(predictions.float(), targets)
+
+    def targets(self, clean: Tensor) -> Tensor:
+        """Patches to be predicted, ``(B, L, P * P * C)``."""
+        patches = patchify(clean, self.patch_size)
+        if self.norm_pix:
+            mean, std = patch_statistics(patches)
+            patches = (patches - mean) / std
+        return patches
+
+
+def patch_statistics(patches: Tensor):
+    """Mean and standard deviation of each patch, MAE's pixel normalisation.
+
+    Args:
+        patches (Tensor): ``(..., P * P * C)``.
+
+    Returns:
+        tuple[Tensor, Tensor]: Both ``(..., 1)``; the standard deviation is
+        ``sqrt(var + 1e-6)`` with the unbiased variance.
+    """
+    mean = patches.mean(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()

@@ -1,0 +1,96 @@
+"""Feature maps of four strides from a ViT, which has one."""
+import math
+from typing import Sequence, Tuple
+
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, ModuleList
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+
+STRIDES = (4, 8, 16, 32)
+
+
+@MODELS.register_module()
+class ViTFeaturePyramid(BaseModule):
+    """Strides 4, 8, 16 and 32 from four layers of a plain ViT.
+
+    As BEiT and MAE feed UperNet, and iBOT an FPN: the map of the earliest
+    layer is enlarged the most. For 16 x 16 patches, two transposed
+    convolutions with a norm and GELU between them, one transposed
+    convolution, nothing, and max pooling.
+
+    It is a neck on its own (mmseg), or the first of a list of necks before an
+    FPN (mmdet).
+
+    Args:
+        in_channels (int): Width ``C`` of the ViT.
+        patch_size (int): Stride of the ViT: 4, 8, 16 or 32.
+        norm_cfg (dict): Norm between two transposed convolutions. Defaults to
+            batch norm over all processes; on several CPU processes use
+            ``dict(type='BN')``.
+        init_cfg (dict, optional): Initialisation; PyTorch's by default.
+
+    Raises:
+        ConfigurationError: For another patch size.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 patch_size: int = 16,
+                 norm_cfg: dict = dict(type='SyncBN', requires_grad=True),
+                 init_cfg=None) -> None:
+        super().__init__(init_cfg)
+        if patch_size not in STRIDES:
+            raise ConfigurationError(
+                f'patch_size of ViTFeaturePyramid is {patch_size}, but must '
+                f'be one of {STRIDES}, so that its strides are whole steps of '
+                '2 apart.')
+        self.in_channels = in_channels
+        self.levels = ModuleList(
+            _rescale(patch_size, stride, in_channels, norm_cfg)
+            for stride in STRIDES)
+
+    def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+        """Rescale each map.
+
+        Args:
+            features (Sequence[Tensor]): Four maps ``(B, C, H, W)`` of one
+                size, in the order of the layers.
+
+        Returns:
+            tuple[Tensor]: Of strides 4, 8, 16, 32: ``(B, C, H * P / 4, W * P
+            / 4)`` and so on.
+
+        Raises:
+            ConfigurationError: For another number of maps, or no maps of
+                ``C`` channels.
+        """
+        if len(features) != len(STRIDES):
+            raise ConfigurationError(
+                f'ViTFeaturePyramid makes {len(STRIDES)} levels from as many '
+                f'maps, but got {len(features)}; set out_indices of the '
+                f'backbone to {len(STRIDES)} layers, such as (3, 5, 7, 11).')
+        for feature in features:
+            if feature.ndim != 4 or feature.size(1) != self.in_channels:
+                raise ConfigurationError(
+                    f'ViTFeaturePyramid needs maps (B, {self.in_channels}, '
+                    f'H, W), but got {tuple(feature.shape)}; the backbone '
+                    "needs out_type='featmap', and its width is in_channels.")
+        return tuple(
+            level(feature) for level, feature in zip(self.levels, features))
+
+
+def _rescale(source: int, target: int, channels: int,
+             norm_cfg: dict) -> nn.Module:
+    """From one stride to another, both powers of 2."""
+    if target >= source:
+        factor = target // source
+        return nn.MaxPool2d(factor) if factor > 1 else nn.Identity()
+    steps = []
+    for _ in range(int(math.log2(source // target))):
+        if steps:
+            steps += [build_norm_layer(norm_cfg, channels)[1], nn.GELU()]
+        steps.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
+    return nn.Sequential(*steps)

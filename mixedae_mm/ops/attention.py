@@ -1,0 +1,166 @@
+"""The one entry to homologous attention: checks, and the fastest path."""
+import functools
+import logging
+from types import ModuleType
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from . import blockwise, cpu_kernel
+
+
+def homologous_attention(query: Tensor,
+                         key: Tensor,
+                         value: Tensor,
+                         topk: int,
+                         scale: Optional[float] = None) -> Tensor:
+    """Homologous attention, Eq. 6: ``softmax(TopK(q k^T * scale)) v``.
+
+    Per query and per head only the ``topk`` largest scores are kept; keys
+    that tie with the ``topk``-th largest are all kept. Scores and softmax are
+    float32 for float16 and bfloat16 inputs. With ``topk == N`` this is plain
+    attention.
+
+    Args:
+        query, key, value (Tensor): (B, heads, N, D), one floating-point
+            dtype, one device.
+        topk (int): K, how many keys a query attends to, from 1 to N.
+        scale (float, optional): Factor of the scores. Defaults to
+            1 / sqrt(D).
+
+    Returns:
+        Tensor: (B, heads, N, D), of the inputs' dtype.
+
+    Raises:
+        ConfigurationError: If ``topk`` is not an integer from 1 to N, or if
+            the three tensors are not 4-dimensional, of one shape, one
+            floating-point dtype and one device.
+    """
+    _check_arguments(query, key, value, topk)
+    if scale is None:
+        scale = query.shape[-1]**-0.5
+    if topk == query.shape[-2]:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    return _attention(query, key, value, topk, scale)[0]
+
+
+def _check_arguments(query: Tensor, key: Tensor, value: Tensor,
+                     topk: int) -> None:
+    if query.ndim != 4 or not (query.shape == key.shape == value.shape):
+        raise ConfigurationError(
+            'homologous_attention needs query, key and value of one shape '
+            f'(B, heads, N, D), got {tuple(query.shape)}, {tuple(key.shape)} '
+            f'and {tuple(value.shape)}.')
+    if (not query.is_floating_point()
+            or not (query.dtype == key.dtype == value.dtype)
+            or not (query.device == key.device == value.device)):
+        raise ConfigurationError(
+            'homologous_attention needs query, key and value of one '
+            'floating-point dtype on one device, got '
+            f'{query.dtype} on {query.device}, {key.dtype} on {key.device} '
+            f'and {value.dtype} on {value.device}.')
+    num_keys = key.shape[-2]
+    if (not isinstance(topk, int) or isinstance(topk, bool)
+            or not 1 <= topk <= num_keys):
+        raise ConfigurationError(
+            'topk of homologous_attention must be an integer from 1 to the '
+            f'number of keys, {num_keys}, got {topk!r}.')
+
+
+def _path(query: Tensor) -> ModuleType:
+    """The module whose ``forward`` and ``backward`` are fastest."""
+    if cpu_kernel.supports(query):
+        return cpu_kernel
+    if query.is_cuda and query.numel() > 0:
+        triton_kernel = _triton_kernel()
+        reason = ('Triton is not installed' if triton_kernel is None else
+                  triton_kernel.unsupported(query))
+        if reason is None:
+            return triton_kernel
+        _log_fallback(reason)
+    return blockwise
+
+
+@functools.lru_cache(maxsize=None)
+def _triton_kernel() -> Optional[ModuleType]:
+    try:
+        from . import triton_kernel
+    except ModuleNotFoundError as error:
+        if error.name != 'triton':
+            raise
+        return None
+    return triton_kernel
+
+
+@functools.lru_cache(maxsize=None)
+def _log_fallback(reason: str) -> None:
+    print_log(
+        'homologous_attention runs on the GPU without its fused kernel, '
+        f'slower and with more memory, because {reason}.',
+        logger='current', level=logging.WARNING)
+
+
+# The operator's parts. Autocast would compute the scores in half precision, so
+# it stays outside.
+
+
+def _forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
+             scale: float) -> Tuple[Tensor, Tensor, Tensor]:
+    with torch.autocast(query.device.type, enabled=False):
+        return _path(query).forward(query, key, value, topk, scale)
+
+
+def _backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
+              thresholds: Tensor, logsumexps: Tensor,
+              scale: float) -> Tuple[Tensor, Tensor, Tensor]:
+    with torch.autocast(query.device.type, enabled=False):
+        return _path(query).backward(grad_output, query, key, value,
+                                     thresholds, logsumexps, scale)
+
+
+def _forward_shapes(query, key, value, topk, scale):
+    statistics = query.new_empty(
+        query.shape[:3],
+        dtype=torch.promote_types(query.dtype, torch.float32))
+    return (torch.empty_like(query), statistics, torch.empty_like(statistics))
+
+
+def _backward_shapes(grad_output, query, key, value, thresholds, logsumexps,
+                     scale):
+    return tuple(torch.empty_like(query) for _ in range(3))
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    query, key, value, _, ctx.scale = inputs
+    _, thresholds, logsumexps = output
+    ctx.save_for_backward(query, key, value, thresholds, logsumexps)
+
+
+def _gradients(ctx, grad_output, *_):
+    return (*_attention_backward(grad_output, *ctx.saved_tensors, ctx.scale),
+            None, None)
+
+
+if hasattr(torch.library, 'custom_op'):
+    # An operator that torch.compile leaves whole.
+    _attention = torch.library.custom_op(
+        'mixedae_mm::homologous_attention', _forward, mutates_args=())
+    _attention.register_fake(_forward_shapes)
+    _attention.register_autograd(_gradients, setup_context=_save_for_backward)
+    _attention_backward = torch.library.custom_op(
+        'mixedae_mm::homologous_attention_backward', _backward,
+        mutates_args=())
+    _attention_backward.register_fake(_backward_shapes)
+else:  # PyTorch before 2.4
+
+    class _HomologousAttention(torch.autograd.Function):
+        forward = staticmethod(_forward)
+        setup_context = staticmethod(_save_for_backward)
+        backward = staticmethod(_gradients)
+
+    _attention = _HomologousAttention.apply
+    _attention_backward = _backward

@@ -1,0 +1,128 @@
+"""Homologous attention on the CPU: the Python side of cpu_kernel.c."""
+import ctypes
+import functools
+import logging
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Optional, Tuple
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class _Problem(ctypes.Structure):
+    """problem_t of cpu_kernel.c."""
+    _fields_ = [('batch_size', ctypes.c_int64), ('num_heads', ctypes.c_int64),
+                ('num_tokens', ctypes.c_int64), ('head_dim', ctypes.c_int64),
+                ('topk', ctypes.c_int64), ('scale', ctypes.c_float),
+                ('num_threads', ctypes.c_int32)]
+
+
+class _Heads(ctypes.Structure):
+    """heads_t of cpu_kernel.c."""
+    _fields_ = [('data', ctypes.c_void_p), ('batch', ctypes.c_int64),
+                ('head', ctypes.c_int64), ('token', ctypes.c_int64)]
+
+
+def supports(query: Tensor) -> bool:
+    """Whether this path can compute with tensors like ``query``."""
+    return (query.device.type == 'cpu' and query.dtype in _DTYPES
+            and _library() is not None)
+
+
+def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
+            scale: float) -> Tuple[Tensor, Tensor, Tensor]:
+    """See :func:`mixedae_mm.ops.blockwise.forward`; computes in float32."""
+    dtype = query.dtype
+    output = torch.empty_like(query, dtype=torch.float32)
+    query, key, value = map(_as_float32_rows, (query, key, value))
+    thresholds = query.new_empty(query.shape[:3])
+    logsumexps = torch.empty_like(thresholds)
+    problem, memory = _problem_and_memory(query, topk, scale)
+    _library().forward(problem, memory.data_ptr(), _heads(query), _heads(key),
+                       _heads(value), _heads(output), thresholds.data_ptr(),
+                       logsumexps.data_ptr())
+    return output.to(dtype), thresholds, logsumexps
+
+
+def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
+             thresholds: Tensor, logsumexps: Tensor,
+             scale: float) -> Tuple[Tensor, Tensor, Tensor]:
+    """See :func:`mixedae_mm.ops.blockwise.backward`."""
+    dtype = query.dtype
+    gradients = [
+        torch.empty_like(query, dtype=torch.float32) for _ in range(3)
+    ]
+    grad_output, query, key, value = map(_as_float32_rows,
+                                         (grad_output, query, key, value))
+    problem, memory = _problem_and_memory(query, 0, scale)
+    _library().backward(problem, memory.data_ptr(), _heads(grad_output),
+                        _heads(query), _heads(key), _heads(value),
+                        thresholds.data_ptr(), logsumexps.data_ptr(),
+                        *map(_heads, gradients))
+    return tuple(gradient.to(dtype) for gradient in gradients)
+
+
+def _as_float32_rows(tensor: Tensor) -> Tensor:
+    """float32 with contiguous rows; a view of a fused qkv stays a view."""
+    tensor = tensor.float()
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _heads(tensor: Tensor) -> _Heads:
+    return _Heads(tensor.data_ptr(), *tensor.stride()[:3])
+
+
+def _problem_and_memory(query: Tensor, topk: int,
+                        scale: float) -> Tuple[_Problem, Tensor]:
+    num_threads = torch.get_num_threads()
+    problem = _Problem(*query.shape, topk, scale, num_threads)
+    return problem, query.new_zeros(num_threads,
+                                    _library().workspace_floats(problem))
+
+
+@functools.lru_cache(maxsize=None)
+def _library() -> Optional[ctypes.CDLL]:
+    """cpu_kernel.c compiled for this processor; None, with a log line, if not.
+
+    It is compiled once in every process that needs it, in about half a
+    second, and nothing is left on disk: a cached library could be stale, or be
+    found by another kind of processor on a shared home directory. OpenMP's
+    runtime is not linked on purpose. Its symbols are those that PyTorch has
+    loaded, so that both share one pool of threads.
+    """
+    compiler = shlex.split(os.environ.get('CC', 'cc'))
+    source = Path(__file__).with_name('cpu_kernel.c')
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            compiled, linked = Path(folder, 'kernel.o'), Path(folder, 'kernel.so')
+            for arguments in (
+                ['-O3', '-march=native', '-fPIC', '-fopenmp', '-c', source,
+                 '-o', compiled],
+                ['-shared', compiled, '-lm', '-o', linked]):
+                subprocess.run([*compiler, *arguments], check=True,
+                               capture_output=True, text=True)
+            library = ctypes.CDLL(str(linked))
+    except (OSError, subprocess.CalledProcessError) as error:
+        print_log(
+            'homologous_attention runs on the CPU without its compiled '
+            'kernel, at several times the cost, because it could not be '
+            f'compiled: {getattr(error, "stderr", None) or error}',
+            logger='current', level=logging.WARNING)
+        return None
+    pointer = ctypes.c_void_p
+    library.workspace_floats.argtypes = (_Problem, )
+    library.workspace_floats.restype = ctypes.c_int64
+    library.forward.argtypes = (_Problem, pointer, *[_Heads] * 4, pointer,
+                                pointer)
+    library.forward.restype = None
+    library.backward.argtypes = (_Problem, pointer, *[_Heads] * 4, pointer,
+                                 pointer, *[_Heads] * 3)
+    library.backward.restype = None
+    return library

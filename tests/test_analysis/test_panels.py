@@ -1,0 +1,104 @@
+"""Panels show the images they say they show."""
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from mixedae_mm.analysis import (draw_mixing_panel, figure_to_array,
+                                 mixing_panel)
+from mixedae_mm.analysis.panels import HIDDEN_GREY, source_colour
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.mixing import draw_mix_masks, gather_hidden
+from small_models import PATCH_SIZE, mixedae
+
+
+def a_group(num_sources):
+    images = torch.randint(
+        0, 256, (num_sources, 3, 16, 16), dtype=torch.uint8)
+    return images, draw_mix_masks(1, 16, num_sources)
+
+
+def shown_pixels(mask, num_sources):
+    """(n, 1, H, W) bool: where the mixed sample shows source i."""
+    pixels = mask.repeat_interleave(PATCH_SIZE, 0).repeat_interleave(
+        PATCH_SIZE, 1)
+    return torch.stack([pixels == i for i in range(num_sources)])[:, None]
+
+
+@pytest.mark.parametrize('mode', ['compose', 'full'])
+@pytest.mark.parametrize('mix_ratio', [0.5, 1 / 3, 0.25])
+def test_pictures_equal_the_inputs_where_they_must(mix_ratio, mode):
+    model = mixedae(mix_ratio, mode)
+    num_sources = model.data_preprocessor.num_sources
+    images, mix_mask = a_group(num_sources)
+    panel = mixing_panel(model, images, mix_mask)
+    clean = images / 255
+    shown = shown_pixels(panel.mix_mask, num_sources)
+    close = dict(atol=1e-6, rtol=0)
+
+    assert torch.equal(panel.mix_mask.flatten(), mix_mask[0])
+    torch.testing.assert_close(panel.clean, clean, **close)
+    torch.testing.assert_close(panel.mixed, (clean * shown).sum(0), **close)
+    torch.testing.assert_close(
+        panel.unmixed, clean.where(shown, torch.tensor(HIDDEN_GREY)), **close)
+    torch.testing.assert_close(panel.reconstructed.where(shown, clean), clean,
+                               **close)
+    assert not panel.reconstructed.allclose(clean, atol=0.1)
+    assert 0 <= panel.reconstructed.min() <= panel.reconstructed.max() <= 1
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_perfect_prediction_gives_the_images_back(norm_pix, monkeypatch):
+    model = mixedae(head=dict(type='MixedAEPretrainHead', norm_pix=norm_pix))
+    images, mix_mask = a_group(4)
+    clean = model.data_preprocessor(dict(inputs=images))['inputs']
+    targets = gather_hidden(model.head.targets(clean)[None], mix_mask)
+    monkeypatch.setattr(model.neck, 'forward', lambda *args: targets)
+    panel = mixing_panel(model, images, mix_mask)
+    torch.testing.assert_close(
+        panel.reconstructed, images / 255, atol=1e-5, rtol=0)
+
+
+def test_model_is_left_as_it_was():
+    model = mixedae()
+    model.train()
+    model.backbone.layers[0].eval()  # as frozen stages are
+    modes = [module.training for module in model.modules()]
+    images, mix_mask = a_group(4)
+    generator_state = torch.get_rng_state()
+    mixing_panel(model, images, mix_mask)
+    assert torch.equal(torch.get_rng_state(), generator_state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize('mix_ratio, with_decoder', [(0.25, True),
+                                                     (0.5, False)])
+def test_drawing(mix_ratio, with_decoder):
+    model = mixedae(mix_ratio, **({} if with_decoder else dict(neck=None)))
+    num_sources = model.data_preprocessor.num_sources
+    panel = mixing_panel(model, *a_group(num_sources))
+    assert (panel.reconstructed is not None) == with_decoder
+    figure = draw_mixing_panel(panel, 'a title')
+    rows = 3 if with_decoder else 2
+    pictures = [axes.images[0].get_array() for axes in figure.get_axes()]
+    assert len(pictures) == 2 + rows * num_sources
+    mask_colours = torch.tensor(pictures[0])
+    for i in range(num_sources):
+        assert (mask_colours[panel.mix_mask == i].double() == torch.tensor(
+            to_rgb(source_colour(i))).float().double()).all()
+        assert (pictures[2 + i] == panel.clean[i].permute(1, 2,
+                                                          0).numpy()).all()
+    array = figure_to_array(figure)
+    assert array.dtype.name == 'uint8' and array.shape[2] == 3
+    assert len({tuple(pixel) for pixel in array.reshape(-1, 3)[::97]}) > 20
+
+
+def test_what_is_no_group_is_refused():
+    model = mixedae()
+    images, mix_mask = a_group(4)
+    with pytest.raises(ConfigurationError, match='one group of 4 images'):
+        mixing_panel(model, torch.cat([images, images]), mix_mask)
+    with pytest.raises(ConfigurationError, match='not 3|of 3 images'):
+        mixing_panel(model, images[:3], mix_mask)
+    with pytest.raises(ConfigurationError, match='not MixedAEViT'):
+        mixing_panel(model.backbone, images, mix_mask)

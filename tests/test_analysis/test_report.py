@@ -1,0 +1,83 @@
+"""The report of a run, in the settings that the demo does not have."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixedae_mm.analysis.report import (format_seconds, run_files, summarise,
+                                        write_report)
+from mixedae_mm.errors import ConfigurationError
+from test_training_hooks import MODEL, train
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for i in range(9):
+        pixels = np.random.randint(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f'{i}.png')
+    return folder
+
+
+@pytest.mark.parametrize('mode, head', [
+    ('full', dict(type='MixedAEPretrainHead')),
+    ('compose', dict(type='MixedAEPretrainHead', contrast_loss=None)),
+])
+def test_report_of_variants(tmp_path, images, mode, head):
+    work_dir = tmp_path / 'run'
+    model = dict(
+        MODEL, head=head, data_preprocessor=dict(mix_ratio=0.5, mode=mode))
+    train(work_dir, [dict(type='TopKAccuracyHook', num_images=8)], 4, model)
+    out = tmp_path / 'report.html'
+    headline = write_report(work_dir, images, out, {'a <step>': 61})
+    page = out.read_text()
+    assert page.count('data:image/png;base64,') == (
+        {'full': 4, 'compose': 2}[mode] + 4)
+    assert f'{mode} mode' in page and 'chance 50' in page
+    assert ('contrastive loss' in headline) == (mode == 'full')
+    assert 'a &lt;step&gt;' in page and '1 min 01 s' in page
+
+
+def test_headline():
+    steps = np.array([10, 20])
+    curves = {
+        'loss_recon': (steps, np.array([1.25, 0.5])),
+        'time': (steps, np.array([2.0, 4.0])),
+        'topk_accuracy/layer_01': (steps, np.array([25.0, 40.0])),
+        'topk_accuracy/layer_02': (steps, np.array([25.0, 60.0])),
+        'topk_accuracy/layer_03': (steps, np.array([25.0, 50.0])),
+    }
+    assert summarise(curves, 25) == {
+        'reconstruction loss': '1.250 → 0.500',
+        'TopK accuracy, mean of layers (chance 25 %)': '50.0 %',
+        'layers with TopK accuracy above 50 %': '1 of 3',
+        'training time': '1 min 00 s',
+    }
+
+
+@pytest.mark.parametrize('seconds, text', [
+    (0.4, '0 s'), (59.4, '59 s'), (59.6, '1 min 00 s'), (187, '3 min 07 s'),
+    (7500, '2 h 05 min')])
+def test_durations(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_what_is_no_run_is_refused(tmp_path, images):
+    with pytest.raises(ConfigurationError, match='no work folder of a run'):
+        run_files(tmp_path)
+    (tmp_path / 'config.py').touch()
+    with pytest.raises(ConfigurationError, match='no checkpoint yet'):
+        run_files(tmp_path)
+
+
+def test_a_moved_run_is_found(tmp_path):
+    (tmp_path / 'config.py').touch()
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/run/iter_7.pth')
+    assert run_files(tmp_path) == (tmp_path / 'config.py',
+                                   tmp_path / 'iter_7.pth')
+
+
+def test_runs_without_topk_accuracy_are_refused(tmp_path, images):
+    train(tmp_path / 'run', [], 2)
+    with pytest.raises(ConfigurationError, match='lacks loss_recon or topk'):
+        write_report(tmp_path / 'run', images, tmp_path / 'report.html')

@@ -1,0 +1,254 @@
+"""Hooks that look at a training run without changing it."""
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import Dataset
+
+from mixedae_mm.analysis import evaluating, sample_images
+from mixedae_mm.analysis.run_log import layer_accuracies, read_run
+from mixedae_mm.engine import (MixingVisualizationHook, ThroughputHook,
+                               TopKAccuracyHook)
+from mixedae_mm.errors import ConfigurationError
+from small_models import ARCH, PATCH_SIZE
+
+BATCH_SIZE = 8
+WATCHING = [
+    dict(type='ThroughputHook'),
+    dict(type='TopKAccuracyHook', interval=2, num_images=8),
+    dict(type='MixingVisualizationHook', interval=3),
+]
+
+
+@DATASETS.register_module()
+class NoisyImages(Dataset):
+    """Images that each generator has a part in, as augmentations have."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        shift = random.randrange(9) + np.random.randint(9)
+        image = torch.randint(0, 200, (3, 16, 16)) + index + shift
+        return dict(inputs=image.to(torch.uint8), data_samples=index)
+
+
+MODEL = dict(
+    type='MixedAE',
+    backbone=dict(
+        type='MixedAEViT',
+        arch=ARCH,
+        img_size=16,
+        patch_size=PATCH_SIZE,
+        drop_rate=0.1),
+    neck=dict(
+        type='MixedAEDecoder',
+        decoder_embed_dim=16,
+        decoder_depth=1,
+        decoder_num_heads=2),
+    head=dict(type='MixedAEPretrainHead'))
+
+
+def train(work_dir, custom_hooks, max_iters=5, model=MODEL, **settings):
+    """A short training run with random numbers in every part of it."""
+    config = dict(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=BATCH_SIZE,
+            num_workers=0,
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            collate_fn=dict(type='default_collate'),
+            dataset=dict(type='NoisyImages')),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=2),
+            checkpoint=dict(
+                type='CheckpointHook', interval=3, by_epoch=False)),
+        custom_hooks=custom_hooks,
+        log_processor=dict(by_epoch=False),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+        log_level='ERROR',
+        randomness=dict(seed=3),
+        default_scope='mmpretrain',
+        experiment_name=Path(work_dir).name,
+        **settings)
+    runner = Runner.from_cfg(Config(config))
+    runner.train()
+    return runner
+
+
+@pytest.fixture(scope='module')
+def watched(tmp_path_factory):
+    return train(tmp_path_factory.mktemp('watched'), WATCHING)
+
+
+def test_watching_changes_nothing(watched, tmp_path):
+    unwatched = train(tmp_path / 'unwatched', [])
+    expected = unwatched.model.state_dict()
+    weights = watched.model.state_dict()
+    assert weights.keys() == expected.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, expected[name]), name
+    for name in ('loss_recon', 'loss_homocon'):
+        assert (read_run(watched.work_dir)[name][1] == read_run(
+            unwatched.work_dir)[name][1]).all()
+
+
+def test_curves(watched):
+    curves = layer_accuracies(read_run(watched.work_dir))
+    assert sorted(curves) == [1, 2, 3]
+    for steps, values in curves.values():
+        assert steps.tolist() == [0, 2, 4, 5]  # untrained, ..., at the end
+        assert (0 < values).all() and (values < 100).all()
+    logs = read_run(watched.work_dir)
+    steps, images_per_second = logs['images_per_second']
+    assert steps.tolist() == [2, 4] and (images_per_second > 0).all()
+    if not torch.cuda.is_available():
+        assert (logs['memory'][1] > 50).all()  # MB; PyTorch alone takes more
+
+
+def test_throughput_counts_the_whole_iteration(watched):
+    seconds = watched.message_hub.get_scalar('train/time').data[0]
+    logged = read_run(watched.work_dir)['images_per_second'][1]
+    assert logged[0] == pytest.approx(
+        BATCH_SIZE / np.mean(seconds[:2]), abs=0.06)
+    assert logged[1] == pytest.approx(
+        BATCH_SIZE / np.mean(seconds[2:4]), abs=0.06)
+
+
+def test_pictures(watched):
+    pictures = sorted(Path(watched.work_dir).glob('*/vis_data/vis_image/*'))
+    assert [path.name for path in pictures] == ['mixing_3.png', 'mixing_5.png']
+
+
+def test_a_resumed_run_measures_on_the_same_images(watched, tmp_path):
+    work_dir = tmp_path / 'resumed'
+    train(work_dir, WATCHING, max_iters=3)
+    time.sleep(1.1)  # mmengine names the folder of a run by the second
+    train(work_dir, WATCHING, max_iters=5, resume=True)
+    first, resumed = [
+        layer_accuracies(read_run(file))
+        for file in sorted(work_dir.glob('*/vis_data/scalars.json'))
+    ]
+    assert first[1][0].tolist() == [0, 2, 3]
+    assert resumed[1][0].tolist() == [4, 5]
+    untrained = layer_accuracies(read_run(watched.work_dir))
+    for layer, (_, values) in first.items():
+        assert values[:2].tolist() == untrained[layer][1][:2].tolist()
+
+
+def test_random_generators_and_modes_stay(watched):
+    model = watched.model
+    model.train()
+    model.backbone.layers[1].eval()
+    modes = {name: m.training for name, m in model.named_modules()}
+
+    def generators():
+        return (random.getstate(), str(np.random.get_state()),
+                torch.get_rng_state().tolist())
+
+    before = generators()
+    hooks = [
+        TopKAccuracyHook(interval=1, num_images=8),
+        MixingVisualizationHook(interval=1)
+    ]
+    for hook in hooks:
+        hook.before_train(watched)
+        hook.probe(watched, model, step=7)
+    assert generators() == before
+    assert {name: m.training for name, m in model.named_modules()} == modes
+
+
+def test_evaluating_puts_modes_back_after_an_error(watched):
+    model = watched.model
+    model.train()
+    with pytest.raises(RuntimeError, match='within'):
+        with evaluating(model):
+            assert not model.backbone.training
+            raise RuntimeError('an error within')
+    assert model.backbone.training
+
+
+def test_sampled_images_are_the_same_every_time(watched):
+    first = sample_images(watched.train_dataloader, 6, seed=1)
+    assert first.shape == (6, 3, 16, 16)
+    assert torch.equal(first,
+                       sample_images(watched.train_dataloader, 6, seed=1))
+    assert not torch.equal(first,
+                           sample_images(watched.train_dataloader, 6, seed=2))
+    assert len(sample_images(watched.train_dataloader, 100, seed=1)) == 24
+
+
+def test_only_the_first_process_measures(watched, monkeypatch):
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: 1)
+    for hook in (TopKAccuracyHook(), MixingVisualizationHook()):
+        monkeypatch.setattr(
+            hook, 'probe', lambda *args, **kwargs: pytest.fail('measured'))
+        hook.before_train(watched)
+        assert hook.images is None
+        for _ in range(5):
+            hook.after_train_iter(watched, 4)
+
+
+def test_sharded_models_are_left_alone(watched, monkeypatch):
+    sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
+    monkeypatch.setattr(watched, 'model', sharded)
+    warnings = []
+    monkeypatch.setattr(watched.logger, 'warning', warnings.append)
+    hook = TopKAccuracyHook()
+    hook.before_train(watched)
+    hook.after_train_iter(watched, 0)
+    assert hook.images is None
+    assert len(warnings) == 1 and 'FSDP' in warnings[0]
+
+
+def test_models_that_do_not_mix_can_be_measured(tmp_path):
+    mae = dict(
+        type='MAE',
+        data_preprocessor=dict(
+            type='SelfSupDataPreprocessor', mean=[124.0], std=[58.0]),
+        backbone=dict(
+            type='MAEViT', arch=ARCH, img_size=16, patch_size=PATCH_SIZE),
+        neck=dict(
+            type='MAEPretrainDecoder',
+            num_patches=16,
+            patch_size=PATCH_SIZE,
+            embed_dim=16,
+            decoder_embed_dim=16,
+            decoder_depth=1,
+            decoder_num_heads=2),
+        head=dict(
+            type='MAEPretrainHead',
+            patch_size=PATCH_SIZE,
+            loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+    train(tmp_path, [dict(type='TopKAccuracyHook', interval=2)], 2, model=mae)
+    steps, values = layer_accuracies(read_run(tmp_path))[3]
+    assert steps.tolist() == [0, 2] and (10 < values).all()
+
+
+def test_settings_that_cannot_work_are_refused(watched):
+    for settings in (dict(interval=0), dict(num_images=0)):
+        with pytest.raises(ConfigurationError, match='must be at least 1'):
+            TopKAccuracyHook(**settings)
+    with pytest.raises(ConfigurationError, match='at least 4 images'):
+        hook = TopKAccuracyHook(num_images=3)
+        hook.before_train(watched)
+        hook.probe(watched, watched.model, step=1)
+    with pytest.raises(ConfigurationError, match='interval'):
+        MixingVisualizationHook(interval=-5)
+
+
+def test_mixing_pictures_of_another_model_are_refused(watched, monkeypatch):
+    monkeypatch.setattr(watched, 'model', torch.nn.Linear(1, 1))
+    with pytest.raises(ConfigurationError, match='not a Linear'):
+        MixingVisualizationHook().before_train(watched)

@@ -1,0 +1,165 @@
+"""Missing and doubled packages are told in one sentence, before anything else."""
+
+import os
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from mixedae_mm import compat
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """Pretend that exactly these distributions and import names are there."""
+
+    def pretend(distributions, importable=None, transformers='4.49.0'):
+        provided = {name for name, dists in compat.PROVIDERS.items()
+                    if set(dists) & set(distributions)}
+        importable = provided | {'torch', 'torchvision'} if importable is None \
+            else importable
+
+        def version(name):
+            if name not in distributions:
+                raise metadata.PackageNotFoundError(name)
+            return transformers if name == 'transformers' else '1.0'
+
+        monkeypatch.setattr(compat.metadata, 'version', version)
+        monkeypatch.setattr(compat, '_is_importable', lambda name: name in importable)
+
+    return pretend
+
+
+def refusal():
+    with pytest.raises(ImportError) as caught:
+        compat.check_dependencies()
+    message = str(caught.value)
+    assert '\n' not in message and message.endswith('`.')
+    return message
+
+
+ONEDL = ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain']
+CLASSIC = ['mmengine', 'mmcv', 'mmpretrain']
+
+
+def test_the_environment_of_the_tests_is_accepted():
+    compat.check_dependencies()
+
+
+@pytest.mark.parametrize('stack', [ONEDL, CLASSIC, ['mmengine', 'mmcv-lite',
+                                                    'mmpretrain']])
+def test_either_stack_without_mmseg_and_mmdet_is_accepted(packages, stack):
+    packages(stack)
+    compat.check_dependencies()
+
+
+@pytest.mark.parametrize('missing, command', [
+    ('mmpretrain', 'pip install onedl-mmpretrain'),
+    ('mmcv', 'pip install onedl-mmcv'),
+])
+def test_a_missing_package_is_named_with_its_maintained_distribution(
+        packages, missing, command):
+    packages([name for name in ONEDL if name != f'onedl-{missing}'])
+    message = refusal()
+    assert f'needs {missing},' in message and f'`{command}`' in message
+
+
+def test_the_advice_stays_within_the_stack_that_is_in_use(packages):
+    packages(['mmengine', 'mmcv'])
+    assert '`pip install mmpretrain`' in refusal()
+    assert compat.install_command('mmdet') == 'pip install mmdet'
+    packages(ONEDL)
+    assert compat.install_command('mmdet') == 'pip install onedl-mmdetection'
+
+
+def test_an_empty_environment_is_advised_to_take_the_maintained_stack(packages):
+    packages([])
+    assert '`pip install onedl-mmengine onedl-mmcv onedl-mmpretrain`' in refusal()
+
+
+def test_a_doubled_package_is_refused_with_both_names_and_the_way_out(packages):
+    packages([*ONEDL, 'mmengine'])
+    message = refusal()
+    assert 'mmengine from onedl-mmengine and mmengine' in message
+    assert ('`pip uninstall -y onedl-mmengine mmengine && pip install onedl-mmengine`'
+            in message)
+
+
+def test_a_doubled_optional_package_is_refused_too(packages):
+    packages([*CLASSIC, 'mmsegmentation', 'onedl-mmsegmentation', 'mmcv-lite'])
+    message = refusal()
+    assert 'mmcv from mmcv and mmcv-lite' in message
+    assert 'mmseg from onedl-mmsegmentation and mmsegmentation' in message
+
+
+def test_a_package_that_lost_its_files_is_to_be_reinstalled(packages):
+    """What is left after uninstalling only one of two."""
+    packages(ONEDL, importable={'torch', 'torchvision', 'mmcv', 'mmpretrain'})
+    assert ('`pip install --force-reinstall --no-deps onedl-mmengine`' in refusal())
+
+
+@pytest.mark.parametrize('stack, accepted, refused', [
+    (ONEDL, '4.57.6', '5.0.0'), (CLASSIC, '4.49.0', '4.50.0')])
+def test_transformers_that_mmpretrain_cannot_stand_are_named(
+        packages, stack, accepted, refused):
+    packages([*stack, 'transformers'], transformers=accepted)
+    compat.check_dependencies()
+    packages([*stack, 'transformers'], transformers=refused)
+    message = refusal()
+    assert f'transformers {refused}' in message
+    assert f'`pip install "transformers<{refused[:-2]}"`' in message
+
+
+def import_package(*flags, **environment):
+    return subprocess.run(
+        [sys.executable, *flags, '-c',
+         f'import sys; sys.path.insert(0, {str(ROOT)!r}); import mixedae_mm'],
+        env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def test_import_beside_a_second_distribution_says_so(tmp_path):
+    """A real second distribution, as an installer records it."""
+    ours, = compat.installed_providers('mmengine')
+    other = 'mmengine' if ours.startswith('onedl') else 'onedl-mmengine'
+    info = tmp_path / f'{other.replace("-", "_")}-9.9.9.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {other}\n'
+                                   'Version: 9.9.9\n')
+    done = import_package(PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('ImportError') and 'installed twice' in last
+
+
+def test_import_without_any_package_names_them_all():
+    done = import_package('-S', '-E')  # no site-packages
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('ImportError: mixedae_mm needs torch')
+    assert all(name in last for name in compat.REQUIRED)
+
+
+def test_the_check_imports_nothing():
+    program = ('import sys; from importlib.util import spec_from_file_location, '
+               'module_from_spec; '
+               f'spec = spec_from_file_location("c", {compat.__file__!r}); '
+               'c = module_from_spec(spec); spec.loader.exec_module(c); '
+               'c.check_dependencies(); '
+               'print([n for n in c.REQUIRED if n in sys.modules])')
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True,
+                          text=True, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+def test_only_the_misleading_warning_is_dropped():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        compat.drop_misleading_warning()
+        warnings.warn('Fail to import ``MultiScaleDeformableAttention`` from '
+                      '``mmcv.ops.multi_scale_deform_attn``, You should install')
+        warnings.warn('Fail to import something else')
+    assert [str(w.message) for w in caught] == ['Fail to import something else']

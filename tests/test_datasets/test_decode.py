@@ -1,0 +1,217 @@
+"""Decoding against Pillow, and what bad files get."""
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+from mixedae_mm.datasets.decode import (FORMATS, MAX_JPEG_SCANS, MAX_PIXELS,
+                                        UnreadableImageError, decode_rgb)
+from mixedae_mm.errors import ConfigurationError
+
+
+def encode(image, format, **kwargs):
+    file = io.BytesIO()
+    image.save(file, format, **kwargs)
+    return file.getvalue()
+
+
+def reference(data):
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return np.asarray(image.convert('RGB')).astype(np.int64)
+
+
+def with_alpha(image):
+    width, height = image.size
+    ramp = (np.indices((height, width)).sum(0) % 256).astype(np.uint8)
+    image = image.copy()
+    image.putalpha(Image.fromarray(ramp))
+    return image
+
+
+def oriented(value):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
+CASES = {
+    'jpeg': lambda im: encode(im, 'JPEG', quality=90),
+    'jpeg 4:4:4': lambda im: encode(im, 'JPEG', quality=95, subsampling=0),
+    'jpeg progressive': lambda im: encode(im, 'JPEG', progressive=True),
+    'jpeg grey': lambda im: encode(im.convert('L'), 'JPEG'),
+    'jpeg cmyk': lambda im: encode(im.convert('CMYK'), 'JPEG', quality=95),
+    'jpeg of two pictures': lambda im: encode(
+        im, 'MPO', save_all=True, append_images=[im.rotate(180)]),
+    'png': lambda im: encode(im, 'PNG'),
+    'png grey': lambda im: encode(im.convert('L'), 'PNG'),
+    'png alpha': lambda im: encode(with_alpha(im), 'PNG'),
+    'png grey alpha': lambda im: encode(with_alpha(im.convert('L')), 'PNG'),
+    'png palette': lambda im: encode(im.quantize(64), 'PNG'),
+    'png palette transparent': lambda im: encode(
+        im.quantize(64), 'PNG', transparency=3),
+    'png bilevel': lambda im: encode(im.convert('1'), 'PNG'),
+    'png animated': lambda im: encode(
+        im, 'PNG', save_all=True, append_images=[im.rotate(180)]),
+    'webp': lambda im: encode(im, 'WEBP', quality=90),
+    'webp alpha': lambda im: encode(with_alpha(im), 'WEBP', lossless=True),
+    'webp animated': lambda im: encode(
+        im, 'WEBP', lossless=True, save_all=True, append_images=[im.rotate(180)]),
+    'gif animated': lambda im: encode(
+        im, 'GIF', save_all=True, append_images=[im.rotate(180)]),
+    'bmp': lambda im: encode(im, 'BMP'),
+    'tiff': lambda im: encode(im, 'TIFF', compression='tiff_lzw'),
+    'tiff cmyk': lambda im: encode(im.convert('CMYK'), 'TIFF'),
+    'ppm': lambda im: encode(im, 'PPM'),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_equals_pillow(case, photograph, as_array):
+    data = CASES[case](photograph)
+    image = decode_rgb(data)
+    assert image.dtype == torch.uint8 and image.shape == (3, 167, 250)
+    np.testing.assert_array_equal(as_array(image), reference(data))
+
+
+@pytest.mark.parametrize('format', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_orientation(format, orientation, photograph, as_array):
+    data = encode(photograph, format, exif=oriented(orientation))
+    image = decode_rgb(data)
+    expected = (3, 250, 167) if orientation >= 5 else (3, 167, 250)
+    assert image.shape == expected
+    np.testing.assert_array_equal(as_array(image), reference(data))
+
+
+def png_16_bit(values):
+    """A 16-bit PNG of (H, W, C) values, C = 1 (grey) or 3."""
+
+    def chunk(name, content):
+        crc = zlib.crc32(name + content)
+        return struct.pack('>I', len(content)) + name + content + struct.pack(
+            '>I', crc)
+
+    height, width, channels = values.shape
+    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in values)
+    header = struct.pack('>2I5B', width, height, 16, 0 if channels == 1 else 2,
+                         0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) +
+            chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_16_bit_keeps_the_high_byte(channels, as_array):
+    values = np.random.RandomState(0).randint(0, 2**16, (20, 30, channels))
+    image = as_array(decode_rgb(png_16_bit(values)))
+    np.testing.assert_array_equal(image, np.broadcast_to(values >> 8, (20, 30, 3)))
+
+
+def test_wrong_extension_does_not_matter(photograph, as_array):
+    data = encode(photograph, 'PNG')
+    image = decode_rgb(data, 'really-a-png.jpg')
+    np.testing.assert_array_equal(as_array(image), reference(data))
+
+
+@pytest.mark.parametrize('size', [(1, 1), (20000, 3), (3, 20000)])
+def test_extreme_shapes(size, as_array):
+    data = encode(Image.new('RGB', size, (10, 200, 30)), 'JPEG')
+    assert decode_rgb(data).shape == (3, size[1], size[0])
+    with pytest.raises(UnreadableImageError, match='pixels, the shorter side must'):
+        decode_rgb(data, min_side=8)
+
+
+def bomb():
+    """A PNG that announces 50000 x 50000 pixels, 7.5 GB, in a few bytes."""
+    data = bytearray(png_16_bit(np.zeros((2, 2, 3), int)))
+    data[16:24] = struct.pack('>2I', 50000, 50000)
+    data[29:33] = struct.pack('>I', zlib.crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
+def many_scans(photograph):
+    data = encode(photograph, 'JPEG', progressive=True)
+    begin = data.rindex(b'\xff\xda')
+    return data[:-2] + data[begin:-2] * (MAX_JPEG_SCANS + 1) + data[-2:]
+
+
+BAD = {
+    'empty': (lambda im: b'', 'the file is empty'),
+    'text': (lambda im: b'<html>404</html>' * 9, 'none of the known image formats'),
+    'postscript': (lambda im: encode(im, 'EPS'), 'none of the known image formats'),
+    'zeros': (lambda im: bytes(1000), 'none of the known image formats'),
+    'bomb': (lambda im: bomb(), f'pixels, allowed are {MAX_PIXELS}'),
+    'scans': (many_scans, f'scans, allowed are {MAX_JPEG_SCANS}'),
+    'float': (lambda im: encode(im.convert('F'), 'TIFF'), 'no agreed range'),
+    'int32': (lambda im: encode(im.convert('I'), 'TIFF'), 'no agreed range'),
+}
+for _format in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF'):
+    for _share in (0.05, 0.5, 0.95):
+        BAD[f'{_format} truncated to {_share}'] = (
+            lambda im, f=_format, s=_share: (
+                lambda data: data[:int(len(data) * s)])(encode(im, f)),
+            'damaged, truncated or unsupported|none of the known')
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_bad_files_are_named(case, photograph):
+    make, reason = BAD[case]
+    with pytest.raises(UnreadableImageError, match=reason) as caught:
+        decode_rgb(make(photograph), 'some/path.jpg')
+    message = str(caught.value)
+    assert message.startswith('Cannot read the image some/path.jpg: ')
+    assert '\n' not in message and message.endswith('.')
+    assert isinstance(caught.value, ConfigurationError)
+
+
+def test_limits_are_arguments(photograph):
+    data = encode(photograph, 'JPEG')
+    assert decode_rgb(data, max_pixels=250 * 167).shape == (3, 167, 250)
+    with pytest.raises(UnreadableImageError, match='250 x 167 = 41750 pixels'):
+        decode_rgb(data, max_pixels=250 * 167 - 1)
+    assert decode_rgb(data, min_side=167).shape == (3, 167, 250)
+    with pytest.raises(UnreadableImageError, match='at least 168'):
+        decode_rgb(data, min_side=168)
+
+
+def test_formats_are_images_only():
+    assert {'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'} <= set(FORMATS)
+    assert not {'EPS', 'PDF', 'WMF'} & set(FORMATS)
+
+
+FUZZ = '''
+import io, random, sys
+from PIL import Image
+from mixedae_mm.datasets.decode import UnreadableImageError, decode_rgb
+outcomes = dict(decoded=0, refused=0)
+for format in ('JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP'):
+    file = io.BytesIO()
+    image = Image.linear_gradient('L').resize((60, 40)).convert('RGB')
+    image.save(file, format)
+    for seed in range(60):
+        generator = random.Random(seed)
+        data = bytearray(file.getvalue())
+        for _ in range(generator.choice([1, 5, 50])):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        try:
+            assert decode_rgb(bytes(data)).shape[0] == 3
+            outcomes['decoded'] += 1
+        except UnreadableImageError:
+            outcomes['refused'] += 1
+print(outcomes['decoded'], outcomes['refused'])
+'''
+
+
+@pytest.mark.slow
+def test_damaged_files_never_kill_the_process():
+    """In a process of its own, since the danger is a crash of the decoder."""
+    result = subprocess.run(
+        [sys.executable, '-c', FUZZ], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    decoded, refused = map(int, result.stdout.split()[-2:])
+    assert decoded + refused == 360 and decoded > 20 and refused > 20

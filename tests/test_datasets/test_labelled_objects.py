@@ -1,0 +1,245 @@
+"""The generated labelled sets: labels, formats, and what tells the classes."""
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from mixedae_mm.datasets import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES,
+                                 make_object_folder, make_scene_folder)
+from mixedae_mm.datasets.coco_annotations import encode_mask
+from mixedae_mm.datasets.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES,
+                                                Painter, draw_outline, rasterize)
+from mixedae_mm.errors import ConfigurationError
+
+
+@pytest.fixture(scope='module')
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sets') / 'objects'
+    assert make_object_folder(str(folder), num_train=24, num_val=9, size=48)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sets') / 'scenes'
+    assert make_scene_folder(str(folder), num_train=12, num_val=3, size=96)
+    return folder
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_run_lengths_are_cocos(mask):
+    from pycocotools import mask as coco_mask
+    encoded = encode_mask(mask)
+    compressed = coco_mask.frPyObjects(encoded, *mask.shape)
+    np.testing.assert_array_equal(coco_mask.decode(compressed).astype(bool), mask)
+    assert encoded == json.loads(json.dumps(encoded))
+
+
+def test_rasterize_covers_the_area():
+    outline = np.array([[3.0, 2.0], [13.0, 2.0], [13.0, 8.0], [3.0, 8.0]])
+    coverage = rasterize(outline, 12, 20)
+    assert coverage.shape == (12, 20)
+    assert coverage[3:7, 4:12].min() == 1 and coverage[:1].max() == 0
+    for shape in SHAPES:
+        outline = 20 * draw_outline(np.random.RandomState(0), shape) + 32
+        x, y = outline.T
+        area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+        # Drawing includes the border, half a fine pixel around.
+        assert rasterize(outline, 64, 64).sum() == pytest.approx(area, rel=0.06)
+
+
+def test_objects_layout(objects):
+    for split, number in (('train', 24), ('val', 9)):
+        assert set(os.listdir(objects / split)) == set(OBJECT_CLASSES)
+        with open(objects / 'annotations' / f'instances_{split}.json') as file:
+            coco = json.load(file)
+        assert len(coco['images']) == len(coco['annotations']) == number
+        for image, annotation in zip(coco['images'], coco['annotations']):
+            photo = Image.open(objects / image['file_name'])
+            mask = np.asarray(Image.open(
+                objects / 'masks' / image['file_name'].replace('.jpg', '.png')))
+            assert photo.size == (48, 48) and set(np.unique(mask)) == {0, 255}
+            assert encode_mask(mask > 0) == annotation['segmentation']
+            name = OBJECT_CLASSES[annotation['category_id'] - 1]
+            assert image['file_name'].startswith(f'{split}/{name}/')
+            rows, columns = np.nonzero(mask)
+            assert abs(rows.mean() - 23.5) < 8 and abs(columns.mean() - 23.5) < 8
+
+
+def test_objects_load_as_imagenet(objects):
+    from mmpretrain.datasets import CustomDataset
+    dataset = CustomDataset(data_root=str(objects), data_prefix='val', pipeline=[])
+    assert len(dataset) == 9
+    assert sorted(dataset.metainfo['classes']) == sorted(OBJECT_CLASSES)
+
+
+def test_scenes_agree_between_formats(scenes):
+    """Semantic maps are those that COCO's instances draw, and images equal."""
+    from pycocotools.coco import COCO
+    for split, long_name, number in (('train', 'training', 12),
+                                     ('val', 'validation', 3)):
+        coco = COCO(str(scenes / f'coco/annotations/instances_{split}2017.json'))
+        assert len(coco.imgs) == number
+        for image_id, image in coco.imgs.items():
+            stem = f'{long_name}/ADE_{split}_{image_id:08d}'
+            labels = np.asarray(Image.open(scenes / f'ade/annotations/{stem}.png'))
+            assert labels.shape == (image['height'], image['width'])
+            drawn = np.ones_like(labels)
+            for annotation in coco.imgToAnns[image_id]:
+                mask = coco.annToMask(annotation).astype(bool)
+                assert mask.sum() == annotation['area'] > 0
+                assert (drawn[mask] == 1).all(), 'visible parts are disjoint'
+                drawn[mask] = annotation['category_id'] + 1
+                left, top, width, height = annotation['bbox']
+                assert mask[top:top + height, left:left + width].sum() == mask.sum()
+                assert mask[top].any() and mask[:, left].any()
+                assert mask[top + height - 1].any() and mask[:, left + width - 1].any()
+            np.testing.assert_array_equal(labels, drawn)
+            ade = (scenes / f'ade/images/{stem}.jpg').read_bytes()
+            name = image['file_name']
+            assert ade == (scenes / f'coco/{split}2017' / name).read_bytes()
+            assert Image.open(scenes / f'ade/images/{stem}.jpg').size == (
+                image['width'], image['height'])
+
+
+def test_scene_classes():
+    assert len(OBJECT_CLASSES) == len(SHAPES) * len(TEXTURES) == 8
+    assert len(SCENE_CLASSES) == len(PALETTE) == len(set(PALETTE)) == 9
+    assert SCENE_CLASSES[1:] == OBJECT_CLASSES
+
+
+def test_scenes_load_in_mmseg(scenes):
+    pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
+    from mmseg.datasets import BaseSegDataset
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = BaseSegDataset(
+            data_root=str(scenes / 'ade'),
+            data_prefix=dict(img_path='images/training',
+                             seg_map_path='annotations/training'),
+            metainfo=dict(classes=SCENE_CLASSES, palette=PALETTE),
+            reduce_zero_label=True,
+            pipeline=[dict(type='LoadImageFromFile'),
+                      dict(type='LoadAnnotations')])
+    assert len(dataset) == 12
+    maps = [sample['gt_seg_map'] for sample in dataset]
+    assert set(np.unique(np.concatenate([m.ravel() for m in maps]))) == set(range(9))
+
+
+def test_scenes_load_in_mmdet(scenes):
+    pytest.importorskip('mmdet', reason='mmdetection is not installed')
+    from mmdet.datasets import CocoDataset
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = CocoDataset(
+            data_root=str(scenes / 'coco'),
+            ann_file='annotations/instances_train2017.json',
+            data_prefix=dict(img='train2017/'),
+            metainfo=dict(classes=OBJECT_CLASSES),
+            pipeline=[dict(type='LoadImageFromFile'),
+                      dict(type='LoadAnnotations', with_bbox=True, with_mask=True)])
+    assert len(dataset) == 12
+    labels = set()
+    for sample in dataset:
+        assert len(sample['gt_masks']) == len(sample['gt_bboxes']) > 0
+        for box, mask in zip(sample['gt_bboxes'].numpy(), sample['gt_masks'].masks):
+            left, top, right, bottom = box.astype(int)
+            assert mask.sum() == mask[top:bottom, left:right].sum() > 0
+        labels |= set(sample['gt_bboxes_labels'].tolist())
+    assert labels == set(range(8))
+
+
+def test_images_depend_on_seed_split_and_index_only():
+    painters = Painter(0, 'train'), Painter(0, 'train')
+    images = [painters[0].centred_object(index, 0, 32)[0] for index in range(3)]
+    np.testing.assert_array_equal(painters[1].centred_object(2, 0, 32)[0], images[2])
+    others = [Painter(1, 'train').centred_object(2, 0, 32)[0],
+              Painter(0, 'val').centred_object(2, 0, 32)[0], images[1]]
+    for other in others:
+        assert np.abs(other.astype(int) - images[2]).mean() > 5
+
+
+def test_outside_of_objects_is_background():
+    """The mask is exact: repainting with another label changes the object and
+    its shadow only."""
+    random = np.random.RandomState(0)
+    painter = Painter(0, 'train')
+    canvas = np.full((64, 64, 3), 0.5)
+    painted, mask = painter.paint_object(random, canvas, 0, np.array([32, 32]), 12)
+    assert 0.8 < mask.sum() / (np.pi * 12**2) < 1.2
+    distance = np.hypot(*(np.indices((64, 64)) - 32))
+    assert (painted[distance > 24] == 0.5).all()
+    # A shadow only darkens; what is brighter than the canvas is the object.
+    grown = np.zeros_like(mask)
+    for shift in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
+        grown |= np.roll(mask, shift, (0, 1))
+    assert (painted[~grown] <= 0.5).all()
+
+
+def test_objects_stay_visible():
+    painter = Painter(0, 'train')
+    counts = []
+    for index in range(20):
+        image, instances = painter.scene(index, 96, max_objects=6)
+        assert image.shape in ((96, 96, 3), (96, 72, 3), (72, 96, 3))
+        assert 1 <= len(instances) <= 6
+        assert all(instance.mask.sum() >= 30 * MIN_VISIBLE for instance in instances)
+        counts.append(len(instances))
+    assert max(counts) > 4 and min(counts) < 4
+
+
+def test_colour_does_not_tell_the_class_but_shape_and_texture_do():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    painter = Painter(0, 'train')
+    colours, structures, labels = [], [], []
+    for index in range(320):
+        label = index % 8
+        image, instance = painter.centred_object(index, label, 48)
+        image, mask = image / 255., instance.mask
+        colours.append(np.concatenate([image[mask].mean(0), image.mean((0, 1))]))
+        grey = image.mean(2)
+        steps = np.abs(np.diff(grey, axis=0))[:, 1:] + np.abs(np.diff(grey))[1:]
+        inner = mask[1:, 1:]
+        edge = np.abs(np.diff(mask.astype(int))).sum() + np.abs(
+            np.diff(mask.astype(int), axis=0)).sum()
+        spread = np.argwhere(mask).std(0)
+        structures.append([
+            steps[inner].mean() / grey[mask].mean(),
+            np.median(steps[inner]) / grey[mask].mean(),
+            edge / np.sqrt(mask.sum()), spread.prod() / mask.sum()
+        ])
+        labels.append(label)
+
+    def accuracy(features):
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        return cross_val_score(model, features, labels, cv=4).mean()
+
+    # Chance is 0.125, its standard error 0.018.
+    assert accuracy(colours) < 0.2
+    assert accuracy(structures) > 0.5
+
+
+def test_generated_once(objects):
+    arguments = dict(num_train=24, num_val=9, size=48)
+    assert not make_object_folder(str(objects), **arguments)
+
+
+@pytest.mark.parametrize('function, arguments, message', [
+    (make_object_folder, dict(num_train=7), 'num_train must be at least 8'),
+    (make_object_folder, dict(size=31), 'size must be at least 32'),
+    (make_scene_folder, dict(num_val=0), 'num_val must be at least 1'),
+    (make_scene_folder, dict(max_objects=1), 'max_objects must be at least 2'),
+    (make_scene_folder, dict(seed=-1), r'seed must be in \[0, 2\*\*32\)'),
+])
+def test_bad_arguments(function, arguments, message, tmp_path):
+    with pytest.raises(ConfigurationError, match=f'{function.__name__}: {message}'):
+        function(str(tmp_path / 'new'), **arguments)
+    assert not (tmp_path / 'new').exists()

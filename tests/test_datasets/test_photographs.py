@@ -1,0 +1,132 @@
+"""The demo set from scikit-image's photographs."""
+import hashlib
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixedae_mm.datasets import make_photograph_folder
+from mixedae_mm.datasets.generated import RECORD, generate_once
+from mixedae_mm.datasets.photographs import (PHOTOGRAPHS, draw_crop,
+                                             load_photographs, split_regions)
+from mixedae_mm.errors import ConfigurationError
+
+
+def files_of(folder):
+    """Relative path -> digest of the content."""
+    return {
+        os.path.relpath(os.path.join(root, name), folder):
+        hashlib.sha256(open(os.path.join(root, name), 'rb').read()).hexdigest()
+        for root, _, names in os.walk(folder) for name in names
+    }
+
+
+def test_layout_and_balance(tmp_path):
+    folder = tmp_path / 'photographs'
+    assert make_photograph_folder(str(folder), num_train=40, num_val=17, size=32)
+    for split, number in (('train', 40), ('val', 17)):
+        classes = sorted(os.listdir(folder / split))
+        assert classes == sorted(PHOTOGRAPHS) and len(classes) == 16
+        counts = [len(os.listdir(folder / split / name)) for name in classes]
+        assert sum(counts) == number and max(counts) - min(counts) <= 1
+    image = Image.open(next((folder / 'train' / 'cat').iterdir()))
+    assert image.size == (32, 32) and image.mode == 'RGB'
+
+
+def test_same_arguments_same_bytes(tmp_path):
+    def make(name, **kwargs):
+        folder = str(tmp_path / name)
+        make_photograph_folder(folder, num_train=16, num_val=16, size=24, **kwargs)
+        return files_of(folder)
+
+    first = make('a')
+    assert make('b') == first
+    different = make('c', seed=1)
+    images = [path for path in first if path != RECORD]
+    assert set(different) == set(first)
+    assert sum(first[path] == different[path] for path in images) < 4
+
+
+def test_second_call_does_nothing(tmp_path):
+    folder = tmp_path / 'photographs'
+    arguments = dict(num_train=16, num_val=16, size=16)
+    assert make_photograph_folder(str(folder), **arguments)
+    path = next((folder / 'train' / 'cat').iterdir())
+    before = path.stat().st_mtime_ns
+    assert not make_photograph_folder(str(folder), **arguments)
+    assert path.stat().st_mtime_ns == before
+    assert make_photograph_folder(str(folder), **{**arguments, 'size': 24})
+    assert Image.open(next((folder / 'train' / 'cat').iterdir())).size == (24, 24)
+
+
+def test_half_written_is_redone(tmp_path):
+    folder = tmp_path / 'set'
+
+    def fail(root):
+        open(os.path.join(root, 'first'), 'w').close()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_once(str(folder), {}, fail)
+    assert not folder.exists()
+
+    def work(root):
+        assert os.listdir(root) == []
+        open(os.path.join(root, 'second'), 'w').close()
+
+    assert generate_once(str(folder), {}, work)
+    assert sorted(os.listdir(folder)) == [RECORD, 'second']
+    assert os.listdir(tmp_path) == ['set']
+
+
+def test_files_of_others_are_not_touched(tmp_path):
+    (tmp_path / 'precious.jpg').touch()
+    with pytest.raises(ConfigurationError, match='it holds other files'):
+        make_photograph_folder(str(tmp_path))
+    assert os.listdir(tmp_path) == ['precious.jpg']
+
+
+@pytest.mark.parametrize('side', ['left', 'right', 'top', 'bottom'])
+def test_validation_region_is_disjoint(side):
+    regions = split_regions(101, 57, side)
+    cover = np.zeros((57, 101), int)
+    for left, top, right, bottom in regions.values():
+        cover[top:bottom, left:right] += 1
+    assert (cover == 1).all()
+    left, top, right, bottom = regions['val']
+    edge = dict(left=left == 0, right=right == 101, top=top == 0, bottom=bottom == 57)
+    assert edge[side] and sum(edge.values()) == 3
+
+
+def test_crops_stay_inside_their_region():
+    import random
+    generator = random.Random(0)
+    region = (30, 5, 100, 50)
+    for _ in range(300):
+        left, top, right, bottom = draw_crop(generator, region)
+        assert 30 <= left < right <= 100 and 5 <= top < bottom <= 50
+        assert right - left == bottom - top >= 18
+
+
+def test_all_photographs_are_there():
+    photographs = load_photographs()
+    assert len(photographs) == 16
+    for image in photographs.values():
+        assert image.mode == 'RGB' and min(image.size) >= 170
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(num_train=15), dict(num_val=0), dict(size=7)])
+def test_bad_arguments(arguments, tmp_path):
+    name, = arguments
+    with pytest.raises(ConfigurationError, match=f'{name} must be at least'):
+        make_photograph_folder(str(tmp_path / 'new'), **arguments)
+    assert not (tmp_path / 'new').exists()
+
+
+def test_without_scikit_image(tmp_path, monkeypatch):
+    import sys
+    monkeypatch.setitem(sys.modules, 'skimage', None)
+    with pytest.raises(ConfigurationError, match='pip install scikit-image'):
+        make_photograph_folder(str(tmp_path / 'new'))

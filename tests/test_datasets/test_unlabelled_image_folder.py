@@ -1,0 +1,226 @@
+"""The data set of any folder of images."""
+import logging
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from mixedae_mm.datasets import UnlabelledImageFolder, UnreadableImageError
+from mixedae_mm.errors import ConfigurationError
+
+PIPELINE = [dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', size=16)]
+
+
+def build(folder, **kwargs):
+    return UnlabelledImageFolder(
+        data_root=str(folder), pipeline=PIPELINE, index_cache=False, **kwargs)
+
+
+def names_of(dataset, folder):
+    return [
+        os.path.relpath(dataset.get_img_path(index), folder)
+        for index in range(len(dataset))
+    ]
+
+
+ALL = [f'{letter}/{number}.jpg' for letter in 'abc' for number in range(4)]
+
+
+@pytest.fixture
+def warnings(caplog, monkeypatch):
+    """What print_log wrote as warnings, one string each."""
+    messages = []
+    from mixedae_mm.datasets import unlabelled_image_folder
+
+    def record(message, logger=None, level=logging.INFO):
+        if level == logging.WARNING:
+            messages.append(message)
+
+    monkeypatch.setattr(unlabelled_image_folder, 'print_log', record)
+    return messages
+
+
+@pytest.fixture
+def many(tmp_path, image_folder):
+    """100 images, of which `spoil(n)` makes n unreadable."""
+    folder = tmp_path / 'many'
+    folder.mkdir()
+    for index in range(100):
+        shutil.copy(image_folder / ALL[index % 12], folder / f'{index}.jpg')
+
+    def spoil(number):
+        for index in range(0, 3 * number, 3):
+            (folder / f'{index}.jpg').write_bytes(b'not an image')
+        return folder
+
+    return spoil
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmdet'])
+def test_is_registered(scope, image_folder):
+    dataset = DATASETS.build(dict(
+        type='UnlabelledImageFolder', data_root=str(image_folder), _scope_=scope))
+    assert names_of(dataset, image_folder) == ALL
+
+
+def test_samples(image_folder):
+    dataset = build(image_folder)
+    assert len(dataset) == 12
+    sample = dataset[5]
+    assert sample['img'].shape == (3, 16, 16) and sample['img'].dtype == torch.uint8
+    assert sample['img_path'] == str(image_folder / 'b/1.jpg')
+    assert sample['sample_idx'] == 5 and dataset[-1]['sample_idx'] == 11
+    assert sample['ori_shape'] == (64, 64)
+    with pytest.raises(IndexError):
+        dataset[12]
+
+
+@pytest.mark.parametrize('prefix', ['b', dict(img_path='b'), 'b/'])
+def test_prefix(prefix, image_folder):
+    dataset = build(image_folder, data_prefix=prefix)
+    assert names_of(dataset, image_folder) == ALL[4:8]
+
+
+@pytest.mark.parametrize('indices, expected', [
+    (3, ALL[:3]), (-3, ALL[-3:]), ([5, 0, 7], [ALL[5], ALL[0], ALL[7]])])
+def test_subsets(indices, expected, image_folder):
+    dataset = build(image_folder)
+    subset = dataset.get_subset(indices)
+    assert names_of(subset, image_folder) == expected
+    assert names_of(build(image_folder, indices=indices), image_folder) == expected
+    dataset.get_subset_(indices)
+    assert names_of(dataset, image_folder) == expected
+    (image_folder / expected[1]).write_bytes(b'')
+    assert subset[1]['img_path'] != subset.get_img_path(1)
+    assert subset.bad_images() == [str(image_folder / expected[1])]
+    assert dataset.num_bad == 0
+
+
+def test_lazy(image_folder):
+    dataset = build(image_folder, lazy_init=True)
+    assert not dataset._fully_initialized
+    assert len(dataset) == 12
+
+
+def test_no_images_fail_when_built(tmp_path):
+    with pytest.raises(ConfigurationError, match='No image in the folder'):
+        build(tmp_path)
+    with pytest.raises(ConfigurationError, match='Cannot list the image folder'):
+        DATASETS.build(dict(
+            type='UnlabelledImageFolder', data_root=str(tmp_path / 'missing')))
+
+
+def test_unreadable_images_are_replaced_named_and_counted(image_folder, warnings):
+    (image_folder / 'a/1.jpg').write_bytes(b'')
+    (image_folder / 'b/2.jpg').write_bytes(b'text')
+    dataset = build(image_folder)
+    os.remove(image_folder / 'c/3.jpg')  # while the run goes on
+    for _ in range(2):  # each is warned of once
+        samples = [dataset[index] for index in range(12)]
+    bad = ['a/1.jpg', 'b/2.jpg', 'c/3.jpg']
+    assert dataset.num_bad == 3
+    assert dataset.bad_images() == [str(image_folder / name) for name in bad]
+    assert len(warnings) == 3
+    warnings.sort(key=lambda message: bad.index(
+        next(name for name in bad if name in message)))
+    for name, warning in zip(bad, warnings):
+        assert warning.startswith('Skipped an unreadable image: ')
+        assert str(image_folder / name) in warning
+    for index, sample in enumerate(samples):
+        path = os.path.relpath(sample['img_path'], image_folder)
+        assert (path != ALL[index]) == (ALL[index] in bad) and path not in bad
+
+
+def test_replacement_depends_on_the_index_only(image_folder):
+    for name in ('a/1.jpg', 'b/2.jpg', 'c/3.jpg'):
+        (image_folder / name).write_bytes(b'')
+    datasets = build(image_folder), build(image_folder, seed=3)
+    forwards = [datasets[0][index]['img_path'] for index in range(12)]
+    backwards = [datasets[1][index]['img_path'] for index in reversed(range(12))]
+    assert forwards == backwards[::-1]
+
+
+def test_counts_of_workers_reach_the_main_process(image_folder):
+    for name in ('a/1.jpg', 'b/2.jpg'):
+        (image_folder / name).write_bytes(b'')
+    dataset = build(image_folder, seed=0)
+    loader = DataLoader(dataset, batch_size=3, num_workers=2,
+                        collate_fn=pseudo_collate, persistent_workers=True)
+    samples = [path for batch in loader for path in batch['img_path']]
+    assert len(samples) == 12 and dataset.num_bad == 2
+    alone = build(image_folder, seed=0)
+    assert samples == [alone[index]['img_path'] for index in range(12)]
+
+
+def test_too_many_bad_images_stop(many):
+    dataset = build(many(20), max_bad_share=0.05)
+    with pytest.raises(ConfigurationError) as caught:
+        [dataset[index] for index in range(100)]
+    message = str(caught.value)
+    # The tenth bad image is the 28th: min_bad is 10.
+    assert message.startswith('10 of the ')
+    assert 'allowed is 5.0%' in message and f'{dataset.folder}0.jpg' in message
+    assert message.endswith('remove them or raise max_bad_share of the dataset.')
+
+
+def test_too_many_bad_images_stop_a_worker_and_the_run(many):
+    dataset = build(many(20), max_bad_share=0.05)
+    loader = DataLoader(dataset, batch_size=10, num_workers=1,
+                        collate_fn=pseudo_collate)
+    with pytest.raises(ConfigurationError, match='10 of the .* are unreadable'):
+        list(loader)
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(max_bad_share=0.5), dict(max_bad_share=0.05, min_bad=21)])
+def test_share_that_is_allowed(arguments, many):
+    dataset = build(many(20), **arguments)
+    assert len([dataset[index] for index in range(100)]) == 100
+    assert dataset.num_bad == 20
+
+
+def test_folder_of_nothing_but_bad_images(tmp_path):
+    for index in range(3):
+        (tmp_path / f'{index}.jpg').write_bytes(b'')
+    with pytest.raises(ConfigurationError, match='3 of the 3 images read so far'):
+        build(tmp_path)[0]
+    with pytest.raises(ConfigurationError, match='No readable image in'):
+        build(tmp_path, max_bad_share=1)[0]
+
+
+def test_errors_of_transforms_are_not_bad_images(image_folder):
+    def broken(results):
+        raise KeyError('a bug')
+
+    dataset = UnlabelledImageFolder(data_root=str(image_folder), pipeline=[broken])
+    with pytest.raises(KeyError, match='a bug'):
+        dataset[0]
+
+
+def test_test_mode_replaces_nothing(image_folder):
+    (image_folder / 'a/1.jpg').write_bytes(b'')
+    dataset = build(image_folder, test_mode=True)
+    assert dataset[0]['img'].shape == (3, 16, 16)
+    with pytest.raises(UnreadableImageError, match='a/1.jpg: the file is empty'):
+        dataset[1]
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.5])
+def test_bad_share(share, image_folder):
+    with pytest.raises(ConfigurationError, match=r'max_bad_share must be in \[0, 1\]'):
+        build(image_folder, max_bad_share=share)
+
+
+def test_augmentations_follow_seed_and_epoch(image_folder):
+    dataset = build(image_folder, seed=1)
+    first = [dataset[index]['crop_box'] for index in range(12)]
+    assert first == [dataset[index]['crop_box'] for index in range(12)]
+    dataset.set_epoch(1)
+    assert first != [dataset[index]['crop_box'] for index in range(12)]
+    dataset.set_epoch(0)
+    dataset.seed = 2
+    assert first != [dataset[index]['crop_box'] for index in range(12)]

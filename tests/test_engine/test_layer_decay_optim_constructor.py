@@ -1,0 +1,185 @@
+"""Learning rates and weight decays of every parameter, computed by hand."""
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+import mixedae_mm  # noqa: F401
+from mixedae_mm.errors import ConfigurationError
+
+LR, DECAY = 0.1, 0.05
+VIT = dict(
+    type='MixedAEViT', img_size=32, patch_size=16,
+    arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32))
+
+# Layer by layer at a rate of 1/2: two Transformer layers make n = 4 of them.
+TABLE = {
+    'backbone.cls_token': (LR / 8, 0),
+    'backbone.pos_embed': (LR / 8, 0),
+    'backbone.patch_embed.projection.weight': (LR / 8, DECAY),
+    'backbone.patch_embed.projection.bias': (LR / 8, 0),
+    'backbone.layers.0.ln1.weight': (LR / 4, 0),
+    'backbone.layers.0.ln1.bias': (LR / 4, 0),
+    'backbone.layers.0.attn.qkv.weight': (LR / 4, DECAY),
+    'backbone.layers.0.attn.qkv.bias': (LR / 4, 0),
+    'backbone.layers.0.attn.proj.weight': (LR / 4, DECAY),
+    'backbone.layers.0.attn.proj.bias': (LR / 4, 0),
+    'backbone.layers.0.attn.rel_pos_bias.relative_position_bias_table': (LR / 4, 0),
+    'backbone.layers.0.ln2.weight': (LR / 4, 0),
+    'backbone.layers.0.ln2.bias': (LR / 4, 0),
+    'backbone.layers.0.ffn.layers.0.0.weight': (LR / 4, DECAY),
+    'backbone.layers.0.ffn.layers.0.0.bias': (LR / 4, 0),
+    'backbone.layers.0.ffn.layers.1.weight': (LR / 4, DECAY),
+    'backbone.layers.0.ffn.layers.1.bias': (LR / 4, 0),
+    'backbone.layers.1.ln1.weight': (LR / 2, 0),
+    'backbone.layers.1.ln1.bias': (LR / 2, 0),
+    'backbone.layers.1.attn.qkv.weight': (LR / 2, DECAY),
+    'backbone.layers.1.attn.qkv.bias': (LR / 2, 0),
+    'backbone.layers.1.attn.proj.weight': (LR / 2, DECAY),
+    'backbone.layers.1.attn.proj.bias': (LR / 2, 0),
+    'backbone.layers.1.attn.rel_pos_bias.relative_position_bias_table': (LR / 2, 0),
+    'backbone.layers.1.ln2.weight': (LR / 2, 0),
+    'backbone.layers.1.ln2.bias': (LR / 2, 0),
+    'backbone.layers.1.ffn.layers.0.0.weight': (LR / 2, DECAY),
+    'backbone.layers.1.ffn.layers.0.0.bias': (LR / 2, 0),
+    'backbone.layers.1.ffn.layers.1.weight': (LR / 2, DECAY),
+    'backbone.layers.1.ffn.layers.1.bias': (LR / 2, 0),
+    'backbone.ln1.weight': (LR, 0),
+    'backbone.ln1.bias': (LR, 0),
+}
+
+
+class Headed(nn.Module):
+    """As small as a model of any toolbox can be; it knows no depths."""
+
+    def __init__(self, **backbone):
+        super().__init__()
+        self.backbone = MODELS.build(dict(VIT, **backbone))
+        self.decode_head = nn.Sequential(nn.Conv2d(16, 4, 1), nn.BatchNorm2d(4))
+
+
+def classifier(backbone):
+    return dict(
+        type='mmpretrain.ImageClassifier', backbone=backbone,
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=16))
+
+
+def segmentor(backbone):
+    return dict(
+        type='mmseg.EncoderDecoder', backbone=dict(backbone, out_type='featmap'),
+        decode_head=dict(
+            type='FCNHead', in_channels=16, channels=4, num_convs=1,
+            num_classes=2, norm_cfg=dict(type='BN')))
+
+
+def detector(backbone):
+    return dict(
+        type='mmdet.RetinaNet', backbone=dict(backbone, out_type='featmap'), neck=None,
+        bbox_head=dict(
+            type='RetinaHead', num_classes=2, in_channels=16, feat_channels=8,
+            stacked_convs=1))
+
+
+def parameter_settings(model, rate=0.5, **paramwise):
+    wrapper = build_optim_wrapper(model, dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
+        constructor='LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=rate, **paramwise)))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    settings = {
+        names[parameter]: (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups for parameter in group['params']
+    }
+    return settings, wrapper.optimizer.param_groups
+
+
+def test_one_group_for_each_layer_with_and_without_decay():
+    _, groups = parameter_settings(Headed())
+    assert [(group['layer_id'], group['weight_decay']) for group in groups] == [
+        (layer, decay) for layer in range(4) for decay in (0, DECAY)]
+
+
+@pytest.mark.parametrize('toolbox, model', [
+    ('mmpretrain', classifier), ('mmseg', segmentor), ('mmdet', detector)])
+def test_models_of_all_toolboxes(toolbox, model):
+    pytest.importorskip(f'{toolbox}.models')
+    with DefaultScope.overwrite_default_scope(toolbox):
+        model = MODELS.build(model(dict(VIT, relative_position_bias=True)))
+        settings, _ = parameter_settings(model)
+    rest = {
+        name: (LR, DECAY if parameter.ndim > 1 else 0)
+        for name, parameter in model.named_parameters()
+        if not name.startswith('backbone.')
+    }
+    assert rest and settings == dict(TABLE, **rest)
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmdet', 'mmengine'])
+def test_found_by_its_bare_name_in_every_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        settings, _ = parameter_settings(Headed())
+    assert settings['backbone.ln1.weight'] == TABLE['backbone.ln1.weight']
+
+
+def test_pretraining_embeddings_do_not_decay():
+    settings, _ = parameter_settings(Headed(num_sources=4, k_ratio=0.5))
+    assert settings['backbone.segment_embed'] == (LR / 8, 0)
+    assert 'backbone.pos_embed' not in settings  # fixed
+
+
+def test_mmpretrain_options_work_as_there():
+    """``custom_keys`` and multipliers of configs written for mmpretrain."""
+    settings, _ = parameter_settings(
+        Headed(), norm_decay_mult=1., bias_decay_mult=0.5, flat_decay_mult=None,
+        custom_keys={'.cls_token': dict(decay_mult=0.1)})
+    assert settings['backbone.layers.0.ln1.weight'] == (LR / 4, DECAY)
+    assert settings['backbone.layers.0.attn.qkv.bias'] == (LR / 4, DECAY / 2)
+    assert settings['backbone.cls_token'] == pytest.approx((LR / 8, DECAY / 10))
+    assert settings['backbone.pos_embed'] == (LR / 8, 0)
+
+
+def test_frozen_parameters_are_left_out():
+    model = Headed()
+    model.backbone.layers.requires_grad_(False)
+    settings, _ = parameter_settings(model)
+    assert not any('layers' in name for name in settings)
+
+
+@pytest.mark.parametrize('rate', [0, -1, 1.5])
+def test_wrong_rates(rate):
+    with pytest.raises(ConfigurationError, match=r'must lie in \(0, 1\]'):
+        parameter_settings(Headed(), rate)
+
+
+def test_backbones_without_depths():
+    model = Headed()
+    model.backbone = nn.Linear(2, 2)
+    with pytest.raises(ConfigurationError, match='Headed is Linear, which'):
+        parameter_settings(model)
+
+
+def test_optimizers_without_decay():
+    with pytest.raises(ConfigurationError, match='needs weight_decay'):
+        build_optim_wrapper(Headed(), dict(
+            type='OptimWrapper', optimizer=dict(type='SGD', lr=LR),
+            constructor='LayerDecayOptimWrapperConstructor'))
+
+
+def test_an_update_moves_layers_by_their_rates():
+    """SGD with equal gradients: the step is the learning rate itself."""
+    model = Headed()
+    wrapper = build_optim_wrapper(model, dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=LR, weight_decay=0.),
+        constructor='LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.5)))
+    before = {name: value.detach().clone()
+              for name, value in model.named_parameters()}
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    wrapper.step()
+    for name, value in model.named_parameters():
+        expected = TABLE.get(name, (LR, 0))[0]
+        torch.testing.assert_close(
+            before[name] - value, torch.full_like(value, expected))

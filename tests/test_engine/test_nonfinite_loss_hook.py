@@ -1,0 +1,251 @@
+"""A loss that is NaN reaches neither weights nor optimizer, on any rank."""
+import glob
+import math
+
+import pytest
+import torch
+import toy_training as toy
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS
+from mmengine.structures import BaseDataElement
+
+from mixedae_mm.engine import (NonFiniteLossError, NonFiniteLossHook,
+                               replay_nonfinite_loss)
+from mixedae_mm.errors import ConfigurationError
+
+
+@DATASETS.register_module()
+class NamedDataset(toy.ToyDataset):
+    """With file names, as image sets have."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return dict(sample, data_samples=BaseDataElement(
+            metainfo=dict(img_path=f'image_{index}.jpg')))
+
+
+@MODELS.register_module()
+class FailingModel(toy.ToyModel):
+    """Its input, and so its loss, is NaN at given iterations on one rank."""
+
+    def __init__(self, at=(), rank=0):
+        super().__init__()
+        self.at, self.rank = at, rank
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        from mmengine.dist import get_rank
+        from mmengine.logging import MessageHub
+        iteration = MessageHub.get_current_instance().get_info('iter')
+        if mode == 'loss' and iteration in self.at and get_rank() == self.rank:
+            inputs = [image * math.nan for image in inputs]
+        losses = super().forward(inputs, data_samples, mode)
+        if mode == 'loss':
+            losses['loss_fine'] = self.layers[0].weight.sum() * 0
+        return losses
+
+
+@HOOKS.register_module()
+class StateHook(Hook):
+    """Write down a digest of the state after every iteration."""
+    priority = 'LOWEST'
+    digests = []
+
+    def before_train(self, runner):
+        self.digests.clear()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        model = getattr(runner.model, 'module', runner.model)
+        self.digests.append((
+            toy.digest(model.state_dict()),
+            toy.digest(runner.optim_wrapper.state_dict()['state'])))
+
+
+def setting(at, max_skips=0, rank=0, accumulative_counts=1, **kwargs):
+    return dict(
+        accumulative_counts=accumulative_counts,
+        model=dict(type='FailingModel', at=at, rank=rank),
+        hooks=[dict(type='NonFiniteLossHook', max_skips=max_skips, **kwargs),
+               dict(type='StateHook')])
+
+
+def test_stop_is_the_default(tmp_path):
+    with pytest.raises(NonFiniteLossError) as stopped:
+        toy.train(tmp_path, **setting(at=[9]))
+    message = str(stopped.value)
+    assert 'iteration 10 is not finite' in message
+    assert 'rank 0: loss=nan, loss_toy=nan, loss_fine=0' in message
+
+
+def test_skip(tmp_path, capfd):
+    assert toy.train(tmp_path, **setting(at=[9, 10, 15], max_skips=2))
+    for iteration, (before, after) in enumerate(
+            zip(StateHook.digests, StateHook.digests[1:]), start=1):
+        # Neither weights, BatchNorm statistics nor moments have changed.
+        assert (before == after) == (iteration in (9, 10, 15))
+    said = ''.join(capfd.readouterr())
+    assert 'number 1 of at most 2 in a row' in said
+    assert 'number 2 of at most 2 in a row' in said
+    history = toy.result(tmp_path)['history']
+    assert history['train/skipped_losses'] == [1, 2, 3]
+    assert len(history['train/loss']) == 21 - 3
+    assert all(map(math.isfinite, history['train/loss']))
+
+
+def test_too_many_in_a_row(tmp_path):
+    with pytest.raises(NonFiniteLossError, match='iteration 12 .* 2 updates may'):
+        toy.train(tmp_path, **setting(at=[3, 9, 10, 11], max_skips=2))
+    assert len(StateHook.digests) == 11
+    assert len(set(StateHook.digests[8:])) == 1
+
+
+@pytest.mark.parametrize('at, dropped', [([8], [9]), ([9], [9]), ([8, 9], [9])])
+def test_an_accumulated_update_is_dropped_as_a_whole(tmp_path, at, dropped):
+    """Windows of 2: iterations 8 and 9 (from 0) make one update."""
+    assert toy.train(tmp_path, **setting(at, max_skips=1, accumulative_counts=2))
+    moments = [moments for _, moments in StateHook.digests]
+    for iteration, (before, after) in enumerate(zip(moments, moments[1:]), start=1):
+        updates = iteration % 2 == 1 or iteration == 20  # the last one always
+        assert (before != after) == (updates and iteration not in dropped)
+
+
+def test_dropped_windows_count_in_a_row(tmp_path):
+    """Though every second loss is finite, no update is made."""
+    with pytest.raises(NonFiniteLossError, match='iteration 13'):
+        toy.train(tmp_path, **setting(at=[8, 10, 12], max_skips=2,
+                                      accumulative_counts=2))
+
+
+def test_a_dropped_window_stays_dropped_over_a_restart(tmp_path, uninterrupted):
+    """The checkpoint is between the NaN and the end of its window."""
+
+    def options(**kwargs):
+        chosen = setting([8], max_skips=1, accumulative_counts=2)
+        chosen['hooks'] += [dict(type='KillHook', **kwargs)] if kwargs else []
+        return dict(chosen, checkpoint=dict(by_epoch=False, interval=9))
+
+    assert toy.train(
+        tmp_path, **options(stage='after_train_iter', iteration=10)) is None
+    assert toy.train(tmp_path, resume=True, **options())
+    cut, whole = toy.result(tmp_path), uninterrupted(**options())
+    assert cut['weights'] == whole['weights']
+    assert cut['history'] == whole['history']
+
+
+def test_report_and_dump(tmp_path):
+    with pytest.raises(NonFiniteLossError) as stopped:
+        toy.train(tmp_path, **setting(at=[4]), train_dataloader=dict(
+            batch_size=10, dataset=dict(type='NamedDataset', size=30),
+            sampler=dict(type='DefaultSampler', shuffle=False)))
+    message = str(stopped.value)
+    assert 'batch of image_10.jpg, image_11.jpg' in message
+    assert 'image_17.jpg and 2 more' in message
+    path = f'{tmp_path}/nonfinite/iter_5_rank_0.pth'
+    assert f'kept in {path}' in message
+    dump = torch.load(path, weights_only=False)
+    assert dump['files'] == [f'image_{index}.jpg' for index in range(10, 20)]
+
+
+def test_replay_gives_the_losses_of_the_step(tmp_path):
+    """Dropout and noise included, which are drawn again."""
+    assert toy.train(tmp_path, **setting(at=[9], max_skips=1))
+    path = f'{tmp_path}/nonfinite/iter_10_rank_0.pth'
+    model = FailingModel()
+    # Without the fault, the step has the losses of the run without it.
+    assert toy.train(tmp_path / 'whole', **setting(at=[]))
+    expected = toy.result(tmp_path / 'whole')['history']['train/loss'][9]
+    assert replay_nonfinite_loss(path, model)['loss'] == expected
+    model.forward = lambda *args, **kwargs: dict(loss=torch.tensor(math.nan))
+    assert math.isnan(replay_nonfinite_loss(path, model)['loss'])
+
+
+def test_dumps_are_limited(tmp_path):
+    assert toy.train(tmp_path, **setting(range(3, 9), max_skips=6, max_dumps=2))
+    assert len(glob.glob(f'{tmp_path}/nonfinite/*')) == 2
+
+
+@pytest.mark.parametrize('accumulative_counts', [1, 2])
+def test_two_processes_skip_together(tmp_path, accumulative_counts):
+    """Rank 1 alone has the NaN; DDP would spread it to both."""
+    kwargs = setting([4, 5], max_skips=2, rank=1,
+                     accumulative_counts=accumulative_counts)
+    assert toy.train_processes(tmp_path, 2, **kwargs) == [0, 0]
+    result = toy.result(tmp_path)
+    assert all(map(math.isfinite, result['history']['train/loss']))
+    assert glob.glob(f'{tmp_path}/nonfinite/*') == [
+        f'{tmp_path}/nonfinite/iter_{n}_rank_1.pth' for n in (5, 6)] or len(
+            glob.glob(f'{tmp_path}/nonfinite/*_rank_1.pth')) == 2
+    path = (tmp_path / 'last_checkpoint').read_text()
+    weights = torch.load(path, weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_two_processes_stop_together(tmp_path, capfd):
+    codes = toy.train_processes(tmp_path, 2, **setting([4], rank=1))
+    assert codes == [1, 1]
+    said = ''.join(capfd.readouterr())
+    assert said.count('NonFiniteLossError: The loss of iteration 5 is not '
+                      'finite. On rank 1: loss=nan') == 2
+
+
+@OPTIM_WRAPPERS.register_module()
+class OverflowingWrapper(OptimWrapper):
+    """What AmpOptimWrapper does in fp16, where there is no GPU for it.
+
+    Scaled gradients of a finite loss overflow: no step, half the scale.
+    """
+    scale, skipped = 2.**120, 0
+
+    def backward(self, loss, **kwargs):
+        super().backward(loss * self.scale, **kwargs)
+
+    def step(self, **kwargs):
+        gradients = [p.grad for g in self.param_groups for p in g['params']]
+        if all(gradient.isfinite().all() for gradient in gradients):
+            for gradient in gradients:
+                gradient.div_(self.scale)
+            super().step(**kwargs)
+        else:
+            type(self).skipped += 1
+            self.scale /= 2
+
+
+def test_skips_of_a_loss_scaler_are_no_errors(tmp_path):
+    OverflowingWrapper.scale, OverflowingWrapper.skipped = 2.**127, 0
+    assert toy.train(tmp_path, **setting(at=[]), optim_wrapper=dict(
+        type='OverflowingWrapper', optimizer=dict(type='AdamW', lr=0.05)))
+    assert OverflowingWrapper.skipped > 0
+    assert 'train/skipped_losses' not in toy.result(tmp_path)['history']
+    assert not glob.glob(f'{tmp_path}/nonfinite/*')
+
+
+@pytest.mark.parametrize('name', ['max_skips', 'max_dumps'])
+def test_negative_arguments(name):
+    with pytest.raises(ConfigurationError, match=f'{name} is -1'):
+        NonFiniteLossHook(**{name: -1})
+
+
+def test_wrappers_of_several_optimizers_are_refused(tmp_path):
+
+    @MODELS.register_module(force=True)
+    class TwoPlayers(BaseModel):
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            raise NotImplementedError
+
+    from mmengine.optim import OptimWrapperDict
+    model = TwoPlayers()
+    wrappers = OptimWrapperDict(**{
+        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=1.))
+        for name, part in model.named_children() if name != 'data_preprocessor'})
+
+    class Runner:
+        optim_wrapper = wrappers
+
+    with pytest.raises(ConfigurationError, match='there is a OptimWrapperDict'):
+        NonFiniteLossHook().before_train(Runner)

@@ -1,0 +1,108 @@
+"""A signal, a checkpoint, an exit code; and the run goes on as if nothing was."""
+import os
+import signal
+import subprocess
+
+import pytest
+import toy_training as toy
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from test_exact_resume_hook import assert_same
+
+from mixedae_mm.engine import PreemptionHook
+from mixedae_mm.errors import ConfigurationError
+
+
+@HOOKS.register_module()
+class SignalHook(Hook):
+    """Get a signal at a given stage, on one rank, from another process."""
+    priority = 'HIGHEST'
+
+    def __init__(self, stage, iteration, name='SIGTERM', rank=0, group=False):
+        self.stage, self.iteration, self.rank = stage, iteration, rank
+        self.name, self.group, self.sent = name, group, False
+        setattr(self, stage, self.strike)
+
+    def strike(self, runner, *args, **kwargs):
+        if (runner.iter >= self.iteration and runner.rank == self.rank
+                and not self.sent):
+            self.sent = True
+            target = f'-{os.getpgid(0)}' if self.group else str(os.getpid())
+            subprocess.run(['kill', f'-{self.name[3:]}', '--', target],
+                           check=True, start_new_session=True)
+
+
+def preempted(stage, iteration, **kwargs):
+    return dict(hooks=[
+        dict(type='PreemptionHook'),
+        dict(type='SignalHook', stage=stage, iteration=iteration, **kwargs)
+    ])
+
+
+RESUMED = dict(hooks=[dict(type='PreemptionHook')], resume=True)
+
+
+@pytest.mark.parametrize('loop, name', [
+    ('epoch', 'SIGTERM'), ('iteration', 'SIGUSR1')])
+@pytest.mark.parametrize('stage, iteration, saved', [
+    ('before_train_iter', 9, 'interrupted_iter_10.pth'),
+    ('after_train_iter', 13, None),  # the last one before an evaluation
+    ('after_val_iter', 14, None),
+])
+def test_signal(tmp_path, uninterrupted, loop, name, stage, iteration, saved):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as leaving:
+        toy.train(tmp_path, loop=loop, **preempted(stage, iteration, name=name))
+    assert leaving.value.code == 75
+    signal.signal(signal.SIGTERM, before)
+    if saved:
+        assert (tmp_path / 'last_checkpoint').read_text().endswith(saved)
+    assert toy.train(tmp_path, loop=loop, **RESUMED)
+    assert not list(tmp_path.glob('interrupted*'))
+    assert_same(toy.result(tmp_path), uninterrupted(loop=loop))
+    assert signal.getsignal(signal.SIGTERM) == before  # given back
+
+
+def test_evaluation_without_a_checkpoint_before_it(tmp_path, uninterrupted):
+    """It is saved with the model's own weights, not those of EMA."""
+    setting = dict(checkpoint=dict(by_epoch=False, interval=4))
+    with pytest.raises(SystemExit):
+        toy.train(tmp_path, **setting, **preempted('after_val_iter', 14))
+    assert (tmp_path / 'interrupted_iter_14.pth').exists()
+    assert toy.train(tmp_path, **setting, **RESUMED)
+    assert_same(toy.result(tmp_path), uninterrupted(**setting))
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_one_of_two_processes_gets_the_signal(tmp_path, uninterrupted, rank):
+    codes = toy.train_processes(
+        tmp_path, 2, **preempted('before_train_iter', 5, rank=rank))
+    assert codes == [75, 75]
+    assert (tmp_path / 'interrupted_iter_6.pth').exists()
+    assert toy.train_processes(tmp_path, 2, **RESUMED) == [0, 0]
+    assert_same(toy.result(tmp_path), uninterrupted(processes=2))
+
+
+def test_workers_outlive_a_signal_to_the_whole_job(tmp_path, uninterrupted):
+    codes = toy.train_processes(
+        tmp_path, 1, workers=2, **preempted('before_train_iter', 9, group=True))
+    assert codes == [75]
+    assert (tmp_path / 'interrupted_iter_10.pth').exists()
+    assert toy.train_processes(tmp_path, 1, workers=2, **RESUMED) == [0]
+    assert_same(toy.result(tmp_path), uninterrupted())
+
+
+@pytest.mark.parametrize('argument, message', [
+    (dict(signals=['SIGNAL']), 'names of signals'),
+    (dict(exit_code=0), '1..255'),
+    (dict(exit_code=256), '1..255'),
+])
+def test_wrong_arguments(argument, message):
+    with pytest.raises(ConfigurationError, match=message):
+        PreemptionHook(**argument)
+
+
+def test_nothing_to_save_with(tmp_path):
+    with pytest.raises(ConfigurationError, match='SafeCheckpointHook'):
+        toy.train(tmp_path, checkpoint=dict(type='CheckpointHook'), **dict(
+            hooks=[dict(type='PreemptionHook')]))

@@ -1,0 +1,183 @@
+"""Any batch of any pass, whoever asks: index and draw are the same."""
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader
+
+from mixedae_mm.engine import resumable_loading
+from mixedae_mm.engine.resumable_loading import (EndlessBatches,
+                                                 ResumableBatchSampler,
+                                                 make_resumable)
+
+SAMPLERS = st.sampled_from([DefaultSampler, InfiniteSampler])
+
+
+class Numbers(torch.utils.data.Dataset):
+    """The index, and a random number as augmentation."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return index, float(torch.rand(()))
+
+
+def batches_of(size, batch_size, sampler, rank=0, world_size=1, drop_last=False):
+    """The batch sampler of a rank, wrapped."""
+    dataset = Numbers(size)
+    sampler = sampler(dataset, shuffle=True, seed=1)
+    sampler.rank, sampler.world_size = rank, world_size
+    if hasattr(sampler, 'num_samples'):  # as its constructor computes them
+        sampler.num_samples = -(-size // world_size)
+        sampler.total_size = sampler.num_samples * world_size
+    wrapped = ResumableBatchSampler(
+        BatchSampler(sampler, batch_size, drop_last), dataset)
+    wrapped.rank, wrapped.world_size = rank, world_size
+    return wrapped
+
+
+def draws(batches, limit=30):
+    """(index, draw) of the first batches."""
+    return [[(int(sample), sample.epoch) for sample in batch]
+            for batch, _ in zip(batches, range(limit))]
+
+
+@given(sampler=SAMPLERS, size=st.integers(1, 20), batch_size=st.integers(1, 6),
+       epoch=st.integers(0, 3), skipped=st.integers(0, 12), drop_last=st.booleans())
+def test_skipping_is_loading_without_the_first(
+        sampler, size, batch_size, epoch, skipped, drop_last):
+    whole = batches_of(size, batch_size, sampler, drop_last=drop_last)
+    whole.start_pass(epoch)
+    cut = batches_of(size, batch_size, sampler, drop_last=drop_last)
+    cut.start_pass(epoch, skipped)
+    assert draws(cut, 30) == draws(whole, 30 + skipped)[skipped:]
+
+
+@given(sampler=SAMPLERS, world_size=st.sampled_from([1, 2, 4]),
+       epoch=st.integers(0, 2))
+def test_ranks_share_what_one_process_would_draw(sampler, world_size, epoch):
+    """Batches of 4 images over all ranks contain the same draws."""
+    ranks = [batches_of(24, 4 // world_size, sampler, rank, world_size)
+             for rank in range(world_size)]
+    alone = batches_of(24, 4, sampler)
+    for batches in (*ranks, alone):
+        batches.start_pass(epoch)
+    together = [sorted(sum(batches, [])) for batches in zip(*map(draws, ranks))]
+    assert together == [sorted(batch) for batch in draws(alone)]
+
+
+def test_passes_are_drawn_differently():
+    batches = batches_of(20, 4, DefaultSampler)
+    batches.start_pass(0)
+    first = draws(batches)
+    batches.start_pass(1)
+    second = draws(batches)
+    assert [i for b in first for i, _ in b] != [i for b in second for i, _ in b]
+    assert not {d for b in first for _, d in b} & {d for b in second for _, d in b}
+
+
+def test_an_image_drawn_twice_in_a_pass_is_augmented_twice():
+    """Repeated augmentation of mmpretrain, whose point that is."""
+    sampler_type = pytest.importorskip('mmpretrain.datasets').RepeatAugSampler
+    dataset = Numbers(300)
+    sampler = sampler_type(dataset, shuffle=False, num_repeats=3)
+    batches = ResumableBatchSampler(BatchSampler(sampler, 6, False), dataset)
+    first = draws(batches, 1)[0]
+    assert [index for index, _ in first] == [0, 0, 0, 1, 1, 1]
+    assert len({draw for _, draw in first}) == 6
+
+
+@pytest.mark.parametrize('skipped', [0, 3, 4, 5])
+def test_mmdet_groups_by_aspect_ratio(skipped):
+    """Its batch sampler keeps images back, so that batches must be skipped."""
+    samplers = pytest.importorskip('mmdet.datasets.samplers')
+
+    class Sized(Numbers):
+
+        def get_data_info(self, index):
+            return dict(width=1 + index % 3 % 2, height=1.5)
+
+    def batches():
+        sampler = DefaultSampler(Sized(29), shuffle=True, seed=1)
+        return ResumableBatchSampler(
+            samplers.AspectRatioBatchSampler(sampler, 4), sampler.dataset)
+
+    cut = batches()
+    cut.start_pass(2, skipped)
+    whole = batches()
+    whole.start_pass(2)
+    assert draws(cut) == draws(whole)[skipped:]
+
+
+def loader(sampler, workers=0, size=22):
+    dataset = Numbers(size)
+    data = DataLoader(dataset, batch_size=4, num_workers=workers,
+                      sampler=sampler(dataset, shuffle=True, seed=1),
+                      collate_fn=list)
+    assert make_resumable(data, seed=1)
+    return data
+
+
+@pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
+@pytest.mark.parametrize('first', [0, 3, 6, 14])
+def test_endless_batches_start_anywhere(sampler, first):
+    """Passes of 6 batches, for the sampler that has passes."""
+
+    def take(first_batch, number, **kwargs):
+        batches = EndlessBatches(loader(sampler, **kwargs), first_batch, 0)
+        return [next(batches) for _ in range(number)]
+
+    expected = take(0, 20)
+    assert take(first, 20 - first) == expected[first:]
+    assert take(first, 20 - first, workers=2) == expected[first:]
+
+
+def test_endless_batches_humour_mmengine_0_10_7():
+    """It fast-forwards by asking for every batch, as many as were trained."""
+    data = loader(DefaultSampler)
+    batches = EndlessBatches(data, first_batch=5, placeholders=5)
+    assert [next(batches) for _ in range(5)] == [None] * 5
+    assert next(batches) == next(EndlessBatches(loader(DefaultSampler), 5, 0))
+
+
+def test_the_loader_keeps_its_attributes():
+    data = loader(DefaultSampler)
+    assert len(data) == 6 and data.batch_size == 4
+    assert data.batch_sampler.batch_size == 4
+    assert data.batch_sampler.sampler is data.sampler
+    assert data.dataset.size == 22  # the wrapped one's
+
+
+def test_data_sets_with_set_epoch_are_told_the_pass():
+
+    class Curriculum(Numbers):
+        epoch = None
+
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+    inner = Curriculum(8)
+    concatenated = torch.utils.data.ConcatDataset([inner, Numbers(8)])
+    data = DataLoader(concatenated, batch_size=4)
+    assert make_resumable(data, seed=1)
+    data.batch_sampler.start_pass(3)
+    assert inner.epoch == 3
+
+
+def test_rank_and_world_size_are_those_of_the_process(monkeypatch):
+    monkeypatch.setattr(resumable_loading, 'get_rank', lambda: 1)
+    monkeypatch.setattr(resumable_loading, 'get_world_size', lambda: 3)
+    batches = ResumableBatchSampler(BatchSampler(range(10), 2, False), None)
+    assert [draw for _, draw in draws(batches)[0]] == [1, 4]
+
+
+def test_iterable_data_is_left_alone():
+    stream = DataLoader(torch.utils.data.ChainDataset([]), batch_size=2)
+    dataset, sampler = stream.dataset, stream.batch_sampler
+    assert not make_resumable(stream, seed=1)
+    assert stream.dataset is dataset and stream.batch_sampler is sampler

@@ -1,0 +1,588 @@
+"""The commands users type, on a toy project of each toolbox."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from toy_projects import CLASSIFICATION, SEGMENTATION, write_project
+
+from mixedae_mm import compat
+from mixedae_mm.engine import (launch, launch_checks, launch_on_cpu, launch_test,
+                               launch_train)
+from mixedae_mm.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / 'tools'
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder outside the repository with three configs and eight images each."""
+    folder = tmp_path_factory.mktemp('project')
+    write_project(folder)
+    return folder
+
+
+def run(project, *command, status=0, **environment):
+    """Run a command in the project's folder; returns all that it printed."""
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    inherited = {name: value for name, value in os.environ.items()
+                 if name not in ('PYTHONPATH', 'RANK', 'WORLD_SIZE', 'LOCAL_RANK')}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=project, text=True,
+        env={**inherited, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '-1', **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def arguments(*options):
+    return launch_train.parse_arguments(options)
+
+
+def config_with(**changes):
+    """The toy classification config with some settings replaced."""
+    cfg = Config.fromstring(CLASSIFICATION, '.py')
+    cfg.launcher = 'none'
+    cfg.merge_from_dict(changes)
+    return cfg
+
+
+# ---------------------------------------------------------------- options
+
+
+def test_resume_alone_is_automatic_and_with_a_path_that_path():
+    for given, (resume, load_from) in {
+            (): (None, None), ('--resume',): (True, None),
+            ('--resume', 'auto'): (True, None),
+            ('--resume', 'a.pth'): (True, 'a.pth')}.items():
+        cfg = config_with()
+        launch_train.apply_options(cfg, arguments('x.py', *given))
+        assert (cfg.get('resume'), cfg.get('load_from')) == (resume, load_from)
+
+
+def test_a_flexible_runner_is_told_the_newest_whole_checkpoint(monkeypatch):
+    monkeypatch.setattr(launch_train, 'find_resumable_checkpoint',
+                        lambda folder: f'{folder}/whole.pth')
+    cfg = config_with(runner_type='FlexibleRunner', work_dir='run')
+    launch_train.apply_options(cfg, arguments('x.py', '--resume'))
+    assert cfg.resume is True and cfg.load_from == 'run/whole.pth'
+
+
+def test_amp_turns_a_plain_wrapper_and_keeps_what_is_set():
+    cfg = config_with(optim_wrapper=dict(_delete_=True, optimizer=dict(lr=1)))
+    launch_train.enable_mixed_precision(cfg, 'x.py')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    cfg = config_with(optim_wrapper=dict(type='AmpOptimWrapper', dtype='bfloat16'))
+    before = cfg.optim_wrapper.to_dict()
+    launch_train.enable_mixed_precision(cfg, 'x.py')
+    assert cfg.optim_wrapper.to_dict() == before
+
+
+def test_amp_refuses_a_wrapper_it_does_not_know():
+    cfg = config_with(optim_wrapper=dict(type='ApexOptimWrapper'))
+    with pytest.raises(ConfigurationError, match='x.py has ApexOptimWrapper'):
+        launch_train.enable_mixed_precision(cfg, 'x.py')
+
+
+@pytest.mark.parametrize('how', [['--auto-scale-lr'], ['config']])
+def test_auto_scale_lr_counts_accumulated_batches_once(how):
+    cfg = config_with(**{'optim_wrapper.accumulative_counts': 4,
+                         'auto_scale_lr.enable': how == ['config']})
+    options = [] if how == ['config'] else how
+    for _ in range(2):  # again, from the config that a run has saved
+        launch_train.apply_options(cfg, arguments('x.py', *options))
+        assert cfg.auto_scale_lr.enable and cfg.auto_scale_lr.base_batch_size == 2
+
+
+def test_without_scaling_the_nominal_batch_stays():
+    cfg = config_with(**{'optim_wrapper.accumulative_counts': 4})
+    launch_train.apply_options(cfg, arguments('x.py'))
+    assert cfg.auto_scale_lr.base_batch_size == 8
+
+
+def test_auto_scale_lr_needs_the_batch_the_rate_is_for():
+    cfg = config_with()
+    cfg.pop('auto_scale_lr')
+    with pytest.raises(ConfigurationError, match='base_batch_size.*x.py has none'):
+        launch_train.enable_lr_scaling(cfg, 'x.py')
+
+
+def test_no_validate_removes_validation():
+    cfg = config_with()
+    launch_train.apply_options(cfg, arguments('x.py', '--no-validate'))
+    assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
+
+
+def test_loader_defaults_are_for_mmpretrain_only():
+    cfg = config_with()
+    launch.set_dataloader_defaults(cfg)
+    assert cfg.train_dataloader.collate_fn == dict(type='default_collate')
+    assert cfg.train_dataloader.persistent_workers is True
+    cfg = config_with(default_scope='mmdet')
+    launch.set_dataloader_defaults(cfg)
+    assert 'collate_fn' not in cfg.train_dataloader
+    assert 'persistent_workers' not in cfg.train_dataloader
+
+
+def test_loader_options_that_are_set_stay_and_no_worker_needs_no_persistence():
+    cfg = config_with(**{'train_dataloader.collate_fn': dict(type='pseudo_collate'),
+                         'val_dataloader.num_workers': 0,
+                         'val_dataloader.persistent_workers': True})
+    launch.set_dataloader_defaults(cfg)
+    assert cfg.train_dataloader.collate_fn.type == 'pseudo_collate'
+    assert cfg.val_dataloader.persistent_workers is False
+
+
+def test_the_cpu_gets_float32_plain_batch_norm_and_no_ddp_device():
+    cfg = Config.fromstring(SEGMENTATION, '.py')
+    cfg.launcher = 'pytorch'
+    notes = launch_on_cpu.adapt_to_cpu(cfg)
+    assert len(notes) == 2
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+    assert 'loss_scale' not in cfg.optim_wrapper
+    assert cfg.model.backbone.norm_cfg.type == 'BN'
+    assert cfg.model.decode_head.norm_cfg.type == 'BN'
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert launch_on_cpu.adapt_to_cpu(cfg) == []  # nothing is left to do
+
+
+def test_alone_on_the_cpu_the_model_is_left_as_it_is():
+    cfg = Config.fromstring(SEGMENTATION, '.py')
+    cfg.launcher = 'none'
+    assert len(launch_on_cpu.adapt_to_cpu(cfg)) == 1
+    assert cfg.model.backbone.norm_cfg.type == 'SyncBN'  # mmengine reverts it
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_type_names_with_scope_and_as_class():
+    assert launch_checks.type_name(dict(type='mmengine.AmpOptimWrapper')) == 'AmpOptimWrapper'
+    assert launch_checks.type_name(dict(type=torch.nn.Linear)) == 'Linear'
+    assert launch_checks.type_name(dict()) == ''
+
+
+@pytest.mark.parametrize('scope, hook', [
+    ('mmpretrain', dict(enable=True, out_dir='d')),
+    ('mmseg', dict(draw=True)),
+    ('mmdet', dict(draw=True, test_out_dir='d'))])
+def test_pictures_are_turned_on_as_each_toolbox_spells_it(scope, hook):
+    cfg = config_with(default_scope=scope)
+    launch_test.enable_pictures(cfg, launch_test.parse_arguments(
+        ['x.py', 'x.pth', '--show-dir', 'd', '--interval', '3']))
+    expected = dict(type='VisualizationHook', show=False, wait_time=2, interval=3)
+    assert cfg.default_hooks.visualization == {**expected, **hook}
+    assert (cfg.visualizer.get('save_dir') == 'd') == (scope == 'mmseg')
+
+
+# ------------------------------------------------------- mistakes, one sentence
+
+
+def refusal(capsys, main, *argv):
+    assert main([str(part) for part in argv]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith('error: ') and printed.count('\n') == 1
+    return printed
+
+
+def test_a_config_that_does_not_exist(capsys):
+    assert 'config no/such.py does not exist\n' in refusal(
+        capsys, launch_train.main, 'no/such.py')
+
+
+def test_a_mistyped_config_is_answered_with_the_nearest(capsys):
+    printed = refusal(capsys, launch_train.main, 'mixedae_vitb_300.py')
+    assert printed.endswith('did you mean '
+                            f'{ROOT / "configs/mixedae_vitb_300e.py"}?\n')
+
+
+def test_a_checkpoint_that_does_not_exist(capsys, project, monkeypatch):
+    monkeypatch.chdir(project)
+    for main, argv in (
+            (launch_train.main, ['--resume', 'no.pth']),
+            (launch_train.main, ['--cfg-options', 'load_from=no.pth']),
+            (launch_train.main, ['--cfg-options',
+                                 'model.backbone.init_cfg.type=Pretrained',
+                                 'model.backbone.init_cfg.checkpoint=no.pth']),
+            (launch_test.main, ['no.pth'])):
+        assert refusal(capsys, main, 'classify.py', *argv) == \
+            'error: checkpoint no.pth does not exist\n'
+    assert not (project / 'work_dirs').exists()  # nothing was built
+
+
+def test_checkpoint_urls_are_left_to_mmengine():
+    launch_checks.check_checkpoint('https://example.org/a.pth')
+    launch_checks.check_checkpoint('torchvision://resnet50')
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+@pytest.fixture
+def loaders(monkeypatch):
+    """mmengine's table of checkpoint readers, restored afterwards."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+
+
+def test_a_strangers_checkpoint_runs_no_code(
+        capsys, project, monkeypatch, loaders, tmp_path):
+    monkeypatch.chdir(project)
+    file, trace = tmp_path / 'stranger.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, meta=Malicious(trace)), file)
+    for main, argv in (
+            (launch_test.main, [file]),
+            (launch_train.main, ['--cfg-options', f'load_from={file}']),
+            (launch_train.main, ['--cfg-options',
+                                 'model.backbone.init_cfg.type=Pretrained',
+                                 f'model.backbone.init_cfg.checkpoint={file}'])):
+        assert main(['classify.py', *map(str, argv), '--work-dir', str(tmp_path)]) == 2
+        printed = capsys.readouterr().err
+        assert 'would run code' in printed and str(file) in printed
+        assert not trace.exists()
+
+
+def test_to_resume_own_and_named_checkpoints_are_unpickled(loaders, tmp_path):
+    """And nothing else, although it is the same process."""
+    (tmp_path / 'run').mkdir()
+    files = {name: tmp_path / name for name in ('run/own.pth', 'named.pth', 'x.pth')}
+    for file in files.values():
+        torch.save(dict(state_dict={}, kept=Path('a')), file)
+    cfg = config_with(work_dir=str(tmp_path / 'run'), resume=True,
+                      load_from=str(files['named.pth']))
+    launch.read_checkpoints_as_data(cfg)
+    for name in ('run/own.pth', 'named.pth'):
+        loaded = CheckpointLoader.load_checkpoint(str(files[name]))
+        assert loaded['kept'] == Path('a')
+    with pytest.raises(ConfigurationError, match='would run code'):
+        CheckpointLoader.load_checkpoint(str(files['x.pth']))
+    cfg.resume = False
+    with pytest.raises(ConfigurationError, match='would run code'):
+        CheckpointLoader.load_checkpoint(str(files['named.pth']))
+
+
+def test_a_launcher_that_did_not_start_the_process(capsys, project, monkeypatch):
+    monkeypatch.chdir(project)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    printed = refusal(capsys, launch_train.main, 'classify.py', '--launcher', 'pytorch')
+    assert 'RANK, WORLD_SIZE, LOCAL_RANK' in printed and 'dist_train.sh' in printed
+    printed = refusal(capsys, launch_train.main, 'classify.py', '--launcher', 'slurm')
+    assert 'SLURM_PROCID' in printed and 'slurm_train.sh' in printed
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    for name in ('RANK', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '2')
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    monkeypatch.setattr(launch_checks, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    with pytest.raises(ConfigurationError, match='process 2 .* only 2'):
+        launch_checks.check_launcher('pytorch')
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
+def test_a_toolbox_that_is_absent_or_has_no_operators(scope, monkeypatch):
+    cfg = config_with(default_scope=scope)
+    monkeypatch.setattr(compat, 'is_available', lambda name: True)
+    monkeypatch.setattr(compat, 'has_compiled_mmcv', lambda: False)
+    with pytest.raises(ConfigurationError, match='compiled operators'):
+        launch_checks.check_toolbox(cfg, 'x.py')
+    monkeypatch.setattr(compat, 'is_available', lambda name: False)
+    with pytest.raises(ConfigurationError, match=f'{scope}, which is not installed: '
+                       'run `pip install'):
+        launch_checks.check_toolbox(cfg, 'x.py')
+
+
+def test_nothing_to_test_or_to_train(capsys, project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / 'any.pth').touch()
+    assert 'has no test_dataloader' in refusal(
+        capsys, launch_test.main, 'classify.py', 'any.pth', '--cfg-options',
+        'test_dataloader=None')
+    assert 'has no train_dataloader' in refusal(
+        capsys, launch_train.main, 'classify.py', '--cfg-options',
+        'train_dataloader=None')
+
+
+def test_outputs_that_could_only_fail_later_are_refused_before_the_test(
+        capsys, project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / 'any.pth').touch()
+    for options, message in (
+            (['--out', 'a.txt'], '.pkl'),
+            (['--out', 'a.txt', '--out-item', 'metrics'], '.json'),
+            (['--out-item', 'metrics'], 'needs --out'),
+            (['--tta', '--show-dir', 'a'], 'cannot be combined')):
+        assert message in refusal(capsys, launch_test.main, 'classify.py', 'any.pth',
+                                  *options)
+
+
+def test_only_our_own_errors_lose_their_traceback(capsys, monkeypatch):
+    def fail(error):
+        def command(args):
+            raise error
+        return command
+
+    assert launch.report_errors(fail(ConfigurationError('r is 2')), None) == 2
+    assert capsys.readouterr().err == 'error: r is 2\n'
+    with pytest.raises(ValueError, match='deep inside'):
+        launch.report_errors(fail(ValueError('deep inside')), None)
+    monkeypatch.setenv('MIXEDAE_TRACEBACK', '1')
+    with pytest.raises(ConfigurationError):
+        launch.report_errors(fail(ConfigurationError('r is 2')), None)
+
+
+@pytest.mark.parametrize('script, count', [
+    ('dist_train.sh', 2), ('dist_test.sh', 3), ('slurm_train.sh', 3),
+    ('slurm_test.sh', 4)])
+def test_scripts_say_how_to_be_called(project, script, count):
+    assert os.stat(TOOLS / script).st_mode & stat.S_IXUSR
+    for given in range(count):
+        assert 'usage: ' in run(project, TOOLS / script, *'abcd'[:given], status=2)
+
+
+# ----------------------------------------------------- launch scripts, recorded
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """Programs that print their arguments, one a line, in place of the real ones."""
+    for name in ('srun', 'python'):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        program.chmod(0o755)
+    return f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+
+
+def test_dist_train_on_several_nodes(project, recorder):
+    lines = run(project, TOOLS / 'dist_train.sh', 'a b.py', 8, '--amp', 'x="1, 2"',
+                PATH=recorder, NNODES='4', NODE_RANK='3', MASTER_ADDR='10.0.0.1',
+                PORT='1234').splitlines()
+    assert lines == [
+        '-m', 'torch.distributed.run', '--nnodes=4', '--node_rank=3',
+        '--master_addr=10.0.0.1', '--master_port=1234', '--nproc_per_node=8',
+        str(TOOLS / 'train.py'), 'a b.py', '--launcher', 'pytorch', '--amp',
+        'x="1, 2"']
+
+
+def test_dist_test_on_one_node_with_a_port_of_the_users_choice(project, recorder):
+    lines = run(project, TOOLS / 'dist_test.sh', 'a.py', 'b.pth', 2, '--tta',
+                PATH=recorder, PORT='1234').splitlines()
+    assert '--master_port=1234' in lines and '--nnodes=1' in lines
+    assert lines[-6:] == [str(TOOLS / 'test.py'), 'a.py', 'b.pth', '--launcher',
+                          'pytorch', '--tta']
+
+
+@pytest.mark.parametrize('work_dir', [[], ['work']])
+def test_slurm_train(project, recorder, work_dir):
+    lines = run(project, TOOLS / 'slurm_train.sh', 'gpu', 'job', 'a.py', *work_dir,
+                '--resume', PATH=recorder, GPUS='16',
+                SRUN_ARGS='--exclude n1 --time 1').splitlines()
+    assert lines == [
+        '-p', 'gpu', '--job-name=job', '--gres=gpu:8', '--ntasks=16',
+        '--ntasks-per-node=8', '--cpus-per-task=5', '--kill-on-bad-exit=1',
+        '--exclude', 'n1', '--time', '1', 'python', '-u', str(TOOLS / 'train.py'),
+        'a.py', '--launcher', 'slurm',
+        *(['--work-dir', 'work'] if work_dir else []), '--resume']
+
+
+def test_slurm_test_on_fewer_gpus_than_a_node_has(project, recorder):
+    lines = run(project, TOOLS / 'slurm_test.sh', 'gpu', 'job', 'a.py', 'b.pth',
+                '--tta', PATH=recorder, GPUS='2', CPUS_PER_TASK='3').splitlines()
+    assert '--gres=gpu:2' in lines and '--ntasks-per-node=2' in lines
+    assert '--cpus-per-task=3' in lines
+    assert lines[-6:] == [str(TOOLS / 'test.py'), 'a.py', 'b.pth', '--launcher',
+                          'slurm', '--tta']
+
+
+# --------------------------------------------------------------- real runs
+
+
+def weights(path):
+    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+
+
+@pytest.mark.slow
+def test_classification_from_training_to_test(project):
+    """Train, test with every output, from a folder outside the repository."""
+    printed = run(project, TOOLS / 'train.py', 'classify.py', '--auto-scale-lr')
+    assert 'No GPU was found: mixed precision is off' in printed
+    assert 'Scaling the original LR by 0.5' in printed
+    assert 'accuracy/top1' in printed
+    checkpoint = project / 'work_dirs/classify/epoch_1.pth'
+    assert checkpoint.exists()
+
+    printed = run(project, TOOLS / 'test.py', 'classify.py', checkpoint, '--work-dir',
+                  'test', '--out', 'out.pkl', '--show-dir', 'pictures')
+    assert 'accuracy/top1' in printed
+    with open(project / 'out.pkl', 'rb') as file:
+        assert len(pickle.load(file)) == 8
+    assert len(list((project / 'pictures').rglob('*.png'))) == 8
+    run(project, TOOLS / 'test.py', 'classify.py', checkpoint, '--out', 'out.json',
+        '--out-item', 'metrics', '--tta')
+    assert set(json.loads((project / 'out.json').read_text())) == {'accuracy/top1'}
+
+
+@pytest.mark.slow
+def test_segmentation_from_training_to_test(project):
+    pytest.importorskip('mmseg')
+    printed = run(project, TOOLS / 'train.py', 'segment.py', '--work-dir', 'seg',
+                  '--cfg-options', 'train_dataloader.num_workers=0')
+    assert 'mIoU' in printed
+    printed = run(project, TOOLS / 'test.py', 'segment.py', 'seg/epoch_1.pth', '--tta',
+                  '--out', 'maps', '--show-dir', 'seg_pictures')
+    assert 'mIoU' in printed
+    assert len(list((project / 'maps').glob('*.png'))) == 8
+    assert len(list((project / 'seg_pictures').rglob('*.png'))) == 8
+
+
+@pytest.mark.slow
+def test_detection_from_training_to_test(project):
+    pytest.importorskip('mmdet')
+    printed = run(project, TOOLS / 'train.py', 'detect.py', '--work-dir', 'det')
+    assert 'coco/bbox_mAP' in printed
+    printed = run(project, TOOLS / 'test.py', 'detect.py', 'det/epoch_1.pth', '--tta',
+                  '--work-dir', 'det_test', '--out', 'det.pkl', '--show-dir', 'shown')
+    assert 'coco/bbox_mAP' in printed
+    with open(project / 'det.pkl', 'rb') as file:
+        assert len(pickle.load(file)) == 8
+    assert len(list((project / 'det_test').rglob('shown/*.png'))) == 8
+
+
+@pytest.mark.slow
+def test_two_processes_stop_resume_and_test(project):
+    """gloo on the CPU: what is resumed goes on, and both processes agree."""
+    train = [TOOLS / 'dist_train.sh', 'classify.py', 2, '--work-dir', 'dist']
+    printed = run(project, *train)
+    assert 'No GPU was found' in printed
+    assert (project / 'dist/epoch_1.pth').exists()
+
+    printed = run(project, *train, '--resume', '--cfg-options',
+                  'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1' in printed
+    assert 'Epoch(train) [1]' not in printed and 'Epoch(train) [2]' in printed
+    # One process would have taken two steps an epoch; two share them.
+    assert '[2][1/1]' in printed
+
+    printed = run(project, *train, '--resume', 'dist/epoch_1.pth', '--cfg-options',
+                  'train_cfg.max_epochs=2', 'work_dir=ignored')
+    assert 'dist/epoch_1.pth' in printed and 'Epoch(train) [2]' in printed
+
+    printed = run(project, TOOLS / 'dist_test.sh', 'classify.py', 'dist/epoch_2.pth',
+                  2, '--out', 'dist.pkl', '--work-dir', 'dist')
+    assert 'accuracy/top1' in printed
+    with open(project / 'dist.pkl', 'rb') as file:
+        assert len(pickle.load(file)) == 8
+
+
+def kill_all(pid):
+    """End a launcher and what it started, as a machine that fails does."""
+    launcher = psutil.Process(pid)
+    for process in [*launcher.children(recursive=True), launcher]:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_the_papers_config_is_killed_and_resumed_on_two_processes(project):
+    """The command of the README, on images of noise and a model of toy size."""
+    folder = project / 'noise/train/any'
+    folder.mkdir(parents=True)
+    for i, image in enumerate((project / 'images').rglob('*.png')):
+        shutil.copy(image, folder / f'{i}.png')
+    command = [TOOLS / 'dist_train.sh', ROOT / 'configs/mixedae_vitb_300e.py', 2,
+               '--work-dir', 'paper', '--resume', '--cfg-options',
+               'model.backbone.arch=deit-tiny', 'model.backbone.img_size=64',
+               'model.neck.decoder_embed_dim=32', 'model.neck.decoder_depth=1',
+               'model.neck.decoder_num_heads=2', 'train_dataloader.batch_size=4',
+               'train_dataloader.num_workers=1', 'default_hooks.logger.interval=1',
+               'train_dataloader.dataset.pipeline.1.size=64']
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    running = subprocess.Popen(
+        [str(part) for part in command], cwd=project,
+        env={**os.environ, 'PATH': path, 'DATA_ROOT': 'noise',
+             'CUDA_VISIBLE_DEVICES': '-1'},
+        stdout=open(project / 'killed.log', 'w'), stderr=subprocess.STDOUT)
+    last = project / 'paper/last_checkpoint'
+    try:
+        deadline = time.monotonic() + 300
+        while not last.exists():
+            assert running.poll() is None, (project / 'killed.log').read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if running.poll() is None:
+            kill_all(running.pid)
+        running.wait()
+    epoch = int(re.search(r'epoch_(\d+)', last.read_text())[1])
+    printed = run(project, *command, f'train_cfg.max_epochs={epoch + 1}',
+                  DATA_ROOT='noise')
+    assert f'resumed epoch: {epoch}' in printed
+    steps = re.findall(r'Epoch\(train\)\s+\[(\d+)\].* loss_recon: ([\d.]+) .*'
+                       r'loss_homocon: ([\d.]+)', printed)
+    assert {int(step[0]) for step in steps} == {epoch + 1}
+    assert all(float(value) > 0 for step in steps for value in step[1:])
+    assert (project / f'paper/epoch_{epoch + 1}.pth').exists()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_whole_batch(project):
+    """The same images in the same step give the same weights."""
+    whole = ['--cfg-options', 'train_dataloader.batch_size=8',
+             'train_dataloader.num_workers=0']
+    run(project, TOOLS / 'train.py', 'classify.py', '--work-dir', 'one', *whole)
+    run(project, TOOLS / 'dist_train.sh', 'classify.py', 2, '--work-dir', 'two')
+    one = weights(project / 'one/epoch_1.pth')
+    two = weights(project / 'two/epoch_1.pth')
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_segmentation_on_two_processes_has_no_sync_bn(project):
+    pytest.importorskip('mmseg')
+    printed = run(project, TOOLS / 'dist_train.sh', 'segment.py', 2, '--work-dir',
+                  'dist_seg')
+    assert 'SyncBN is BN' in printed and 'mIoU' in printed
+
+
+@pytest.mark.slow
+def test_slurm_launcher_on_two_processes(project, tmp_path):
+    """A stand-in for srun starts the tasks with SLURM's environment."""
+    srun = tmp_path / 'srun'
+    srun.write_text('''#!/usr/bin/env bash
+while [ "$1" != python ]; do shift; done
+export SLURM_NTASKS=2 SLURM_NODELIST='node[1-2]' MASTER_PORT=0
+MASTER_PORT=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0))
+print(s.getsockname()[1])')
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & first=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" && wait $first
+''')
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$3" = "node[1-2]" ] && '
+                        'printf "127.0.0.1\\nnode2\\n"\n')
+    for program in (srun, scontrol):
+        program.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent),
+                            os.environ['PATH']])
+    printed = run(project, TOOLS / 'slurm_train.sh', 'cpu', 'job', 'classify.py',
+                  'slurm', PATH=path, GPUS='2')
+    assert 'Epoch(train) [1][1/1]' in printed
+    assert (project / 'slurm/epoch_1.pth').exists()

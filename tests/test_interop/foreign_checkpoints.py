@@ -1,0 +1,158 @@
+"""Small random checkpoints of every layout, made by the libraries themselves."""
+from functools import partial
+
+import timm
+import torch
+import transformers
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+import mixedae_mm  # noqa: F401
+
+WIDTH, DEPTH, HEADS, MLP, SIZE, PATCH = 96, 2, 4, 192, 64, 16
+DECODER = dict(width=48, depth=2, heads=3)
+GRID = SIZE // PATCH
+
+
+def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The model with every parameter moved, biases and norms included.
+
+    Positions too, so that a table which is computed again shows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(
+                0.1 * torch.randn(parameter.shape, generator=generator))
+    model.eval()
+    return model
+
+
+def mixedae_model() -> dict:
+    return dict(
+        type='MixedAE',
+        data_preprocessor=dict(
+            type='MixedAEDataPreprocessor', patch_size=PATCH,
+            mean=[120., 110., 100.]),
+        backbone=dict(
+            type='MixedAEViT',
+            arch=dict(
+                embed_dims=WIDTH, num_layers=DEPTH, num_heads=HEADS,
+                feedforward_channels=MLP),
+            img_size=SIZE,
+            patch_size=PATCH,
+            out_type='raw'),
+        neck=dict(
+            type='MixedAEDecoder',
+            decoder_embed_dim=DECODER['width'],
+            decoder_depth=DECODER['depth'],
+            decoder_num_heads=DECODER['heads']),
+        head=dict(type='MixedAEPretrainHead', proj_dim=8))
+
+
+def classifier_model(pooling: str, num_classes: int = 5) -> dict:
+    """As MAE fine-tunes (``'mean'``), or with CLS."""
+    on_mean = pooling == 'mean'
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(
+            mixedae_model()['backbone'],
+            out_type='avg_featmap' if on_mean else 'cls_token',
+            final_norm=not on_mean),
+        head=dict(
+            type='LinearClsHead' if on_mean else 'VisionTransformerClsHead',
+            num_classes=num_classes,
+            in_channels=WIDTH))
+
+
+def mm_checkpoint(path, config: dict, **meta) -> nn.Module:
+    """Save a model as mmengine does; returns it."""
+    model = shaken(MODELS.build(dict(config, _scope_='mmpretrain')))
+    torch.save(
+        dict(meta=dict(cfg=Config(dict(model=config)).pretty_text, **meta),
+             state_dict=model.state_dict()), path)
+    return model
+
+
+def timm_model(**kwargs) -> nn.Module:
+    return shaken(
+        timm.models.VisionTransformer(**{
+            **dict(img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH,
+                   num_heads=HEADS, mlp_ratio=MLP / WIDTH, num_classes=0),
+            **kwargs
+        }))
+
+
+def hf_sizes(**kwargs) -> dict:
+    return {
+        **dict(hidden_size=WIDTH, num_hidden_layers=DEPTH,
+               num_attention_heads=HEADS, intermediate_size=MLP,
+               image_size=SIZE, patch_size=PATCH),
+        **kwargs
+    }
+
+
+def hf_model(**kwargs) -> nn.Module:
+    return shaken(transformers.ViTModel(
+        transformers.ViTConfig(**hf_sizes(**kwargs)), add_pooling_layer=False))
+
+
+def hf_mae_model(**kwargs) -> nn.Module:
+    config = transformers.ViTMAEConfig(**hf_sizes(
+        decoder_hidden_size=DECODER['width'],
+        decoder_num_hidden_layers=DECODER['depth'],
+        decoder_num_attention_heads=DECODER['heads'],
+        decoder_intermediate_size=4 * DECODER['width'],
+        **kwargs))
+    return shaken(transformers.ViTMAEForPreTraining(config))
+
+
+class MetaMAE(nn.Module):
+    """MAE by the names of Meta's code, with timm's blocks as there.
+
+    Everything is visible or hidden by position, nothing random: the first
+    patches are seen, the others are mask tokens.
+    """
+
+    def __init__(self):
+        super().__init__()
+        patches, width = GRID**2, DECODER['width']
+        self.patch_embed = timm.layers.PatchEmbed(SIZE, PATCH, 3, WIDTH)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.pos_embed = nn.Parameter(torch.zeros(1, patches + 1, WIDTH))
+        self.blocks = self.stack(WIDTH, DEPTH, HEADS, MLP / WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
+        self.decoder_embed = nn.Linear(WIDTH, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, patches + 1, width))
+        self.decoder_blocks = self.stack(width, DECODER['depth'],
+                                         DECODER['heads'], 4)
+        self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
+        self.decoder_pred = nn.Linear(width, PATCH * PATCH * 3)
+
+    @staticmethod
+    def stack(width, depth, heads, ratio):
+        return nn.ModuleList(
+            timm.models.vision_transformer.Block(
+                width, heads, ratio, qkv_bias=True,
+                norm_layer=partial(nn.LayerNorm, eps=1e-6))
+            for _ in range(depth))
+
+    def forward(self, images, num_visible=None):
+        x = self.patch_embed(images) + self.pos_embed[:, 1:]
+        x = x[:, :num_visible]
+        cls_token = self.cls_token + self.pos_embed[:, :1]
+        x = torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def decode(self, tokens):
+        x = self.decoder_embed(tokens)
+        hidden = GRID**2 + 1 - x.shape[1]
+        x = torch.cat([x, self.mask_token.expand(len(x), hidden, -1)], dim=1)
+        x = x + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]

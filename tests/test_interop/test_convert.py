@@ -1,0 +1,561 @@
+"""Conversions against the libraries themselves, in both directions."""
+import argparse
+import json
+import sys
+
+import pytest
+import timm
+import torch
+import transformers
+from foreign_checkpoints import (DECODER, DEPTH, GRID, HEADS, PATCH, SIZE, WIDTH,
+                         MetaMAE, classifier_model, hf_mae_model, hf_model,
+                         hf_sizes, mixedae_model, mm_checkpoint, shaken,
+                         timm_model)
+from mmengine.registry import MODELS
+from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
+
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.interop.convert import convert, parse_arguments, run
+from mixedae_mm.interop.reading import literal_config, read_source, read_vit
+from mixedae_mm.interop.vit import PlainViT, backbone_config
+
+# Two libraries add in different orders; weights are exactly equal.
+CLOSE = dict(rtol=0, atol=2e-5)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, SIZE, SIZE,
+                       generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def mixedae(tmp_path):
+    path = tmp_path / 'mixedae.pth'
+    return path, mm_checkpoint(path, mixedae_model())
+
+
+def tokens_of_mm(model, images):
+    """All tokens of the encoder, through its plain path."""
+    with torch.no_grad():
+        return model.backbone(images)[-1]
+
+
+def plain_backbone(path):
+    """mmpretrain's own ViT with converted weights, loaded strictly."""
+    vit = read_vit(path)
+    backbone = VisionTransformer(**backbone_config(vit))
+    weights = torch.load(path, weights_only=True)['state_dict']
+    backbone.load_state_dict({
+        name[len('backbone.'):]: value
+        for name, value in weights.items() if name.startswith('backbone.')
+    })
+    backbone.eval()
+    return backbone
+
+
+# Out of mixedae_mm
+
+
+def test_timm_computes_the_same_features(mixedae, tmp_path, images):
+    path, model = mixedae
+    result = convert(path, tmp_path / 'timm', 'timm')
+    theirs = timm.create_model(f'local-dir:{tmp_path}/timm', pretrained=True)
+    with torch.no_grad():
+        got = theirs.eval().forward_features(images)
+    torch.testing.assert_close(got, tokens_of_mm(model, images), **CLOSE)
+    assert result.num_written == len(theirs.state_dict()) == 6 + 12 * DEPTH
+    assert theirs.pretrained_cfg['mean'] == pytest.approx(
+        (120 / 255, 110 / 255, 100 / 255))
+
+
+def test_hugging_face_computes_the_same_features(mixedae, tmp_path, images):
+    path, model = mixedae
+    convert(path, tmp_path / 'hf', 'hf')
+    theirs, info = transformers.ViTModel.from_pretrained(
+        tmp_path / 'hf', add_pooling_layer=False, output_loading_info=True)
+    assert not info['missing_keys'] and not info['unexpected_keys']
+    assert theirs.config.layer_norm_eps == 1e-6  # its default is 1e-12
+    with torch.no_grad():
+        got = theirs.eval()(images).last_hidden_state
+    torch.testing.assert_close(got, tokens_of_mm(model, images), **CLOSE)
+
+
+def test_hugging_face_mae_computes_the_same_pixels(mixedae, tmp_path, images):
+    path, model = mixedae
+    convert(path, tmp_path / 'mae', 'hf-mae')
+    theirs, info = transformers.ViTMAEForPreTraining.from_pretrained(
+        tmp_path / 'mae', output_loading_info=True)
+    assert not info['missing_keys'] and not info['unexpected_keys']
+    # Fixed tables are stored, and theirs have other halves: ours must survive.
+    for got, want in (
+        (theirs.decoder.decoder_pos_embed, model.neck.decoder_pos_embed),
+        (theirs.vit.embeddings.position_embeddings, model.backbone.pos_embed)):
+        assert torch.equal(got, want)
+
+    decoder = MAEPretrainDecoder(
+        num_patches=GRID**2, patch_size=PATCH, embed_dim=WIDTH,
+        decoder_embed_dim=DECODER['width'], decoder_depth=DECODER['depth'],
+        decoder_num_heads=DECODER['heads'])
+    decoder.load_state_dict(model.neck.state_dict())
+    decoder.eval()
+    # A random half is seen: order of patches and mask token matter.
+    noise = torch.rand(2, GRID**2, generator=torch.Generator().manual_seed(2))
+    theirs.config.mask_ratio = 0.5
+    restore = noise.argsort(1).argsort(1)
+    with torch.no_grad():
+        encoded = theirs.eval().vit(images, noise=noise).last_hidden_state
+        torch.testing.assert_close(
+            theirs(images, noise=noise).logits, decoder(encoded, restore), **CLOSE)
+        theirs.config.mask_ratio = 0.0
+        in_order = torch.linspace(0, 1, GRID**2).expand(2, -1)
+        torch.testing.assert_close(
+            theirs.vit(images, noise=in_order).last_hidden_state,
+            tokens_of_mm(model, images), **CLOSE)
+
+
+def test_metas_mae_computes_the_same(mixedae, tmp_path, images):
+    path, model = mixedae
+    convert(path, tmp_path / 'mae.pth', 'mae')
+    theirs = MetaMAE()
+    theirs.load_state_dict(
+        torch.load(tmp_path / 'mae.pth', weights_only=True)['model'])
+    theirs.eval()
+    convert(path, tmp_path / 'hf', 'hf-mae')
+    peer = transformers.ViTMAEForPreTraining.from_pretrained(tmp_path / 'hf')
+    restore = torch.arange(GRID**2).expand(2, -1)
+    with torch.no_grad():
+        tokens = theirs(images)
+        torch.testing.assert_close(tokens, tokens_of_mm(model, images), **CLOSE)
+        torch.testing.assert_close(
+            theirs.decode(tokens[:, :5]),
+            peer.eval().decoder(tokens[:, :5], restore).logits, **CLOSE)
+
+
+def test_plain_mmpretrain_computes_the_same(mixedae, tmp_path, images):
+    path, model = mixedae
+    result = convert(path, tmp_path / 'plain.pth', 'mm')
+    backbone = plain_backbone(tmp_path / 'plain.pth')
+    with torch.no_grad():
+        got, = backbone(images)
+    assert torch.equal(got, tokens_of_mm(model, images))
+    assert result.vit.left_out == [
+        'backbone.segment_embed', 'head.projector.weight', 'head.projector.bias'
+    ]
+
+
+@pytest.mark.parametrize('pooling', ['mean', 'cls'])
+def test_classifier_goes_to_timm(tmp_path, images, pooling):
+    path = tmp_path / 'classifier.pth'
+    names = [f'animal {i}' for i in range(5)]
+    model = mm_checkpoint(path, classifier_model(pooling),
+                          dataset_meta=dict(classes=names))
+    convert(path, tmp_path / 'timm', 'timm')
+    theirs = timm.create_model(f'local-dir:{tmp_path}/timm', pretrained=True)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            theirs.eval()(images), model(images, mode='tensor'), **CLOSE)
+    assert json.loads((tmp_path / 'timm/config.json').read_text())[
+        'label_names'] == names
+
+
+def test_classifier_on_cls_goes_to_hugging_face(tmp_path, images):
+    path = tmp_path / 'classifier.pth'
+    model = mm_checkpoint(path, classifier_model('cls'))
+    convert(path, tmp_path / 'hf', 'hf')
+    theirs = transformers.ViTForImageClassification.from_pretrained(
+        tmp_path / 'hf')
+    with torch.no_grad():
+        torch.testing.assert_close(
+            theirs.eval()(images).logits, model(images, mode='tensor'), **CLOSE)
+
+
+@pytest.mark.parametrize('pooling', ['mean', 'cls'])
+def test_classifier_keeps_its_names_on_the_way_back(tmp_path, pooling):
+    model = mm_checkpoint(tmp_path / 'a.pth', classifier_model(pooling))
+    convert(tmp_path / 'a.pth', tmp_path / 'timm', 'timm')
+    convert(tmp_path / 'timm', tmp_path / 'b.pth', 'mm')
+    checkpoint = torch.load(tmp_path / 'b.pth', weights_only=True)
+    config = literal_config(checkpoint['meta']['cfg'])['model']
+    again = MODELS.build(dict(config, _scope_='mmpretrain'))
+    again.load_state_dict(checkpoint['state_dict'])  # strict
+    assert_same(checkpoint['state_dict'], model.state_dict())
+
+
+# Into mixedae_mm
+
+
+def test_from_timm(tmp_path, images):
+    theirs = timm_model()
+    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
+    convert(tmp_path / 'timm.pth', tmp_path / 'mm.pth', 'mm', heads=HEADS)
+    backbone = plain_backbone(tmp_path / 'mm.pth')
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone(images)[0], theirs.forward_features(images), **CLOSE)
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(num_classes=3, global_pool='token'),
+    dict(num_classes=3, global_pool='avg'),
+    dict(num_classes=3, global_pool='avg', fc_norm=False),
+], ids=['cls', 'mean', 'mean of normalised tokens'])
+def test_classifier_from_timm(tmp_path, images, arguments):
+    theirs = timm_model(**arguments)
+    folder = tmp_path / 'timm'
+    folder.mkdir()
+    torch.save(theirs.state_dict(), folder / 'model.pth')
+    (folder / 'config.json').write_text(json.dumps(
+        dict(model_args=dict(arguments, num_heads=HEADS))))
+    model = PlainViT(read_vit(folder))
+    with torch.no_grad():
+        torch.testing.assert_close(model.classify(images), theirs(images), **CLOSE)
+
+
+@pytest.mark.parametrize('eps', [1e-12, 1e-6, 1e-2])
+def test_from_hugging_face(tmp_path, images, eps):
+    theirs = hf_model(layer_norm_eps=eps)
+    theirs.save_pretrained(tmp_path / 'hf')
+    convert(tmp_path / 'hf', tmp_path / 'mm.pth', 'mm')
+    backbone = plain_backbone(tmp_path / 'mm.pth')
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone(images)[0], theirs(images).last_hidden_state, **CLOSE)
+
+
+def test_epsilon_that_timm_does_not_have_is_refused(tmp_path):
+    hf_model(layer_norm_eps=1e-2).save_pretrained(tmp_path / 'hf')
+    with pytest.raises(ConfigurationError, match='largest difference'):
+        convert(tmp_path / 'hf', tmp_path / 'timm', 'timm')
+    assert not (tmp_path / 'timm').exists()
+
+
+def test_pooler_is_left_out_aloud(tmp_path, capsys):
+    shaken(transformers.ViTModel(transformers.ViTConfig(**hf_sizes()))
+           ).save_pretrained(tmp_path / 'hf')
+    run(parse_arguments([str(tmp_path / 'hf'), str(tmp_path / 'mm'), '--to', 'mm']))
+    assert 'left out  2 tensors that have no place there: pooler.dense' in \
+        capsys.readouterr().out
+
+
+@pytest.mark.parametrize('library', ['transformers', 'meta', 'mmpretrain'])
+def test_mae_checkpoint_warm_starts_mixedae(tmp_path, images, library):
+    """Encoder and decoder of an MAE become those of MixedAE, exactly."""
+    if library == 'transformers':
+        theirs = hf_mae_model(layer_norm_eps=1e-6)  # which MixedAE has
+        theirs.save_pretrained(tmp_path / 'mae')
+        theirs.config.mask_ratio = 0.0
+        in_order = torch.linspace(0, 1, GRID**2).expand(2, -1)
+        with torch.no_grad():
+            want = theirs.vit(images, noise=in_order).last_hidden_state
+        table = theirs.decoder.decoder_pos_embed
+    elif library == 'meta':
+        theirs = shaken(MetaMAE())
+        torch.save(dict(model=theirs.state_dict(), epoch=3), tmp_path / 'mae')
+        with torch.no_grad():
+            want = theirs(images)
+        table = theirs.decoder_pos_embed
+    else:
+        config = mixedae_model()
+        config = dict(
+            type='MAE',
+            backbone=dict(config['backbone'], type='MAEViT'),
+            neck=dict(config['neck'], type='MAEPretrainDecoder',
+                      num_patches=GRID**2, patch_size=PATCH, embed_dim=WIDTH),
+            head=dict(type='MAEPretrainHead', patch_size=PATCH,
+                      loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+        theirs = mm_checkpoint(tmp_path / 'mae', config)
+        with torch.no_grad():
+            want, = theirs.backbone(images, mask=None)
+        table = theirs.neck.decoder_pos_embed
+    convert(tmp_path / 'mae', tmp_path / 'mm.pth', 'mm', heads=HEADS,
+            decoder_heads=DECODER['heads'])
+
+    model = MODELS.build(mixedae_model())
+    weights = torch.load(tmp_path / 'mm.pth', weights_only=True)['state_dict']
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert set(missing) == {
+        'backbone.segment_embed', 'head.projector.weight', 'head.projector.bias'
+    }
+    model.eval()
+    torch.testing.assert_close(tokens_of_mm(model, images), want, **CLOSE)
+    assert torch.equal(model.neck.decoder_pos_embed, table)
+
+
+def test_spelling_of_transformers_5(tmp_path):
+    """It writes decoder layers under a name that no other version has."""
+    hf_mae_model().save_pretrained(tmp_path / 'four')
+    want = read_vit(tmp_path / 'four')
+    (tmp_path / 'five').mkdir()
+    (tmp_path / 'four/config.json').rename(tmp_path / 'five/config.json')
+    torch.save({
+        name.replace('decoder.decoder_layers.', 'decoder.decoder_encoder.layer.'): v
+        for name, v in read_source(tmp_path / 'four').tensors.items()
+    }, tmp_path / 'five/pytorch_model.bin')
+    result = convert(tmp_path / 'five', tmp_path / 'mm.pth', 'mm')
+    assert [c.name for c in result.comparisons] == ['features', 'pixels']
+    assert_same(result.vit.weights, want.weights)
+
+
+def test_checkpoint_of_metas_training_script(tmp_path):
+    """With optimizer state, and its arguments in a Namespace."""
+    torch.save(
+        dict(model=shaken(MetaMAE()).state_dict(), optimizer=dict(state={}),
+             epoch=7, scaler=dict(scale=1.), args=argparse.Namespace(lr=1e-4)),
+        tmp_path / 'checkpoint-7.pth')
+    sizes = dict(heads=HEADS, decoder_heads=DECODER['heads'])
+    if hasattr(torch.serialization, 'safe_globals'):
+        vit = read_vit(tmp_path / 'checkpoint-7.pth', **sizes)
+        assert len(vit.weights) == 2 * 12 * 2 + 6 + 8
+    else:
+        with pytest.raises(ConfigurationError, match='argparse.Namespace'):
+            read_vit(tmp_path / 'checkpoint-7.pth', **sizes)
+
+
+# There and back
+
+
+def assert_same(tensors, others):
+    assert tensors.keys() == others.keys()
+    for name, value in tensors.items():
+        assert value.dtype == others[name].dtype, name
+        assert torch.equal(value, others[name]), name
+
+
+@pytest.mark.parametrize('to, suffix', [
+    ('timm', ''), ('timm', '.safetensors'), ('timm', '.pth'), ('hf', ''),
+    ('hf-mae', ''), ('mae', ''), ('mae', '.safetensors'), ('mm', '.safetensors')
+])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_round_trip_is_bit_exact(mixedae, tmp_path, to, suffix, dtype):
+    path, model = mixedae
+    torch.save(dict(torch.load(path), state_dict=model.to(dtype).state_dict()), path)
+    convert(path, tmp_path / f'there{suffix}', to)
+    convert(tmp_path / f'there{suffix}', tmp_path / 'back.pth', 'mm',
+            heads=HEADS, decoder_heads=DECODER['heads'])
+    parts = ('backbone.', 'neck.') if to in ('hf-mae', 'mae', 'mm') else (
+        'backbone.', )
+    assert_same(
+        torch.load(tmp_path / 'back.pth', weights_only=True)['state_dict'], {
+            name: value for name, value in model.state_dict().items()
+            if name.startswith(parts) and 'segment_embed' not in name
+        })
+
+
+@pytest.mark.parametrize('make, to', [
+    (lambda path: hf_model().save_pretrained(path), 'hf'),
+    (lambda path: hf_mae_model().save_pretrained(path), 'hf-mae'),
+    (lambda path: torch.save(timm_model().state_dict(), path), 'timm'),
+    (lambda path: torch.save(shaken(MetaMAE()).state_dict(), path), 'mae'),
+], ids=['hf', 'hf-mae', 'timm', 'mae'])
+def test_foreign_round_trip_is_bit_exact(tmp_path, make, to):
+    make(tmp_path / 'theirs')
+    convert(tmp_path / 'theirs', tmp_path / 'ours.pth', 'mm', heads=HEADS,
+            decoder_heads=DECODER['heads'])
+    convert(tmp_path / 'ours.pth', tmp_path / 'again', to)
+    assert_same(read_source(tmp_path / 'again').tensors,
+                read_source(tmp_path / 'theirs').tensors)
+
+
+# What is known about a ViT travels with it
+
+
+def test_sizes_and_colours_travel(mixedae, tmp_path):
+    path, _ = mixedae
+    want = read_vit(path).description
+    assert want.decoder.heads == DECODER['heads'] and want.encoder.heads == HEADS
+    convert(path, tmp_path / 'hf', 'hf-mae')
+    convert(tmp_path / 'hf', tmp_path / 'mm.pth', 'mm')
+    assert read_vit(tmp_path / 'mm.pth').description == want
+
+
+def test_config_in_a_checkpoint_is_never_executed(tmp_path):
+    witness = tmp_path / 'executed'
+    text = f"model = dict(img=open({str(witness)!r}, 'w'), size=-3, a=[(1, 'x')])"
+    assert literal_config(text)['model'] == dict(
+        img=f"open({str(witness)!r}, 'w')", size=-3, a=[[1, 'x']])
+    assert not witness.exists()
+    assert literal_config('this is <no> python') == {}
+
+
+# Refusals
+
+
+class Malicious:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+def test_pickle_that_runs_code_is_refused(tmp_path, capsys):
+    torch.save(dict(state_dict=Malicious(tmp_path / 'executed')),
+               tmp_path / 'bad.pth')
+    with pytest.raises(ConfigurationError, match='bad.pth was not loaded.*open'):
+        convert(tmp_path / 'bad.pth', tmp_path / 'out', 'timm')
+    assert not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda w: w.pop('blocks.1.mlp.fc2.bias'), r'lacks blocks\.1\.mlp\.fc2\.bias'),
+    (lambda w: w.update({'blocks.0.ls1.gamma': torch.ones(WIDTH)}),
+     r'without a place in a plain ViT: blocks\.0\.ls1\.gamma'),
+    (lambda w: w['norm.bias'].fill_(torch.nan), 'NaN or infinite values in norm.bias'),
+    (lambda w: w.update({'norm.bias': torch.ones(3)}), 'size mismatch for ln1.bias'),
+    (lambda w: w.pop('patch_embed.proj.weight'), 'holds no ViT in the names of'),
+], ids=['missing', 'unknown', 'nan', 'shape', 'no vit'])
+def test_what_cannot_be_mapped_is_refused(tmp_path, change, message):
+    weights = timm_model().state_dict()
+    change(weights)
+    torch.save(weights, tmp_path / 'timm.pth')
+    with pytest.raises(ConfigurationError, match=message):
+        PlainViT(read_vit(tmp_path / 'timm.pth', heads=HEADS))
+
+
+def test_heads_must_be_known(tmp_path):
+    torch.save(timm_model().state_dict(), tmp_path / 'timm.pth')
+    with pytest.raises(ConfigurationError, match='how many attention heads.*--heads'):
+        read_vit(tmp_path / 'timm.pth')
+    with pytest.raises(ConfigurationError, match='--heads is 5, but must divide'):
+        read_vit(tmp_path / 'timm.pth', heads=5)
+
+
+def test_other_heads_are_left_out_only_when_asked(tmp_path, mixedae):
+    _, model = mixedae
+    weights = model.backbone.state_dict(prefix='backbone.')
+    weights['decode_head.conv_seg.weight'] = torch.ones(1)
+    torch.save(dict(state_dict=weights), tmp_path / 'segmentor.pth')
+    with pytest.raises(ConfigurationError, match=(
+            r'decode_head\.conv_seg\.weight; --encoder-only leaves out')):
+        read_vit(tmp_path / 'segmentor.pth', heads=HEADS)
+    vit = read_vit(tmp_path / 'segmentor.pth', heads=HEADS, encoder_only=True)
+    assert set(vit.left_out) == {
+        'decode_head.conv_seg.weight', 'backbone.segment_embed'}
+
+
+def test_layouts_refuse_what_they_cannot_hold(tmp_path, mixedae):
+    mm_checkpoint(tmp_path / 'mean.pth', classifier_model('mean'))
+    for source, to, message in (
+        (tmp_path / 'mean.pth', 'hf', 'LayerNorm on the mean'),
+        (tmp_path / 'mean.pth', 'hf-mae', 'needs a decoder'),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            convert(source, tmp_path / 'out', to)
+    config = mixedae_model()
+    config['backbone']['homologous_in_transfer'] = True
+    mm_checkpoint(tmp_path / 'topk.pth', config)
+    with pytest.raises(ConfigurationError, match='homologous_in_transfer'):
+        convert(tmp_path / 'topk.pth', tmp_path / 'out', 'timm')
+
+
+def test_wrong_heads_are_noticed(mixedae, tmp_path):
+    """The library that knows the heads computes other features."""
+    path, _ = mixedae
+    convert(path, tmp_path / 'hf', 'hf')
+    with pytest.raises(ConfigurationError, match='largest difference'):
+        convert(tmp_path / 'hf', tmp_path / 'mm', 'mm', heads=2 * HEADS)
+
+
+def test_another_activation_is_noticed(tmp_path):
+    """Weights do not show it; the library that the source belongs to does."""
+    hf_model(hidden_act='quick_gelu').save_pretrained(tmp_path / 'hf')
+    with pytest.raises(ConfigurationError, match='largest difference'):
+        convert(tmp_path / 'hf', tmp_path / 'mm', 'mm')
+
+
+def test_heads_of_another_models_config_are_not_taken(tmp_path):
+    """Where the config in a checkpoint has its backbone elsewhere."""
+    config = mixedae_model()
+    model = MODELS.build(config)
+    for text in ('model = dict(detector=dict(backbone=dict(arch="large")))',
+                 'model = dict(backbone=dict(arch="large"))'):
+        torch.save(dict(meta=dict(cfg=text), state_dict=model.state_dict()),
+                   tmp_path / 'model.pth')
+        with pytest.raises(ConfigurationError, match='give the number with --heads'):
+            read_vit(tmp_path / 'model.pth')
+        vit = read_vit(tmp_path / 'model.pth', heads=HEADS,
+                       decoder_heads=DECODER['heads'])
+        assert vit.description.encoder.heads == HEADS
+
+
+def test_without_the_library_it_says_what_it_did_not_do(
+        mixedae, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    result = convert(mixedae[0], tmp_path / 'timm', 'timm')
+    assert not result.comparisons
+    assert result.check == (
+        f'All {6 + 12 * DEPTH} tensors read back bit for bit; features were not '
+        'compared, because timm is not installed.')
+
+
+@pytest.mark.parametrize('destination, to, message', [
+    ('file.pth', 'hf', 'writes a folder'),
+    ('there.pth', 'mm', 'exists already.*--overwrite'),
+    ('missing/file.pth', 'mm', 'missing does not exist'),
+])
+def test_bad_destinations(mixedae, tmp_path, destination, to, message):
+    (tmp_path / 'there.pth').write_text('precious')
+    with pytest.raises(ConfigurationError, match=message):
+        convert(mixedae[0], tmp_path / destination, to)
+    assert (tmp_path / 'there.pth').read_text() == 'precious'
+
+
+def test_bad_sources(tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'text.pth').write_text('no checkpoint')
+    for source, message in (('absent.pth', 'does not exist'),
+                            ('empty', 'holds no checkpoint'),
+                            ('text.pth', 'text.pth')):
+        with pytest.raises(ConfigurationError, match=message):
+            convert(tmp_path / source, tmp_path / 'out', 'mm')
+
+
+def test_failed_write_leaves_nothing(mixedae, tmp_path, monkeypatch):
+    path, _ = mixedae
+    (tmp_path / 'out').mkdir()
+    convert(path, tmp_path / 'out/model', 'timm')
+    before = (tmp_path / 'out/model/model.safetensors').read_bytes()
+
+    def disk_full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(torch, 'save', disk_full)
+    with pytest.raises(ConfigurationError, match='No space left'):
+        convert(path, tmp_path / 'out/model', 'mae', overwrite=True)
+    assert [p.name for p in (tmp_path / 'out').iterdir()] == ['model']
+    assert (tmp_path / 'out/model/model.safetensors').read_bytes() == before
+    monkeypatch.undo()
+    convert(path, tmp_path / 'out/model', 'mae', overwrite=True)
+    assert (tmp_path / 'out/model/model.pth').exists()
+    assert not (tmp_path / 'out/model/config.json').exists()
+
+
+# Real sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('to', ['timm', 'hf'])
+def test_vit_base_there_and_back(tmp_path, to):
+    """timm's and Hugging Face's own ViT-B/16, without being told any size."""
+    if to == 'timm':
+        torch.save(timm.create_model('vit_base_patch16_224').state_dict(),
+                   tmp_path / 'theirs')
+    else:
+        transformers.ViTModel(
+            transformers.ViTConfig(),
+            add_pooling_layer=False).save_pretrained(tmp_path / 'theirs')
+    result = convert(tmp_path / 'theirs', tmp_path / 'mm.pth', 'mm')
+    sizes = result.vit.description
+    assert (sizes.encoder.depth, sizes.encoder.heads, sizes.img_size) == (
+        12, 12, (224, 224))
+    assert result.comparisons[0].difference < 1e-4
+    convert(tmp_path / 'mm.pth', tmp_path / 'again', to,
+            encoder_only=to == 'timm')
+    theirs = read_source(tmp_path / 'theirs').tensors
+    again = read_source(tmp_path / 'again').tensors
+    assert_same(again, {n: v for n, v in theirs.items() if n in again})
+    assert {n for n in theirs if n not in again} == (
+        {'head.weight', 'head.bias'} if to == 'timm' else set())

@@ -1,0 +1,133 @@
+"""Exported programs give what the model gives, at sizes they were not traced at."""
+import json
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from foreign_checkpoints import (SIZE, classifier_model, mixedae_model,
+                                 mm_checkpoint)
+
+import mixedae_mm
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.interop import export as export_module
+from mixedae_mm.interop.export import ExportableViT, export
+
+# torch.export takes sizes as variables only from here on; on an older PyTorch
+# the one thing to test is that it says so.
+OLD_TORCH = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5)
+new_torch = pytest.mark.skipif(OLD_TORCH, reason='exporting needs PyTorch 2.5')
+
+SIZES = [(1, SIZE, SIZE), (5, SIZE, SIZE), (1, 2 * SIZE, SIZE), (2, 32, 160)]
+MODELS = {
+    'encoder': mixedae_model,
+    'mean': lambda: classifier_model('mean'),
+    'cls': lambda: classifier_model('cls'),
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def exported(request, tmp_path):
+    """The mmpretrain model, its encoder, and what to call the output."""
+    path = tmp_path / 'model.pth'
+    model = mm_checkpoint(path, MODELS[request.param]())
+    return model, mixedae_mm.load(path, 'cpu'), request.param != 'encoder'
+
+
+def runtime(path):
+    """A function of images, in the runtime that the file is for."""
+    if path.suffix == '.onnx':
+        session = onnxruntime.InferenceSession(
+            path, providers=['CPUExecutionProvider'])
+        return lambda images: tuple(map(
+            torch.from_numpy, session.run(None, dict(images=images.numpy()))))
+    program = torch.export.load(path).module()
+
+    def run(images):
+        result = program(images)
+        return result if isinstance(result, tuple) else (result, )
+
+    return run
+
+
+@new_torch
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt2'])
+def test_equal_at_every_size(exported, tmp_path, suffix):
+    model, encoder, classifier = exported
+    out = tmp_path / f'exported{suffix}'
+    checks = export(encoder, out, classifier)
+    assert len({check.img_size for check in checks}) >= 3
+    run = runtime(out)
+    for shape in SIZES:
+        images = torch.rand(shape[0], 3, *shape[1:])
+        normalized = encoder.preprocessing.normalize(images)
+        with torch.no_grad():
+            if classifier:
+                want = (model(normalized, mode='tensor'), )
+            else:
+                tokens = model.backbone(normalized)[-1]
+                want = (tokens[:, 0], tokens[:, 1:])
+        for got, value in zip(run(images), want, strict=True):
+            torch.testing.assert_close(got, value, rtol=0, atol=2e-5)
+
+
+@new_torch
+def test_onnx_says_what_it_takes(exported, tmp_path):
+    _, encoder, classifier = exported
+    export(encoder, tmp_path / 'm.onnx', classifier)
+    model = onnx.load(tmp_path / 'm.onnx')
+    onnx.checker.check_model(model)
+    assert [i.name for i in model.graph.input] == ['images']
+    assert [o.name for o in model.graph.output] == (
+        ['logits'] if classifier else ['cls', 'patches'])
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert 'RGB in 0..1' in about['input']
+    assert json.loads(about['img_size']) == [SIZE, SIZE]
+
+
+@new_torch
+def test_large_onnx_keeps_its_weights_beside_it(exported, tmp_path, monkeypatch):
+    _, encoder, classifier = exported
+    monkeypatch.setattr(export_module, 'LARGEST_SINGLE_FILE', 0)
+    (tmp_path / 'out').mkdir()
+    export(encoder, tmp_path / 'out/m.onnx', classifier)
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'm.onnx', 'm.onnx.data']
+    runtime(tmp_path / 'out/m.onnx')(torch.rand(1, 3, SIZE, SIZE))
+
+
+@new_torch
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt2'])
+def test_a_wrong_program_is_not_written(exported, tmp_path, monkeypatch, suffix):
+    _, encoder, classifier = exported
+    right = ExportableViT.forward
+    monkeypatch.setattr(ExportableViT, 'forward',
+                        lambda self, images: right(self, images.flip(-1)))
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(ConfigurationError, match='was not exported: .* differs'):
+        export(encoder, tmp_path / f'out/m{suffix}', classifier)
+    assert not list((tmp_path / 'out').iterdir())
+
+
+@new_torch
+def test_refusals(tmp_path):
+    mm_checkpoint(tmp_path / 'model.pth', mixedae_model())
+    encoder = mixedae_mm.load(tmp_path / 'model.pth', 'cpu')
+    (tmp_path / 'there.onnx').write_text('precious')
+    for out, classifier, message in (
+        ('m.tflite', False, 'must end in one of'),
+        ('m.onnx', True, 'has no classifier'),
+        ('absent/m.onnx', False, 'absent does not exist'),
+        ('there.onnx', False, 'exists already'),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            export(encoder, tmp_path / out, classifier)
+    assert (tmp_path / 'there.onnx').read_text() == 'precious'
+
+
+@pytest.mark.skipif(not OLD_TORCH, reason='this PyTorch exports')
+def test_old_torch_is_refused(tmp_path):
+    mm_checkpoint(tmp_path / 'model.pth', mixedae_model())
+    encoder = mixedae_mm.load(tmp_path / 'model.pth', 'cpu')
+    with pytest.raises(ConfigurationError, match='needs PyTorch 2.5 or later'):
+        export(encoder, tmp_path / 'm.onnx')

@@ -1,0 +1,281 @@
+"""Features of folders: complete, exact, and not lost when a run is killed."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
+from PIL import Image
+from skimage.data import astronaut, coffee
+
+import mixedae_mm
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.interop import feature_extraction, nearest_neighbours
+from mixedae_mm.interop.feature_extraction import extract_features
+
+ROOT = Path(__file__).parents[2]
+NUM_GOOD = 23
+
+
+@pytest.fixture(scope='module')
+def encoder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('checkpoint') / 'mixedae.pth'
+    mm_checkpoint(path, mixedae_model())
+    return mixedae_mm.load(path)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Crops of two photographs, and two files that are no images."""
+    root = tmp_path_factory.mktemp('images')
+    (root / 'deep/er').mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(NUM_GOOD):
+        image = (astronaut, coffee)[i % 2]()
+        top, left = random.integers(0, 250, 2)
+        Image.fromarray(image[top:top + 120, left:left + 100]).save(
+            root / ('deep/er' if i % 3 else '.') / f'{i}.png')
+    (root / 'broken.jpg').write_text('no image')
+    (root / 'deep/empty.png').touch()
+    return root
+
+
+def extract(folder, out, encoder, **kwargs):
+    kwargs = dict(batch_size=4, num_workers=0, progress=False, **kwargs)
+    return extract_features(str(folder), str(out), encoder, **kwargs)
+
+
+def read(out):
+    table = pyarrow.parquet.read_table(out)
+    features = table.column('feature').combine_chunks().flatten().to_numpy()
+    return table.column('path').to_pylist(), features.reshape(table.num_rows, -1)
+
+
+@pytest.mark.parametrize('pooling', ['mean', 'cls'])
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_features_are_the_encoders(encoder, folder, tmp_path, pooling, num_workers):
+    out = tmp_path / 'out.parquet'
+    done = extract_features(str(folder), str(out), encoder, pooling, batch_size=4,
+                            num_workers=num_workers, progress=False)
+    paths, features = read(out)
+    assert len(paths) == len(set(paths)) == done.num_images == NUM_GOOD
+    assert features.dtype == np.float32 and features.shape == (NUM_GOOD, WIDTH)
+    want = encoder.features([folder / path for path in paths], pooling).numpy()
+    np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
+    assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
+    listed = (tmp_path / 'out.parquet.bad.tsv').read_text()
+    assert 'deep/empty.png\tCannot read the image' in listed
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'out.parquet', 'out.parquet.bad.tsv']
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
+    """Stopped again and again; what is done is not computed twice."""
+    out = tmp_path / 'out.parquet'
+    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
+    computed = []
+
+    class Stopping:
+        """The encoder, which gives up in its third batch."""
+
+        def __init__(self):
+            self.calls = 0
+
+        def __getattr__(self, name):
+            return getattr(encoder, name)
+
+        def pool(self, crops, pooling):
+            self.calls += 1
+            if self.calls == 3:
+                raise Interrupted
+            computed.append(len(crops))
+            return encoder.pool(crops, pooling)
+
+    runs = 0
+    while not out.exists():
+        runs += 1
+        try:
+            done = extract(folder, out, Stopping())
+        except Interrupted:
+            continue
+    assert runs > 2
+    paths, features = read(out)
+    assert sorted(paths) == sorted(
+        str(p.relative_to(folder)) for p in folder.rglob('*.png')
+        if p.name != 'empty.png')
+    assert sum(computed) == NUM_GOOD and done.num_new < NUM_GOOD
+    want = encoder.features([folder / path for path in paths]).numpy()
+    np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
+    assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
+
+
+@pytest.mark.slow
+def test_killed_process_loses_nothing(encoder, folder, tmp_path):
+    """SIGKILL, at several moments, of the real command with small parts."""
+    out = tmp_path / 'out.parquet'
+    program = (
+        'import sys, time; from mixedae_mm.interop import feature_extraction as f; '
+        'from mixedae_mm.engine.launch import report_errors; f.PART_SIZE = 2; '
+        'add = f.PartWriter.add; '
+        'f.PartWriter.add = lambda *a: (time.sleep(.3), add(*a)); '
+        'sys.exit(report_errors(f.run, f.parse_arguments()))')
+    command = [sys.executable, '-c', program, str(folder), str(out), '--checkpoint',
+               encoder.name, '--batch-size', '2', '--workers', '1']
+    kills = 0
+    for enough in (1, 4, 7):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, start_new_session=True)
+        while len(list(tmp_path.glob('out.parquet.parts/part-*'))) < enough:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += not out.exists()
+    assert kills == 3
+    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert f'{NUM_GOOD} images, ' in last.stdout
+    assert '2 unreadable images are listed' in last.stdout
+    paths, features = read(out)
+    assert len(paths) == len(set(paths)) == NUM_GOOD
+    want = encoder.features([folder / path for path in paths]).numpy()
+    np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
+
+
+def test_begun_with_other_settings(encoder, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
+    monkeypatch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract(folder, tmp_path / 'out', encoder)
+    with pytest.raises(ConfigurationError, match='pooling mean instead of cls'):
+        extract(folder, tmp_path / 'out', encoder, pooling='cls')
+    larger = mixedae_mm.load(encoder.name, img_size=128)
+    with pytest.raises(ConfigurationError, match='img_size'):
+        extract(folder, tmp_path / 'out', larger)
+
+
+def test_new_images_are_added_to_what_was_begun(encoder, tmp_path, monkeypatch):
+    images = tmp_path / 'images'
+    images.mkdir()
+    Image.fromarray(coffee()).save(images / 'b.png')
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract(images, tmp_path / 'out', encoder)
+    Image.fromarray(astronaut()).save(images / 'a.png')
+    assert extract(images, tmp_path / 'out', encoder).num_new == 1
+    assert sorted(read(tmp_path / 'out')[0]) == ['a.png', 'b.png']
+
+
+def test_only_one_process_writes(encoder, folder, tmp_path):
+    settings = dict(a=1)
+    with feature_extraction._parts_folder(tmp_path / 'out', settings):
+        with pytest.raises(ConfigurationError, match='Another process is writing'):
+            extract(folder, tmp_path / 'out', encoder)
+
+
+def test_finished_file_is_kept(encoder, folder, tmp_path):
+    extract(folder, tmp_path / 'out', encoder)
+    with pytest.raises(ConfigurationError, match='complete; replace it with'):
+        extract(folder, tmp_path / 'out', encoder)
+    assert extract(folder, tmp_path / 'out', encoder, overwrite=True,
+                   pooling='cls').num_new == NUM_GOOD
+
+
+def test_bad_places(encoder, folder, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken/a.jpg').write_text('x')
+    for images, out, message in (
+        (tmp_path / 'absent', tmp_path / 'out', 'absent'),
+        (tmp_path / 'empty', tmp_path / 'out', 'empty'),
+        (tmp_path / 'broken', tmp_path / 'out', 'None of the 1 images'),
+        (folder, tmp_path, 'must be a file'),
+        (folder, tmp_path / 'absent/out', 'must be a file in a folder that exists'),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            extract(images, out, encoder)
+
+
+def test_names_that_are_no_text(encoder, tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    Image.fromarray(coffee()).save(images / 'a.png')
+    os.rename(images / 'a.png', os.fsencode(images) + b'/\xff.png')
+    extract(images, tmp_path / 'out', encoder)
+    assert read(tmp_path / 'out')[0] == ['\\xff.png']
+
+
+# Neighbours
+
+
+@pytest.fixture(scope='module')
+def features(encoder, folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp('features') / 'out.parquet'
+    extract(folder, out, encoder)
+    return out
+
+
+@pytest.mark.parametrize('rows_at_a_time', [1, 5, 100])
+def test_neighbours_against_sorting_everything(features, monkeypatch,
+                                               rows_at_a_time):
+    monkeypatch.setattr(nearest_neighbours, 'ROWS_AT_A_TIME', rows_at_a_time)
+    paths, vectors = read(features)
+    query = np.random.default_rng(0).normal(size=WIDTH).astype(np.float32)
+    cosine = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
+    got = nearest_neighbours.nearest_neighbours(features, query, 7)
+    assert [n.path for n in got] == [paths[i] for i in np.argsort(-cosine)[:7]]
+    np.testing.assert_allclose([n.similarity for n in got], np.sort(cosine)[::-1][:7],
+                               rtol=0, atol=1e-6)
+    assert len(nearest_neighbours.nearest_neighbours(features, query, 99)) == NUM_GOOD
+
+
+def test_search_leaves_out_the_image_itself(features, folder, tmp_path, capsys):
+    image = folder / 'deep/er/1.png'
+    nearest_neighbours.run(nearest_neighbours.parse_arguments(
+        [str(features), str(image), '--out', str(tmp_path / 's.png'), '--count', '6']))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7 and not any(line.endswith('er/1.png') for line in lines)
+    similarities = [float(line.split()[0]) for line in lines[:-1]]
+    assert similarities == sorted(similarities, reverse=True)
+    with Image.open(tmp_path / 's.png') as sheet:
+        # Two rows of tiles, neither of them empty.
+        height = sheet.height
+        rows = [np.asarray(sheet)[:height // 2], np.asarray(sheet)[height // 2:]]
+        assert all((row < 128).mean() > 0.02 for row in rows)
+    # A copy elsewhere is the same picture: similarity 1 with the original.
+    Image.open(image).save(tmp_path / 'copy.png')
+    found, _ = nearest_neighbours.search(str(features), str(tmp_path / 'copy.png'), 1)
+    assert found[0].path == 'deep/er/1.png'
+    assert found[0].similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_search_refuses(features, folder, tmp_path, encoder):
+    image = str(folder / '0.png')
+    changed = torch.load(encoder.name)
+    changed['state_dict']['backbone.ln1.bias'] += 1
+    torch.save(changed, tmp_path / 'other.pth')
+    pyarrow.parquet.write_table(pyarrow.table(dict(a=[1])), tmp_path / 'a.parquet')
+    for arguments, message in (
+        ((str(features), image, 1, str(tmp_path / 'other.pth')), 'another checkpoint'),
+        ((str(features), 'absent.png', 1), 'no image absent.png'),
+        ((str(tmp_path / 'absent'), image, 1), 'no file'),
+        ((image, image, 1), 'not written by'),
+        ((str(tmp_path / 'a.parquet'), image, 1), 'not written by'),
+        ((str(features), image, 0), 'at least 1'),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            nearest_neighbours.search(*arguments)
+
+

@@ -1,0 +1,76 @@
+"""The commands as a person types them."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from foreign_checkpoints import classifier_model, mixedae_model, mm_checkpoint
+from PIL import Image
+from skimage.data import astronaut
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export')
+
+
+def tool(name, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(ROOT / f'tools/{name}.py'), *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TOOLS)
+def test_help(name, tmp_path):
+    done = tool(name, '--help', cwd=tmp_path)
+    assert done.returncode == 0 and 'usage:' in done.stdout
+
+
+@pytest.mark.slow
+def test_from_a_checkpoint_to_a_contact_sheet(tmp_path):
+    mm_checkpoint(tmp_path / 'epoch_1.pth', mixedae_model())
+    (tmp_path / 'images').mkdir()
+    for i in range(6):
+        Image.fromarray(astronaut()[40 * i:40 * i + 200, 200:]).save(
+            tmp_path / f'images/{i}.jpg')
+
+    done = tool('convert', 'epoch_1.pth', 'model', '--to', 'hf', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'mapped    30 encoder tensors' in done.stdout
+    assert 'largest difference to the source on a picture: features' in done.stdout
+    done = tool('extract_features', 'images', 'f.parquet', '--checkpoint', 'model',
+                cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'f.parquet: 6 images' in done.stdout
+    Image.open(tmp_path / 'images/2.jpg').save(tmp_path / 'copy.png')
+    done = tool('nearest_neighbours', 'f.parquet', 'copy.png', '--count', 2,
+                cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert '1.0000  2.jpg' in done.stdout.splitlines()
+    assert (tmp_path / 'neighbours.png').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'),
+                    reason='exporting needs PyTorch 2.5')
+def test_export_of_a_classifier(tmp_path):
+    mm_checkpoint(tmp_path / 'best.pth', classifier_model('mean'))
+    done = tool('export', 'best.pth', 'best.onnx', '--classifier', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'difference between onnxruntime and the model' in done.stdout
+    assert (tmp_path / 'best.onnx').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, arguments', [
+    ('convert', ('absent.pth', 'out', '--to', 'timm')),
+    ('extract_features', ('.', 'out', '--checkpoint', 'absent.pth')),
+    ('nearest_neighbours', ('absent.pth', 'image.jpg')),
+    ('export', ('absent.pth', 'out.onnx')),
+])
+def test_mistakes_are_one_sentence(tmp_path, name, arguments):
+    done = tool(name, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('error: ') and 'absent.pth' in last
+    assert 'Traceback' not in done.stderr

@@ -1,0 +1,371 @@
+"""Options, bad input, mixed precision and interoperability of the model."""
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models import MAE, VisionTransformer
+
+from mixedae_mm.errors import ConfigurationError
+
+ARCH = dict(
+    embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
+
+
+def config(**options):
+    parts = dict(
+        type='MixedAE',
+        backbone=dict(
+            type='MixedAEViT',
+            arch=ARCH,
+            img_size=32,
+            patch_size=8,
+            out_type='raw'),
+        neck=dict(
+            type='MixedAEDecoder',
+            decoder_embed_dim=32,
+            decoder_depth=2,
+            decoder_num_heads=2),
+        head=dict(type='MixedAEPretrainHead', proj_dim=16),
+        data_preprocessor=dict())
+    for part, values in options.items():
+        parts[part] = values and dict(parts[part], **values)
+    return parts
+
+
+def build(**options):
+    torch.manual_seed(0)
+    model = MODELS.build(config(**options))
+    for module in model.modules():
+        if hasattr(module, 'init_cfg'):
+            module.init_cfg = None  # xavier logs a page; not needed here
+    return model
+
+
+def batch(size=8, side=32):
+    generator = torch.Generator().manual_seed(1)
+    return dict(
+        inputs=torch.randint(
+            0, 256, (size, 3, side, side), dtype=torch.uint8,
+            generator=generator),
+        data_samples=None)
+
+
+def losses_of(model, data=None):
+    torch.manual_seed(2)
+    data = model.data_preprocessor(data or batch(), training=True)
+    return model(**data, mode='loss')
+
+
+@pytest.mark.parametrize('mode, samples', [('compose', 2), ('full', 8)])
+def test_preprocessor_contract(mode, samples):
+    model = build(data_preprocessor=dict(mode=mode))
+    raw = batch()
+    out = model.data_preprocessor(raw, training=True)['inputs']
+    assert set(out) == {'mixed', 'clean', 'mix_mask'}
+    assert out['mixed'].shape == (samples, 3, 32, 32)
+    assert out['clean'].shape == (8, 3, 32, 32)
+    assert out['mix_mask'].shape == (samples, 16)
+    assert out['mix_mask'].dtype == torch.int64
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    torch.testing.assert_close(out['clean'],
+                               (raw['inputs'].float() - mean) / std)
+    test = model.data_preprocessor(raw, training=False)
+    assert torch.equal(test['inputs'], out['clean'])
+
+
+def test_a_given_mask_is_used_and_checked():
+    preprocessor = build().data_preprocessor
+    mask = torch.arange(16).repeat(2, 1) % 4
+    out = preprocessor(dict(batch(), mix_mask=mask), training=True)['inputs']
+    assert torch.equal(out['mix_mask'], mask)
+    with pytest.raises(ConfigurationError, match=r'\(1, 16\).*\(2, 16\)'):
+        preprocessor(dict(batch(), mix_mask=mask[:1]), training=True)
+
+
+def test_bgr_and_lists_of_images():
+    raw = batch()
+    model = build()
+    expected = model.data_preprocessor(raw)['inputs']
+    as_list = model.data_preprocessor(
+        dict(raw, inputs=list(raw['inputs'])))['inputs']
+    assert torch.equal(as_list, expected)
+    flipped = build(data_preprocessor=dict(bgr_to_rgb=True))
+    assert torch.equal(
+        flipped.data_preprocessor(
+            dict(raw, inputs=raw['inputs'].flip(1)))['inputs'], expected)
+
+
+@pytest.mark.parametrize('options, present', [
+    (dict(), {'loss_recon', 'loss_homocon'}),
+    (dict(head=dict(contrast_loss=None)), {'loss_recon'}),
+    (dict(neck=None), {'loss_homocon'}),
+    (dict(backbone=dict(homologous_attention=False)),
+     {'loss_recon', 'loss_homocon'}),
+    (dict(backbone=dict(segment_embedding=False)),
+     {'loss_recon', 'loss_homocon'}),
+    (dict(data_preprocessor=dict(mix_ratio=.5)),
+     {'loss_recon', 'loss_homocon'}),
+    (dict(data_preprocessor=dict(mode='full')),
+     {'loss_recon', 'loss_homocon'}),
+])
+def test_every_parameter_in_use_gets_a_gradient(options, present):
+    """DistributedDataParallel would hang on one that does not."""
+    model = build(**options)
+    losses = losses_of(model)
+    assert set(losses) == present
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize('part, value', [
+    ('backbone', dict(k_ratio=.5)),
+    ('backbone', dict(num_global_layers=2)),
+    ('backbone', dict(homologous_attention=False)),
+    ('head', dict(contrast_weight=.2)),
+    ('head', dict(contrast_input='before_norm')),
+    ('head', dict(
+        contrast_loss=dict(
+            type='HomologousContrastiveLoss', positives='mean'))),
+    ('head', dict(
+        contrast_loss=dict(
+            type='HomologousContrastiveLoss', temperature=.5))),
+    ('head', dict(norm_pix=False)),
+])
+def test_each_option_changes_the_losses(part, value):
+    """Weights are equal, so an option without effect would show."""
+    default, changed = build(), build(**{part: value})
+    changed.load_state_dict(default.state_dict())
+    before, after = losses_of(default), losses_of(changed)
+    assert sum(before.values()) != sum(after.values())
+
+
+def test_lambda_scales_the_contrastive_loss():
+    one, two = build(), build(head=dict(contrast_weight=.2))
+    two.load_state_dict(one.state_dict())
+    torch.testing.assert_close(
+        losses_of(two)['loss_homocon'], 2 * losses_of(one)['loss_homocon'])
+
+
+def test_k_ratio_one_is_global_attention():
+    sampled = build(backbone=dict(k_ratio=1))
+    plain = build(backbone=dict(homologous_attention=False))
+    plain.load_state_dict(sampled.state_dict())
+    torch.testing.assert_close(losses_of(sampled), losses_of(plain))
+
+
+@pytest.mark.parametrize('num_global_layers, expected',
+                         [(0, [4, 4, 4, 4]), (1, [None, 4, 4, 4]),
+                          (4, [None] * 4)])
+def test_which_layers_are_homologous(num_global_layers, expected):
+    backbone = build(
+        backbone=dict(num_global_layers=num_global_layers)).backbone
+    assert [backbone.layer_topk(i, 16) for i in range(4)] == expected
+
+
+def test_gradient_checkpointing_changes_nothing():
+    plain = build()
+    checkpointed = build(
+        backbone=dict(with_cp=True), neck=dict(with_cp=True))
+    checkpointed.load_state_dict(plain.state_dict())
+    for model in (plain, checkpointed):
+        sum(losses_of(model).values()).backward()
+    for a, b in zip(plain.parameters(), checkpointed.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16,
+                                   torch.float16])
+def test_trains_under_autocast(dtype):
+    """Ten steps: losses finite and falling, parameters finite."""
+    model = build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    data = model.data_preprocessor(batch(), training=True)
+    history = []
+    for _ in range(10):
+        with torch.autocast(
+                'cpu', dtype=dtype, enabled=dtype != torch.float32):
+            losses = model(**data, mode='loss')
+        total = sum(losses.values())
+        assert total.dtype == torch.float32
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(total.item())
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert history[-1] < history[0]
+
+
+def test_segments_reach_only_their_patches():
+    """Zero segments are no segments; CLS never gets one."""
+    backbone = build().backbone
+    mask = torch.arange(16)[None] % 4
+    image = torch.randn(1, 3, 32, 32)
+    torch.nn.init.zeros_(backbone.segment_embed)
+    without, _ = backbone._embed(image)
+    torch.nn.init.normal_(backbone.segment_embed)
+    with_segments, _ = backbone._embed(image,
+                                       backbone.segment_embed[mask])
+    difference = with_segments - without
+    assert torch.equal(difference[:, 0], torch.zeros(1, 32))
+    torch.testing.assert_close(difference[:, 1:],
+                               backbone.segment_embed[mask])
+
+
+def test_plain_vit_weights_in_and_out_strictly():
+    """Transfer keys are a plain VisionTransformer's; outputs are equal."""
+    pretrained = build().backbone
+    transfer = MODELS.build(
+        dict(
+            type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8,
+            out_type='raw'))
+    plain = VisionTransformer(
+        arch=ARCH, img_size=32, patch_size=8, out_type='raw')
+    state = pretrained.state_dict()
+    assert set(state) - set(plain.state_dict()) == {'segment_embed'}
+    del state['segment_embed']
+    plain.load_state_dict(state, strict=True)
+    transfer.load_state_dict(plain.state_dict(), strict=True)
+    image = torch.randn(2, 3, 32, 32)
+    for model in (plain, transfer, pretrained):
+        model.eval()  # returns None in mmpretrain's backbones
+    expected = plain(image)[0]
+    torch.testing.assert_close(transfer(image)[0], expected)
+    torch.testing.assert_close(pretrained(image)[0], expected)
+
+
+def test_mae_checkpoint_warm_starts_backbone_and_decoder():
+    from mmpretrain.models import MAEPretrainDecoder, MAEViT
+    mae_vit = MAEViT(arch=ARCH, img_size=32, patch_size=8)
+    mae_decoder = MAEPretrainDecoder(
+        num_patches=16, patch_size=8, embed_dim=32, decoder_embed_dim=32,
+        decoder_depth=2, decoder_num_heads=2)
+    mae = MAE(
+        backbone=mae_vit, neck=mae_decoder,
+        head=dict(
+            type='MAEPretrainHead', patch_size=8,
+            loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+    model = build()
+    missing, unexpected = model.load_state_dict(
+        mae.state_dict(), strict=False)
+    assert not unexpected
+    assert set(missing) == {
+        'backbone.segment_embed', 'head.projector.weight',
+        'head.projector.bias'
+    }
+    for part in ('backbone', 'neck'):
+        ours = getattr(model, part).state_dict()
+        for name, value in getattr(mae, part).state_dict().items():
+            assert torch.equal(ours[name], value), name
+
+
+def test_a_pretrained_decoder_keeps_its_tokens(tmp_path):
+    options = dict(
+        type='MixedAEDecoder', grid=(4, 4), patch_size=8, embed_dim=32,
+        decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2)
+    first = MODELS.build(options)
+    torch.nn.init.normal_(first.mask_token)
+    path = str(tmp_path / 'decoder.pth')
+    torch.save(first.state_dict(), path)
+    second = MODELS.build(
+        dict(options, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    second.init_weights()
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('size', [(24, 40), (32, 32), (50, 37)])
+def test_transfer_takes_any_image_size(size):
+    backbone = MODELS.build(
+        dict(
+            type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8,
+            out_type='featmap', out_indices=(0, -1)))
+    first, last = backbone(torch.randn(1, 3, *size))
+    grid = tuple(-(-side // 8) for side in size)
+    assert first.shape == last.shape == (1, 32, *grid)
+
+
+def test_homologous_attention_in_transfer_is_asked_for():
+    image = torch.randn(1, 3, 32, 32)
+    states, outputs = None, []
+    for asked in (False, True):
+        backbone = MODELS.build(
+            dict(
+                type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8,
+                out_type='raw', homologous_in_transfer=asked))
+        backbone.eval()
+        states = states or backbone.state_dict()
+        backbone.load_state_dict(states)
+        outputs.append(backbone(image)[0])
+    assert not torch.allclose(*outputs)
+
+
+def test_images_that_are_not_square():
+    model = MODELS.build(
+        config(backbone=dict(img_size=(16, 40))))
+    data = model.data_preprocessor(
+        dict(
+            inputs=torch.randint(
+                0, 256, (8, 3, 16, 40), dtype=torch.uint8)),
+        training=True)
+    losses = model(**data, mode='loss')
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(data_preprocessor=dict(mix_ratio=.3)), 'mix_ratio is 0.3'),
+    (dict(data_preprocessor=dict(mix_ratio=.75)), r'mix_ratio is 0.75.*0.5\]'),
+    (dict(data_preprocessor=dict(mode='half')),
+     "mode is 'half'.*compose.*full"),
+    (dict(data_preprocessor=dict(patch_size=16)),
+     'data_preprocessor.patch_size is 16.*says 8'),
+    (dict(backbone=dict(img_size=30)), '30 x 30 pixels.*patches of 8'),
+    (dict(backbone=dict(k_ratio=0)), r'k_ratio is 0.*\(0, 1\]'),
+    (dict(backbone=dict(k_ratio=1.5)), r'k_ratio is 1.5.*\(0, 1\]'),
+    (dict(backbone=dict(k_ratio=.01)), 'keeps no key'),
+    (dict(backbone=dict(num_global_layers=5)), r'is 5.*\[0, 4\]'),
+    (dict(backbone=dict(arch='enormous')), "no arch 'enormous'.*base"),
+    (dict(backbone=dict(out_indices=[4])), r'\[4\].*outputs 0 to 3'),
+    (dict(backbone=dict(num_sources=2)), 'backbone.num_sources is 2.*says 4'),
+    (dict(neck=dict(embed_dim=64)), 'neck.embed_dim is 64.*says 32'),
+    (dict(head=dict(contrast_input='both')), "contrast_input is 'both'"),
+    (dict(head=dict(contrast_weight=-1)), 'contrast_weight is -1'),
+    (dict(head=dict(contrast_loss=dict(
+        type='HomologousContrastiveLoss', temperature=0))),
+     'temperature is 0'),
+    (dict(head=dict(contrast_loss=dict(
+        type='HomologousContrastiveLoss', positives='some'))),
+     "positives is 'some'.*separate.*mean"),
+])
+def test_bad_configurations_are_refused_when_built(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build(**options)
+
+
+def test_bad_batches_are_refused():
+    preprocessor = build().data_preprocessor
+    with pytest.raises(ConfigurationError, match='batch of 6.*multiple of 4'):
+        preprocessor(batch(6), training=True)
+    with pytest.raises(ConfigurationError, match='30 x 30.*patches of 8'):
+        preprocessor(batch(8, side=30), training=True)
+
+
+def test_too_few_patches_to_contrast():
+    with pytest.raises(ConfigurationError, match='4 patches from 4 sources'):
+        losses_of(build(backbone=dict(img_size=16)), batch(side=16))
+
+
+def test_a_transfer_backbone_does_not_encode_mixes():
+    backbone = MODELS.build(
+        dict(type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8))
+    with pytest.raises(ConfigurationError, match='built for transfer'):
+        backbone(torch.randn(1, 3, 32, 32), torch.zeros(1, 16).long())
+
+
+def test_layer_depth_of_segments_is_that_of_positions():
+    backbone = build().backbone
+    assert (backbone.get_layer_depth('backbone.segment_embed', 'backbone.') ==
+            backbone.get_layer_depth('backbone.pos_embed', 'backbone.') ==
+            (0, 6))

@@ -1,0 +1,377 @@
+"""Installation: what a wheel holds, what it asks for, how environments are made."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mixedae_mm import __version__, compat
+
+ROOT = Path(__file__).parents[1]
+STACKS = ('onedl', 'openmmlab')
+MM_DISTRIBUTIONS = {name for names in compat.PROVIDERS.values() for name in names}
+
+
+def load(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+environments = load(ROOT / 'tools/setup_environment.py', 'setup_environment')
+
+
+# ------------------------------------------------------------- requirements
+
+
+@pytest.fixture(scope='module')
+def metadata():
+    """What setup.py tells setuptools."""
+    program = ('import json, runpy, setuptools; '
+               'setuptools.setup = lambda **given: print(json.dumps({key: given[key] '
+               'for key in ("install_requires", "extras_require", "version")})); '
+               'runpy.run_path("setup.py", run_name="__main__")')
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def names(requirements):
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def pinned(file):
+    """Requirements of one of our files, by name."""
+    lines = (ROOT / 'requirements' / file).read_text().splitlines()
+    parsed = [Requirement(line) for line in lines
+              if line and not line.startswith(('#', '-'))]
+    return {canonicalize_name(item.name): item for item in parsed}
+
+
+def test_version_is_in_one_place(metadata):
+    assert metadata['version'] == __version__
+
+
+def test_an_install_never_asks_for_an_mm_package_nor_for_torch(metadata):
+    """They may be there under the other stack's name, or as a build of the user's."""
+    assert not names(metadata['install_requires']) & {
+        *MM_DISTRIBUTIONS, 'torch', 'torchvision', 'opencv-python'}
+    assert not names(metadata['extras_require']['test']) & MM_DISTRIBUTIONS
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_a_stack_asks_for_one_distribution_of_each_import_name(metadata, stack):
+    place = STACKS.index(stack)
+    expected = {providers[place] for providers in compat.PROVIDERS.values()}
+    extras = metadata['extras_require']
+    asked = names(extras[stack]) | names(extras[f'{stack}-downstream'])
+    files = {**pinned(f'{stack}.txt'), **pinned(f'{stack}-downstream.txt')}
+    assert asked & MM_DISTRIBUTIONS == expected
+    assert set(files) & MM_DISTRIBUTIONS == expected
+    # What is tested is something that the extras allow.
+    for line in extras[stack] + extras[f'{stack}-downstream']:
+        loose, exact = Requirement(line), files[canonicalize_name(
+            Requirement(line).name)]
+        for pin in exact.specifier:
+            if pin.operator == '==':
+                assert loose.specifier.contains(pin.version), (line, str(exact))
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_everything_is_pinned(stack):
+    """Each package the environment needs has one exact version, written down."""
+    constraints = pinned(f'constraints-{stack}.txt')
+    assert all([pin.operator for pin in item.specifier] == ['==']
+               for item in constraints.values())
+    for file in (f'{stack}.txt', f'{stack}-downstream.txt', 'runtime.txt', 'test.txt',
+                 'demo.txt', 'interop.txt'):
+        for name, item in pinned(file).items():
+            if '==' not in str(item.specifier):
+                assert name in constraints, f'{name} of {file} has no pinned version'
+
+
+# ------------------------------------------------------------ wheel and sdist
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory):
+    """A copy of what an installation reads, so that building leaves no trace here."""
+    copy = tmp_path_factory.mktemp('checkout')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in ('mixedae_mm', 'configs', 'tools', 'requirements', 'tests'):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml',
+                 'Makefile', 'README.md', 'LICENSE'):
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, copy)
+    return copy
+
+
+def build(kind, source, target):
+    """Call the build backend as pip does, without its isolation."""
+    target.mkdir(exist_ok=True)
+    program = (f'from setuptools import build_meta; '
+               f'print(build_meta.build_{kind}({str(target)!r}))')
+    done = subprocess.run([sys.executable, '-c', program], cwd=source,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target / done.stdout.splitlines()[-1]
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {item.filename: item.external_attr >> 16 for item in archive.infolist()}
+
+
+@pytest.fixture(scope='module')
+def wheel(checkout, tmp_path_factory):
+    return build('wheel', checkout, tmp_path_factory.mktemp('wheel'))
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_configs_tools_and_index_for_openmmlab(wheel):
+    files = contents(wheel)
+    for folder in ('configs', 'tools'):
+        expected = {f'mixedae_mm/.mim/{path.relative_to(ROOT)}'
+                    for path in (ROOT / folder).rglob('*')
+                    if path.is_file() and path.suffix != '.pyc'}
+        assert expected and expected <= set(files)
+    assert 'mixedae_mm/.mim/model-index.yml' in files
+    assert files['mixedae_mm/.mim/tools/dist_train.sh'] & 0o111
+    sources = {str(path.relative_to(ROOT)) for path in
+               (ROOT / 'mixedae_mm').rglob('*') if path.is_file()
+               and not {'__pycache__', '.mim'} & set(path.parts)}
+    assert sources <= set(files)
+    assert not [name for name in files if name.endswith('.pyc') or
+                name.startswith(('tests/', 'configs/', 'tools/'))]
+
+
+@pytest.mark.slow
+def test_a_second_build_holds_nothing_of_the_first(checkout, wheel, tmp_path):
+    """`build/` stays behind in a checkout; a config removed since must not ship."""
+    stray = checkout / 'configs/removed_later.py'
+    stray.write_text('')
+    assert 'mixedae_mm/.mim/configs/removed_later.py' in contents(
+        build('wheel', checkout, tmp_path))
+    stray.unlink()
+    assert contents(build('wheel', checkout, tmp_path)) == contents(wheel)
+
+
+@pytest.mark.slow
+def test_the_source_distribution_builds_the_same_wheel(checkout, wheel, tmp_path):
+    archive = build('sdist', checkout, tmp_path / 'sdist')
+    shutil.unpack_archive(archive, tmp_path)
+    source = tmp_path / archive.name[:-len('.tar.gz')]
+    assert (source / 'tests/test_packaging.py').exists()
+    assert set(contents(build('wheel', source, tmp_path / 'wheel'))) == \
+        set(contents(wheel))
+
+
+@pytest.mark.slow
+def test_an_editable_install_finds_the_checkouts_own_files(checkout, tmp_path):
+    build('editable', checkout, tmp_path)
+    mim = checkout / 'mixedae_mm/.mim'
+    assert (mim / 'configs').resolve() == checkout / 'configs'
+    assert (mim / 'tools/train.py').is_file() and (mim / 'model-index.yml').is_file()
+    # A wheel that is built later must not be confused by the links.
+    assert 'mixedae_mm/.mim/tools/train.py' in contents(
+        build('wheel', checkout, tmp_path / 'wheel'))
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):
+    """From another folder, the shipped config and command are found and run."""
+    site = tmp_path / 'site'
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index',
+                    '--target', site, wheel], check=True, capture_output=True)
+    program = ('import mixedae_mm, mmengine; from mmengine.utils import '
+               'get_installed_path as path; print(path("mixedae_mm")); '
+               'mmengine.Config.fromfile('
+               'path("mixedae_mm") + "/.mim/configs/mixedae_vitb_300e.py")')
+    environment = {**os.environ, 'PYTHONPATH': str(site)}
+    done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path,
+                          env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == str(site / 'mixedae_mm')
+    done = subprocess.run(
+        [sys.executable, site / 'mixedae_mm/.mim/tools/train.py',
+         'mixedae_vitb_300.py'], cwd=tmp_path, env=environment, capture_output=True,
+        text=True)
+    assert done.returncode == 2
+    assert str(site / 'mixedae_mm/.mim/configs/mixedae_vitb_300e.py') in done.stderr
+
+
+# ------------------------------------------------------ make and environments
+
+
+def make(*arguments, **environment):
+    """What make would do, without doing it."""
+    return subprocess.run(['make', '-n', *arguments], cwd=ROOT, text=True,
+                          env={**os.environ, **environment}, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+
+
+@pytest.mark.parametrize('arguments, stack, folder', [
+    ([], 'onedl', '.venv'), (['STACK=openmmlab'], 'openmmlab', '.venv-openmmlab')])
+def test_make_sets_up_an_environment_a_stack(arguments, stack, folder):
+    printed = make('-B', 'setup', *arguments, 'PYTHON=python3.11').stdout
+    assert (f'python3.11 tools/setup_environment.py --stack {stack} --venv {folder}\n'
+            in printed)
+    printed = make('-B', 'test', *arguments, 'PYTHON=python3.11').stdout
+    assert f'--stack {stack} --venv {folder} --downstream\n' in printed
+    assert printed.splitlines()[-1] == "python -m pytest -m ''"
+
+
+def test_make_without_python_3_11_says_so():
+    done = make('-B', 'setup', 'PYTHON=')
+    assert done.returncode and 'Python 3.11 was not found' in done.stdout
+
+
+def test_continuous_integration_runs_make_test(tmp_path):
+    recorder = tmp_path / 'make'
+    recorder.write_text('#!/bin/sh\npwd; echo "make $*"\n')
+    recorder.chmod(0o755)
+    done = subprocess.run([ROOT / '.ci/run'], cwd=tmp_path, capture_output=True,
+                          env={**os.environ,
+                               'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'})
+    assert done.stdout.decode().splitlines() == [str(ROOT), 'make test']
+
+
+CPU = environments.Torch('2.14.1+cu130', '', '13.0', '')
+H100 = environments.Torch('2.14.1+cu130', 'sm90', '13.0', '13')
+
+
+def test_a_cached_wheel_is_found_by_all_it_depends_on():
+    cases = [
+        ('mmcv-2.1.0', CPU, 'cp311-x', True),
+        ('mmcv-2.1.0', CPU, 'cp311-x', False),
+        ('mmcv-2.1.0', CPU, 'cp312-x', True),
+        ('mmcv-2.1.0', CPU._replace(version='2.15.0+cu130'), 'cp311-x', True),
+        ('mmcv-2.1.0', H100, 'cp311-x', True),
+        ('mmcv-2.1.0', H100._replace(gpu='sm80'), 'cp311-x', True),
+        ('onedl-mmcv-2.3.6', CPU, 'cp311-x', True),
+    ]
+    assert len({environments.wheel_key(*case) for case in cases}) == len(cases)
+    # Without operators the device does not matter.
+    assert environments.wheel_key('mmcv-2.1.0', H100, 'cp311-x', False) == \
+        environments.wheel_key('mmcv-2.1.0', CPU, 'cp311-x', False)
+
+
+def test_operators_are_for_a_gpu_only_with_its_own_compiler():
+    assert H100.device == 'cu13.0-sm90'
+    assert H100._replace(nvcc='').device == 'cpu'
+    assert H100._replace(nvcc='12').device == 'cpu'
+    assert CPU._replace(nvcc='13').device == 'cpu'
+
+
+@pytest.fixture(params=STACKS)
+def environment(request, tmp_path, monkeypatch):
+    """An environment whose pip records its calls and builds empty wheels."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    made = environments.Environment(request.param, tmp_path)
+    made.calls = []
+
+    def pip(command, *arguments, env=None):
+        made.calls.append((command, [str(item) for item in arguments], env or {}))
+        target = Path(arguments[-2])
+        if command == 'download':
+            source = tmp_path / 'mmcv-1'
+            source.mkdir(exist_ok=True)
+            (source / 'setup.py').write_text("['-std=c++17'], name='mmcv-lite'")
+            shutil.make_archive(str(target / 'mmcv-1'), 'gztar', tmp_path, 'mmcv-1')
+        elif command == 'wheel':
+            if made.failing:
+                raise environments.SetupError('the compiler failed')
+            made.built = (Path(arguments[-1]) / 'setup.py').read_text()
+            (target / 'mmcv-1-py3-none-any.whl').touch()
+
+    made.failing = False
+    monkeypatch.setattr(made, 'pip', pip)
+    monkeypatch.setattr(made, 'ask_torch', lambda: CPU)
+    monkeypatch.setattr(environments, 'check_compiler', lambda: None)
+    return made
+
+
+def commands(environment):
+    done = [command for command, _, _ in environment.calls]
+    environment.calls.clear()
+    return done
+
+
+def test_mmcv_is_built_once_for_each_key(environment):
+    environment.install_mmcv(with_ops=False)
+    assert commands(environment) == ['download', 'wheel', 'install']
+    environment.install_mmcv(with_ops=False)
+    assert commands(environment) == []
+    environment.install_mmcv(with_ops=True)
+    assert commands(environment) == ['download', 'wheel', 'install']
+    environment.install_mmcv(with_ops=False)  # operators do no harm
+    assert commands(environment) == []
+    environment.mmcv_marker.unlink()  # another environment of the same user
+    environment.install_mmcv(with_ops=True)
+    assert commands(environment) == ['install']
+
+
+def test_mmcvs_build_script_is_mended(environment):
+    environment.install_mmcv(with_ops=True)
+    assert environment.built == {
+        'onedl': "['-std=c++20'], name='mmcv-lite'",
+        'openmmlab': "['-std=c++17'], name='mmcv'"}[environment.stack]
+
+
+def test_only_the_build_with_operators_sees_torch_and_pips_cache_is_never_used(
+        environment):
+    for with_ops in (False, True):
+        environment.calls.clear()
+        environment.install_mmcv(with_ops)
+        _, options, variables = next(c for c in environment.calls if c[0] == 'wheel')
+        assert '--no-cache-dir' in options
+        isolated = '--no-build-isolation' not in options
+        assert isolated == (environment.stack == 'onedl' and not with_ops)
+        if with_ops:
+            assert variables['CUDA_VISIBLE_DEVICES'] == ''
+        elif environment.stack == 'openmmlab':
+            assert variables['MMCV_WITH_OPS'] == '0'
+
+
+def test_a_failed_build_leaves_nothing_in_the_cache(environment):
+    environment.failing = True
+    with pytest.raises(environments.SetupError, match='compiler failed'):
+        environment.install_mmcv(with_ops=True)
+    assert list(environments.cache_folder().iterdir()) == []
+    assert not environment.mmcv_marker.exists()
+
+
+def test_another_python_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments.sys, 'version_info', (3, 13, 0))
+    with pytest.raises(environments.SetupError, match=r'3\.11 is needed.* 3\.13'):
+        environments.set_up('onedl', tmp_path / 'venv', downstream=False)
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_a_missing_compiler_is_named_before_the_source_is_fetched(monkeypatch):
+    monkeypatch.setattr(environments.shutil, 'which', lambda name: None)
+    with pytest.raises(environments.SetupError, match=r'install g\+\+'):
+        environments.check_compiler()
+
+
+@pytest.mark.slow
+def test_without_network_one_sentence_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/setup_environment.py', '--venv', tmp_path / 'v'],
+        env={**os.environ, 'PIP_INDEX_URL': 'http://127.0.0.1:9/simple',
+             'PIP_CONFIG_FILE': os.devnull, 'PIP_FIND_LINKS': '',
+             'PIP_EXTRA_INDEX_URL': ''}, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.match(r'error: the package index cannot be reached: .*\.$', last)

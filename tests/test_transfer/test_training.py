@@ -1,0 +1,288 @@
+"""Real commands of the three toolboxes on tiny data, from a checkpoint."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+
+from mixedae_mm.datasets.labelled_objects import (make_object_folder,
+                                                  make_scene_folder)
+from mixedae_mm.engine.launch import adapt_to_cpu
+from mixedae_mm.models import MixedAE
+from tiny_data import scenes
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / 'configs/demo/transfer'
+TRAIN, TEST = ROOT / 'tools/train.py', ROOT / 'tools/test.py'
+
+pytestmark = pytest.mark.slow
+
+
+def run(command, folder, **environment):
+    """Run in a folder outside the repository; what it printed."""
+    result = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        env=dict(
+            os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1',
+            **{k: str(v) for k, v in environment.items()}),
+        capture_output=True,
+        text=True)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-4000:]
+    return output
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """The demo's encoder, barely initialised, and a few labelled images."""
+    folder = tmp_path_factory.mktemp('demo')
+    config = Config.fromfile(ROOT / 'configs/demo/mixedae_vit-tiny_demo.py')
+    model = MODELS.build(config.model)
+    assert isinstance(model, MixedAE)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'mixedae.pth')
+    make_object_folder(str(folder / 'objects'), 16, 8, size=64)
+    make_scene_folder(str(folder / 'scenes'), 4, 2, size=96)
+    return folder
+
+
+# config, data, what shortens it, metric, tensors of the backbone
+TASKS = {
+    'mmpretrain':
+    ('finetune_vit-tiny_objects.py', 'objects', [
+        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+        'param_scheduler.1.end=3', 'train_dataloader.batch_size=8'
+    ], 'accuracy/top1', 'loaded 76 of 78 backbone tensors; '
+     'new, not in the checkpoint: ln2; ignored: segment_embed, ln1, head'),
+    'mmseg':
+    ('upernet_vit-tiny_scenes.py', 'scenes/ade', [
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+        'train_dataloader.batch_size=2',
+        'default_hooks.checkpoint.interval=2'
+    ], 'mIoU', 'loaded 76 of 76 backbone tensors; resized pos_embed 8x8 -> '
+     '16x16; ignored: segment_embed, ln1, head, neck'),
+    'mmdet':
+    ('cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', [
+        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+        'train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1'
+    ], 'coco/segm_mAP', 'loaded 76 of 76 backbone tensors; '
+     'ignored: segment_embed, ln1, head, neck'),
+}
+
+
+@pytest.fixture(scope='module')
+def trained(demo):
+    """Fine-tuned once a toolbox; (work folder, config, weights, output)."""
+    done = {}
+
+    def train(toolbox):
+        pytest.importorskip(toolbox)
+        if toolbox not in done:
+            config, data, options, *_ = TASKS[toolbox]
+            folder = demo / toolbox
+            output = run([
+                sys.executable, TRAIN, DEMO / config, '--work-dir', folder,
+                '--cfg-options', 'train_dataloader.num_workers=0',
+                'val_dataloader.num_workers=0',
+                'default_hooks.checkpoint.interval=1', *options
+            ], demo, DATA_ROOT=demo / data, PRETRAINED=demo / 'mixedae.pth')
+            weights = folder / Path(
+                (folder / 'last_checkpoint').read_text()).name
+            done[toolbox] = folder, folder / config, weights, output
+        return done[toolbox]
+
+    return train
+
+
+@pytest.mark.parametrize('toolbox', TASKS)
+def test_training_starts_from_the_checkpoint_and_evaluates(trained, toolbox):
+    *_, output = trained(toolbox)
+    *_, metric, loaded = TASKS[toolbox]
+    lines = [line for line in output.splitlines() if 'backbone tensors' in line]
+    assert len(lines) == 1 and f'mixedae.pth: {loaded}' in lines[0]
+    assert re.search(rf'{metric}: \d', output)
+    losses = [float(v) for v in re.findall(r' loss: (\S+)', output)]
+    assert losses and np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize('toolbox', TASKS)
+def test_testing_the_fine_tuned_weights(trained, demo, toolbox):
+    folder, config, weights, _ = trained(toolbox)
+    output = run([sys.executable, TEST, config, weights, '--work-dir',
+                  folder / 'test'], demo,
+                 DATA_ROOT=demo / TASKS[toolbox][1])
+    assert re.search(rf'{TASKS[toolbox][3]}: \d', output)
+
+
+def test_several_scales_and_small_images(trained, demo):
+    """Scale 0.5 is smaller than the window that slides."""
+    folder, config, weights, _ = trained('mmseg')
+    output = run([sys.executable, TEST, config, weights, '--tta',
+                  '--work-dir', folder / 'tta'], demo,
+                 DATA_ROOT=demo / 'scenes/ade')
+    assert re.search(r'mIoU: \d', output)
+
+
+def built(toolbox, trained, **changes):
+    """A fine-tuned model in this process."""
+    _, config, weights, _ = trained(toolbox)
+    config = Config.fromfile(config)
+    config.launcher = 'none'
+    adapt_to_cpu(config)
+    config.merge_from_dict(changes)
+    with DefaultScope.overwrite_default_scope(toolbox):
+        model = MODELS.build(config.model)
+    model.load_state_dict(
+        torch.load(weights, weights_only=False)['state_dict'])
+    return model.eval()
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_segmentation_is_cropped_back_from_its_padding(trained, mode):
+    """An image of 90 x 117 with patches of 8: what the segmentor returns is
+    the part of the padded image's prediction that the image covers."""
+    changes = {'model.test_cfg.mode': mode}
+    segmentor = built('mmseg', trained, **changes)
+    from mmseg.structures import SegDataSample
+    image = torch.randint(0, 256, (3, 90, 117), dtype=torch.uint8)
+    sample = SegDataSample(
+        metainfo=dict(ori_shape=(90, 117), img_shape=(90, 117)))
+    data = segmentor.data_preprocessor(
+        dict(inputs=[image], data_samples=[sample]), training=False)
+    assert data['inputs'].shape[-2:] == (96, 120)
+    with torch.no_grad():
+        result, = segmentor(**data, mode='predict')
+        logits = segmentor.inference(
+            data['inputs'],
+            [dict(ori_shape=(96, 120), img_shape=(96, 120))])
+    assert result.seg_logits.shape[-2:] == (90, 117)
+    torch.testing.assert_close(
+        result.seg_logits.data, logits[0, :, :90, :117], atol=1e-5, rtol=1e-4)
+
+
+def test_features_of_a_detector_lie_at_their_stride(trained):
+    """mmdet pads to its divisor; the pyramid covers that exactly."""
+    detector = built('mmdet', trained)
+    image = torch.randint(0, 256, (3, 90, 117), dtype=torch.uint8)
+    data = detector.data_preprocessor(
+        dict(inputs=[image], data_samples=None), training=False)
+    inputs = data['inputs']
+    assert inputs.shape[-2:] == (96, 128)
+    with torch.no_grad():
+        levels = detector.extract_feat(inputs)
+    assert [tuple(level.shape[-2:]) for level in levels[:4]] == [
+        (96 // s, 128 // s) for s in (4, 8, 16, 32)
+    ]
+
+
+def snippet(name):
+    """A code block of the documentation, as readers copy it."""
+    text = (ROOT / 'docs/transfer.md').read_text()
+    return re.search(
+        rf'<!-- snippet: {name} -->\n```python\n(.*?)```', text, re.S)[1]
+
+
+def test_inferencers_as_documented(trained, demo, tmp_path):
+    for toolbox, name in dict(
+            mmpretrain='classifier', mmseg='segmentor',
+            mmdet='detector').items():
+        _, config, weights, _ = trained(toolbox)
+        shutil.copy(config, tmp_path / f'{name}.py')
+        shutil.copy(weights, tmp_path / f'{name}.pth')
+    photo = next((demo / 'scenes/ade/images/validation').iterdir())
+    shutil.copy(photo, tmp_path / 'photo.jpg')
+    (tmp_path / 'infer.py').write_text(snippet('inferencers'))
+    # The pre-trained weights are not needed any more, and not there.
+    output = run([sys.executable, 'infer.py'], tmp_path)
+    lines = output.splitlines()
+    # At the end of the progress bar's line, where that is not a terminal.
+    assert re.search(r'(brick|gravel)_\w+$', output, re.MULTILINE), output
+    width, height = Image.open(photo).size
+    assert f'({height}, {width})' in output
+    assert any(re.fullmatch(r'\[[\d, ]*\]', line) for line in lines), output
+
+
+def installed(toolbox, path):
+    """A folder that came with a toolbox."""
+    module = pytest.importorskip(toolbox)
+    return Path(module.__file__).parent / '.mim' / path
+
+
+@pytest.fixture
+def outside(tmp_path, demo):
+    """Another project: stock configs, data, our weights; nothing of ours."""
+    arch = dict(
+        embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=192)
+    vit = MODELS.build(dict(type='MixedAEViT', arch=arch, num_sources=4))
+    folder = tmp_path / 'work_dirs/mixedae_vitb_1600e'
+    folder.mkdir(parents=True)
+    torch.save(
+        dict(state_dict={f'backbone.{k}': v for k, v in vit.state_dict().items()}),
+        folder / 'epoch_1600.pth')
+    (tmp_path / 'data').mkdir()
+    scenes(tmp_path / 'scenes')
+    (tmp_path / 'data/coco').symlink_to(tmp_path / 'scenes/coco')
+    (tmp_path / 'data/ade').mkdir()
+    (tmp_path / 'data/ade/ADEChallengeData2016').symlink_to(
+        tmp_path / 'scenes/ade')
+    return tmp_path
+
+
+def own_training(toolbox, stock, config, outside, options):
+    """Put the documented config beside the stock one, train with the
+    toolbox's own command. The ViT has narrower layers, for time."""
+    shutil.copytree(
+        installed(toolbox, 'configs'),
+        outside / 'configs',
+        ignore=shutil.ignore_patterns('__pycache__'))
+    text = config.replace("arch='base'", (
+        'arch=dict(embed_dims=768, num_layers=12, num_heads=12, '
+        'feedforward_channels=192)'))
+    assert text != config
+    path = outside / f'configs/{stock}/mine.py'
+    path.write_text(text)
+    return run([
+        sys.executable, installed(toolbox, 'tools/train.py'), path,
+        '--cfg-options', 'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False', *options
+    ], outside)
+
+
+def test_a_stock_mmseg_config_gains_the_backbone(outside):
+    output = own_training(
+        'mmseg', 'vit', snippet('mmseg'), outside, [
+            'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
+            'train_dataloader.dataset.pipeline.3.crop_size="(64,64)"',
+            'model.data_preprocessor.size="(64,64)"',
+            'val_dataloader.dataset.pipeline.1.scale="(128,64)"'
+        ])
+    assert ('epoch_1600.pth: loaded 148 of 148 backbone tensors; resized '
+            'pos_embed 14x14 -> 32x32; ignored: segment_embed, ln1') in output
+    assert re.search(r'mIoU: \d', output)
+
+
+def test_a_stock_mmdet_config_gains_the_backbone(outside):
+    output = own_training(
+        'mmdet', 'mask_rcnn', snippet('mmdet'), outside, [
+            'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=1e-4',
+            'train_dataloader.dataset.pipeline.2.scale="(128,96)"',
+            'val_dataloader.dataset.pipeline.1.scale="(128,96)"',
+            'train_dataloader.batch_size=1', 'model.train_cfg.rcnn.sampler.num=32',
+            # After four steps nothing is certain.
+            'model.test_cfg.rcnn.score_thr=0.0'
+        ])
+    assert ('epoch_1600.pth: loaded 148 of 148 backbone tensors; '
+            'ignored: segment_embed, ln1') in output
+    # The stock config sets no seed: so short a training may find nothing.
+    assert re.search(
+        r'coco/segm_mAP: |results of the whole dataset is empty', output)

@@ -1,0 +1,393 @@
+"""Every transfer config builds, and says what its protocol says."""
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
+
+import tiny_data
+from mixedae_mm.engine.launch import adapt_to_cpu
+from mixedae_mm.evaluation import eleven_sets
+
+ROOT = Path(__file__).parents[2] / 'configs'
+IN_1K = [
+    'classification/finetune_vitb_100e_in1k.py',
+    'classification/finetune_vitl_50e_in1k.py',
+    'classification/linear_vitb_90e_in1k.py',
+    'classification/linear_vitl_90e_in1k.py',
+]
+SMALL = [f'classification/small_sets/{name}.py' for name in eleven_sets.SETS]
+ADE = [
+    'segmentation/upernet_vitb_160k_ade20k.py',
+    'segmentation/upernet_vitb_rel-pos_160k_ade20k.py',
+    'segmentation/upernet_vitl_160k_ade20k.py',
+]
+COCO = [
+    'detection/cascade-mask-rcnn_vitb_1x_coco.py',
+    'detection/cascade-mask-rcnn_vitl_1x_coco.py',
+]
+ALL = IN_1K + SMALL + ADE + COCO
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    """Configs as they are without a user's settings."""
+    monkeypatch.delenv('DATA_ROOT', raising=False)
+    monkeypatch.delenv('PRETRAINED', raising=False)
+
+
+def load(name):
+    return Config.fromfile(ROOT / name)
+
+
+def registered(config):
+    """Make the toolbox's parts known and found by their bare names."""
+    scope = config.default_scope
+    pytest.importorskip(scope)
+    from mmengine.registry import DefaultScope
+    if scope == 'mmseg':
+        from mmseg.utils import register_all_modules
+    elif scope == 'mmdet':
+        from mmdet.utils import register_all_modules
+    else:
+        from mmpretrain.utils import register_all_modules
+    register_all_modules(init_default_scope=False)
+    return DefaultScope.overwrite_default_scope(scope)
+
+
+def build_model(config):
+    """The whole model, without the memory for its weights."""
+    model = config.model
+    if 'data_preprocessor' in config:  # mmpretrain's runner does the same
+        model.setdefault('data_preprocessor', config.data_preprocessor)
+    with registered(config), torch.device('meta'):
+        return MODELS.build(model)
+
+
+def build_optimizer(config, model):
+    config = config.copy()
+    config.launcher = 'none'
+    adapt_to_cpu(config)
+    with registered(config):
+        return build_optim_wrapper(model, config.optim_wrapper).optimizer
+
+
+def test_no_config_is_forgotten():
+    found = {
+        str(path.relative_to(ROOT))
+        for kind in ('classification', 'segmentation', 'detection')
+        for path in (ROOT / kind).rglob('*.py')
+    }
+    assert found == set(ALL)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_model_and_optimizer_build(name):
+    config = load(name)
+    model = build_model(config)
+    backbone = model.backbone
+    assert type(backbone).__name__ == 'MixedAEViT'
+    large = 'vitl' in name
+    assert backbone.embed_dims == (1024 if large else 768)
+    assert backbone.num_layers == (24 if large else 12)
+    assert backbone.patch_embed.projection.kernel_size == (16, 16)
+    assert not backbone.is_pretraining and not backbone.homologous_in_transfer
+
+    optimizer = build_optimizer(config, model)
+    trained = {
+        id(p)
+        for group in optimizer.param_groups for p in group['params']
+    }
+    assert trained == {
+        id(p)
+        for p in model.parameters() if p.requires_grad or 'linear' in name
+    }
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_pre_trained_weights_and_data_come_from_the_environment(
+        name, monkeypatch):
+    config = load(name)
+    checkpoint = config.model.backbone.init_cfg.checkpoint
+    assert checkpoint.startswith('work_dirs/mixedae_vit' +
+                                 ('l' if 'vitl' in name else 'b'))
+    roots = {
+        config[f'{kind}_dataloader'].dataset.data_root
+        for kind in ('train', 'val', 'test')
+    }
+    assert len(roots) == 1 and roots.pop().startswith('data/')
+    monkeypatch.setenv('PRETRAINED', '/weights/other.pth')
+    monkeypatch.setenv('DATA_ROOT', '/elsewhere')
+    config = load(name)
+    assert config.model.backbone.init_cfg.checkpoint == '/weights/other.pth'
+    assert all(
+        config[f'{kind}_dataloader'].dataset.data_root == '/elsewhere'
+        for kind in ('train', 'val', 'test'))
+    assert 'data/' not in str(config.val_evaluator)
+
+
+# config: epochs or steps, batch on 8 processes, lr, weight decay, layer decay,
+# drop path, layers whose output is used (counted from 1)
+RECIPES = {
+    'classification/finetune_vitb_100e_in1k.py':
+    (100, 1024, 2e-3, .05, .65, .1, [12]),
+    'classification/finetune_vitl_50e_in1k.py':
+    (50, 1024, 4e-3, .05, .75, .2, [24]),
+    'segmentation/upernet_vitb_160k_ade20k.py':
+    (160000, 16, 1e-4, .05, .65, .1, [4, 6, 8, 12]),
+    'segmentation/upernet_vitb_rel-pos_160k_ade20k.py':
+    (160000, 16, 1e-4, .05, .65, .1, [4, 6, 8, 12]),
+    'segmentation/upernet_vitl_160k_ade20k.py':
+    (160000, 16, 2e-5, .05, .95, .2, [8, 12, 16, 24]),
+    'detection/cascade-mask-rcnn_vitb_1x_coco.py':
+    (12, 16, 1e-4, .05, .75, .2, [4, 6, 8, 12]),
+    'detection/cascade-mask-rcnn_vitl_1x_coco.py':
+    (12, 16, 1e-4, .05, .75, .3, [8, 12, 16, 24]),
+}
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipe(name):
+    length, batch, lr, decay, layer_decay, drop_path, layers = RECIPES[name]
+    config = load(name)
+    model = build_model(config)
+    assert length == (
+        config.train_cfg.get('max_iters') or config.train_cfg.max_epochs)
+    assert 8 * config.train_dataloader.batch_size == batch
+    assert config.auto_scale_lr.base_batch_size == batch
+    assert not config.auto_scale_lr.get('enable', False)
+    settings = config.optim_wrapper.optimizer
+    assert settings.type == 'AdamW' and settings.betas == (.9, .999)
+    assert (settings.lr, settings.weight_decay) == (lr, decay)
+    assert model.backbone.layers[-1].ffn.dropout_layer.drop_prob == drop_path
+    assert [i + 1 for i in model.backbone.out_indices] == layers
+    assert config.optim_wrapper.type == 'AmpOptimWrapper'
+    # Parameter by parameter: test_layer_decay_optim_constructor.py.
+    groups = build_optimizer(config, model).param_groups
+    rates = sorted({group['lr'] for group in groups}, reverse=True)
+    depth = model.backbone.num_layers
+    torch.testing.assert_close(
+        rates, [lr * layer_decay**i for i in range(depth + 2)])
+
+
+def test_imagenet_fine_tuning_is_maes():
+    """Augmentation and head as MAE's recipe says."""
+    for name in IN_1K[:2]:
+        config = load(name)
+        model = build_model(config)
+        assert model.backbone.out_type == 'avg_featmap'  # mean of patches
+        assert not model.backbone.final_norm
+        assert model.head.loss_module.label_smooth_val == .1
+        augments = config.model.train_cfg.augments
+        assert [(a.type, a.alpha) for a in augments] == [('Mixup', .8),
+                                                         ('CutMix', 1.)]
+        steps = {t.type: t for t in config.train_dataloader.dataset.pipeline}
+        augment = steps['RandAugment']
+        assert augment.magnitude_level == 9 and augment.magnitude_std == .5
+        assert steps['RandomErasing'].erase_prob == .25
+        assert steps['RandomErasing'].mode == 'rand'
+        warm_up, cosine = config.param_scheduler
+        assert warm_up.end == cosine.begin == 5
+        assert config.val_evaluator == dict(
+            config.val_evaluator, type='Accuracy', topk=(1, 5))
+
+
+@pytest.mark.parametrize('name, depth', [(IN_1K[2], 12), (IN_1K[3], 24)])
+def test_linear_probing_is_maes(name, depth):
+    config = load(name)
+    model = build_model(config)
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    assert model.backbone.frozen_stages == depth
+    assert type(model.neck).__name__ == 'ClsBatchNormNeck'
+    assert 8 * config.train_dataloader.batch_size == 16384
+    assert config.auto_scale_lr.base_batch_size == 16384
+    assert config.train_cfg.max_epochs == 90
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.weight_decay) == ('LARS', 0)
+    assert math.isclose(optimizer.lr, .1 * 16384 / 256)
+
+
+def test_upernet_is_beits():
+    for name in ADE:
+        config = load(name)
+        model = build_model(config)
+        assert type(model.neck).__name__ == 'ViTFeaturePyramid'
+        assert model.decode_head.num_classes == 150
+        width = model.backbone.embed_dims
+        assert model.decode_head.in_channels == [width] * 4
+        assert model.backbone.patch_resolution == (32, 32)
+        has_bias = model.backbone.relative_position_bias
+        assert has_bias is ('rel-pos' in name)
+        assert config.model.test_cfg == dict(
+            mode='slide', crop_size=(512, 512), stride=(341, 341))
+        warm_up, poly = config.param_scheduler
+        assert (warm_up.end, poly.begin, poly.end) == (1500, 1500, 160000)
+        assert (poly.power, poly.eta_min) == (1., 0.)
+
+
+def test_detector_is_ibots():
+    for name in COCO:
+        config = load(name)
+        model = build_model(config)
+        assert [type(m).__name__ for m in model.neck] == [
+            'ViTFeaturePyramid', 'FPN'
+        ]
+        for head in model.roi_head.bbox_head:
+            assert type(head).__name__ == 'ConvFCBBoxHead'
+            assert len(head.shared_convs) == 4 and len(head.shared_fcs) == 1
+            assert type(head.loss_bbox).__name__ == 'GIoULoss'
+            assert head.reg_decoded_bbox and not head.reg_class_agnostic
+            norms = {
+                type(m).__name__
+                for m in head.modules() if 'Norm' in type(m).__name__
+            }
+            assert norms == {'SyncBatchNorm'}
+        steps = [
+            s for s in config.param_scheduler if s.type == 'MultiStepLR'
+        ]
+        assert steps[0].milestones == [8, 11] and steps[0].gamma == .1
+        resize = config.train_dataloader.dataset.pipeline[2]
+        assert [side for _, side in resize.scales] == list(
+            range(480, 801, 32))
+        assert {length for length, _ in resize.scales} == {1333}
+        test_size = config.val_dataloader.dataset.pipeline[1].scale
+        assert test_size == (1333, 800)
+        assert config.val_evaluator.metric == ['bbox', 'segm']
+
+
+# set: dataset class, split for the final training, classes, metric's name
+PROTOCOL = {
+    'aircraft': ('FGVCAircraft', 'trainval', 100, 'mean per class'),
+    'caltech101': ('Caltech101', 'train', 102, 'mean per class'),
+    'cars': ('StanfordCars', 'train', 196, 'top-1'),
+    'cifar10': ('CIFAR10', 'train', 10, 'top-1'),
+    'cifar100': ('CIFAR100', 'train', 100, 'top-1'),
+    'dtd': ('DTD', 'trainval', 47, 'top-1'),
+    'flowers102': ('Flowers102', 'trainval', 102, 'mean per class'),
+    'food101': ('Food101', 'train', 101, 'top-1'),
+    'pets': ('OxfordIIITPet', 'trainval', 37, 'mean per class'),
+    'sun397': ('SUN397', 'train', 397, 'top-1'),
+    'voc2007': ('VOC', 'trainval', 20, '11-point mAP'),
+}
+METRICS_BY_NAME = {
+    'mean per class': dict(type='SingleLabelMetric', items=['recall']),
+    'top-1': dict(type='Accuracy', topk=1),
+    '11-point mAP': dict(type='ElevenPointMAP'),
+}
+
+
+@pytest.mark.parametrize('name', PROTOCOL)
+def test_small_set(name, tmp_path, monkeypatch):
+    """Class, splits, metric, and a batch from files of the real format."""
+    kind, split, num_classes, metric = PROTOCOL[name]
+    config = load(f'classification/small_sets/{name}.py')
+    assert config.model.head.num_classes == num_classes
+    assert config.val_evaluator == METRICS_BY_NAME[metric]
+    assert config.train_dataloader.batch_size == 64
+    assert config.train_cfg.max_iters == 5000
+
+    tiny_data.small_set(name, tmp_path, 10, monkeypatch)
+    choice = eleven_sets.Choice(1e-2, 0.)
+    final, sweep = (
+        eleven_sets.run_config(config, choice, str(tmp_path), validate)
+        for validate in (False, True))
+    assert final.train_dataloader.dataset.split == split
+    with registered(config):
+        datasets = {
+            (stage, part): DATASETS.build(c[f'{part}_dataloader'].dataset)
+            for stage, c in (('final', final), ('sweep', sweep))
+            for part in ('train', 'val')
+        }
+        METRICS.build(config.val_evaluator)
+        EVALUATOR.build(
+            dict(type='Evaluator', metrics=config.val_evaluator))
+    if name != 'flowers102':  # its classes have no names in mmpretrain
+        assert {len(d.metainfo['classes'])
+                for d in datasets.values()} == {num_classes}
+    train, test = datasets['final', 'train'], datasets['final', 'val']
+    assert type(train).__name__ == type(test).__name__ == kind
+    assert test.split == 'test'
+    for dataset in datasets.values():
+        sample = dataset[0]
+        assert sample['inputs'].shape == (3, 224, 224)
+        assert sample['inputs'].dtype == torch.uint8
+
+    # Nothing of the test images is seen by the sweep, and no training image
+    # validates it.
+    def files(stage, part):
+        dataset = datasets[stage, part]
+        return {
+            dataset.get_data_info(i).get('img_path')
+            or dataset.get_data_info(i)['img'].tobytes()
+            for i in range(len(dataset))
+        }
+
+    everything = files('final', 'train')
+    swept = files('sweep', 'train')
+    validated = files('sweep', 'val')
+    assert not swept & validated
+    assert not (swept | validated) & files('final', 'val')
+    if 'hold_out' in config.sweep:
+        assert swept | validated == everything
+        assert len(validated) == len(everything) // 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', IN_1K)
+def test_imagenet_batches(name, tmp_path, monkeypatch):
+    tiny_data.imagenet(tmp_path)
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path))
+    config = load(name)
+    with registered(config):
+        for part in ('train', 'val', 'test'):
+            dataset = DATASETS.build(config[f'{part}_dataloader'].dataset)
+            assert len(dataset) == 1000
+            sample = dataset[7]
+            assert sample['inputs'].shape == (3, 224, 224)
+            assert sample['data_samples'].gt_label.item() == 7
+
+
+@pytest.mark.parametrize('name', ADE)
+def test_ade20k_batches(name, tmp_path, monkeypatch):
+    tiny_data.scenes(tmp_path)
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'ade'))
+    config = load(name)
+    with registered(config):
+        train = DATASETS.build(config.train_dataloader.dataset)
+        val = DATASETS.build(config.val_dataloader.dataset)
+        several = config.val_dataloader.dataset.copy()
+        several['pipeline'] = config.tta_pipeline
+        scales = DATASETS.build(several)[0]
+    assert (len(train), len(val)) == (4, 2)
+    assert len(train.metainfo['classes']) == 150
+    sample = train[0]
+    assert sample['inputs'].shape[-2:] == (512, 512)
+    labels = sample['data_samples'].gt_sem_seg.data.unique().tolist()
+    assert set(labels) <= {0, 1, 2, 3, 4, 5, 6, 7, 8, 255}
+    # The shorter side is 512, and the labels stay at the original size.
+    sample = val[0]
+    assert min(sample['inputs'].shape[-2:]) == 512
+    assert max(sample['data_samples'].gt_sem_seg.shape) == 96
+    short_sides = [min(image.shape[-2:]) for image in scales['inputs']]
+    assert short_sides == sorted(
+        2 * [256, 384, 512, 640, 768, 896])
+
+
+@pytest.mark.parametrize('name', COCO)
+def test_coco_batches(name, tmp_path, monkeypatch):
+    tiny_data.scenes(tmp_path)
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'coco'))
+    config = load(name)
+    with registered(config):
+        train = DATASETS.build(config.train_dataloader.dataset)
+        val = DATASETS.build(config.val_dataloader.dataset)
+        METRICS.build(config.val_evaluator)
+    assert len(train.metainfo['classes']) == 80
+    sample = train[0]
+    assert 480 <= min(sample['inputs'].shape[-2:]) <= 800
+    instances = sample['data_samples'].gt_instances
+    assert len(instances) == len(instances.masks) >= 1
+    assert min(val[0]['inputs'].shape[-2:]) == 800

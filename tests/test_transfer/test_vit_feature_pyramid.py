@@ -1,0 +1,116 @@
+"""Four strides from a ViT, in mmseg's and mmdet's places for a neck."""
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope, MODELS
+
+from mixedae_mm.errors import ConfigurationError
+from small_vit import backbone
+
+
+def pyramid(**options):
+    return MODELS.build(
+        dict(dict(type='ViTFeaturePyramid', in_channels=32), **options))
+
+
+def maps(side=6, channels=32, number=4):
+    return tuple(torch.randn(2, channels, side, 8) for _ in range(number))
+
+
+@pytest.mark.parametrize('patch_size', [4, 8, 16, 32])
+def test_strides(patch_size):
+    """A map of stride P and side s covers s * P pixels at every level."""
+    levels = pyramid(patch_size=patch_size)(maps(side=8))
+    pixels = 8 * patch_size
+    assert [level.shape for level in levels] == [
+        (2, 32, pixels // stride, pixels // stride)
+        for stride in (4, 8, 16, 32)
+    ]
+
+
+def test_levels_are_beits():
+    neck = pyramid().eval()
+    names = [[type(m).__name__ for m in level.modules()][1:] or
+             type(level).__name__ for level in neck.levels]
+    assert names == [
+        ['ConvTranspose2d', 'SyncBatchNorm', 'GELU', 'ConvTranspose2d'],
+        ['ConvTranspose2d'], 'Identity', 'MaxPool2d'
+    ]
+    inputs = maps()
+    levels = neck(inputs)
+    assert torch.equal(levels[2], inputs[2])
+    assert levels[3][1, 5, 0, 1] == inputs[3][1, 5, :2, 2:4].max()
+    # A transposed convolution of stride 2 writes each pixel as a 2 x 2 block.
+    convolution = neck.levels[1][0]
+    block = torch.einsum('c,cdij->dij', inputs[1][0, :, 3, 4],
+                         convolution.weight) + convolution.bias[:, None, None]
+    torch.testing.assert_close(levels[1][0, :, 6:8, 8:10], block)
+
+
+def test_levels_are_mmsegs():
+    """mmseg's pyramid for its own BEiT and MAE, with the same weights."""
+    feature2pyramid = pytest.importorskip('mmseg.models').Feature2Pyramid
+    theirs, ours = feature2pyramid(32).eval(), pyramid().eval()
+    theirs.upsample_4x.load_state_dict(ours.levels[0].state_dict())
+    theirs.upsample_2x.load_state_dict(ours.levels[1].state_dict())
+    inputs = maps()
+    for got, expected in zip(ours(inputs), theirs(inputs)):
+        torch.testing.assert_close(got, expected)
+
+
+def test_every_level_trains_on_one_process():
+    """The default norm too, which synchronises where there are several."""
+    neck = pyramid().train()
+    loss = sum(level.square().mean() for level in neck(maps()))
+    loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in neck.parameters())
+
+
+@pytest.mark.parametrize('number', [0, 1, 3, 5])
+def test_wrong_number_of_levels(number):
+    with pytest.raises(
+            ConfigurationError, match=f'4 levels from as many maps, but got {number}'):
+        pyramid()(maps(number=number))
+
+
+def test_wrong_maps():
+    with pytest.raises(ConfigurationError, match=r'\(B, 32, H, W\), but got '
+                       r'\(2, 16, 6, 8\)'):
+        pyramid()(maps(channels=16))
+    with pytest.raises(ConfigurationError, match="needs out_type='featmap'"):
+        pyramid()(backbone(
+            out_type='cls_token', out_indices=(0, 1, 2, 3))(torch.randn(
+                2, 3, 32, 32)))
+    with pytest.raises(ConfigurationError, match='patch_size .* is 14'):
+        pyramid(patch_size=14)
+
+
+def test_before_an_fpn_in_a_detectors_list_of_necks():
+    pytest.importorskip('mmdet.models')
+    from mmdet.registry import MODELS as DETECTOR_PARTS
+    with DefaultScope.overwrite_default_scope('mmdet'):  # as its configs say
+        neck = DETECTOR_PARTS.build([
+            dict(type='ViTFeaturePyramid', in_channels=32, patch_size=8),
+            dict(type='FPN', in_channels=[32] * 4, out_channels=16, num_outs=5)
+        ])
+    features = backbone(out_indices=(0, 1, 2, 3))(torch.randn(1, 3, 64, 96))
+    levels = neck(features)
+    assert [tuple(level.shape[1:]) for level in levels] == [
+        (16, 64 // s, 96 // s) for s in (4, 8, 16, 32)
+    ] + [(16, 1, 2)]
+
+
+WITHOUT_TOOLBOXES = """
+import sys
+sys.modules['mmseg'] = sys.modules['mmdet'] = None  # any import of them fails
+import mixedae_mm
+from mmengine.registry import MODELS
+for name in ('MixedAEViT', 'ViTFeaturePyramid'):
+    assert MODELS.get(name) is not None, name
+"""
+
+
+def test_neither_mmseg_nor_mmdet_is_needed():
+    subprocess.run([sys.executable, '-c', WITHOUT_TOOLBOXES], check=True)
