@@ -214,10 +214,12 @@ def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):
 # ------------------------------------------------------ make and environments
 
 
-def make(*arguments, **environment):
-    """What make would do, without doing it."""
+def make(*arguments):
+    """What make would do, without doing it, also when make runs the tests."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
     return subprocess.run(['make', '-n', *arguments], cwd=ROOT, text=True,
-                          env={**os.environ, **environment}, stdout=subprocess.PIPE,
+                          env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
 
 

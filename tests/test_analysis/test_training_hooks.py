@@ -1,6 +1,7 @@
 """Hooks that look at a training run without changing it."""
 import random
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def train(work_dir, custom_hooks, max_iters=5, model=MODEL, **settings):
         log_level='ERROR',
         randomness=dict(seed=3),
         default_scope='mmpretrain',
-        experiment_name=Path(work_dir).name,
+        # Two runs within a second would share mmengine's global visualizer.
+        experiment_name=str(uuid.uuid4()),
         **settings)
     runner = Runner.from_cfg(Config(config))
     runner.train()
