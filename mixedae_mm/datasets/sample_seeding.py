@@ -76,8 +76,9 @@ class SampleSeeding:
     """
 
     def init_sample_seeding(self, seed: Optional[int]) -> None:
-        # (is a seed set, seed, epoch)
-        self._sample_seeding = SharedNumbers([0, 0, 0])
+        # (is a seed set, seed, epoch). Past __setattr__, which a wrapper of a
+        # seeded dataset has.
+        vars(self)['_sample_seeding'] = SharedNumbers([0, 0, 0])
         self.seed = seed
 
     @property
@@ -117,7 +118,7 @@ class _Delegate:
     """All of another dataset's behaviour."""
 
     def __init__(self, dataset):
-        self.dataset = dataset
+        vars(self)['dataset'] = dataset
 
     def __getattr__(self, name: str):
         # While unpickling there is no `dataset` yet; special methods are
@@ -125,6 +126,15 @@ class _Delegate:
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value) -> None:
+        # What hooks change in training, as mmpretrain's SwitchRecipeHook does
+        # the `pipeline`, must reach the samples. Our own names stay here.
+        is_own = name in vars(self) or hasattr(type(self), name)
+        if not is_own and hasattr(self.dataset, name):
+            setattr(self.dataset, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -137,8 +147,8 @@ class _Delegate:
 class SampleSeededDataset(SampleSeeding, _Delegate):
     """Any dataset, its augmentations drawn from (seed, epoch, index).
 
-    All other attributes and methods are those of the wrapped dataset. Where
-    several datasets are combined, wrap the combination.
+    All other attributes and methods are those of the wrapped dataset, to read
+    and to set. Where several datasets are combined, wrap the combination.
 
     Args:
         dataset (dict | Dataset): The dataset to wrap, or its config.

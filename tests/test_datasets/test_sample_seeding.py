@@ -2,14 +2,16 @@
 import copy
 import pickle
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
+from mmpretrain.engine import SwitchRecipeHook
 from torch.utils.data import DataLoader
 
 from mixedae_mm.datasets import (SampleIndex, SampleSeededDataset, SampleSeeding,
@@ -175,6 +177,41 @@ def test_wrapper_is_the_dataset_otherwise():
     with pytest.raises(AttributeError):
         dataset.no_such_attribute
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[1], dataset[1])
+
+
+class Listed(BaseDataset):
+    """Its samples are what its pipeline makes of their indices."""
+
+    def load_data_list(self):
+        return [dict(index=index) for index in range(4)]
+
+
+@pytest.mark.parametrize('dataset', [
+    Listed(), SampleSeededDataset(Listed()), RepeatDataset(Listed(), 2),
+    ConcatDataset([Listed(), Listed(indices=2)])
+])
+def test_mmpretrains_hook_switches_the_pipeline(dataset):
+    seeded = SampleSeededDataset(dataset, seed=4)
+    assert seeded[1]['index'] == 1
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=seeded))
+    SwitchRecipeHook._switch_train_pipeline(
+        SimpleNamespace(train_loop=loop), lambda sample: -sample['index'])
+    assert [seeded[index] for index in range(4)] == [0, -1, -2, -3]
+
+
+def test_what_is_set_on_the_wrapper_is_set_inside():
+    inside = SampleSeededDataset(Listed(), seed=1)
+    outside = SampleSeededDataset(inside, seed=2)
+    outside.pipeline = abs
+    assert inside.dataset.pipeline is abs
+    # Seed and epoch are each one's own, other new names the outer one's.
+    outside.set_epoch(5)
+    outside.note = 'new'
+    assert (inside.seed, inside.epoch) == (1, 0)
+    assert (outside.seed, outside.epoch) == (2, 5)
+    assert not hasattr(inside, 'note') and outside.note == 'new'
+    with pytest.raises(AttributeError):  # as without the wrapper
+        outside.metainfo = {}
 
 
 @pytest.mark.parametrize('seed', [-1, 2**63])
