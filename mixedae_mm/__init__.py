@@ -10,8 +10,11 @@ from .version import __version__
 check_dependencies()  # before anything that would fail less clearly
 
 from . import datasets, engine, evaluation, models  # noqa: E402,F401
+from .config_names import config_path, register  # noqa: E402
 
-__all__ = ['__version__', 'load']
+register()
+
+__all__ = ['__version__', 'config_path', 'load']
 
 
 def __getattr__(name):

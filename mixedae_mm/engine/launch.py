@@ -6,7 +6,6 @@ of mmengine's GPU-only parts in :mod:`.launch_on_cpu`.
 """
 
 import argparse
-import difflib
 import os
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
+from ..config_names import PREFIX, config_path, similar_config
 from ..errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
 from .launch_checks import (LAUNCHER_VARIABLES, check_checkpoint, check_launcher,
@@ -72,10 +72,11 @@ def report_errors(command: Callable[[argparse.Namespace], None],
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config file and apply the options of :func:`add_arguments`."""
-    path = Path(args.config)
+    named = args.config.startswith(PREFIX)
+    path = Path(config_path(args.config) if named else args.config)
     if not path.is_file():
         raise ConfigurationError(
-            f'config {args.config} does not exist{_similar_config(path)}')
+            f'config {args.config} does not exist{similar_config(path)}')
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(args.cfg_options)
     check_toolbox(cfg, args.config)
@@ -141,16 +142,3 @@ def set_dataloader_defaults(cfg: Config) -> None:
         if loader.get('num_workers', 0) == 0:
             # `--cfg-options train_dataloader.num_workers=0` must not need more.
             loader.persistent_workers = False
-
-
-def _similar_config(path: Path) -> str:
-    """A hint for a mistyped or wrongly rooted config name, else nothing."""
-    package = Path(__file__).resolve().parents[1]
-    roots = [root for root in (package.parent / 'configs', package / '.mim/configs')
-             if root.is_dir()]
-    if not roots:
-        return ''
-    known = {file.stem: file for file in roots[0].rglob('*.py')
-             if '_base_' not in file.parts}
-    close = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.6)
-    return f': did you mean {known[close[0]]}?' if close else ''

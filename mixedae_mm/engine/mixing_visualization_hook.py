@@ -1,6 +1,9 @@
 """Pictures of mixing and reconstruction during training."""
+from functools import partial
+
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmengine.visualization import MLflowVisBackend
 from torch import nn
 
 from ..analysis import (draw_mixing_panel, figure_to_array, mix_for_probing,
@@ -40,6 +43,9 @@ class MixingVisualizationHook(ProbeHook):
                 'MixingVisualizationHook takes a MixedAE model, not a '
                 f'{type(model).__name__}; take it out of custom_hooks.')
         self.num_images = model.data_preprocessor.num_sources
+        for backend in runner.visualizer._vis_backends.values():
+            if isinstance(backend, MLflowVisBackend):
+                backend.add_image = partial(_as_file, backend.add_image)
         super().before_train(runner)
 
     def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
@@ -49,3 +55,8 @@ class MixingVisualizationHook(ProbeHook):
         figure = draw_mixing_panel(panel, f'after {step} iterations')
         runner.visualizer.add_image(
             'mixing', figure_to_array(figure), step=step)
+
+
+def _as_file(add_image, name: str, image, step: int = 0, **kwargs) -> None:
+    """MLflow stores pictures by file name: with an ending, one for each step."""
+    add_image(f'{name}_{step}.png', image, step, **kwargs)
