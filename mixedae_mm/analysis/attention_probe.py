@@ -122,7 +122,7 @@ def topk_sampling_accuracy(backbone: nn.Module,
         if isinstance(backbone, MixedAEViT) and backbone.is_pretraining:
             backbone(mixed, mix_mask)
         else:
-            _encode(backbone, mixed)
+            encode_whole(backbone, mixed)
     return torch.stack([accuracies[i] for i in sorted(accuracies)]).cpu()
 
 
@@ -173,7 +173,7 @@ def cls_attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
         handles.append(bias.register_forward_hook(keep('bias')))
     try:
         with attention_probe(backbone, keep_scores, layers=[last]):
-            _encode(backbone, images)
+            encode_whole(backbone, images)
     finally:
         for handle in handles:
             handle.remove()
@@ -197,7 +197,7 @@ def _topk_in_use(backbone: nn.Module, layer_index: int,
     return None
 
 
-def _encode(backbone: nn.Module, images: Tensor) -> None:
+def encode_whole(backbone: nn.Module, images: Tensor) -> None:
     """Run a backbone on whole images."""
     if isinstance(backbone, MAEViT):
         backbone(images, mask=None)  # its default would hide 75 %

@@ -178,6 +178,17 @@ def overlay_attention(axes: Axes, image: np.ndarray,
         interpolation='bilinear')
 
 
+def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image ``(H, W, 3)`` uint8 with the edge of its mask in green."""
+    inside = mask.copy()
+    for axis in (0, 1):
+        for shift in (-1, 1):
+            inside &= np.roll(mask, shift, axis)
+    outlined = image.copy()
+    outlined[mask & ~inside] = (0, 255, 80)
+    return outlined
+
+
 def _mark_chance(axes: Axes, chance: float) -> None:
     axes.axhline(chance, color='0.45', linestyle='--', linewidth=1)
     axes.annotate(f'chance {chance:.3g}', (0.01, chance),

@@ -52,7 +52,7 @@ def folder_topk_accuracy(model: nn.Module,
     batch_size = max(batch_size // num_sources, 1) * num_sources
     images: List[Tensor] = []
     with evaluating(model):
-        for _, image in _with_progress(
+        for _, image in with_progress(
                 load_images(paths, size), 'TopK accuracy', len(paths)):
             images.append(image)
             if len(images) == batch_size:
@@ -97,7 +97,7 @@ def folder_attention_maps(models: Mapping[str, nn.Module],
     multiple = int(np.lcm.reduce(
         [patch_size_of(model.backbone) for model in models.values()]))
     images = load_images(paths, size, multiple_of=multiple)
-    for path, image in _with_progress(images, 'attention maps', len(paths)):
+    for path, image in with_progress(images, 'attention maps', len(paths)):
         maps = {}
         for name, model in models.items():
             with evaluating(model):
@@ -152,6 +152,6 @@ def folder_mixing_panels(model: nn.Module,
             f'there are {len(group)}.')
 
 
-def _with_progress(items: Iterator, what: str, total: int) -> Iterator:
+def with_progress(items: Iterator, what: str, total: int) -> Iterator:
     """A progress bar on a terminal, one line elsewhere; on stderr."""
     return track(items, what, total=total, console=Console(stderr=True))

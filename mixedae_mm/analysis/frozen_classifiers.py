@@ -1,0 +1,161 @@
+"""Classifiers on frozen features: k-NN and linear probe."""
+from typing import Dict, NamedTuple, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from .frozen_features import LabelledFeatures
+
+# Inverse strengths of the linear probe's L2 penalty that validation chooses from.
+PROBE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+QUERIES_AT_A_TIME = 1024
+
+
+class ReadoutAccuracy(NamedTuple):
+    """Accuracy on new images, of the read-out that did best in validation.
+
+    Attributes:
+        accuracy (float): On the test images, in [0, 1].
+        readout (str): As ``layer_06/mean``.
+        validation (dict[str, float]): Accuracy of every read-out on the
+            training images that were held out to choose.
+    """
+    accuracy: float
+    readout: str
+    validation: Dict[str, float]
+
+
+def standardise(bank: Tensor, queries: Tensor):
+    """Zero mean and unit variance in every dimension of the bank.
+
+    What BatchNorm does in MAE's linear probing. Without it cosines of MAE's
+    features are all near 1, because all share one large component.
+
+    Args:
+        bank (Tensor): ``(N, C)``, whose statistics count.
+        queries (Tensor): ``(M, C)``.
+
+    Returns:
+        tuple[Tensor, Tensor]: Both, standardised.
+    """
+    mean, std = bank.mean(0), bank.std(0).clamp_min(1e-6)
+    return (bank - mean) / std, (queries - mean) / std
+
+
+def knn_predict(bank: Tensor,
+                labels: Tensor,
+                queries: Tensor,
+                k: int = 20,
+                temperature: float = 0.07) -> Tensor:
+    """Weighted k-nearest-neighbour classification (Wu et al., 2018).
+
+    The ``k`` images of the bank with the highest cosine similarity ``s`` vote
+    with weight ``exp(s / temperature)``.
+
+    Args:
+        bank (Tensor): ``(N, C)`` floating point.
+        labels (Tensor): ``(N, )`` int64, in ``[0, classes)``.
+        queries (Tensor): ``(M, C)``.
+        k (int): At most ``N``.
+        temperature (float): Above 0.
+
+    Returns:
+        Tensor: ``(M, )`` int64, the class with most votes, the smaller one
+        in a tie.
+
+    Raises:
+        ConfigurationError: If ``k`` or ``temperature`` is out of range.
+    """
+    if not 1 <= k <= len(bank):
+        raise ConfigurationError(
+            f'k is {k}, but must lie between 1 and the number of labelled '
+            f'images, {len(bank)}.')
+    if temperature <= 0:
+        raise ConfigurationError(
+            f'temperature is {temperature}, but must be above 0.')
+    bank = F.normalize(bank, dim=1)
+    num_classes = int(labels.max()) + 1
+    predictions = []
+    for part in queries.split(QUERIES_AT_A_TIME):
+        similarity, nearest = (F.normalize(part, dim=1) @ bank.T).topk(k)
+        # Relative to the nearest: no overflow, and the same vote.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = weights.new_zeros(len(part), num_classes)
+        votes.scatter_add_(1, labels[nearest], weights)
+        predictions.append(votes.argmax(1))
+    return torch.cat(predictions)
+
+
+def knn_accuracy(train: LabelledFeatures,
+                 test: LabelledFeatures,
+                 readout: str,
+                 k: int = 20,
+                 temperature: float = 0.07) -> float:
+    """Accuracy in [0, 1] of k-NN on standardised features of one read-out."""
+    bank, queries = standardise(train.features[readout],
+                                test.features[readout])
+    predicted = knn_predict(bank, train.labels, queries, k, temperature)
+    return float((predicted == test.labels).double().mean())
+
+
+def best_knn(train: LabelledFeatures,
+             test: LabelledFeatures,
+             k: int = 20,
+             temperature: float = 0.07,
+             seed: int = 0) -> ReadoutAccuracy:
+    """k-NN on the read-out that validation chooses."""
+    fit, held_out = split(train, seed)
+    validation = {
+        readout: knn_accuracy(fit, held_out, readout, k, temperature)
+        for readout in train.features
+    }
+    readout = max(validation, key=validation.get)
+    return ReadoutAccuracy(
+        knn_accuracy(train, test, readout, k, temperature), readout, validation)
+
+
+def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
+                   readout: str, strength: float) -> float:
+    """Accuracy in [0, 1] of scikit-learn's logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+    bank, queries = standardise(train.features[readout],
+                                test.features[readout])
+    probe = LogisticRegression(C=strength, max_iter=300)
+    probe.fit(bank.numpy(), train.labels.numpy())
+    return float(probe.score(queries.numpy(), test.labels.numpy()))
+
+
+def best_probe(train: LabelledFeatures,
+               test: LabelledFeatures,
+               strengths: Sequence[float] = PROBE_STRENGTHS,
+               seed: int = 0) -> ReadoutAccuracy:
+    """Linear probe on the read-out and with the penalty of best validation."""
+    fit, held_out = split(train, seed)
+    chosen = {}
+    for readout in train.features:
+        scores = {
+            strength: probe_accuracy(fit, held_out, readout, strength)
+            for strength in strengths
+        }
+        best = max(scores, key=scores.get)
+        chosen[readout] = scores[best], best
+    readout = max(chosen, key=lambda name: chosen[name][0])
+    return ReadoutAccuracy(
+        probe_accuracy(train, test, readout, chosen[readout][1]), readout,
+        {name: score for name, (score, _) in chosen.items()})
+
+
+def split(data: LabelledFeatures, seed: int, held_out: float = 0.25):
+    """Two parts of labelled features at random: to fit, and to choose by."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(data.labels), generator=generator)
+    cut = round(held_out * len(order))
+    return _take(data, order[cut:]), _take(data, order[:cut])
+
+
+def _take(data: LabelledFeatures, index: Tensor) -> LabelledFeatures:
+    return LabelledFeatures(
+        {name: values[index] for name, values in data.features.items()},
+        data.labels[index])

@@ -1,0 +1,200 @@
+"""Vectors of images from a frozen ViT: from which layer, of which tokens."""
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+
+import torch
+from mmengine.dist import all_gather, get_rank, get_world_size
+from mmengine.registry import DATASETS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from ..errors import ConfigurationError
+from .attention_probe import encode_whole
+from .folder_measures import with_progress
+
+# How the tokens of an image become one vector.
+POOLINGS = ('mean', 'cls', 'max')
+
+
+class LabelledFeatures(NamedTuple):
+    """Features of a labelled data set, in its order, on the CPU.
+
+    Attributes:
+        features (dict[str, Tensor]): Name of a read-out, as ``layer_06/mean``
+            -> ``(N, C)`` float32.
+        labels (Tensor): ``(N, )`` int64.
+    """
+    features: Mapping[str, Tensor]
+    labels: Tensor
+
+
+@torch.no_grad()
+def token_readouts(backbone: nn.Module,
+                   images: Tensor,
+                   layers: Optional[Sequence[int]] = None) -> Dict[str, Tensor]:
+    """All read-outs of a batch of images.
+
+    Args:
+        backbone (nn.Module): A ViT of mmpretrain in evaluation mode.
+        images (Tensor): ``(B, C, H, W)``, normalised; seen whole.
+        layers (Sequence[int], optional): Counted from 1; all by default. The
+            last one is read after the final LayerNorm, where there is one.
+
+    Returns:
+        dict[str, Tensor]: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
+        ``mean`` and ``max`` are over patch tokens.
+
+    Raises:
+        ConfigurationError: If the backbone has no such layers.
+    """
+    blocks = getattr(backbone, 'layers', None)
+    if not blocks:
+        raise ConfigurationError(
+            f'Features of {type(backbone).__name__} cannot be read layer by '
+            'layer: it takes a ViT with `layers`, like MixedAEViT, MAEViT or '
+            'VisionTransformer.')
+    layers = range(1, len(blocks) + 1) if layers is None else layers
+    if any(not 1 <= layer <= len(blocks) for layer in layers):
+        raise ConfigurationError(
+            f'There are layers 1 to {len(blocks)}, but {list(layers)} were '
+            'asked for.')
+    tokens: Dict[int, Tensor] = {}
+
+    def keep(layer: int):
+        return lambda module, inputs, output: tokens.update({layer: output})
+
+    handles = [
+        blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers
+    ]
+    try:
+        encode_whole(backbone, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(blocks) in tokens and getattr(backbone, 'final_norm', False):
+        tokens[len(blocks)] = backbone.ln1(tokens[len(blocks)])
+    first = getattr(backbone, 'num_extra_tokens', 0)
+    readouts = {}
+    for layer in layers:
+        patches = tokens[layer][:, first:].float()
+        readouts[f'layer_{layer:02d}/mean'] = patches.mean(1)
+        readouts[f'layer_{layer:02d}/max'] = patches.amax(1)
+        if first:
+            readouts[f'layer_{layer:02d}/cls'] = tokens[layer][:, 0].float()
+    return readouts
+
+
+def default_readout(backbone: nn.Module) -> str:
+    """Mean of the patch tokens after the last layer, as in transfer."""
+    return f'layer_{len(backbone.layers):02d}/mean'
+
+
+def labelled_folder(folder: Path, size: int) -> dict:
+    """Config of a data set: a folder with a folder of images for each class."""
+    return dict(
+        type='CustomDataset',
+        data_root=str(folder),
+        pipeline=[
+            dict(type='LoadImageTensor'),
+            dict(type='torchvision/Resize', size=size, antialias=True),
+            dict(type='torchvision/CenterCrop', size=size),
+            dict(type='PackInputs'),
+        ])
+
+
+def build_labelled_dataset(dataset) -> Dataset:
+    """A labelled data set of mmpretrain from its config, or as it is."""
+    if isinstance(dataset, Dataset):
+        return dataset
+    init_default_scope('mmpretrain')
+    return DATASETS.build(dataset)
+
+
+def extract_features(model: nn.Module,
+                     dataset: Dataset,
+                     readouts: Optional[Iterable[str]] = None,
+                     batch_size: int = 128,
+                     num_workers: int = 0,
+                     progress: Optional[str] = None) -> LabelledFeatures:
+    """Features of every image of a labelled data set.
+
+    Among several processes each encodes a share of the images, and all get
+    all features.
+
+    Args:
+        model (nn.Module): With ``backbone`` and ``data_preprocessor``, in
+            evaluation mode.
+        dataset (Dataset): Of mmpretrain: samples with ``inputs`` of one size
+            and ``data_samples`` with a ``gt_label``.
+        readouts (Iterable[str], optional): Which; all by default.
+        batch_size (int): Images at a time and process.
+        num_workers (int): Processes that load images.
+        progress (str, optional): Show a progress bar with this name.
+
+    Returns:
+        LabelledFeatures: The same in every process.
+
+    Raises:
+        ConfigurationError: If an image has no label, or a read-out does not
+            exist.
+    """
+    rank, world_size = get_rank(), get_world_size()
+    # Every process takes as many: what is beyond the end is cut off below.
+    share = -(-len(dataset) // world_size)
+    indices = [(i * world_size + rank) % len(dataset) for i in range(share)]
+    loader = DataLoader(
+        Subset(dataset, indices), batch_size, num_workers=num_workers,
+        collate_fn=_collate)
+    wanted = None if readouts is None else list(readouts)
+    layers = None
+    if wanted is not None:
+        layers = sorted({_layer_of(name) for name in wanted})
+    parts: Dict[str, List[Tensor]] = {}
+    labels: List[Tensor] = []
+    batches = loader
+    if progress is not None:
+        batches = with_progress(loader, progress, len(loader))
+    for images, image_labels in batches:
+        inputs = model.data_preprocessor(
+            dict(inputs=images, data_samples=None))['inputs']
+        values = token_readouts(model.backbone, inputs, layers)
+        missing = [name for name in wanted or () if name not in values]
+        if missing:
+            raise ConfigurationError(
+                f'There is no read-out {missing[0]}; choose from '
+                f'{", ".join(sorted(values))}.')
+        for name in wanted or values:
+            parts.setdefault(name, []).append(values[name])
+        labels.append(image_labels.to(inputs.device))
+    gathered = {
+        name: _gather(torch.cat(values), len(dataset))
+        for name, values in parts.items()
+    }
+    return LabelledFeatures(gathered, _gather(torch.cat(labels), len(dataset)))
+
+
+def _layer_of(readout: str) -> int:
+    layer, _, pooling = readout.partition('/')
+    number = layer.removeprefix('layer_')
+    if not number.isdigit() or pooling not in POOLINGS:
+        raise ConfigurationError(
+            f"'{readout}' is no read-out; they are called layer_06/mean, with "
+            f'one of {", ".join(POOLINGS)} after the layer, counted from 1.')
+    return int(number)
+
+
+def _collate(samples: Sequence[dict]):
+    """Images ``(B, C, H, W)`` and labels ``(B, )`` of mmpretrain's samples."""
+    labels = [getattr(s['data_samples'], 'gt_label', None) for s in samples]
+    if any(label is None or label.numel() != 1 for label in labels):
+        raise ConfigurationError(
+            'Every image of a labelled data set must have one label: '
+            'data_samples.gt_label, as PackInputs of mmpretrain makes it.')
+    return (torch.stack([s['inputs'] for s in samples]),
+            torch.cat([label.flatten() for label in labels]))
+
+
+def _gather(values: Tensor, num_samples: int) -> Tensor:
+    """Shares of all processes in the data set's order, on the CPU."""
+    shares = all_gather(values)
+    return torch.stack(shares, 1).flatten(0, 1)[:num_samples].cpu()

@@ -1,0 +1,250 @@
+"""The paper's claims, and what an experiment says about each."""
+from math import sqrt
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..engine.checkpoint_files import write_text
+from ..errors import ConfigurationError
+from .results import METRICS, text_of
+
+BEGIN, END = '<!-- measured: begin -->', '<!-- measured: end -->'
+
+REPRODUCED = 'reproduced at this size'
+NOT_REPRODUCED = 'not reproduced at this size'
+OPPOSITE = 'not reproduced: the opposite at this size'
+NOT_TESTABLE = 'not testable at this size'
+NOT_RUN = 'not run'
+
+TRANSFER = tuple(name for name, metric in METRICS.items() if metric.is_transfer)
+OBJECTS = ('object_ap', 'object_iou')
+
+
+class Claim(NamedTuple):
+    """A statement of the paper, as a comparison of two variants.
+
+    Attributes:
+        where (str): In the paper.
+        text (str): What it says.
+        better (str): The variant that should be better,
+        worse (str): than this one,
+        metrics (tuple[str]): by these.
+    """
+    where: str
+    text: str
+    better: str
+    worse: str
+    metrics: Tuple[str, ...]
+
+
+CLAIMS = (
+    Claim('Eq. 5', 'Naive mixing makes reconstruction easier than masking: its '
+          'loss is lower than MAE\'s.', 'naive_mixing', 'mae', ('loss_recon', )),
+    Claim('Fig. 6', 'The contrastive loss makes TopK pick patches of the own '
+          'image, against homologous attention alone.', 'both',
+          'attention_only', ('topk_late', 'topk_last')),
+    Claim('Sec. 3.2', 'Segment embeddings help to recognise patches of one '
+          'image.', 'segment_embedding', 'naive_mixing',
+          ('topk_late', 'topk_last')),
+    Claim('Table 3f, Table 1', 'Naive mixing transfers worse than MAE.', 'mae',
+          'naive_mixing', TRANSFER),
+    Claim('Table 3f', 'Homologous attention alone improves on naive mixing '
+          '(classification).', 'attention_only', 'naive_mixing', TRANSFER),
+    Claim('Table 3f', 'The contrastive loss alone improves on naive mixing.',
+          'contrastive_only', 'naive_mixing', TRANSFER),
+    Claim('Table 3f', 'Both together improve on naive mixing.', 'both',
+          'naive_mixing', TRANSFER),
+    Claim('Table 1', 'MixedAE transfers better than MAE.', 'both', 'mae',
+          TRANSFER),
+    Claim('Table 1', 'Full mode transfers better than compose mode (the paper '
+          'gives it 3.7 times the computation, this experiment the same).',
+          'full', 'both', TRANSFER),
+    Claim('Fig. 5', 'MixedAE\'s attention covers objects better than MAE\'s.',
+          'both', 'mae', OBJECTS),
+    Claim('Table 3a', 'r = 0.25 transfers better than r = 0.5 (mixing only).',
+          'naive_mixing', 'naive_mixing_r05', TRANSFER),
+    Claim('Table 3d', 'K = 0.25 L is at least as good as 0.125 L.', 'both',
+          'topk_0125', TRANSFER),
+    Claim('Table 3d', 'K = 0.25 L is at least as good as 0.5 L.', 'both',
+          'topk_05', TRANSFER),
+    Claim('Table 3d', 'K = 0.25 L is better than no sampling.', 'both',
+          'contrastive_only', TRANSFER),
+)
+
+# What no small experiment can say anything about, or this one does not run.
+OTHERS = (
+    ('Table 1, 2', 'Accuracies on ImageNet, ADE20K, COCO and eleven small sets.',
+     NOT_TESTABLE, '`tools/reproduce.py --preset paper` prints the commands'),
+    ('Table 1', 'About 3 % more pre-training cost than MAE on GPUs.',
+     NOT_TESTABLE, '`tools/benchmark.py` measures it on your GPU'),
+    ('Table 3b, 3c, 3e', 'Input of the contrastive loss, its positives, number '
+     'of global layers: differences of 0.1 to 0.2 points.', NOT_TESTABLE,
+     'below the noise of any run of minutes; `configs/ablations/3*.py`'),
+    ('Sec. 4.5', 'The contrastive loss without reconstruction fails.', NOT_RUN,
+     '`configs/ablations/contrastive_without_reconstruction.py`'),
+)
+
+
+class Difference(NamedTuple):
+    """How much better by one metric, and how much of it may be chance.
+
+    Attributes:
+        metric (str): Name.
+        better (dict): Mean, spread and values of the variant that should win.
+        worse (dict): The same of the other one.
+        gain (float): Positive if the claim's direction is right.
+        noise (float): Two standard errors.
+    """
+    metric: str
+    better: Dict[str, Any]
+    worse: Dict[str, Any]
+    gain: float
+    noise: float
+
+
+def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
+    """What there is to a claim; empty if a variant was not run."""
+    variants = summary['variants']
+    if claim.better not in variants or claim.worse not in variants:
+        return []
+    found = []
+    for metric in claim.metrics:
+        better, worse = (variants[name]['metrics'].get(metric)
+                         for name in (claim.better, claim.worse))
+        if better is None or worse is None:
+            continue
+        gain = better['mean'] - worse['mean']
+        if METRICS[metric].lower_is_better:
+            gain = -gain
+        found.append(Difference(
+            metric, better, worse, gain,
+            _noise(better, worse, summary['num_test'].get(metric))))
+    return found
+
+
+def _noise(a: Dict[str, Any], b: Dict[str, Any],
+           num_test: Optional[int]) -> float:
+    """Two standard errors of the difference of two means.
+
+    The spread over seeds, where there are several; for accuracies at least
+    the binomial error of the test images. Without either, 1 % of the value.
+    """
+    variance = sum((entry['std'] or 0)**2 / len(entry['values'])
+                   for entry in (a, b))
+    if num_test:
+        variance = max(variance, sum(
+            entry['mean'] * (100 - entry['mean']) / num_test for entry in (a, b)))
+    return 2 * sqrt(variance) if variance else 0.01 * abs(a['mean'])
+
+
+def verdict(found: Sequence[Difference]) -> str:
+    """Reproduced: better beyond chance by some metric, worse so by none."""
+    if not found:
+        return NOT_RUN
+    wins = sum(d.gain > d.noise for d in found)
+    losses = sum(-d.gain > d.noise for d in found)
+    if wins and not losses:
+        return REPRODUCED
+    return OPPOSITE if losses and not wins else NOT_REPRODUCED
+
+
+def table(summary: Dict[str, Any]) -> List[str]:
+    """Lines for the terminal."""
+    lines = []
+    for claim in CLAIMS:
+        found = differences(claim, summary)
+        lines.append(f'  {claim.where + ":":<18} {claim.text}')
+        lines.append(f'{"":<21}{verdict(found)}')
+        lines += [f'{"":<23}{numbers(difference, claim, summary)}'
+                  for difference in found]
+    return lines
+
+
+def numbers(difference: Difference, claim: Claim,
+            summary: Dict[str, Any]) -> str:
+    """One comparison in words."""
+    metric = difference.metric
+    digits = METRICS[metric].digits
+    titles = [summary['variants'][name]['title']
+              for name in (claim.better, claim.worse)]
+    return (f'{METRICS[metric].title}: {titles[0]} '
+            f'{text_of(metric, difference.better)}, {titles[1]} '
+            f'{text_of(metric, difference.worse)} '
+            f'(noise {difference.noise:.{digits}f})')
+
+
+def rows(summary: Dict[str, Any]) -> List[List[str]]:
+    """Where, claim, verdict and numbers, one row a claim."""
+    lines = []
+    for claim in CLAIMS:
+        found = differences(claim, summary)
+        lines.append([
+            claim.where, claim.text, verdict(found),
+            '; '.join(numbers(d, claim, summary) for d in found) or '–'
+        ])
+    return lines + [list(other) for other in OTHERS]
+
+
+def write_page(file: Path, summary: Dict[str, Any]) -> None:
+    """Put what was measured between the marks of a page of documentation.
+
+    What stands outside the marks stays. A file that is not there yet is made
+    of the measurements alone.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    before = after = ''
+    if file.is_file():
+        text = file.read_text()
+        if BEGIN not in text or END not in text:
+            raise ConfigurationError(
+                f'{file} has no lines "{BEGIN}" and "{END}" to write between.')
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_text(str(file), before + BEGIN + '\n\n' +
+               '\n'.join(_markdown(summary)) + f'\n\n{END}' + (after or '\n'))
+
+
+def _markdown(summary: Dict[str, Any]) -> List[str]:
+    encoder, machine = summary['encoder'], summary['machine']
+    lines = [
+        f'Preset `{summary["preset"]}`: {summary["steps"]} steps of '
+        f'{summary["batch_size"]} images, encoder of {encoder["num_layers"]} '
+        f'layers and width {encoder["embed_dims"]}, 64 × 64 pixels in patches '
+        f'of 8, on {machine.get("gpu", machine["processor"])}. Mean ± standard '
+        'deviation over seeds where there are several; *noise* is two standard '
+        'errors of the difference.', ''
+    ]
+    if summary['missing']:
+        lines += [f'Not run, so missing below: {", ".join(summary["missing"])}.', '']
+    lines += _markdown_table(['paper', 'claim', 'verdict', 'numbers'],
+                             rows(summary))
+    names = [name for name in METRICS if any(
+        name in entry['metrics'] for entry in summary['variants'].values())]
+    for part in (names[:3], [n for n in names if METRICS[n].is_transfer],
+                 [n for n in names if n.startswith('object_')]):
+        lines += ['', *_markdown_table(
+            ['pre-training', 'seeds', *(METRICS[n].title for n in part)],
+            [[entry['title'], str(len(entry['seeds'])),
+              *(text_of(n, entry['metrics'].get(n)) for n in part)]
+             for entry in summary['variants'].values()])]
+    lines += [
+        '', f'TopK accuracy by layer [%], the first layer first, chance 25 '
+        '(50 for r = 0.5):', '',
+        *_markdown_table(
+            ['pre-training', *map(str, range(1, encoder['num_layers'] + 1))],
+            [[entry['title'], *(f'{value:.1f}' for value in entry['topk'])]
+             for entry in summary['variants'].values()]), '',
+        'Chance: ' + '; '.join(
+            f'{name} {value:.1f} %' for name, value in summary['chance'].items())
+        + f'. Objects cover {summary["object_share"]:.1f} % of an image, which '
+        'is the average precision of chance; a map that only knows the centre '
+        f'of the image has {summary["centre"]["object_ap"]:.1f} % average '
+        f'precision and {summary["centre"]["object_iou"]:.1f} % IoU.',
+    ]
+    return lines
+
+
+def _markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]
+                    ) -> List[str]:
+    lines = [header, ['---'] * len(header), *body]
+    return ['| ' + ' | '.join(line) + ' |' for line in lines]

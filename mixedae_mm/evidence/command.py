@@ -1,0 +1,64 @@
+"""What ``tools/reproduce.py`` does."""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from ..errors import ConfigurationError
+from . import claims, page, paper_scale, results
+from .experiment import Experiment
+from .presets import preset_named
+from .scheduling import Interrupted, default_workers, only_writer
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train what is missing, measure, report."""
+    if args.preset == 'paper':
+        print('\n'.join(paper_scale.commands(args.images_per_second)))
+        return
+    preset = preset_named(args.preset)
+    for name in ('workers', 'threads'):
+        if (getattr(args, name) or 1) < 1:
+            raise ConfigurationError(f'--{name} must be at least 1.')
+    folder = args.work_dir or Path('work_dirs/reproduce') / preset.name
+    experiment = Experiment(preset, folder, args.images, args.seeds, args.steps)
+    with only_writer(experiment.folder) as lock:
+        _run(experiment, args, lock)
+
+
+def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
+    begun = time.time()
+    if not args.report_only:
+        print(f'1/3  Generating images in {experiment.data}', flush=True)
+        experiment.make_data()
+        workers = args.workers or default_workers()
+        runs = experiment.pretrainings()
+        print(f'2/3  Training: {len(runs)} pre-trainings of '
+              f'{experiment.preset.steps} steps, {workers} at a time; '
+              f'logs below {experiment.folder / "runs"}', flush=True)
+        try:
+            experiment.train(workers, args.threads, _say, [lock],
+                             not args.no_finetune)
+        except Interrupted as interrupt:
+            print(f'     {interrupt}: the trainings saved a checkpoint; the same '
+                  'command goes on from there.', flush=True)
+            sys.exit(75)
+    if args.train_only:
+        return
+    print('3/3  Measuring', flush=True)
+    outcomes = experiment.outcomes(_say)
+    summary = results.summarise(experiment, outcomes)
+    results.write(experiment.folder, summary, outcomes)
+    report = page.write_report(experiment, outcomes, summary)
+    print()
+    for line in claims.table(summary):
+        print(line)
+    if args.claims:
+        claims.write_page(args.claims, summary)
+        print(f'wrote {args.claims}')
+    print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
+          f'Open the report: {report}')
+
+
+def _say(line: str) -> None:
+    print('    ', line, flush=True)

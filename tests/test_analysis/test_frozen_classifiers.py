@@ -1,0 +1,191 @@
+"""k-NN and linear probe on frozen features, and the features themselves."""
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmpretrain.structures import DataSample
+from sklearn.neighbors import KNeighborsClassifier
+from torch.utils.data import Dataset
+
+from mixedae_mm.analysis.frozen_classifiers import (best_knn, best_probe,
+                                                    knn_accuracy, knn_predict,
+                                                    split, standardise)
+from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
+                                                 default_readout,
+                                                 extract_features,
+                                                 token_readouts)
+from mixedae_mm.errors import ConfigurationError
+from small_models import mixedae, vit
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), num_bank=st.integers(1, 60),
+    num_classes=st.integers(1, 7), temperature=st.floats(0.02, 5), data=st.data())
+def test_knn_is_scikit_learns(seed, num_bank, num_classes, temperature, data):
+    k = data.draw(st.integers(1, num_bank))
+    generator = torch.Generator().manual_seed(seed)
+    draw = dict(generator=generator, dtype=torch.float64)
+    bank, queries = torch.randn(num_bank, 6, **draw), torch.randn(25, 6, **draw)
+    labels = torch.randint(num_classes, (num_bank, ), generator=generator)
+    reference = KNeighborsClassifier(
+        k, metric='cosine', algorithm='brute',
+        weights=lambda distance: np.exp((1 - distance) / temperature))
+    reference.fit(bank.numpy(), labels.numpy())
+    assert knn_predict(bank, labels, queries, k, temperature).tolist(
+    ) == reference.predict(queries.numpy()).tolist()
+
+
+def test_many_queries_are_those_of_small_parts(monkeypatch):
+    bank, labels = torch.randn(50, 4), torch.randint(5, (50, ))
+    queries = torch.randn(33, 4)
+    whole = knn_predict(bank, labels, queries, 7)
+    monkeypatch.setattr(
+        'mixedae_mm.analysis.frozen_classifiers.QUERIES_AT_A_TIME', 8)
+    assert torch.equal(whole, knn_predict(bank, labels, queries, 7))
+
+
+def test_standardised_by_the_bank_alone():
+    bank, queries = torch.randn(40, 3) * 5 + 2, torch.randn(10, 3) - 7
+    a, b = standardise(bank, queries)
+    torch.testing.assert_close(a.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(a.std(0), torch.ones(3))
+    torch.testing.assert_close(b * bank.std(0) + bank.mean(0), queries)
+
+
+def features_of(useful, useless, labels):
+    return LabelledFeatures(
+        {'layer_01/mean': useless, 'layer_02/mean': useful}, labels)
+
+
+@pytest.mark.parametrize('classify', [best_knn, best_probe])
+def test_validation_chooses_the_readout_that_tells_classes_apart(classify):
+    labels = torch.arange(200) % 4
+    centres = 3 * torch.randn(4, 5)
+    train, test = (
+        features_of(centres[labels] + torch.randn(200, 5), torch.randn(200, 5),
+                    labels) for _ in range(2))
+    result = classify(train, test)
+    assert result.readout == 'layer_02/mean'
+    assert result.accuracy > 0.8 > 0.5 > result.validation['layer_01/mean']
+
+
+def test_choosing_does_not_look_at_test_images():
+    labels = torch.arange(80) % 4
+    train = features_of(torch.randn(80, 5), torch.randn(80, 5), labels)
+    first, second = (
+        best_knn(train, features_of(
+            torch.randn(40, 5), torch.randn(40, 5), labels[:40]))
+        for _ in range(2))
+    assert first.validation == second.validation
+    fit, held_out = split(train, seed=0)
+    assert len(fit.labels) == 60 and len(held_out.labels) == 20
+    rows = torch.cat([fit.features['layer_01/mean'],
+                      held_out.features['layer_01/mean']])
+    assert len(rows.unique(dim=0)) == 80  # each image once
+
+
+@pytest.mark.parametrize('k, temperature', [(0, 1), (6, 1), (1, 0), (1, -2)])
+def test_votes_that_cannot_be_are_refused(k, temperature):
+    with pytest.raises(ConfigurationError):
+        knn_predict(torch.randn(5, 2), torch.zeros(5).long(), torch.randn(1, 2),
+                    k, temperature)
+
+
+@pytest.mark.parametrize('kind', ['VisionTransformer', 'MAEViT', 'MixedAEViT'])
+def test_readouts_are_the_tokens(kind):
+    backbone = vit(kind)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        whole = backbone(images, mask=None) if kind == 'MAEViT' else backbone(
+            images)
+    tokens = whole[0]
+    readouts = token_readouts(backbone, images)
+    assert len(readouts) == 9
+    torch.testing.assert_close(readouts['layer_03/cls'], tokens[:, 0])
+    torch.testing.assert_close(readouts['layer_03/mean'], tokens[:, 1:].mean(1))
+    torch.testing.assert_close(readouts['layer_03/max'], tokens[:, 1:].amax(1))
+    assert default_readout(backbone) == 'layer_03/mean'
+    assert not any(len(layer._forward_hooks) for layer in backbone.layers)
+
+
+class LabelledNoise(Dataset):
+    """Images of one colour each, labelled by their place."""
+
+    def __len__(self):
+        return 13
+
+    def __getitem__(self, index):
+        image = torch.full((3, 16, 16), 19 * index, dtype=torch.uint8)
+        return dict(inputs=image, data_samples=DataSample().set_gt_label(index))
+
+
+class Unlabelled(LabelledNoise):
+
+    def __getitem__(self, index):
+        return dict(super().__getitem__(index), data_samples=DataSample())
+
+
+def test_features_are_in_the_order_of_the_data():
+    model = mixedae()
+    model.eval()
+    found = extract_features(model, LabelledNoise(), batch_size=5)
+    assert found.labels.tolist() == list(range(13))
+    for index in (0, 6, 12):
+        image = LabelledNoise()[index]['inputs'][None]
+        inputs = model.data_preprocessor(
+            dict(inputs=image, data_samples=None))['inputs']
+        for name, value in token_readouts(model.backbone, inputs).items():
+            torch.testing.assert_close(
+                found.features[name][index], value[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('dataset, readouts, message', [
+    (Unlabelled(), None, 'must have one label'),
+    (LabelledNoise(), ['layer_04/mean'], 'layers 1 to 3'),
+    (LabelledNoise(), ['last'], 'is no read-out'),
+    (LabelledNoise(), ['layer_02/median'], 'is no read-out'),
+])
+def test_what_has_no_features_is_refused(dataset, readouts, message):
+    model = mixedae()
+    model.eval()
+    with pytest.raises(ConfigurationError, match=message):
+        extract_features(model, dataset, readouts)
+
+
+def _features_of_one_process(rank, folder):
+    import torch.distributed as dist
+    torch.manual_seed(0)
+    model = mixedae()
+    model.eval()
+    dist.init_process_group('gloo', f'file://{folder}/store', rank=rank,
+                            world_size=2)
+    found = extract_features(model, LabelledNoise(), ['layer_03/mean'])
+    torch.save([found.features['layer_03/mean'], found.labels],
+               f'{folder}/{rank}.pt')
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_get_what_one_gets(tmp_path):
+    torch.multiprocessing.spawn(
+        _features_of_one_process, (str(tmp_path), ), nprocs=2)
+    torch.manual_seed(0)
+    model = mixedae()
+    model.eval()
+    alone = extract_features(model, LabelledNoise(), ['layer_03/mean'])
+    for rank in range(2):
+        features, labels = torch.load(tmp_path / f'{rank}.pt')
+        assert torch.equal(labels, alone.labels)
+        torch.testing.assert_close(
+            features, alone.features['layer_03/mean'], atol=1e-5, rtol=1e-5)
+
+
+def test_accuracy_counts():
+    labels = torch.tensor([0, 0, 1, 1])
+    points = torch.tensor([[1., 0], [1, .1], [0, 1], [.1, 1]])
+    train = LabelledFeatures({'layer_01/mean': points}, labels)
+    test = LabelledFeatures(
+        {'layer_01/mean': points}, torch.tensor([0, 1, 1, 1]))
+    assert knn_accuracy(train, test, 'layer_01/mean', k=2) == 0.75

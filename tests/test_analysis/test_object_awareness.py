@@ -1,0 +1,177 @@
+"""Attention against object masks, and the masks of COCO and VOC."""
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from mixedae_mm.analysis.object_awareness import (ScoredImage,
+                                                  attention_on_objects,
+                                                  best_iou, map_to_pixels,
+                                                  object_score, score_models)
+from mixedae_mm.datasets import make_object_folder
+from mixedae_mm.datasets.object_masks import (CocoMasks, VocMasks, masks_of,
+                                              spread)
+from mixedae_mm.errors import ConfigurationError
+from small_models import mixedae
+
+MAP = np.array([[0.9, 0.1], [0.8, 0.2]])
+MASK = np.array([[True, False], [False, True]])
+
+
+def scored(mask=MASK, counts=None, values=MAP):
+    counts = np.ones_like(mask) if counts is None else counts
+    image = np.zeros((*mask.shape, 3), np.uint8)
+    return ScoredImage(image, mask, counts, dict(model=values))
+
+
+def test_a_case_computed_on_paper():
+    """Ranked: 0.9 object, 0.8 not, 0.2 object, 0.1 not."""
+    # IoU of the first 1, 2, 3, 4 pixels: 1/2, 1/3, 2/3, 2/4.
+    assert best_iou(MAP.ravel(), MASK.ravel()) == pytest.approx(2 / 3)
+    score = object_score([scored()], lambda entry: entry.maps['model'])
+    assert score.iou == pytest.approx(2 / 3)
+    # Precision is 1 at half the recall, 2/3 at all of it.
+    assert score.average_precision == pytest.approx((1 + 2 / 3) / 2)
+    assert score.iou_shared == pytest.approx(2 / 3)  # 0.12 to 0.22 of 0.9
+    assert score.object_share == 0.5 and score.num_images == 1
+
+
+def test_one_threshold_for_all_is_not_each_images_best():
+    first = scored(values=np.array([[1, 0.1], [0.1, 1]]))
+    second = scored(values=np.array([[1, 0.01], [0.01, 0.1]]))
+    score = object_score([first, second], lambda entry: entry.maps['model'])
+    assert score.iou == 1
+    # Above 0.1 one pixel of the second is missed, at 0.1 the first is all in.
+    assert score.iou_shared == pytest.approx((1 + 0.5) / 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=arrays(float, 12, elements=st.sampled_from([0, 0.1, 0.5, 2])),
+       mask=arrays(bool, 12).filter(lambda mask: mask.any()))
+def test_best_iou_tries_every_threshold(values, mask):
+    ious = []
+    for threshold in set(values.tolist()):
+        chosen = values >= threshold
+        ious.append((chosen & mask).sum() / (chosen | mask).sum())
+    assert best_iou(values, mask) == pytest.approx(max(ious))
+
+
+def test_pixels_that_nobody_labelled_do_not_count():
+    counts = np.array([[True, False], [True, True]])
+    score = object_score([scored(counts=counts)],
+                         lambda entry: entry.maps['model'])
+    # Without the pixel of 0.1: 1/2, 1/3, 2/3.
+    assert score.iou == pytest.approx(2 / 3)
+    assert score.object_share == pytest.approx(2 / 3)
+
+
+def test_images_without_background_or_object_are_left_out():
+    full, empty = np.ones((2, 2), bool), np.zeros((2, 2), bool)
+    entries = [scored(full), scored(empty), scored()]
+    score = object_score(entries, lambda entry: entry.maps['model'])
+    assert score.num_images == 1
+    with pytest.raises(ConfigurationError, match='both object and background'):
+        object_score(entries[:2], lambda entry: entry.maps['model'])
+
+
+def test_patches_become_pixels():
+    values = map_to_pixels(np.array([[0., 1.]]), 2, 8)
+    assert values.shape == (2, 8)
+    assert (np.diff(values[0]) >= 0).all() and values[0, 0] == 0
+    assert values[0, -1] == 1 and (values[0] == values[1]).all()
+
+
+def coco_file(tmp_path, annotations):
+    Image.new('RGB', (6, 4)).save(tmp_path / 'a.png')
+    (tmp_path / 'coco.json').write_text(json.dumps(dict(
+        images=[dict(id=7, file_name='a.png', height=4, width=6),
+                dict(id=8, file_name='b.png', height=4, width=6)],
+        annotations=[dict(image_id=7, iscrowd=0, **a) if 'iscrowd' not in a else
+                     dict(image_id=7, **a) for a in annotations])))
+    return masks_of(str(tmp_path / 'coco.json'), str(tmp_path))
+
+
+def test_coco_masks(tmp_path):
+    masks = coco_file(tmp_path, [
+        dict(segmentation=[[0, 0, 2, 0, 2, 2, 0, 2]]),  # a 2 x 2 square
+        dict(segmentation=dict(size=[4, 6], counts=[20, 4])),  # last column
+        dict(segmentation=dict(size=[4, 6], counts=[12, 4, 8]), iscrowd=1),
+    ])
+    assert isinstance(masks, CocoMasks) and len(masks) == 1  # b has no object
+    image = masks.read(0)
+    expected = np.zeros((4, 6), bool)
+    expected[:2, :2] = expected[:, 5] = True
+    assert (image.objects == expected).all()
+    assert (image.counts == (np.arange(6) != 3)).all()  # the crowd's column
+    assert image.path == str(tmp_path / 'a.png')
+
+
+def test_voc_masks(tmp_path):
+    for folder in ('JPEGImages', 'SegmentationObject', 'ImageSets/Segmentation'):
+        (tmp_path / folder).mkdir(parents=True)
+    labels = np.array([[0, 1, 255], [2, 0, 0]], np.uint8)
+    palette = Image.fromarray(labels, 'P')
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    for name in ('one', 'two'):
+        palette.save(tmp_path / f'SegmentationObject/{name}.png')
+    (tmp_path / 'ImageSets/Segmentation/val.txt').write_text('two\n')
+    assert len(masks_of(str(tmp_path))) == 2
+    masks = masks_of(str(tmp_path), split='val')
+    assert isinstance(masks, VocMasks) and masks.names == ['two']
+    image = next(spread(masks))
+    assert image.objects.tolist() == [[False, True, False], [True, False, False]]
+    assert image.counts.tolist() == [[True, True, False], [True, True, True]]
+    assert image.path.endswith('JPEGImages/two.jpg')
+
+
+@pytest.mark.parametrize('content, message', [
+    ('', 'format'), ('[]', 'format'), ('{"images": []}', 'format')])
+def test_files_that_are_not_cocos(tmp_path, content, message):
+    (tmp_path / 'x.json').write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        masks_of(str(tmp_path / 'x.json'), str(tmp_path))
+
+
+def test_folders_that_are_not_vocs(tmp_path):
+    with pytest.raises(ConfigurationError, match='no folder JPEGImages'):
+        masks_of(str(tmp_path))
+    for folder in ('JPEGImages', 'SegmentationObject'):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ConfigurationError, match='no mask'):
+        masks_of(str(tmp_path))
+    with pytest.raises(ConfigurationError, match='no list'):
+        masks_of(str(tmp_path), split='val')
+    with pytest.raises(ConfigurationError, match='folder of the images'):
+        masks_of(str(tmp_path / 'x.json'))
+
+
+def test_generated_objects_from_end_to_end(tmp_path):
+    """Masks that are COCO's fit the PNG masks, as seen by the model."""
+    make_object_folder(str(tmp_path), 8, 8, size=32)
+    masks = masks_of(str(tmp_path / 'annotations/instances_val.json'),
+                     str(tmp_path))
+    model = mixedae()
+    model.eval()
+    entries = attention_on_objects(
+        dict(first=model, second=model), spread(masks), size=16, batch_size=3)
+    assert len(entries) == 8
+    for index, entry in enumerate(entries):
+        png = masks.read(index).path.replace('/val/', '/masks/val/')
+        png = np.asarray(Image.open(png.replace('.jpg', '.png'))) > 0
+        assert (masks.read(index).objects == png).all()
+        assert abs(entry.mask.mean() - png.mean()) < 0.1
+        assert entry.image.shape == (16, 16, 3)
+        assert entry.maps['first'].shape == (4, 4)
+    scores = score_models(entries)
+    assert scores['first'] == scores['second']
+    centre = scores['centre of the image']
+    assert centre.average_precision > 0.7  # the objects are in the middle
+
+
+def test_nothing_to_score_is_refused():
+    with pytest.raises(ConfigurationError, match='no image'):
+        score_models([])
