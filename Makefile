@@ -1,6 +1,7 @@
 # make setup   the environment for pre-training, without compiled operators
 # make demo    pre-train on photographs for a few minutes, write a report
 # make demo-transfer  classify, segment and detect with what the demo learnt
+# make reproduce  the paper's claims in a small experiment; PRESET=tiny, small, paper
 # make test    the whole test suite, with mmseg, mmdet and compiled operators
 # make test-gpu  what needs a GPU, and nothing else; says so where there is none
 #
@@ -20,7 +21,7 @@ SETUP = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 was not found: install it \
 	with its venv module, or name it with `make PYTHON=/path/to/python3.11`)) \
 	tools/setup_environment.py --stack $(STACK) --venv $(VENV)
 
-.PHONY: help setup demo demo-transfer test test-gpu
+.PHONY: help setup demo demo-transfer reproduce test test-gpu
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -34,13 +35,17 @@ $(FULL): $(PINS)
 	$(SETUP) --downstream
 	@touch $(BASE) $@
 
-demo demo-transfer test test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+demo demo-transfer reproduce test test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 demo: $(BASE)
 	python tools/demo.py
 
 demo-transfer: $(FULL)
 	python tools/demo_transfer.py
+
+PRESET ?= tiny
+reproduce: $(BASE)
+	python tools/reproduce.py --preset $(PRESET)
 
 test: $(FULL)
 	python -m pytest -m ''

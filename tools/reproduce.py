@@ -33,6 +33,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--images', type=Path, metavar='FOLDER',
                         help='pre-train on and classify FOLDER/{train,val}/<class>/* '
                         'instead of generated images')
+    parser.add_argument('--variants', nargs='+', metavar='NAME',
+                        help='only these, by the names in configs/reproduce')
     parser.add_argument('--seeds', type=int, help='runs of each variant')
     parser.add_argument('--steps', type=int, help='of each pre-training')
     parser.add_argument('--workers', type=int,

@@ -2,6 +2,7 @@
 from .checkpoint_files import find_resumable_checkpoint
 from .data_check_hook import DataCheckHook
 from .exact_resume_hook import ExactResumeHook
+from .knn_evaluation_hook import KNNEvaluationHook
 from .layer_decay_optim_constructor import LayerDecayOptimWrapperConstructor
 from .mixing_visualization_hook import MixingVisualizationHook
 from .nonfinite_dump import replay_nonfinite_loss
@@ -12,7 +13,8 @@ from .throughput_hook import ThroughputHook
 from .topk_accuracy_hook import TopKAccuracyHook
 
 __all__ = [
-    'DataCheckHook', 'ExactResumeHook', 'LayerDecayOptimWrapperConstructor',
+    'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
+    'LayerDecayOptimWrapperConstructor',
     'MixingVisualizationHook', 'NonFiniteLossError', 'NonFiniteLossHook',
     'PreemptionHook', 'SafeCheckpointHook', 'ThroughputHook',
     'TopKAccuracyHook', 'find_resumable_checkpoint', 'replay_nonfinite_loss'

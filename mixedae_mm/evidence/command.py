@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> None:
         if (getattr(args, name) or 1) < 1:
             raise ConfigurationError(f'--{name} must be at least 1.')
     folder = args.work_dir or Path('work_dirs/reproduce') / preset.name
-    experiment = Experiment(preset, folder, args.images, args.seeds, args.steps)
+    experiment = Experiment(preset, folder, args.images, args.seeds, args.steps,
+                            args.variants)
     with only_writer(experiment.folder) as lock:
         _run(experiment, args, lock)
 

@@ -1,6 +1,6 @@
 """All runs of an experiment, from its data to its measurements."""
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..analysis.run_log import Curve, layer_accuracies, read_run
 from ..datasets import make_object_folder, make_photograph_folder
@@ -42,11 +42,24 @@ class Experiment:
             and fine-tuning stay with those, which have exact masks.
         seeds (int, optional): Instead of the preset's.
         steps (int, optional): Likewise.
+        variants (Sequence[str], optional): Only these pre-trainings.
+
+    Raises:
+        ConfigurationError: For a number below 1, an unknown variant, or
+            images in another layout.
     """
 
     def __init__(self, preset: Preset, folder: Path,
                  images: Optional[Path] = None, seeds: Optional[int] = None,
-                 steps: Optional[int] = None) -> None:
+                 steps: Optional[int] = None,
+                 variants: Optional[Sequence[str]] = None) -> None:
+        known = [variant.name for variant in VARIANTS + SWEEPS]
+        for name in variants or ():
+            if name not in known:
+                raise ConfigurationError(
+                    f"There is no variant '{name}'; choose from "
+                    f'{", ".join(known)}.')
+        self.variants = variants or known
         for name, value in (('seeds', seeds), ('steps', steps)):
             if value is not None and value < 1:
                 raise ConfigurationError(
@@ -131,7 +144,7 @@ class Experiment:
                   for seed in range(min(preset.sweep_seeds, preset.seeds))
                   for variant in SWEEPS]
         return [(variant, seed, self.pretraining(variant, seed))
-                for variant, seed in pairs]
+                for variant, seed in pairs if variant.name in self.variants]
 
     def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
         """Fine-tunings of the variants and of no pre-training."""

@@ -1,0 +1,92 @@
+"""k-NN accuracy in the middle of a training run."""
+import pytest
+import torch
+from mmengine.registry import DATASETS
+from mmpretrain.structures import DataSample
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import Dataset
+
+from mixedae_mm.analysis import evaluating
+from mixedae_mm.analysis.frozen_classifiers import knn_accuracy
+from mixedae_mm.analysis.frozen_features import extract_features
+from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.engine import KNNEvaluationHook
+from mixedae_mm.errors import ConfigurationError
+from test_training_hooks import train
+
+
+@DATASETS.register_module()
+class NoisyColours(Dataset):
+    """Three classes of colours, with noise, sorted by class."""
+
+    def __init__(self, size, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.labels = torch.arange(size) * 3 // size
+        noise = torch.randint(0, 90, (size, 3, 16, 16), generator=generator)
+        self.images = (noise + 60 * self.labels.view(-1, 1, 1, 1)).byte()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return dict(inputs=self.images[index],
+                    data_samples=DataSample().set_gt_label(self.labels[index]))
+
+
+SETS = dict(
+    train_dataset=dict(type='NoisyColours', size=30, seed=0),
+    test_dataset=dict(type='NoisyColours', size=12, seed=1))
+HOOK = dict(type='KNNEvaluationHook', interval=2, k=3, **SETS)
+
+
+@pytest.fixture(scope='module')
+def watched(tmp_path_factory):
+    return train(tmp_path_factory.mktemp('watched'), [HOOK])
+
+
+def test_the_log_has_the_accuracy_of_the_model(watched):
+    steps, percent = read_run(watched.work_dir)['knn_accuracy']
+    assert steps.tolist() == [2, 4, 5]  # and at the end
+    with evaluating(watched.model):
+        bank, queries = (
+            extract_features(watched.model, NoisyColours(size, seed),
+                             ['layer_03/mean'])
+            for size, seed in ((30, 0), (12, 1)))
+    expected = 100 * knn_accuracy(bank, queries, 'layer_03/mean', k=3)
+    assert percent[-1] == pytest.approx(expected, abs=1e-3)
+    assert expected > 60  # colours are easy; chance is 33
+
+
+def test_evaluating_changes_nothing(watched, tmp_path):
+    expected = train(tmp_path, []).model.state_dict()
+    for name, value in watched.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_other_readouts_and_fewer_images(tmp_path):
+    hook = dict(HOOK, readout='layer_02/cls', max_images=6, interval=5)
+    runner = train(tmp_path, [hook])
+    kept = next(h for h in runner.hooks if isinstance(h, KNNEvaluationHook))
+    # Spread over the classes, which the data set is sorted by.
+    labels = [int(s['data_samples'].gt_label) for s in kept.train_dataset]
+    assert labels == [0, 0, 1, 1, 2, 2]
+    assert read_run(tmp_path)['knn_accuracy'][0].tolist() == [5]
+
+
+def test_settings_that_cannot_work_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match='must be at least 1'):
+        KNNEvaluationHook(interval=0, **SETS)
+    with pytest.raises(ConfigurationError, match='20 neighbours'):
+        train(tmp_path, [dict(HOOK, max_images=10, k=20)], 1)
+
+
+def test_sharded_models_are_left_alone(watched, monkeypatch):
+    sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
+    monkeypatch.setattr(watched, 'model', sharded)
+    warnings = []
+    monkeypatch.setattr(watched.logger, 'warning', warnings.append)
+    hook = KNNEvaluationHook(interval=1, **SETS)
+    hook.before_train(watched)
+    hook.after_train_iter(watched, 0)  # does not build or load anything
+    assert isinstance(hook.train_dataset, dict)
+    assert len(warnings) == 1 and 'FSDP' in warnings[0]

@@ -1,0 +1,210 @@
+"""The small controlled experiment, from its runs to its verdicts."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.evidence import claims, paper_scale
+from mixedae_mm.evidence.experiment import Experiment
+from mixedae_mm.evidence.presets import (PRESETS, SWEEPS, VARIANTS,
+                                         preset_named)
+from mixedae_mm.evidence.scheduling import only_writer
+
+ROOT = Path(__file__).resolve().parents[1]
+REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce.py'), '--preset', 'smoke']
+
+
+def entry(*values):
+    mean = sum(values) / len(values)
+    std = None
+    if len(values) > 1:
+        std = (sum((v - mean)**2 for v in values) / (len(values) - 1))**0.5
+    return dict(mean=mean, std=std, values=list(values))
+
+
+def summary(mae, mixing, metric='loss_recon', num_test=None):
+    variants = {
+        name: dict(title=name, seeds=list(range(len(values))), minutes=1,
+                   topk=[30, 40], metrics={metric: entry(*values)})
+        for name, values in (('mae', mae), ('naive_mixing', mixing))
+    }
+    return dict(
+        preset='tiny', steps=5, batch_size=4, seeds=2, missing=['both seed 1'],
+        encoder=dict(num_layers=2, embed_dims=8), machine=dict(processor='abacus'),
+        num_test={metric: num_test} if num_test else {}, chance=dict(objects=12.5),
+        object_share=20, centre=dict(object_ap=60, object_iou=50),
+        variants=variants)
+
+
+EASIER = next(c for c in claims.CLAIMS if c.where == 'Eq. 5')
+WORSE = next(c for c in claims.CLAIMS if c.better == 'mae')
+
+
+@pytest.mark.parametrize('mae, mixing, verdict', [
+    ([0.50, 0.52], [0.40, 0.42], claims.REPRODUCED),
+    ([0.40, 0.42], [0.50, 0.52], claims.OPPOSITE),
+    ([0.40, 0.50], [0.41, 0.47], claims.NOT_REPRODUCED),  # within the spread
+    ([0.500], [0.498], claims.NOT_REPRODUCED),  # one seed: less than 1 %
+    ([0.500], [0.490], claims.REPRODUCED),
+])
+def test_a_loss_has_to_differ_by_more_than_seeds_do(mae, mixing, verdict):
+    assert claims.verdict(claims.differences(
+        EASIER, summary(mae, mixing))) == verdict
+
+
+def test_noise_on_paper():
+    """Spreads 0.03 and 0.04 of one and four seeds; accuracies of 100 images."""
+    found, = claims.differences(EASIER, summary([0.5, 0.56], [0.4, 0.48]))
+    # Standard deviations 0.0424 and 0.0566, variances of means half of squares.
+    assert found.gain == pytest.approx(0.09)
+    assert found.noise == pytest.approx(2 * (0.0018 / 2 + 0.0032 / 2)**0.5)
+    found, = claims.differences(
+        WORSE, summary([50.], [40.], 'objects_knn', num_test=100))
+    # 50 * 50 / 100 and 40 * 60 / 100 are the squared errors.
+    assert found.gain == 10
+    assert found.noise == pytest.approx(2 * (25 + 24)**0.5)
+    assert claims.verdict([found]) == claims.NOT_REPRODUCED
+
+
+def test_what_was_not_run_has_no_verdict():
+    one = summary([0.5], [0.4])
+    del one['variants']['naive_mixing']
+    assert claims.differences(EASIER, one) == []
+    assert claims.verdict([]) == claims.NOT_RUN
+
+
+def test_the_page_keeps_what_people_wrote(tmp_path):
+    page = tmp_path / 'claims.md'
+    page.write_text(f'# Ours\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n')
+    for _ in range(2):
+        claims.write_page(page, summary([0.5, 0.52], [0.4, 0.42]))
+        text = page.read_text()
+        assert text.startswith('# Ours\n') and text.endswith('\n\nMore.\n')
+        assert 'old' not in text and text.count(claims.BEGIN) == 1
+        assert '0.4100 ± 0.0141' in text and claims.REPRODUCED in text
+        assert 'both seed 1' in text  # what is missing is said
+    page.write_text('no marks')
+    with pytest.raises(ConfigurationError, match='has no lines'):
+        claims.write_page(page, summary([0.5], [0.4]))
+
+
+def test_every_variant_differs_only_in_what_it_tests():
+    experiment = Experiment(PRESETS['smoke'], Path('unused'))
+
+    def setting(variant):
+        run = experiment.pretraining(variant, 0)
+        return {key: value for key, value in run.setting().items()}
+
+    runs = {variant.name: setting(variant) for variant in VARIANTS + SWEEPS}
+    both = runs['both']
+    differences = {
+        name: {key for key in {*both, *other} if both.get(key) != other.get(key)}
+        for name, other in runs.items()
+    }
+    assert differences['attention_only'] == {'model.head.contrast_loss'}
+    assert differences['contrastive_only'] == {
+        'model.backbone.homologous_attention'}
+    assert differences['segment_embedding'] == {
+        'model.head.contrast_loss', 'model.backbone.homologous_attention'}
+    assert differences['naive_mixing'] == {
+        'model.head.contrast_loss', 'model.backbone.homologous_attention',
+        'model.backbone.segment_embedding'}
+    assert differences['full'] == {
+        'model.data_preprocessor.mode', 'train_dataloader.batch_size'}
+    assert differences['topk_05'] == {'model.backbone.k_ratio'}
+    # MAE: another model, all else the same.
+    assert {key.split('.')[0] for key in differences['mae']} == {'model'}
+
+
+def test_small_changes_the_encoder_of_all():
+    experiment = Experiment(PRESETS['small'], Path('unused'))
+    for variant in VARIANTS:
+        setting = experiment.pretraining(variant, 0).setting()
+        assert setting['model.backbone.arch.embed_dims'] == 192
+    run = experiment.finetuning('mae', 0, None)
+    assert run.setting()['model.head.in_channels'] == 192
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match='choose one of tiny'):
+        preset_named('huge')
+    with pytest.raises(ConfigurationError, match='no variant'):
+        Experiment(PRESETS['tiny'], tmp_path, variants=['beit'])
+    with pytest.raises(ConfigurationError, match='at least 1'):
+        Experiment(PRESETS['tiny'], tmp_path, steps=0)
+    with pytest.raises(ConfigurationError, match='no folder train'):
+        Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with only_writer(tmp_path):
+        with pytest.raises(ConfigurationError, match='Another process'):
+            with only_writer(tmp_path):
+                pass
+    with only_writer(tmp_path):
+        pass
+
+
+def test_costs_at_paper_scale():
+    lines = '\n'.join(paper_scale.commands())
+    assert 'configs/mixedae_full_vitb_300e.py 8    # MixedAE, full mode: 62.3' in (
+        lines)
+    # 300 epochs of 1281167 images at 1000 a second.
+    assert '4.4 GPU-days' in '\n'.join(paper_scale.commands(1000))
+    for word in lines.split():
+        if word.startswith('configs/'):
+            assert (ROOT / word).is_file(), word
+
+
+def reproduce(*options, status=0):
+    process = subprocess.run(
+        [*REPRODUCE, *map(str, options)], capture_output=True, text=True,
+        timeout=600, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    assert process.returncode == status, process.stdout + process.stderr
+    return process.stdout + process.stderr
+
+
+@pytest.mark.slow
+def test_killed_continued_and_guarded(tmp_path):
+    options = ['--work-dir', tmp_path / 'work', '--variants', 'both', 'mae',
+               '--no-finetune', '--steps', '30', '--workers', '1']
+    process = subprocess.Popen(
+        [*REPRODUCE, *map(str, options)], stdout=subprocess.PIPE, text=True,
+        env=dict(os.environ, OMP_NUM_THREADS='1'))
+    run = tmp_path / 'work/runs/mae_seed0'
+    deadline = time.time() + 120
+    while not list(run.glob('iter_*.pth')) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and 'goes on from there' in output
+    assert not (run / 'iter_30.pth').exists()
+
+    page = tmp_path / 'claims.md'
+    output = reproduce(*options, '--claims', page)
+    assert 'Resum' in (run / 'train.log').read_text()
+    assert 'finished both seed 0' in output and 'Open the report' in output
+    results = json.loads((tmp_path / 'work/results.json').read_text())
+    assert set(results['variants']) == {'mae', 'both', 'random'}
+    with open(tmp_path / 'work/results.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['variant'] for row in rows] == ['mae', 'both', 'random']
+    assert float(rows[0]['loss_recon']) == pytest.approx(
+        results['variants']['mae']['metrics']['loss_recon']['mean'])
+    report = (tmp_path / 'work/report.html').read_text()
+    assert report.count('<img') >= 5 and 'src="http' not in report
+    assert 'MixedAE (both)' in page.read_text()
+
+    again = reproduce(*options)  # nothing to do, the same numbers
+    assert 'finished' not in again
+    assert json.loads((tmp_path / 'work/results.json').read_text()) == results
+    options[options.index('30')] = '31'
+    assert 'train_cfg.max_iters was 30, is 31' in reproduce(
+        *options, status=1)
