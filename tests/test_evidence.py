@@ -16,6 +16,7 @@ from mixedae_mm.evidence.experiment import Experiment
 from mixedae_mm.evidence.presets import (PRESETS, SWEEPS, VARIANTS,
                                          preset_named)
 from mixedae_mm.evidence.scheduling import only_writer
+from mixedae_mm.evidence.training_run import differing
 
 ROOT = Path(__file__).resolve().parents[1]
 REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce.py'), '--preset', 'smoke']
@@ -105,7 +106,7 @@ def test_every_variant_differs_only_in_what_it_tests():
     runs = {variant.name: setting(variant) for variant in VARIANTS + SWEEPS}
     both = runs['both']
     differences = {
-        name: {key for key in {*both, *other} if both.get(key) != other.get(key)}
+        name: set(differing(both, other))
         for name, other in runs.items()
     }
     assert differences['attention_only'] == {'model.head.contrast_loss'}

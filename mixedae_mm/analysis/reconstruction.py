@@ -75,7 +75,7 @@ def _mae_predictions(model: nn.Module, clean: Tensor, shown: Tensor) -> Tensor:
             'MAE shows as many patches of every image, which the number of '
             f'patches, {shown.size(1)}, must allow: take a mixing ratio that '
             'divides it.')
-    order = shown.byte().argsort(1, descending=True, stable=True)
+    order = shown.byte().argsort(dim=1, descending=True, stable=True)
     visible = order[:, :counts[0]]
 
     def choose(x: Tensor, mask_ratio: float = 0.75):

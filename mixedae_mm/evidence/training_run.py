@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -96,12 +96,11 @@ class TrainingRun(NamedTuple):
         record = self.folder / SETTING
         if record.is_file():
             before = json.loads(record.read_text())
-            changed = sorted(
-                key for key in {*before, *now} if before.get(key) != now.get(key))
+            changed = differing(before, now)
             if changed:
                 what = '; '.join(
-                    f'{key} was {before.get(key)}, is {now.get(key)}'
-                    for key in changed[:3])
+                    f'{key} was {before.get(key, "unset")}, is '
+                    f'{now.get(key, "unset")}' for key in changed[:3])
                 raise ConfigurationError(
                     f'{self.folder} holds a run of another setting ({what}): '
                     'give another --work-dir, or delete that folder.')
@@ -147,6 +146,13 @@ class TrainingRun(NamedTuple):
         log = self.folder / 'train.log'
         lines = log.read_text().strip().splitlines() if log.is_file() else []
         return lines[-1] if lines else 'no output'
+
+
+def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
+    """Keys that only one setting has, or with another value; None is a value."""
+    return sorted(
+        key for key in {*one, *other}
+        if (key in one) != (key in other) or one.get(key) != other.get(key))
 
 
 def folder_fingerprint(folder: Path) -> str:

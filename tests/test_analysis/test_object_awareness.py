@@ -115,7 +115,7 @@ def test_voc_masks(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     labels = np.array([[0, 1, 255], [2, 0, 0]], np.uint8)
     palette = Image.fromarray(labels, 'P')
-    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    palette.putpalette(list(range(256)) * 3)
     for name in ('one', 'two'):
         palette.save(tmp_path / f'SegmentationObject/{name}.png')
     (tmp_path / 'ImageSets/Segmentation/val.txt').write_text('two\n')
