@@ -16,7 +16,7 @@ from mixedae_mm.errors import ConfigurationError
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
 OURS = [path.relative_to(ROOT) for path in sorted(CONFIGS.rglob('*.py'))
-        if not {'_base_', 'demo'} & set(path.parts)]
+        if not {'_base_', 'demo', 'reproduce'} & set(path.parts)]
 
 
 @pytest.mark.parametrize('base', [
