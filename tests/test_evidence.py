@@ -51,12 +51,12 @@ WORSE = next(c for c in claims.CLAIMS if c.better == 'mae')
 @pytest.mark.parametrize('mae, mixing, verdict', [
     ([0.50, 0.52], [0.40, 0.42], claims.REPRODUCED),
     ([0.40, 0.42], [0.50, 0.52], claims.OPPOSITE),
-    ([0.40, 0.50], [0.41, 0.47], claims.NOT_REPRODUCED),  # within the spread
-    ([0.500], [0.498], claims.NOT_REPRODUCED),  # one seed: less than 1 %
+    ([0.40, 0.50], [0.41, 0.47], claims.NO_DIFFERENCE),  # within the spread
+    ([0.500], [0.498], claims.NO_DIFFERENCE),  # one seed: less than 1 %
     ([0.500], [0.490], claims.REPRODUCED),
 ])
 def test_a_loss_has_to_differ_by_more_than_seeds_do(mae, mixing, verdict):
-    assert claims.verdict(claims.differences(
+    assert claims.verdict(EASIER, claims.differences(
         EASIER, summary(mae, mixing))) == verdict
 
 
@@ -71,14 +71,27 @@ def test_noise_on_paper():
     # 50 * 50 / 100 and 40 * 60 / 100 are the squared errors.
     assert found.gain == 10
     assert found.noise == pytest.approx(2 * (25 + 24)**0.5)
-    assert claims.verdict([found]) == claims.NOT_REPRODUCED
+    assert claims.verdict(WORSE, [found]) == claims.NO_DIFFERENCE
+
+
+@pytest.mark.parametrize('gains, verdict, or_equal', [
+    ((3, 3, 0), claims.REPRODUCED, claims.REPRODUCED),
+    ((3, 0, 0), claims.PARTLY, claims.REPRODUCED),
+    ((0, 0, 0), claims.NO_DIFFERENCE, claims.REPRODUCED),
+    ((3, 3, -3), claims.MIXED, claims.MIXED),
+    ((0, 0, -3), claims.OPPOSITE, claims.OPPOSITE),
+])
+def test_several_numbers_make_one_verdict(gains, verdict, or_equal):
+    found = [claims.Difference('objects_knn', {}, {}, gain, 1) for gain in gains]
+    assert claims.verdict(WORSE, found) == verdict
+    assert claims.verdict(WORSE._replace(or_equal=True), found) == or_equal
 
 
 def test_what_was_not_run_has_no_verdict():
     one = summary([0.5], [0.4])
     del one['variants']['naive_mixing']
     assert claims.differences(EASIER, one) == []
-    assert claims.verdict([]) == claims.NOT_RUN
+    assert claims.verdict(EASIER, []) == claims.NOT_RUN
 
 
 def test_the_page_keeps_what_people_wrote(tmp_path):

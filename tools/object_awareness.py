@@ -21,7 +21,7 @@ from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
                                          image_size_of, load_models)
 from mixedae_mm.analysis.object_awareness import (  # noqa: E402
     attention_on_objects, score_models)
-from mixedae_mm.datasets.object_masks import masks_of, spread  # noqa: E402
+from mixedae_mm.datasets.object_masks import masks_of, sample_masks  # noqa: E402
 from mixedae_mm.engine.launch import report_errors  # noqa: E402
 
 
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', help="one of VOC's lists, such as val "
                         '(default: every image with a mask)')
     parser.add_argument('--num-images', type=int, default=1000,
-                        help='at most, spread over the set; 0: all '
+                        help='at most, drawn at random; 0: all '
                         '(default: 1000)')
     parser.add_argument('--size', type=int,
                         help='side of the square cut out of each image (default: '
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     size = args.size or image_size_of(next(iter(models.values())).backbone)
     count = min(args.num_images or len(masks), len(masks))
     entries = attention_on_objects(
-        models, with_progress(spread(masks, count), 'attention', count), size)
+        models, with_progress(sample_masks(masks, count), 'attention', count), size)
     scores = score_models(entries)
     first = next(iter(scores.values()))
     print(f'{first.num_images} images of {size} x {size} pixels, '

@@ -1,8 +1,9 @@
 """Exact object masks of image files, from COCO's or VOC's format."""
 import json
 import os
+import random
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from PIL import Image
@@ -157,8 +158,13 @@ def masks_of(annotations: str, images: Optional[str] = None,
     return CocoMasks(annotations, images)
 
 
-def spread(masks, count: Optional[int] = None) -> Iterator[MaskedImage]:
-    """So many masked images, evenly spread over a data set; all by default."""
-    count = min(count or len(masks), len(masks))
-    for i in range(count):
-        yield masks.read(i * len(masks) // count)
+def sample_masks(masks, count: Optional[int] = None,
+                 seed: int = 0) -> Iterator[MaskedImage]:
+    """So many masked images of a data set at random; all in order by default.
+
+    At random, because classes often take turns or stand in blocks.
+    """
+    indices: Sequence[int] = range(len(masks))
+    if count is not None and count < len(masks):
+        indices = random.Random(seed).sample(indices, count)
+    return map(masks.read, indices)

@@ -1,5 +1,7 @@
 """What is measured on each pre-trained encoder, with plain numbers as result."""
 import json
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -20,7 +22,7 @@ from ..analysis.object_awareness import attention_on_objects, score_models
 from ..analysis.probe_batch import mix_for_probing
 from ..analysis.reconstruction import reconstruction_loss
 from ..analysis.undisturbed import evaluating, own_random_numbers
-from ..datasets.object_masks import masks_of, spread
+from ..datasets.object_masks import masks_of, sample_masks
 from ..engine.checkpoint_files import write_text
 
 # Measured again whenever this changes.
@@ -52,12 +54,22 @@ def untrained_model(config: Path, encoder: Dict[str, int],
     cfg = Config.fromfile(config)
     cfg.model.backbone.arch.update(encoder)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    with own_random_numbers(seed):
+    with own_random_numbers(seed), _quiet():
         model = MODELS.build(cfg.model)
         model.init_weights()
     model.to(get_device())
     model.eval()
     return model
+
+
+@contextmanager
+def _quiet():
+    """Without mmengine's line for each weight."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def measured(record: Path, identity: str, model_of, images: Images,
@@ -93,15 +105,16 @@ def measure(model: nn.Module, images: Images, num_images: int
             reconstruction_loss(model, pixels, seed)
             for seed in range(GROUPS_OF_MASKS)
         ]),
-        topk=_topk_accuracy(model, pixels))
+        topk=_topk_accuracy(model, pixels),
+        classified={})
     for name, folder in images.labelled.items():
-        values[name] = _classify(model, folder, size)
+        values['classified'][name] = _classify(model, folder, size)
     entries = attention_on_objects(
         dict(model=model),
-        spread(masks_of(str(images.annotations), str(images.masked)),
+        sample_masks(masks_of(str(images.annotations), str(images.masked)),
                num_images), size)
     scores = score_models(entries)
-    values['objects'] = scores['model']._asdict()
+    values['attention'] = scores['model']._asdict()
     values['centre'] = scores['centre of the image']._asdict()
     return values
 

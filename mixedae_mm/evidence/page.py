@@ -11,7 +11,7 @@ from ..analysis.loading import image_size_of
 from ..analysis.object_awareness import attention_on_objects
 from ..analysis.report import STYLE, _figure, _section, _table, format_seconds
 from ..analysis.run_log import smooth
-from ..datasets.object_masks import masks_of, spread
+from ..datasets.object_masks import masks_of, sample_masks
 from . import claims, measuring
 from .experiment import Experiment, Outcome, accuracy_curves
 from .figures import draw_comparison
@@ -51,8 +51,8 @@ def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
 def _claims(summary: Dict[str, Any]) -> str:
     return _section(
         'Claims', 'Reproduced: better in the claimed direction by more than '
-        'noise in at least one number, and worse by more than noise in none. '
-        'Noise is two standard errors of the difference: over seeds, and for '
+        'noise in most numbers (partly: in some), and worse by more than noise '
+        'in none. Noise is two standard errors of the difference: over seeds, and for '
         'accuracies at least that of the number of test images.',
         _table(['paper', 'claim', 'verdict', 'numbers'],
                [[where, text, verdict, numbers]
@@ -139,7 +139,7 @@ def _objects(experiment: Experiment, outcomes: Sequence[Outcome],
     pictures = ''
     if models:
         entries = attention_on_objects(
-            models, spread(masks_of(str(images.annotations), str(images.masked)),
+            models, sample_masks(masks_of(str(images.annotations), str(images.masked)),
                            NUM_PICTURES),
             image_size_of(next(iter(models.values())).backbone))
         pictures = _figure(

@@ -54,13 +54,12 @@ def metrics_of(outcome: Outcome) -> Dict[str, float]:
         loss_recon=values['loss_recon'],
         topk_late=mean(values['topk'][2:]),
         topk_last=values['topk'][-1],
-        object_ap=100 * values['objects']['average_precision'],
-        object_iou=100 * values['objects']['iou'],
-        object_iou_shared=100 * values['objects']['iou_shared'])
-    for labelled in ('images', 'objects', 'photographs'):
+        object_ap=100 * values['attention']['average_precision'],
+        object_iou=100 * values['attention']['iou'],
+        object_iou_shared=100 * values['attention']['iou_shared'])
+    for labelled, accuracies in values['classified'].items():
         for kind in ('knn', 'probe'):
-            if labelled in values:
-                numbers[f'{labelled}_{kind}'] = values[labelled][kind]
+            numbers[f'{labelled}_{kind}'] = accuracies[kind]
     if 'finetune' in values:
         numbers['finetune'] = values['finetune']
     return {name: numbers[name] for name in METRICS if name in numbers}
@@ -72,6 +71,7 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
     preset = experiment.preset
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     centre = outcomes[0].values['centre']
+    classified = outcomes[0].values['classified']
     return dict(
         preset=preset.name,
         steps=preset.steps,
@@ -88,14 +88,13 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
             object_iou=100 * centre['iou'],
             object_iou_shared=100 * centre['iou_shared']),
         num_test={
-            f'{labelled}_{kind}': outcomes[0].values[labelled]['num_test']
-            for labelled in ('images', 'objects', 'photographs')
-            if labelled in outcomes[0].values for kind in ('knn', 'probe')
+            f'{labelled}_{kind}': result['num_test']
+            for labelled, result in classified.items()
+            for kind in ('knn', 'probe')
         } | dict(finetune=preset.objects[1]),
         chance={
-            labelled: 100 / outcomes[0].values[labelled]['num_classes']
-            for labelled in ('images', 'objects', 'photographs')
-            if labelled in outcomes[0].values
+            labelled: 100 / result['num_classes']
+            for labelled, result in classified.items()
         },
         variants={
             name: _variant([o for o in outcomes if o.variant == name])

@@ -14,7 +14,7 @@ from mixedae_mm.analysis.object_awareness import (ScoredImage,
                                                   object_score, score_models)
 from mixedae_mm.datasets import make_object_folder
 from mixedae_mm.datasets.object_masks import (CocoMasks, VocMasks, masks_of,
-                                              spread)
+                                              sample_masks)
 from mixedae_mm.errors import ConfigurationError
 from small_models import mixedae
 
@@ -122,7 +122,7 @@ def test_voc_masks(tmp_path):
     assert len(masks_of(str(tmp_path))) == 2
     masks = masks_of(str(tmp_path), split='val')
     assert isinstance(masks, VocMasks) and masks.names == ['two']
-    image = next(spread(masks))
+    image = next(sample_masks(masks))
     assert image.objects.tolist() == [[False, True, False], [True, False, False]]
     assert image.counts.tolist() == [[True, True, False], [True, True, True]]
     assert image.path.endswith('JPEGImages/two.jpg')
@@ -157,7 +157,7 @@ def test_generated_objects_from_end_to_end(tmp_path):
     model = mixedae()
     model.eval()
     entries = attention_on_objects(
-        dict(first=model, second=model), spread(masks), size=16, batch_size=3)
+        dict(first=model, second=model), sample_masks(masks), size=16, batch_size=3)
     assert len(entries) == 8
     for index, entry in enumerate(entries):
         png = masks.read(index).path.replace('/val/', '/masks/val/')
