@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.evidence import claims, paper_scale
+from mixedae_mm.evidence import claims, claims_page, paper_scale
 from mixedae_mm.evidence.experiment import Experiment
-from mixedae_mm.evidence.presets import (PRESETS, SWEEPS, VARIANTS,
-                                         preset_named)
+from mixedae_mm.evidence.presets import ALL, PRESETS, VARIANTS, preset_named
 from mixedae_mm.evidence.scheduling import only_writer
 from mixedae_mm.evidence.training_run import differing
 
@@ -96,17 +95,17 @@ def test_what_was_not_run_has_no_verdict():
 
 def test_the_page_keeps_what_people_wrote(tmp_path):
     page = tmp_path / 'claims.md'
-    page.write_text(f'# Ours\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n')
+    page.write_text(f'# Ours\n\n{claims_page.BEGIN}\nold\n{claims_page.END}\n\nMore.\n')
     for _ in range(2):
-        claims.write_page(page, summary([0.5, 0.52], [0.4, 0.42]))
+        claims_page.write_page(page, summary([0.5, 0.52], [0.4, 0.42]))
         text = page.read_text()
         assert text.startswith('# Ours\n') and text.endswith('\n\nMore.\n')
-        assert 'old' not in text and text.count(claims.BEGIN) == 1
+        assert 'old' not in text and text.count(claims_page.BEGIN) == 1
         assert '0.4100 ± 0.0141' in text and claims.REPRODUCED in text
         assert 'both seed 1' in text  # what is missing is said
     page.write_text('no marks')
     with pytest.raises(ConfigurationError, match='has no lines'):
-        claims.write_page(page, summary([0.5], [0.4]))
+        claims_page.write_page(page, summary([0.5], [0.4]))
 
 
 def test_every_variant_differs_only_in_what_it_tests():
@@ -116,7 +115,7 @@ def test_every_variant_differs_only_in_what_it_tests():
         run = experiment.pretraining(variant, 0)
         return {key: value for key, value in run.setting().items()}
 
-    runs = {variant.name: setting(variant) for variant in VARIANTS + SWEEPS}
+    runs = {variant.name: setting(variant) for variant in ALL}
     both = runs['both']
     differences = {
         name: set(differing(both, other))
@@ -133,6 +132,10 @@ def test_every_variant_differs_only_in_what_it_tests():
     assert differences['full'] == {
         'model.data_preprocessor.mode', 'train_dataloader.batch_size'}
     assert differences['topk_05'] == {'model.backbone.k_ratio'}
+    assert differing(runs['mae'], runs['mae_views']) == differing(
+        runs['naive_mixing'], runs['naive_mixing_views']) == [
+            'train_dataloader.sampler.num_repeats',
+            'train_dataloader.sampler.shuffle', 'train_dataloader.sampler.type']
     # MAE: another model, all else the same.
     assert {key.split('.')[0] for key in differences['mae']} == {'model'}
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from . import claims, page, paper_scale, results
+from . import claims, claims_page, page, paper_scale, results
 from .experiment import Experiment
 from .presets import preset_named
 from .scheduling import Interrupted, default_workers, only_writer
@@ -55,7 +55,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     for line in claims.table(summary):
         print(line)
     if args.claims:
-        claims.write_page(args.claims, summary)
+        claims_page.write_page(args.claims, summary)
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')

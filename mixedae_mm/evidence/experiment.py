@@ -3,14 +3,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..analysis.run_log import Curve, layer_accuracies, read_run
+from ..config_names import mim_folder
 from ..datasets import make_object_folder, make_photograph_folder
 from ..errors import ConfigurationError
 from . import measuring
-from .presets import RANDOM, SWEEPS, VARIANTS, Preset, Variant
+from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
 from .scheduling import train_all
 from .training_run import TrainingRun, folder_fingerprint
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/reproduce'
+CONFIGS = mim_folder() / 'configs/reproduce'
 NUM_MEASURED = 400  # images for losses, TopK accuracy and object scores
 
 
@@ -53,7 +54,7 @@ class Experiment:
                  images: Optional[Path] = None, seeds: Optional[int] = None,
                  steps: Optional[int] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
-        known = [variant.name for variant in VARIANTS + SWEEPS]
+        known = [variant.name for variant in ALL]
         for name in variants or ():
             if name not in known:
                 raise ConfigurationError(
@@ -142,7 +143,7 @@ class Experiment:
                  for variant in VARIANTS]
         pairs += [(variant, seed)
                   for seed in range(min(preset.sweep_seeds, preset.seeds))
-                  for variant in SWEEPS]
+                  for variant in ALL if variant not in VARIANTS]
         return [(variant, seed, self.pretraining(variant, seed))
                 for variant, seed in pairs if variant.name in self.variants]
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from ..analysis.attention_probe import topk_sampling_accuracy
 from ..analysis.frozen_classifiers import best_knn, best_probe
@@ -22,12 +22,14 @@ from ..analysis.object_awareness import attention_on_objects, score_models
 from ..analysis.probe_batch import mix_for_probing
 from ..analysis.reconstruction import reconstruction_loss
 from ..analysis.undisturbed import evaluating, own_random_numbers
+from ..datasets import LoadImageTensor, TensorRandomResizedCrop
 from ..datasets.object_masks import masks_of, sample_masks
 from ..engine.checkpoint_files import write_text
 
 # Measured again whenever this changes.
 VERSION = 1
-GROUPS_OF_MASKS = 4  # masks that each image is mixed by
+MASKS_AN_IMAGE = 4
+CROPS_AN_IMAGE = 4
 NUM_PROBED_READOUTS = 3
 
 
@@ -100,10 +102,15 @@ def measure(model: nn.Module, images: Images, num_images: int
     size = image_size_of(model.backbone)
     paths = find_images(images.mixing, num_images, seed=0)
     pixels = torch.stack([image for _, image in load_images(paths, size)])
+    crops = _crops(paths[:len(paths) // CROPS_AN_IMAGE], size)
     values: Dict[str, Any] = dict(
         loss_recon=_mean([
             reconstruction_loss(model, pixels, seed)
-            for seed in range(GROUPS_OF_MASKS)
+            for seed in range(MASKS_AN_IMAGE)
+        ]),
+        loss_views=_mean([
+            reconstruction_loss(model, crops, seed)
+            for seed in range(MASKS_AN_IMAGE)
         ]),
         topk=_topk_accuracy(model, pixels),
         classified={})
@@ -117,6 +124,16 @@ def measure(model: nn.Module, images: Images, num_images: int
     values['attention'] = scores['model']._asdict()
     values['centre'] = scores['centre of the image']._asdict()
     return values
+
+
+def _crops(paths: List[str], size: int) -> Tensor:
+    """Random crops as in training, those of one image side by side."""
+    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size)
+    with own_random_numbers(0):
+        return torch.stack([
+            crop(load(dict(img_path=path)))['img'] for path in paths
+            for _ in range(CROPS_AN_IMAGE)
+        ])
 
 
 def _topk_accuracy(model: nn.Module, pixels) -> List[float]:

@@ -15,12 +15,14 @@ from ..datasets.object_masks import masks_of, sample_masks
 from . import claims, measuring
 from .experiment import Experiment, Outcome, accuracy_curves
 from .figures import draw_comparison
-from .presets import TITLES
+from .presets import RANDOM, TITLES, VARIANTS
 from .results import METRICS, text_of
 
 NUM_PICTURES = 8
 SMOOTHING = 3  # points of the loss curves
 MAIN = ('mae', 'naive_mixing', 'attention_only', 'both')
+MAIN_AND_MORE = tuple(variant.name for variant in VARIANTS) + (RANDOM, )
+VIEW_PAIR = ('mae_views', 'naive_mixing_views')
 
 
 def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
@@ -61,36 +63,41 @@ def _claims(summary: Dict[str, Any]) -> str:
 
 
 def _losses(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:
-    first = [o for o in outcomes if o.seed == 0 and o.curves
-             and o.variant in MAIN + ('segment_embedding', 'contrastive_only')]
-    curves = {
-        TITLES[o.variant]: smooth(
-            o.curves.get('loss_recon', o.curves.get('loss')), SMOOTHING)
-        for o in first
-    }
-    # The first steps are all alike and would set the scale.
-    late = {
-        name: (steps[len(steps) // 4:], values[len(steps) // 4:])
-        for name, (steps, values) in curves.items()
-    }
+    panels = {}
+    for title, variants in (
+            ('groups of random images', MAIN + ('segment_embedding', )),
+            ('groups of four crops of an image', VIEW_PAIR)):
+        curves = {
+            TITLES[o.variant]: smooth(
+                o.curves.get('loss_recon', o.curves.get('loss')), SMOOTHING)
+            for o in outcomes
+            if o.seed == 0 and o.curves and o.variant in variants
+        }
+        # The first steps are all alike and would set the scale.
+        if curves:
+            panels[title] = {
+                name: (steps[len(steps) // 4:], values[len(steps) // 4:])
+                for name, (steps, values) in curves.items()
+            }
     return _section(
         'Does mixing make reconstruction easier?',
         'Eq. 5 says that a mixed image tells at least as much about each of '
         'its sources as a masked one, so that naive mixing would have the '
-        'lower loss. Curves: training losses of the first seed. Table: the '
-        'loss of the trained models on new images, with the same hidden '
-        'patches for all (a quarter of each image is shown; half for r = 0.5, '
-        'which is an easier task).',
-        _figure(draw_curves({'all steps': curves, 'last three quarters': late},
-                            columns=2)),
-        _metric_table(summary, ['loss_recon']))
+        'lower loss. For sources that have nothing in common it is an equality, '
+        'so there are also groups of four crops of one image, where the other '
+        'sources do tell something. Curves: training losses of the first seed, '
+        'last three quarters. Table: the loss of the trained models on new '
+        'images, with the same hidden patches for all (a quarter of each image '
+        'is shown; half for r = 0.5, which is an easier task).',
+        _figure(draw_curves(panels, columns=2)) if panels else '',
+        _metric_table(summary, ['loss_recon', 'loss_views']))
 
 
 def _recognition(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:
     by_layer = {
         entry['title']: entry['topk']
         for name, entry in summary['variants'].items()
-        if name not in ('naive_mixing_r05', 'topk_0125', 'topk_05')
+        if name in MAIN_AND_MORE
     }
     over_training = [
         _figure(draw_accuracy_over_training(accuracy_curves(outcome), 25),

@@ -5,8 +5,9 @@ from typing import List, Optional
 from mmengine.config import Config
 
 from ..benchmark.cost import PAPER_V100_GPU_DAYS, gpu_days
+from ..config_names import mim_folder
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = mim_folder() / 'configs'
 RUNS = {
     'mae_vitb_300e': 'MAE',
     'naive_mixing_vitb_300e': 'naive mixing',

@@ -37,8 +37,15 @@ SWEEPS = (
     Variant('topk_0125', 'K = 0.125 L'),
     Variant('topk_05', 'K = 0.5 L'),
 )
+# Eq. 5 is an equality for sources that have nothing in common, as independent
+# images; here a group is four crops of one image.
+VIEWS = (
+    Variant('mae_views', 'MAE, four crops an image'),
+    Variant('naive_mixing_views', 'naive mixing of four crops'),
+)
+ALL = VARIANTS + VIEWS + SWEEPS
 TITLES = {
-    **{variant.name: variant.title for variant in VARIANTS + SWEEPS},
+    **{variant.name: variant.title for variant in ALL},
     RANDOM: 'no pre-training'
 }
 
@@ -51,7 +58,7 @@ class Preset(NamedTuple):
         steps (int): Pre-training iterations of each run.
         batch_size (int): Clean images a step.
         seeds (int): Runs of each variant.
-        sweep_seeds (int): Runs of each point of the sweeps.
+        sweep_seeds (int): Runs of each point of the sweeps, and of the crops.
         objects (tuple[int, int]): Generated images to train on, and new ones.
         photographs (tuple[int, int]): The same, crops of photographs.
         labelled (int): Images of the short fine-tuning.

@@ -31,6 +31,8 @@ class Metric(NamedTuple):
 
 METRICS = {
     'loss_recon': Metric('reconstruction loss', 4, lower_is_better=True),
+    'loss_views': Metric('reconstruction loss, groups of four crops of an image',
+                         4, lower_is_better=True),
     'topk_late': Metric('TopK accuracy, layers 3 to last [%]'),
     'topk_last': Metric('TopK accuracy, last layer [%]'),
     'images_knn': Metric('own images, k-NN [%]', is_transfer=True),
@@ -52,6 +54,7 @@ def metrics_of(outcome: Outcome) -> Dict[str, float]:
     values = outcome.values
     numbers = dict(
         loss_recon=values['loss_recon'],
+        loss_views=values['loss_views'],
         topk_late=mean(values['topk'][2:]),
         topk_last=values['topk'][-1],
         object_ap=100 * values['attention']['average_precision'],

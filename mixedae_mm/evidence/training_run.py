@@ -9,10 +9,11 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
+from ..config_names import mim_folder
 from ..engine.checkpoint_files import write_text
 from ..errors import ConfigurationError
 
-TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
+TRAIN = mim_folder() / 'tools/train.py'
 SETTING = 'setting.json'
 
 
