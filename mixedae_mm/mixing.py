@@ -14,6 +14,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .checks import check_number
 from .errors import ConfigurationError
 
 MODES = ('compose', 'full')
@@ -28,9 +29,8 @@ def num_sources_of(mix_ratio: float) -> int:
     Raises:
         ConfigurationError: For any other ratio.
     """
-    if not 0 < mix_ratio <= 0.5:
-        raise ConfigurationError(
-            f'mix_ratio is {mix_ratio}, but must lie in (0, 0.5].')
+    check_number('mix_ratio', mix_ratio, lambda ratio: 0 < ratio <= 0.5,
+                 'lie in (0, 0.5]')
     num_sources = round(1 / mix_ratio)
     if abs(1 / mix_ratio - num_sources) > 1e-6 * num_sources:
         raise ConfigurationError(

@@ -2,6 +2,7 @@
 from .checkpoint_files import find_resumable_checkpoint
 from .data_check_hook import DataCheckHook
 from .exact_resume_hook import ExactResumeHook
+from .fsdp_strategy import ViTFSDPStrategy
 from .knn_evaluation_hook import KNNEvaluationHook
 from .layer_decay_optim_constructor import LayerDecayOptimWrapperConstructor
 from .mixing_visualization_hook import MixingVisualizationHook
@@ -14,8 +15,8 @@ from .topk_accuracy_hook import TopKAccuracyHook
 
 __all__ = [
     'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
-    'LayerDecayOptimWrapperConstructor',
-    'MixingVisualizationHook', 'NonFiniteLossError', 'NonFiniteLossHook',
-    'PreemptionHook', 'SafeCheckpointHook', 'ThroughputHook',
-    'TopKAccuracyHook', 'find_resumable_checkpoint', 'replay_nonfinite_loss'
+    'LayerDecayOptimWrapperConstructor', 'MixingVisualizationHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'PreemptionHook',
+    'SafeCheckpointHook', 'ThroughputHook', 'TopKAccuracyHook',
+    'ViTFSDPStrategy', 'find_resumable_checkpoint', 'replay_nonfinite_loss'
 ]

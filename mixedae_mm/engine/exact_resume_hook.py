@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from .gradient_buckets import settle_gradient_buckets
 from .rank_state import (gather_buffers, gather_gradients, is_sharded,
                          restore, window_is_open)
 from .resumable_loading import EndlessBatches, make_resumable
@@ -39,6 +40,8 @@ class ExactResumeHook(Hook):
       the gradients of all ranks (each as large as the model; intervals that
       are multiples of ``accumulative_counts`` avoid it). Buffers that are not
       rank 0's, as BatchNorm statistics, are in it too.
+    - *Sums over processes.* DDP arranges its gradient buckets before the first
+      step of every life, see :func:`settle_gradient_buckets`.
     - *Evaluation.* One that was due at the checkpoint is run (again): its
       result may decide about schedules, stopping and the best checkpoint.
 
@@ -47,8 +50,7 @@ class ExactResumeHook(Hook):
     new number of iterations, and a warning says what is no longer exact.
 
     Not restored: generators and state that a component keeps for itself and
-    leaves out of its ``state_dict``. With more than two processes, DDP's first
-    step after a restart may sum gradients in another order.
+    leaves out of its ``state_dict``.
 
     Args:
         repeat_evaluation (bool): False saves the time of that evaluation,
@@ -109,6 +111,11 @@ class ExactResumeHook(Hook):
             asks = not hasattr(loop, 'fast_forward_on_resume')
             loop.dataloader_iterator = EndlessBatches(
                 loop.dataloader, self.first_batch, loop.iter if asks else 0)
+        if not settle_gradient_buckets(runner.model) and state and (
+                get_world_size() > 2):
+            runner.logger.warning(
+                'DDP with static_graph among more than two processes sums the '
+                'first step after a restart in another order: not exact.')
         if state:
             self._restore_rank_state(runner)
         if (state and not state['evaluated'] and self.repeat_evaluation

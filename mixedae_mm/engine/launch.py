@@ -23,7 +23,7 @@ from ..config_names import PREFIX, config_path, similar_config
 from ..errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
 from .launch_checks import (LAUNCHER_VARIABLES, check_checkpoint, check_launcher,
-                            check_toolbox, checkpoint_paths)
+                            check_strategy, check_toolbox, checkpoint_paths)
 from .launch_on_cpu import adapt_to_cpu, init_cpu_process_group
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -93,6 +93,7 @@ def build_runner(cfg: Config) -> Runner:
     for path in checkpoint_paths(cfg):
         check_checkpoint(path)
     check_launcher(cfg.launcher)
+    check_strategy(cfg)
     notes = []
     if get_device() == 'cpu':
         notes = adapt_to_cpu(cfg)

@@ -80,6 +80,24 @@ def check_launcher(launcher: str) -> None:
             'on the CPU')
 
 
+def check_strategy(cfg: Config) -> None:
+    """Refuse a strategy of ``FlexibleRunner`` that cannot start here."""
+    kind = type_name(cfg.get('strategy') or {})
+    if kind in ('', 'SingleDeviceStrategy'):
+        return
+    if cfg.get('launcher', 'none') == 'none':
+        raise ConfigurationError(
+            f'The config trains with {kind}, which needs several processes: start '
+            'with tools/dist_train.sh CONFIG PROCESSES, or add --cfg-options '
+            'strategy.type=SingleDeviceStrategy')
+    package = {'DeepSpeedStrategy': 'deepspeed',
+               'ColossalAIStrategy': 'colossalai'}.get(kind)
+    if package and not compat.is_available(package):
+        raise ConfigurationError(
+            f'The config trains with {kind}, which needs the package {package}: run '
+            f'`pip install {package}`, or use ViTFSDPStrategy, which needs none')
+
+
 def type_name(node: dict) -> str:
     """Name of the registered type of a config node, '' if it has none.
 

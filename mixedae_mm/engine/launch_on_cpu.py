@@ -32,6 +32,11 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
             torch.__version__) < digit_version('2.4'):
         # Only newer PyTorch has the fused update, the same numbers, on the CPU.
         optim_wrapper.get('optimizer', {}).pop('fused', None)
+    strategy = cfg.get('strategy') or {}
+    if type_name(strategy) == 'DDPStrategy':
+        strategy.model_wrapper = ConfigDict(
+            dict(broadcast_buffers=False), **(strategy.get('model_wrapper') or {}),
+            device_ids=None)
     if cfg.launcher != 'none':
         wrapper = cfg.setdefault('model_wrapper_cfg', ConfigDict(
             broadcast_buffers=False,

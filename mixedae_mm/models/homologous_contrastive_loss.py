@@ -1,9 +1,12 @@
 """The homologous contrastive loss (Eq. 7)."""
+from math import inf
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_number
 from ..errors import ConfigurationError
 
 
@@ -24,14 +27,15 @@ class HomologousContrastiveLoss(nn.Module):
     which it follows. Logits are float32 under mixed precision.
 
     Args:
-        temperature (float): :math:`\tau > 0`. Defaults to 0.25.
+        temperature (float): :math:`\tau`, at least 0.001, below which
+            gradients leave the range of numbers. Defaults to 0.25.
         positives (str): ``'separate'``, every positive on its own (the
             default), or ``'mean'``, one positive that is the average feature
             of the anchor and all its homologous patches (Table 3c).
 
     Raises:
-        ConfigurationError: For a temperature that is not positive or an
-            unknown kind of positives.
+        ConfigurationError: For a temperature out of range or an unknown kind
+            of positives.
     """
     POSITIVES = ('separate', 'mean')
 
@@ -39,13 +43,9 @@ class HomologousContrastiveLoss(nn.Module):
                  temperature: float = 0.25,
                  positives: str = 'separate') -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ConfigurationError(
-                f'temperature is {temperature}, but must be above 0.')
-        if positives not in self.POSITIVES:
-            raise ConfigurationError(
-                f"positives is '{positives}', but must be one of "
-                f'{self.POSITIVES}.')
+        check_number('temperature', temperature, lambda tau: 1e-3 <= tau < inf,
+                     'be a number of at least 0.001')
+        check_choice('positives', positives, self.POSITIVES)
         self.temperature = temperature
         self.positives = positives
 

@@ -6,6 +6,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from ..checks import check_part
 from ..errors import ConfigurationError
 
 # MAE's: xavier for linear layers. The parts refine it in their init_weights.
@@ -36,7 +37,8 @@ class MixedAE(BaseSelfSupervisor):
         init_cfg (dict | list[dict], optional): Defaults to MAE's.
 
     Raises:
-        ConfigurationError: If two parts disagree.
+        ConfigurationError: If a part cannot be built, two of them disagree, or
+            there is no loss.
     """
 
     def __init__(self,
@@ -45,9 +47,20 @@ class MixedAE(BaseSelfSupervisor):
                  head: dict,
                  data_preprocessor: Optional[dict] = None,
                  init_cfg=MAE_INIT) -> None:
+        preprocessor = _with_type(
+            data_preprocessor, 'MixedAEDataPreprocessor')
+        parts = dict(data_preprocessor=preprocessor, backbone=backbone, head=head)
+        if neck is not None:
+            parts.update(neck=neck)
+        elif isinstance(head, dict) and head.get('contrast_loss', '') is None:
+            raise ConfigurationError(
+                'neck and head.contrast_loss are None, so that there is no loss '
+                'to train with; keep one of them.')
+        for name, part in parts.items():
+            check_part(name, part, MODELS)
         preprocessor = MODELS.build(
             _fill(
-                dict(data_preprocessor or {}, type='MixedAEDataPreprocessor'),
+                preprocessor,
                 'data_preprocessor',
                 patch_size=backbone.get('patch_size', 16)))
         encoder = MODELS.build(
@@ -58,7 +71,12 @@ class MixedAE(BaseSelfSupervisor):
             embed_dim=encoder.embed_dims,
             patch_size=preprocessor.patch_size)
         if neck is not None:
-            neck = _fill(neck, 'neck', grid=encoder.patch_resolution, **shared)
+            neck = _fill(
+                neck,
+                'neck',
+                grid=encoder.patch_resolution,
+                in_chans=encoder.patch_embed.projection.in_channels,
+                **shared)
         super().__init__(
             backbone=encoder,
             neck=neck,
@@ -77,13 +95,31 @@ class MixedAE(BaseSelfSupervisor):
 
         Returns:
             dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``.
+
+        Raises:
+            ConfigurationError: If the images have another size than the model.
         """
         mix_mask = inputs['mix_mask']
+        given, built_for = tuple(inputs['clean'].shape[1:]), (
+            self.backbone.patch_embed.projection.in_channels,
+            *self.backbone.img_size)
+        if given != built_for:
+            raise ConfigurationError(
+                f'The images are {given} (channels, height, width), but the model '
+                f'is built for {built_for}; let the pipeline crop to that, or '
+                'change img_size and in_channels of the backbone.')
         encoded = self.backbone(inputs['mixed'], mix_mask)
         predictions = None
         if self.with_neck:
             predictions = self.neck(encoded.tokens, mix_mask)
         return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
+
+
+def _with_type(part: Optional[dict], default: str):
+    """A part's config, of the default type unless it names one."""
+    if part is None:
+        part = {}
+    return dict(dict(type=default), **part) if isinstance(part, dict) else part
 
 
 def _fill(part: dict, name: str, **values) -> dict:

@@ -1,10 +1,12 @@
 """The data preprocessor: normalise, group, draw masks, mix on the device."""
-from typing import Optional, Sequence
+from math import inf
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import SelfSupDataPreprocessor
 
+from ..checks import check_choice, check_count, check_flag, check_number
 from ..errors import ConfigurationError
 from ..mixing import (MODES, check_batch, draw_mix_masks, mix_images,
                       num_sources_of, patch_grid)
@@ -22,16 +24,16 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         mode (str): ``'compose'``, one mixed sample a group of ``n`` images
             (default), or ``'full'``, ``n`` with independent masks.
         patch_size (int): ``P``.
-        mean (Sequence[float]): Of the colour channels, in 0..255.
-        std (Sequence[float]): Likewise.
+        mean (Sequence[float]): Of the three colour channels, or one for all,
+            in 0..255.
+        std (Sequence[float]): Likewise, above 0.
         bgr_to_rgb (bool): For pipelines that load BGR (``mmcv``'s own).
             Ours load RGB.
         non_blocking (bool): Copy to the device asynchronously, which takes
             ``pin_memory`` in the dataloader.
 
     Raises:
-        ConfigurationError: For a bad ratio, an unknown mode, a patch size
-            below 1.
+        ConfigurationError: For a value that an argument does not allow.
     """
 
     def __init__(self,
@@ -42,18 +44,18 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                  std: Sequence[float] = IMAGENET_STD,
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True) -> None:
+        _check_channels('mean', mean, lambda value: -inf < value < inf, 'finite')
+        _check_channels('std', std, lambda value: 0 < value < inf, 'above 0')
+        check_flag('bgr_to_rgb', bgr_to_rgb)
+        check_flag('non_blocking', non_blocking)
         super().__init__(
             mean=mean,
             std=std,
             bgr_to_rgb=bgr_to_rgb,
             non_blocking=non_blocking)
         self.num_sources = num_sources_of(mix_ratio)
-        if mode not in MODES:
-            raise ConfigurationError(
-                f"mode is '{mode}', but must be one of {MODES}.")
-        if patch_size < 1:
-            raise ConfigurationError(
-                f'patch_size is {patch_size}, but must be at least 1.')
+        check_choice('mode', mode, MODES)
+        check_count('patch_size', patch_size)
         self.mix_ratio = mix_ratio
         self.mode = mode
         self.patch_size = patch_size
@@ -81,12 +83,26 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             group consecutive), otherwise the normalised ``(B, C, H, W)``.
 
         Raises:
-            ConfigurationError: If ``B`` is no multiple of ``n``, an image
-                side none of ``P``, or a given mask has the wrong shape.
+            ConfigurationError: If the images have several sizes, ``B`` is no
+                multiple of ``n``, an image side none of ``P``, or a given mask
+                does not fit.
         """
         inputs = data['inputs']
         if isinstance(inputs, (list, tuple)):
+            sizes = {tuple(image.shape) for image in inputs}
+            if len(sizes) > 1:
+                raise ConfigurationError(
+                    f'The images of a batch have several sizes, {sorted(sizes)}; '
+                    'let the pipeline resize or crop them to one.')
             inputs = torch.stack(list(inputs))
+        if inputs.ndim != 4:
+            raise ConfigurationError(
+                f'inputs have shape {tuple(inputs.shape)}, but must be a batch '
+                'of images, (B, C, H, W).')
+        if self._enable_normalize and len(self.mean) not in (1, inputs.size(1)):
+            raise ConfigurationError(
+                f'The images have {inputs.size(1)} channels, but mean and std '
+                f'{len(self.mean)} numbers.')
         if training:  # before any work, so that the message comes first
             check_batch(len(inputs), self.num_sources)
             patch_grid(inputs.shape[-2:], self.patch_size)
@@ -120,7 +136,22 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             raise ConfigurationError(
                 f'mix_mask has shape {tuple(mix_mask.shape)}, but {len(clean)}'
                 f' images in mode {self.mode} need {shape}.')
+        elif (mix_mask.dtype != torch.int64 or mix_mask.min() < 0
+              or mix_mask.max() >= self.num_sources):
+            raise ConfigurationError(
+                'mix_mask must be int64 and name sources of a group, 0 to '
+                f'{self.num_sources - 1}.')
         mixed = mix_images(clean, mix_mask.to(clean.device), self.num_sources,
                            self.patch_size)
         return dict(
             mixed=mixed, clean=clean, mix_mask=mix_mask.to(clean.device))
+
+
+def _check_channels(name: str, values: Any, is_allowed: Callable[[float], bool],
+                    allowed: str) -> None:
+    if not isinstance(values, (list, tuple)) or len(values) not in (1, 3):
+        raise ConfigurationError(
+            f'{name} is {values!r}, but must be three numbers, one a colour '
+            'channel, or one for all.')
+    for value in values:
+        check_number(f'a number of {name}', value, is_allowed, f'be {allowed}')

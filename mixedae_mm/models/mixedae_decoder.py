@@ -1,10 +1,15 @@
 """The neck: unmixing (Eq. 3) and MAE's decoder."""
+from math import inf
+
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import MAEPretrainDecoder
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..checks import (check_count, check_flag, check_heads, check_norm,
+                      check_number, check_side)
+from ..errors import ConfigurationError
 from ..mixing import gather_hidden, unmix_tokens
 from .position_embedding import sincos_position_embedding
 
@@ -31,16 +36,52 @@ class MixedAEDecoder(MAEPretrainDecoder):
             ``num_patches``: ``patch_size``, ``in_chans``,
             ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
             ``mlp_ratio``, ``norm_cfg``, ``init_cfg``.
+
+    Raises:
+        ConfigurationError: For a value that an argument does not allow.
     """
 
     def __init__(self,
                  num_sources: int = 4,
                  grid=(14, 14),
                  embed_dim: int = 768,
+                 decoder_embed_dim: int = 512,
+                 decoder_depth: int = 8,
+                 decoder_num_heads: int = 16,
+                 mlp_ratio: float = 4,
+                 norm_cfg: dict = dict(type='LN', eps=1e-6),
                  with_cp: bool = False,
                  **kwargs) -> None:
+        for name in ('num_patches', 'predict_feature_dim'):
+            if name in kwargs:
+                raise ConfigurationError(
+                    f'MixedAEDecoder has no {name}; it follows from grid and '
+                    'patch_size.')
+        check_side('grid', grid)
+        for name, value in (('num_sources', num_sources),
+                            ('embed_dim', embed_dim),
+                            ('decoder_embed_dim', decoder_embed_dim),
+                            ('decoder_depth', decoder_depth),
+                            ('decoder_num_heads', decoder_num_heads)):
+            check_count(name, value)
+        check_heads('decoder_num_heads', decoder_embed_dim, decoder_num_heads)
+        check_number('decoder_embed_dim', decoder_embed_dim,
+                     lambda width: width % 4 == 0,
+                     'be a multiple of 4, for sin-cos positions')
+        check_number('mlp_ratio', mlp_ratio,
+                     lambda ratio: 1 <= ratio * decoder_embed_dim < inf,
+                     'leave at least one hidden unit')
+        check_norm('norm_cfg', norm_cfg)
+        check_flag('with_cp', with_cp)
         super().__init__(
-            num_patches=grid[0] * grid[1], embed_dim=embed_dim, **kwargs)
+            num_patches=grid[0] * grid[1],
+            embed_dim=embed_dim,
+            decoder_embed_dim=decoder_embed_dim,
+            decoder_depth=decoder_depth,
+            decoder_num_heads=decoder_num_heads,
+            mlp_ratio=mlp_ratio,
+            norm_cfg=norm_cfg,
+            **kwargs)
         self.num_sources = num_sources
         self.grid = tuple(grid)
         self.with_cp = with_cp

@@ -1,4 +1,5 @@
 """The head: targets, reconstruction loss (Eq. 4), contrastive loss, total."""
+from math import inf
 from typing import Dict, Optional
 
 import torch.nn.functional as F
@@ -6,6 +7,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_count, check_flag, check_number, check_part
 from ..errors import ConfigurationError
 from ..mixing import gather_hidden, patchify
 from .mixedae_vit import EncodedMix
@@ -30,8 +32,7 @@ class MixedAEPretrainHead(BaseModule):
         init_cfg (dict, optional): Initialisation config.
 
     Raises:
-        ConfigurationError: For an unknown ``contrast_input`` or a negative
-            weight.
+        ConfigurationError: For a value that an argument does not allow.
     """
     CONTRAST_INPUTS = ('after_norm', 'before_norm')
 
@@ -47,13 +48,11 @@ class MixedAEPretrainHead(BaseModule):
                  proj_dim: int = 128,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
-        if contrast_input not in self.CONTRAST_INPUTS:
-            raise ConfigurationError(
-                f"contrast_input is '{contrast_input}', but must be one of "
-                f'{self.CONTRAST_INPUTS}.')
-        if contrast_weight < 0:
-            raise ConfigurationError(
-                f'contrast_weight is {contrast_weight}, but must be >= 0.')
+        check_choice('contrast_input', contrast_input, self.CONTRAST_INPUTS)
+        check_number('contrast_weight', contrast_weight,
+                     lambda weight: 0 <= weight < inf, 'be a number >= 0')
+        check_flag('norm_pix', norm_pix)
+        check_count('proj_dim', proj_dim)
         self.num_sources = num_sources
         self.patch_size = patch_size
         self.norm_pix = norm_pix
@@ -61,6 +60,7 @@ class MixedAEPretrainHead(BaseModule):
         self.contrast_input = contrast_input
         self.contrast_loss = None
         if contrast_loss is not None:
+            check_part('contrast_loss', contrast_loss, MODELS)
             self.contrast_loss = MODELS.build(contrast_loss)
             self.projector = nn.Linear(embed_dim, proj_dim)
 
@@ -107,6 +107,10 @@ class MixedAEPretrainHead(BaseModule):
         """Patches to be predicted, ``(B, L, P * P * C)``."""
         patches = patchify(clean, self.patch_size)
         if self.norm_pix:
+            if patches.size(-1) == 1:
+                raise ConfigurationError(
+                    'norm_pix cannot normalise patches of a single value; use '
+                    'a larger patch_size, or norm_pix=False.')
             mean, std = patch_statistics(patches)
             patches = (patches - mean) / std
         return patches

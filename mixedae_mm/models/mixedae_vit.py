@@ -1,13 +1,14 @@
 """The one backbone: MixedAE's encoder, and a plain ViT for all transfer."""
+from numbers import Integral
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.model import PretrainedInit
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..checks import check_count, check_flag, check_number
 from ..errors import ConfigurationError
 from ..mixing import patch_grid
 from .checkpoint_loading import load_pretrained
@@ -15,6 +16,8 @@ from .encoder_layer import MixedAEEncoderLayer
 from .position_embedding import sincos_position_embedding
 from .relative_position_bias import (PatchOffsets, RelativePositionBias,
                                      patch_offsets)
+from .vit_arguments import (check_arch, check_init_cfg, check_out_indices,
+                            check_pretraining, split_init_cfg)
 
 
 class EncodedMix(NamedTuple):
@@ -99,31 +102,39 @@ class MixedAEViT(VisionTransformer):
                  pretrained: Optional[str] = None,
                  init_cfg: Union[dict, Sequence[dict], None] = None,
                  **kwargs) -> None:
-        num_layers = self._check_arch(arch)['num_layers']
-        if not -1 <= frozen_stages <= num_layers:
-            raise ConfigurationError(
-                f'frozen_stages is {frozen_stages}, but must lie in '
-                f'[-1, {num_layers}] for a ViT of {num_layers} layers.')
+        sizes = check_arch(arch, self.arch_zoo)
+        num_layers = sizes['num_layers']
+        for name, value in (('frozen_stages', frozen_stages),
+                            ('num_global_layers', num_global_layers)):
+            lowest = -1 if name == 'frozen_stages' else 0
+            check_number(
+                name, value, lambda layers: lowest <= layers <= num_layers,
+                f'lie in [{lowest}, {num_layers}] for a ViT of {num_layers} '
+                'layers', Integral)
+        for name, flag in (('homologous_attention', homologous_attention),
+                           ('segment_embedding', segment_embedding),
+                           ('homologous_in_transfer', homologous_in_transfer),
+                           ('relative_position_bias', relative_position_bias),
+                           ('with_cp', with_cp)):
+            check_flag(name, flag)
+        if num_sources is not None:
+            check_count('num_sources', num_sources, at_least=2)
+            check_pretraining(sizes, img_size, patch_size, kwargs)
         super().__init__(
             arch=arch,
             img_size=img_size,
             patch_size=patch_size,
-            out_indices=_check_out_indices(out_indices, num_layers),
+            out_indices=check_out_indices(out_indices, num_layers),
             frozen_stages=frozen_stages,
-            init_cfg=_check_init_cfg(init_cfg, pretrained),
+            init_cfg=check_init_cfg(init_cfg, pretrained),
             **kwargs)
         self.num_sources = num_sources
         if k_ratio is None:
             k_ratio = 1 / (num_sources or 4)
-        if not 0 < k_ratio <= 1:
-            raise ConfigurationError(
-                f'k_ratio is {k_ratio}, but must lie in (0, 1]: the share of '
-                'the patches that homologous attention keeps for a query.')
+        check_number('k_ratio', k_ratio, lambda ratio: 0 < ratio <= 1,
+                     'lie in (0, 1]: the share of the patches that homologous '
+                     'attention keeps for a query')
         self.k_ratio = k_ratio
-        if not 0 <= num_global_layers <= num_layers:
-            raise ConfigurationError(
-                f'num_global_layers is {num_global_layers}, but must lie in '
-                f'[0, {num_layers}] for a ViT of {num_layers} layers.')
         self.num_global_layers = num_global_layers
         self.homologous_attention = homologous_attention
         self.homologous_in_transfer = homologous_in_transfer
@@ -153,16 +164,6 @@ class MixedAEViT(VisionTransformer):
                     torch.zeros(num_sources, self.embed_dims))
         self.train()  # frozen layers go to evaluation mode
 
-    @classmethod
-    def _check_arch(cls, arch: Union[str, dict]) -> dict:
-        if isinstance(arch, dict):
-            return arch
-        if arch.lower() not in cls.arch_zoo:
-            raise ConfigurationError(
-                f"MixedAEViT has no arch '{arch}'; choose one of "
-                f'{sorted(cls.arch_zoo)} or give a dict.')
-        return cls.arch_zoo[arch.lower()]
-
     @property
     def is_pretraining(self) -> bool:
         """Whether this backbone can encode mixed samples."""
@@ -179,7 +180,7 @@ class MixedAEViT(VisionTransformer):
         """
         init_cfg = self.init_cfg
         # mmengine's own loading would let weights that do not fit pass.
-        pretrained, self.init_cfg = _split_init_cfg(init_cfg)
+        pretrained, self.init_cfg = split_init_cfg(init_cfg)
         try:
             super().init_weights()
         finally:
@@ -311,51 +312,3 @@ class MixedAEViT(VisionTransformer):
         if param_name == f'{prefix}segment_embed':
             param_name = f'{prefix}pos_embed'
         return super().get_layer_depth(param_name, prefix)
-
-
-def _check_out_indices(out_indices, num_layers: int):
-    """Indices of layers, in order and each once, counted from 0."""
-    if isinstance(out_indices, int):
-        out_indices = [out_indices]
-    given = list(out_indices)
-    counted = [
-        i + num_layers if isinstance(i, int) and i < 0 else i for i in given
-    ]
-    if not counted or any(i not in range(num_layers) for i in counted):
-        raise ConfigurationError(
-            f'out_indices = {given}, but a ViT of {num_layers} layers '
-            f'has outputs 0 to {num_layers - 1} (or -{num_layers} to -1).')
-    if counted != sorted(set(counted)):
-        raise ConfigurationError(
-            f'out_indices = {given}, but outputs come in the order of the '
-            f'layers, each once: {sorted(set(counted))}.')
-    return counted
-
-
-def _check_init_cfg(init_cfg, pretrained: Optional[str]):
-    """One ``init_cfg`` of the two ways to name a checkpoint."""
-    if pretrained is None:
-        return init_cfg
-    if _split_init_cfg(init_cfg)[0] is not None:
-        raise ConfigurationError(
-            f"The backbone was given pretrained='{pretrained}' and an "
-            "init_cfg of type 'Pretrained'; keep one of them (in mmseg, "
-            'model = dict(pretrained=None) drops the first).')
-    return dict(type='Pretrained', checkpoint=pretrained)
-
-
-def _split_init_cfg(init_cfg) -> Tuple[Optional[dict], list]:
-    """The entry that names a checkpoint, if any, and the others."""
-    if init_cfg is None:
-        return None, []
-    entries = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg)
-    pretrained = [
-        entry for entry in entries
-        if entry['type'] in ('Pretrained', PretrainedInit)
-    ]
-    if len(pretrained) > 1:
-        raise ConfigurationError(
-            "init_cfg names several checkpoints; keep one of type "
-            "'Pretrained'.")
-    return (pretrained[0] if pretrained else None,
-            [entry for entry in entries if entry not in pretrained])

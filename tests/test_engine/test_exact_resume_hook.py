@@ -3,6 +3,8 @@ import pytest
 import torch
 import toy_training as toy
 
+from mixedae_mm.engine import exact_resume_hook
+
 EPOCHS = dict()
 MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))
 ITERATIONS = dict(loop='iteration')
@@ -81,6 +83,25 @@ def test_two_processes(tmp_path, uninterrupted, setting):
     codes = toy.train_processes(tmp_path, 2, resume=True, **setting)
     assert codes == [0, 0]
     assert_same(toy.result(tmp_path), uninterrupted(processes=2, **setting))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('settled', [True, False], ids=['exact', 'control'])
+def test_three_processes(tmp_path, monkeypatch, settled):
+    """Among three, it matters in which order DDP adds; the control shows it."""
+    if not settled:
+        monkeypatch.setattr(exact_resume_hook, 'settle_gradient_buckets',
+                            lambda model: True)
+    setting = dict(MID_EPOCH, size=36, accumulative_counts=1)
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    assert toy.train_processes(whole, 3, **setting) == [0] * 3
+    assert 9 in toy.train_processes(cut, 3, **kill('after_train_iter', 4), **setting)
+    assert toy.train_processes(cut, 3, resume=True, **setting) == [0] * 3
+    found, expected = toy.result(cut), toy.result(whole)
+    if settled:
+        assert_same(found, expected)
+    else:
+        assert found['weights'] != expected['weights']
 
 
 def test_evaluation_does_not_disturb_training(tmp_path, uninterrupted):

@@ -6,19 +6,17 @@ import os.path as osp
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
 from typing import Dict, List, Optional, Sequence
 
-import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config, DictAction
 
+from ..engine.launch import build_runner, report_errors
 from .kill_points import PHASES, KillPoint, KillPointHook, traces
 from .kill_test_configs import BUILT_IN
-from .launch import build_runner, report_errors
+from .processes import forkserver, free_port, set_rank
 
 PARTS = ('weights', 'ema', 'optimizer', 'schedules', 'losses', 'order')
 
@@ -121,12 +119,7 @@ class KillTest:
 
     def _live(self, name: str, point: Optional[KillPoint]) -> bool:
         """One life of a run; returns whether it was killed."""
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
-        # Forked from a server that has imported everything but done nothing.
-        context = mp.get_context('forkserver')
-        context.set_forkserver_preload([__name__])
+        port, context = free_port(), forkserver()
         processes = [
             context.Process(target=_life, args=(
                 self.cfg.to_dict(), osp.join(self.folder, name), rank,
@@ -203,10 +196,7 @@ def _life(cfg: dict, work_dir: str, rank: int, processes: int, port: int,
     output = open(osp.join(work_dir, f'output_rank_{rank}.txt'), 'a')
     os.dup2(output.fileno(), sys.stdout.fileno())
     os.dup2(output.fileno(), sys.stderr.fileno())
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank),
-                      WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1',
-                      MASTER_PORT=str(port))
-    torch.set_num_threads(1)
+    set_rank(rank, processes, port)
     cfg = Config(dict(
         cfg, work_dir=work_dir, resume=True,
         launcher='pytorch' if processes > 1 else 'none'))

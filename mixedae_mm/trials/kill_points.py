@@ -13,8 +13,8 @@ import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
-from .checkpoint_files import find_resumable_checkpoint
-from .exact_resume_hook import ExactResumeHook
+from ..engine.checkpoint_files import find_resumable_checkpoint
+from ..engine.exact_resume_hook import ExactResumeHook
 
 PHASES = ('step', 'write', 'evaluation')
 # Histories that depend on the machine, not on the computation.

@@ -1,0 +1,48 @@
+"""How DDP groups gradients, the same from the first step of every life of a run."""
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def settle_gradient_buckets(model: nn.Module) -> bool:
+    """Let DDP arrange its buckets now, not after the first step.
+
+    DDP sums gradients in buckets of several parameters. It groups them by the
+    order of registration first, and after the first backward pass once more
+    by the order in which gradients arrived. Among three processes or more the
+    grouping decides in which order numbers are added, so that the first step
+    after a restart would be summed in another way than without the restart.
+
+    Here that first backward pass is one through a stand-in for the model,
+    whose gradients (all zero) arrive in the reverse order of registration, as
+    they about do in training. It takes one exchange of gradients.
+
+    Args:
+        model (nn.Module): As the runner wrapped it; call it on all ranks,
+            between two steps and without gradients that are still needed.
+
+    Returns:
+        bool: False for DDP with ``static_graph``, which counts how often each
+        parameter is used in its first step and must not see a stand-in. True
+        also where there is nothing to arrange.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return True
+    if model.static_graph:
+        return False
+    module = model.module
+    parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def stand_in() -> torch.Tensor:
+        return torch.stack([0 * parameter.float().sum()
+                            for parameter in parameters]).sum()
+
+    module.forward = stand_in
+    try:
+        model().backward()
+    finally:
+        del module.forward
+    # The next forward pass through DDP arranges the buckets.
+    for parameter in parameters:
+        parameter.grad = None
+    return True

@@ -1,0 +1,1 @@
+"""The package's promises put to the test, as commands anyone can run."""
