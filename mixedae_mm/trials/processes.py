@@ -27,7 +27,7 @@ def forkserver():
     """
     context = mp.get_context('forkserver')
     context.set_forkserver_preload([
-        f'{__package__}.{name}' for name in ('kill_test', 'distributed_test')])
+        f'{__package__}.{name}' for name in ('kill_test', 'distributed_test', 'fault_test')])
     return context
 
 
