@@ -226,37 +226,10 @@ def test_checkpoint_urls_are_left_to_mmengine():
     launch_checks.check_checkpoint('torchvision://resnet50')
 
 
-class Malicious:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, 'w')
-
-
 @pytest.fixture
 def loaders(monkeypatch):
     """mmengine's table of checkpoint readers, restored afterwards."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-
-
-def test_a_strangers_checkpoint_runs_no_code(
-        capsys, project, monkeypatch, loaders, tmp_path):
-    monkeypatch.chdir(project)
-    file, trace = tmp_path / 'stranger.pth', tmp_path / 'trace'
-    torch.save(dict(state_dict={}, meta=Malicious(trace)), file)
-    for main, argv in (
-            (launch_test.main, [file]),
-            (launch_train.main, ['--cfg-options', f'load_from={file}']),
-            (launch_train.main, ['--cfg-options',
-                                 'model.backbone.init_cfg.type=Pretrained',
-                                 f'model.backbone.init_cfg.checkpoint={file}'])):
-        assert main(['classify.py', *map(str, argv), '--work-dir', str(tmp_path)]) == 2
-        printed = capsys.readouterr().err
-        assert 'would run code' in printed and str(file) in printed
-        assert not trace.exists()
 
 
 def test_to_resume_own_and_named_checkpoints_are_unpickled(loaders, tmp_path):

@@ -128,7 +128,6 @@ class Runs:
             raise RuntimeError(f'The unharmed run failed; see {self.folder}.')
         parts = traces(reference)
         found = traces(self.work_dir)
-        del parts['order'], found['order']
         differs = [name for name in parts if parts[name] != found[name]]
         return (f'{", ".join(differs)} DIFFER from the unharmed run' if differs else
                 f'{", ".join(parts)} equal those of an unharmed run, bit for bit')

@@ -124,8 +124,8 @@ def traces(work_dir: str) -> Dict[str, str]:
 
     Returns:
         dict[str, str]: ``weights``, ``optimizer``, ``schedules``, ``losses``
-        (the whole history of all that is logged), ``order`` (of the samples)
-        and, if there is one, ``ema``.
+        (the whole history of all that is logged) and, where there are, ``order``
+        (of the samples, from :class:`KillPointHook`) and ``ema``.
     """
     # A run's own checkpoint, as in resuming: its history is a pickle.
     checkpoint = torch.load(
@@ -140,7 +140,7 @@ def traces(work_dir: str) -> Dict[str, str]:
         ema=checkpoint.get('ema_state_dict'),
         optimizer=checkpoint['optimizer'],
         schedules=checkpoint.get('param_schedulers'),
-        order=history.pop('train/batch_checksum'),
+        order=history.pop('train/batch_checksum', None),
         losses=history)
     return {name: digest(part) for name, part in parts.items() if part is not None}
 

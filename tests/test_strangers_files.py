@@ -1,0 +1,156 @@
+"""Every command reads a stranger's checkpoint as data: nothing in it is executed."""
+import json
+import pickle
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from PIL import Image
+from toy_projects import CLASSIFICATION
+
+import mixedae_mm
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.models.checkpoint_reading import read_checkpoint
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return open, (self.trace, 'w')
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Files that the commands look at before or after the checkpoint."""
+    saved = dict(state_dict=dict(a=torch.ones(1)), meta=Malicious(tmp_path / 'trace'))
+    torch.save(saved, tmp_path / 'stranger.pth')
+    images = tmp_path / 'images'
+    (images / 'cat').mkdir(parents=True)
+    Image.new('RGB', (64, 64)).save(images / 'cat/a.png')
+    (tmp_path / 'classify.py').write_text(CLASSIFICATION)
+    masks = dict(
+        images=[dict(id=1, file_name='cat/a.png', width=64, height=64)],
+        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=4,
+                          bbox=[1, 1, 2, 2], segmentation=[[1, 1, 3, 1, 3, 3]])],
+        categories=[dict(id=1, name='thing')])
+    (tmp_path / 'instances.json').write_text(json.dumps(masks))
+    run = tmp_path / 'run'
+    (run / '1/vis_data').mkdir(parents=True)
+    (run / '1/vis_data/scalars.json').write_text(json.dumps(
+        {'loss_recon': 1., 'topk_accuracy/layer_01': 25., 'step': 1}) + '\n')
+    (run / 'run.py').write_text(f'_base_ = {str(DEMO)!r}\n')
+    (run / 'last_checkpoint').write_text(str(run / 'stranger.pth'))
+    shutil.copy(tmp_path / 'stranger.pth', run)
+    settings = dict(checkpoint='stranger.pth', img_size=[64, 64], amp=False,
+                    fingerprint='', pooling='mean', folder='images')
+    pyarrow.parquet.write_table(
+        pyarrow.table(dict(path=['cat/a.png'])).replace_schema_metadata(
+            dict(mixedae_mm=json.dumps(settings))), tmp_path / 'features.parquet')
+    monkeypatch.chdir(tmp_path)
+    # mmengine's table of checkpoint readers, which the commands change.
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    return tmp_path
+
+
+def init_cfg(part):
+    return [f'model.{part}.init_cfg.type=Pretrained',
+            f'model.{part}.init_cfg.checkpoint=stranger.pth']
+
+
+LOOK = [DEMO, 'stranger.pth', 'images']
+COMMANDS = {
+    'train, load_from': ['classify.py', '--cfg-options', 'load_from=stranger.pth'],
+    'train, init_cfg': ['classify.py', '--cfg-options', *init_cfg('backbone')],
+    'train, init_cfg of our encoder': [
+        'classify.py', '--cfg-options', 'model.backbone.type=MixedAEViT',
+        *init_cfg('backbone')],
+    'train, init_cfg of our head': [
+        DEMO, '--cfg-options', 'train_dataloader.dataset.data_root=images',
+        *init_cfg('head')],
+    'test': ['classify.py', 'stranger.pth'],
+    'convert': ['stranger.pth', 'out', '--to', 'hf'],
+    'export': ['stranger.pth', 'out.onnx'],
+    'extract_features': ['images', 'out.parquet', '--checkpoint', 'stranger.pth'],
+    'nearest_neighbours': ['features.parquet', 'images/cat/a.png'],
+    'topk_accuracy': LOOK,
+    'topk_accuracy, another model': [
+        *LOOK, '--versus', 'other', DEMO, 'stranger.pth'],
+    'visualize_attention': LOOK,
+    'visualize_mixing': LOOK,
+    'frozen_accuracy': LOOK,
+    'object_awareness': [DEMO, 'stranger.pth', 'instances.json', '--images', 'images'],
+    'report': ['run', 'images'],
+}
+# They take no checkpoint, or only those that they have just made themselves, or
+# hand it to tools/train.py as init_cfg.
+OTHERS = {
+    'benchmark', 'demo', 'demo_transfer', 'distributed_test', 'fault_test',
+    'fuzz_configs', 'kill_test', 'plot_logs', 'reproduce',
+    'setup_environment', 'transfer_eleven'
+}
+
+
+def test_every_command_is_tried():
+    tried = {name.partition(',')[0] for name in COMMANDS}
+    assert tried | OTHERS == {path.stem for path in (ROOT / 'tools').glob('*.py')}
+    assert not tried & OTHERS
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_nothing_is_executed(project, monkeypatch, capfd, name):
+    script = ROOT / f'tools/{name.partition(",")[0]}.py'
+    monkeypatch.setattr(sys, 'argv', [str(script), *map(str, COMMANDS[name])])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(str(script), run_name='__main__')
+    assert not (project / 'trace').exists()
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert leaving.value.code == 2
+    assert said.startswith('error: ') and 'stranger.pth' in said
+    assert 'that would run code' in said
+    assert "If you trust the file" in said and "'weights.pth')" in said
+
+
+def test_the_python_interface(project):
+    with pytest.raises(ConfigurationError, match='stranger.pth.*would run code'):
+        mixedae_mm.load('stranger.pth')
+    assert not (project / 'trace').exists()
+
+
+@pytest.mark.parametrize('kind', ['bare pickle', 'old format', 'called safetensors',
+                                  'inside a list'])
+def test_in_whatever_form(project, kind):
+    saved, path = dict(meta=Malicious(project / 'trace')), project / 'other.pth'
+    if kind == 'bare pickle':
+        path.write_bytes(pickle.dumps(saved))
+    elif kind == 'old format':
+        torch.save(saved, path, _use_new_zipfile_serialization=False)
+    elif kind == 'called safetensors':
+        path = project / 'other.safetensors'
+        torch.save(saved, path)
+    else:
+        torch.save([saved], path)
+    with pytest.raises(ConfigurationError, match='other'):
+        read_checkpoint(str(path))
+    assert not (project / 'trace').exists()
+
+
+def test_the_advice_works(project):
+    """What the sentence tells those who trust the file to do."""
+    trusted = torch.load('stranger.pth', weights_only=False)['state_dict']
+    torch.save(trusted, 'weights.pth')
+    assert (project / 'trace').exists()  # so the file is what it seems
+    assert read_checkpoint('weights.pth').keys() == {'a'}
