@@ -10,9 +10,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
+import skimage.data
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 from mixedae_mm import __version__, compat
 
@@ -188,17 +191,23 @@ def test_an_editable_install_finds_the_checkouts_own_files(checkout, tmp_path):
         build('wheel', checkout, tmp_path / 'wheel'))
 
 
-@pytest.mark.slow
-def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):
-    """From another folder, the shipped config and command are found and run."""
-    site = tmp_path / 'site'
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory):
+    """The wheel in a folder of its own, and an environment that finds it there."""
+    site = tmp_path_factory.mktemp('site')
     subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index',
                     '--target', site, wheel], check=True, capture_output=True)
+    return site, {**os.environ, 'PYTHONPATH': str(site)}
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_without_the_checkout(installed, tmp_path):
+    """From another folder, the shipped config and command are found and run."""
+    site, environment = installed
     program = ('import mixedae_mm, mmengine; from mmengine.utils import '
                'get_installed_path as path; print(path("mixedae_mm")); '
                'mmengine.Config.fromfile('
                'path("mixedae_mm") + "/.mim/configs/mixedae_vitb_300e.py")')
-    environment = {**os.environ, 'PYTHONPATH': str(site)}
     done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path,
                           env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -209,6 +218,54 @@ def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):
         text=True)
     assert done.returncode == 2
     assert str(site / 'mixedae_mm/.mim/configs/mixedae_vitb_300e.py') in done.stderr
+
+
+MINE = '''
+_base_ = 'mixedae_mm::mixedae_vitb_folder.py'
+
+model = dict(
+    backbone=dict(arch='deit-tiny'),
+    neck=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2))
+train_dataloader = dict(
+    batch_size=4, num_workers=0, persistent_workers=False,
+    dataset=dict(data_root='photos'))
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
+param_scheduler = []
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=2), logger=dict(interval=1))
+custom_hooks = _base_.run_hooks
+'''
+
+
+@pytest.mark.slow
+def test_from_a_wheel_in_an_empty_folder(installed, tmp_path):
+    """Inherit our config, train two iterations, extract features, convert."""
+    site, environment = installed
+    (tmp_path / 'photos').mkdir()
+    for name in ('astronaut', 'coffee', 'chelsea', 'rocket'):
+        image = Image.fromarray(getattr(skimage.data, name)())
+        image.resize((250, 250)).save(tmp_path / f'photos/{name}.jpg')
+    (tmp_path / 'mine.py').write_text(MINE)
+
+    def run(*arguments):
+        done = subprocess.run([sys.executable, '-m', 'mixedae_mm', *arguments],
+                              cwd=tmp_path, env=environment, capture_output=True,
+                              text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    log = run('train', 'mine.py')
+    assert re.search(r'Iter\(train\) \[2/2\].*loss_homocon', log)
+    checkpoint = 'work_dirs/mine/iter_2.pth'
+    assert '4 images' in run('extract_features', 'photos', 'features.parquet',
+                             '--checkpoint', checkpoint)
+    assert pyarrow.parquet.read_table(tmp_path / 'features.parquet').num_rows == 4
+    assert 'features 0.0e+00' in run('convert', checkpoint, 'vit', '--to', 'mm')
+    assert 'tensors read back bit for bit' in run('convert', checkpoint, 'hf', '--to',
+                                                  'hf')
+    # Nothing of it came from the checkout.
+    assert str(ROOT) not in log and (tmp_path / 'hf/config.json').is_file()
 
 
 # ------------------------------------------------------ make and environments

@@ -138,13 +138,13 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
     mask_axes, mixed_axes = left.subplots(2, 1)
     colours = torch.tensor([to_rgb(source_colour(i))
                             for i in range(num_sources)])
-    _show(mask_axes, colours[panel.mix_mask], 'mask: whose patch')
-    _show(mixed_axes, panel.mixed.permute(1, 2, 0), 'mixed sample')
+    show_image(mask_axes, colours[panel.mix_mask], 'mask: whose patch')
+    show_image(mixed_axes, panel.mixed.permute(1, 2, 0), 'mixed sample')
 
     axes = right.subplots(len(rows), num_sources, squeeze=False)
     for row, (name, images) in enumerate(rows):
         for i in range(num_sources):
-            _show(axes[row, i], images[i].permute(1, 2, 0))
+            show_image(axes[row, i], images[i].permute(1, 2, 0))
             for spine in axes[row, i].spines.values():
                 spine.set(visible=True, color=source_colour(i), linewidth=2.5)
         axes[row, 0].set_ylabel(name, fontsize=9)
@@ -158,7 +158,8 @@ def source_colour(source: int) -> str:
     return SOURCE_COLOURS[source % len(SOURCE_COLOURS)]
 
 
-def _show(axes: Axes, image: Tensor, title: str = '') -> None:
+def show_image(axes: Axes, image: Tensor, title: str = '') -> None:
+    """Draw RGB values in 0..1, ``(H, W, 3)``, without ticks and frame."""
     axes.imshow(image.numpy(), interpolation='nearest')
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

@@ -1,0 +1,89 @@
+"""What a model is shown: images after pipeline and data preprocessor.
+
+mmpretrain's own browser takes NumPy images only, and shows them before they are
+mixed.
+"""
+from typing import Iterator, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from .panels import show_image, source_colour
+
+PHASES = ('train', 'val', 'test')
+
+
+def browse(cfg: Config, phase: str, positions: Sequence[int],
+           batch_size: int = 4) -> Iterator[Figure]:
+    """Draw samples of a config's data set, a batch a figure.
+
+    Args:
+        cfg (Config): Of mmpretrain.
+        phase (str): Whose data loader: 'train', 'val' or 'test'.
+        positions (Sequence[int]): Of the samples.
+        batch_size (int): Samples that are preprocessed together; MixedAE takes
+            whole groups instead.
+
+    Raises:
+        ConfigurationError: If the config has no such data, or is not for
+            images of one size, as mmpretrain's are.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader = cfg.get(f'{phase}_dataloader')
+    if loader is None:
+        raise ConfigurationError(f'The config has no {phase}_dataloader.')
+    try:
+        dataset = DATASETS.build(loader.dataset)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f'The data of {phase}_dataloader are not there: {error}') from error
+    model = cfg.model.copy()
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    preprocessor = MODELS.build(model).data_preprocessor
+    batch_size = getattr(preprocessor, 'num_sources', batch_size)
+    for start in range(0, len(positions), batch_size):
+        samples = [dataset[i % len(dataset)]
+                   for i in positions[start:start + batch_size]]
+        if phase == 'train' and hasattr(preprocessor, 'num_sources'):
+            # The last group may lack some: begin again.
+            samples = [samples[i % len(samples)] for i in range(batch_size)]
+        with torch.no_grad():
+            inputs = preprocessor(pseudo_collate(samples), phase == 'train')['inputs']
+        yield _draw(inputs, preprocessor, samples)
+
+
+def _draw(inputs, preprocessor, samples) -> Figure:
+    """One row: the images, and in training of MixedAE what they are mixed to."""
+    if isinstance(inputs, dict):
+        images, mixed = inputs['clean'], inputs['mixed']
+    else:
+        images, mixed = inputs, inputs[:0]
+    pixels = [_to_rgb(image, preprocessor) for image in [*images, *mixed]]
+    figure = Figure(figsize=(1.9 * len(pixels), 2.2), layout='constrained')
+    for i, axes in enumerate(figure.subplots(1, len(pixels), squeeze=False)[0]):
+        is_source = i < len(images)
+        title = _title(samples[i]) if is_source else 'mixed'
+        show_image(axes, pixels[i].permute(1, 2, 0), title[-24:])
+        if len(mixed) and is_source:
+            for spine in axes.spines.values():
+                spine.set(visible=True, color=source_colour(i), linewidth=2.5)
+    return figure
+
+
+def _to_rgb(image: Tensor, preprocessor) -> Tensor:
+    """Undo the normalisation: ``(3, H, W)`` in 0..1."""
+    if getattr(preprocessor, '_enable_normalize', True):
+        image = image * preprocessor.std + preprocessor.mean
+    return (image / 255).clamp(0, 1)
+
+
+def _title(sample: dict) -> str:
+    data_sample = sample['data_samples']
+    label = data_sample.get('gt_label')
+    name = str(data_sample.get('img_path', '')).rpartition('/')[2]
+    return name if label is None else f'{name}: {label.tolist()}'
