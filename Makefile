@@ -4,6 +4,10 @@
 # make reproduce  the paper's claims in a small experiment; PRESET=tiny, small, paper
 # make test    the whole test suite, with mmseg, mmdet and compiled operators
 # make test-gpu  what needs a GPU, and nothing else; says so where there is none
+# make test-matrix  make test on the newest and on the lowest supported versions
+# make format  mend what ruff can mend
+# make lint    ruff and mypy
+# make docs    the pages of docs/, into build/docs
 #
 # STACK=openmmlab  the same on the classic package stack (its own environment)
 # PYTHON=...       the Python 3.11 to start from
@@ -21,7 +25,7 @@ SETUP = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 was not found: install it \
 	with its venv module, or name it with `make PYTHON=/path/to/python3.11`)) \
 	tools/setup_environment.py --stack $(STACK) --venv $(VENV)
 
-.PHONY: help setup demo demo-transfer reproduce test test-gpu
+.PHONY: help setup demo demo-transfer reproduce test test-gpu test-matrix format lint docs
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -52,3 +56,24 @@ test: $(FULL)
 
 test-gpu: $(FULL)
 	python -m pytest -m gpu -rs
+
+test-matrix:
+	$(MAKE) test STACK=onedl
+	$(MAKE) test STACK=openmmlab
+
+# What checks the code and builds the pages needs neither PyTorch nor a stack.
+TOOLS := .venv-tools
+$(TOOLS)/.installed: requirements/docs.txt requirements/lint.txt
+	$(or $(PYTHON),python3) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install -q -r requirements/docs.txt -r requirements/lint.txt
+	@touch $@
+
+format: $(TOOLS)/.installed
+	$(TOOLS)/bin/ruff check --fix .
+
+lint: $(TOOLS)/.installed
+	$(TOOLS)/bin/ruff check .
+	$(TOOLS)/bin/mypy
+
+docs: $(TOOLS)/.installed
+	$(TOOLS)/bin/mkdocs build

@@ -168,7 +168,8 @@ def test_alone_on_the_cpu_the_model_is_left_as_it_is():
 
 
 def test_type_names_with_scope_and_as_class():
-    assert launch_checks.type_name(dict(type='mmengine.AmpOptimWrapper')) == 'AmpOptimWrapper'
+    with_scope = dict(type='mmengine.AmpOptimWrapper')
+    assert launch_checks.type_name(with_scope) == 'AmpOptimWrapper'
     assert launch_checks.type_name(dict(type=torch.nn.Linear)) == 'Linear'
     assert launch_checks.type_name(dict()) == ''
 

@@ -1,5 +1,5 @@
 """Measurements of a model on image files, with a progress bar."""
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -152,6 +152,6 @@ def folder_mixing_panels(model: nn.Module,
             f'there are {len(group)}.')
 
 
-def with_progress(items: Iterator, what: str, total: int) -> Iterator:
+def with_progress(items: Iterator, what: str, total: int) -> Iterable:
     """A progress bar on a terminal, one line elsewhere; on stderr."""
     return track(items, what, total=total, console=Console(stderr=True))

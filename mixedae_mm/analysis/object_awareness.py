@@ -44,7 +44,7 @@ class ScoredImage(NamedTuple):
     image: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool
     counts: np.ndarray  # (H, W) bool
-    maps: Mapping[str, np.ndarray]  # name -> (rows, columns)
+    maps: Dict[str, np.ndarray]  # name -> (rows, columns)
 
 
 def best_iou(values: np.ndarray, mask: np.ndarray) -> float:

@@ -40,7 +40,7 @@ def run(device: torch.device, batch_size: int = 1, height: int = 800,
                 (config, str(device), (batch_size, 3, height, width)))
         rows.append(dict(name=name, peak_mib=peak / 2**20))
     for row in rows:
-        row['ratio'] = row['peak_mib'] / rows[0]['peak_mib']
+        row['ratio'] = float(row['peak_mib']) / float(rows[0]['peak_mib'])
     return rows
 
 

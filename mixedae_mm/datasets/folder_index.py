@@ -71,7 +71,7 @@ def index_folder(folder: str,
         ConfigurationError: If the folder is missing, cannot be listed or has
             no image, in every process.
     """
-    message = [None, None]
+    message: list = [None, None]
     if dist.is_main_process():
         try:
             message[0] = _index_with_cache(folder, extensions, cache_dir,

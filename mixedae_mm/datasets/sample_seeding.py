@@ -55,6 +55,7 @@ class SampleIndex(int):
     the next pass over the data gets other augmentations. It takes precedence
     over ``set_epoch``.
     """
+    epoch: int
 
     def __new__(cls, index: int, epoch: int):
         self = super().__new__(cls, index)
@@ -74,6 +75,7 @@ class SampleSeeding:
     process reaches persistent workers, which draw the next epoch's indices only
     after the loader was iterated anew.
     """
+    _sample_seeding: SharedNumbers
 
     def init_sample_seeding(self, seed: Optional[int]) -> None:
         # (is a seed set, seed, epoch). Past __setattr__, which a wrapper of a

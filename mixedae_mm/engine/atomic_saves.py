@@ -1,7 +1,7 @@
 """Saving as a whole: helpers of :class:`SafeCheckpointHook`."""
 import os.path as osp
 from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import Any, Iterator
 
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.logging import print_log
@@ -53,7 +53,7 @@ class RemoveLater:
     """A file backend that keeps a list of what it is told to delete."""
 
     def __init__(self, backend) -> None:
-        self.backend, self.paths = backend, []  # type: Any, List[str]
+        self.backend, self.paths = backend, []  # type: Any, list[str]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)

@@ -114,9 +114,9 @@ class NonFiniteLossHook(Hook):
         for name in bad:  # the means in the log stay those of real updates
             del outputs[name]
         message = f'The loss of iteration {runner.iter + 1} is not finite'
-        for rank, report in enumerate(all_gather_object(report)):
-            if report:
-                message += f'. On rank {rank}: {report}'
+        for rank, other in enumerate(all_gather_object(report)):
+            if other:
+                message += f'. On rank {rank}: {other}'
         if self.skips > self.max_skips:
             raise NonFiniteLossError(
                 f'{message}. Training stops, as {self.max_skips} updates may be '

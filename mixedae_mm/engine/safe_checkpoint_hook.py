@@ -170,7 +170,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.remove_now()
             self.file_backend = backend
         except NotWritten as error:
-            vars(self).update(own)
+            self.__dict__.update(own)
             info.clear()
             info.update(info_before)
             runner.logger.warning(

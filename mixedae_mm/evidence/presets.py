@@ -79,7 +79,7 @@ class Preset(NamedTuple):
     def options(self, variant: Variant, seed: int) -> Dict[str, object]:
         """What a run changes of its config, as ``--cfg-options``."""
         warmup = min(100, self.steps // 10)
-        options = {
+        options: Dict[str, object] = {
             'train_cfg.max_iters': self.steps,
             'param_scheduler.0.end': warmup,
             'param_scheduler.1.begin': warmup,

@@ -77,10 +77,12 @@ def _path(query: Tensor) -> ModuleType:
         return cpu_kernel
     if query.is_cuda and query.numel() > 0:
         triton_kernel = _triton_kernel()
-        reason = ('Triton is not installed' if triton_kernel is None else
-                  triton_kernel.unsupported(query))
-        if reason is None:
-            return triton_kernel
+        if triton_kernel is None:
+            reason = 'Triton is not installed'
+        else:
+            reason = triton_kernel.unsupported(query)
+            if reason is None:
+                return triton_kernel
         _log_fallback(reason)
     return blockwise
 

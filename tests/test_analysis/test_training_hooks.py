@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 
 from mixedae_mm.analysis import evaluating, sample_images
 from mixedae_mm.analysis.run_log import layer_accuracies, read_run
-from mixedae_mm.engine import (MixingVisualizationHook, ThroughputHook,
-                               TopKAccuracyHook)
+from mixedae_mm.engine import (MixingVisualizationHook, TopKAccuracyHook)
 from mixedae_mm.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
 

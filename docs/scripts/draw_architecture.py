@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+"""Draw docs/images/architecture.png: who hands what to whom, who imports whom."""
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+OUT = Path(__file__).resolve().parents[1] / 'images/architecture.png'
+STEP, ROOM = '#dbe9f6', '#eef3e2'
+WIDTH, HEIGHT = 2.75, 1.25
+
+# A training step, left to right: name, what it does, what it hands on.
+STEPS = [
+    ('datasets/', 'read, decode, crop, flip', 'images'),
+    ('data preprocessor', 'normalise, draw masks,\nmix: Eq. 1, 2',
+     'mixed,\nclean,\nmask'),
+    ('backbone', 'MixedAEViT: segments,\nEq. 6', 'tokens'),
+    ('neck', 'MixedAEDecoder:\nunmix Eq. 3, decode', 'predicted\npatches'),
+    ('head', 'MixedAEPretrainHead:\nEq. 4, 7, 8', 'losses'),
+]
+# The package, from what users call down to what stands alone.
+LAYERS = [
+    [('tools/', 'command lines')],
+    [('engine/', 'hooks, resume, launching'),
+     ('analysis/, evaluation/,\nbenchmark/, evidence/', 'measuring, reports'),
+     ('interop/, encoder.py', 'timm, Hugging Face,\nONNX, features')],
+    [('models/', 'one registered\ncomponent a file'),
+     ('datasets/', 'images in, fast')],
+    [('mixing.py', 'Eq. 1-3, functions'), ('ops/', 'Eq. 6: reference, fast'),
+     ('compat.py', 'the two package stacks')],
+]
+
+
+def box(axes, x, y, name, text, colour) -> None:
+    axes.add_patch(FancyBboxPatch((x, y), WIDTH, HEIGHT, facecolor=colour,
+                                  boxstyle='round,pad=0.04', edgecolor='0.4'))
+    axes.text(x + WIDTH / 2, y + HEIGHT - 0.12, name, ha='center', va='top',
+              fontsize=9.5, weight='bold', linespacing=1.1)
+    axes.text(x + WIDTH / 2, y + 0.08, text, ha='center', va='bottom', fontsize=8.5,
+              color='0.25')
+
+
+def main() -> None:
+    figure = Figure(figsize=(11.5, 7.4))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axes.set(xlim=(-0.2, 18.4), ylim=(-0.3, 11))
+    axes.axis('off')
+    arrow = dict(arrowstyle='-|>', color='0.3', linewidth=1.4)
+    axes.text(0, 10.9, 'A training step: MixedAE.loss hands a batch from left to right',
+              fontsize=11, va='top')
+    for i, (name, text, handed) in enumerate(STEPS):
+        x = 3.6 * i
+        box(axes, x, 8.9, name, text, STEP)
+        axes.annotate('', (x + 3.55, 9.3), (x + WIDTH + 0.08, 9.3), arrowprops=arrow)
+        axes.text(x + 3.1, 9.4, handed, ha='center', va='bottom', fontsize=7.5)
+    axes.text(0, 7.8, 'The package: each layer imports from those below it, never from '
+              'those above', fontsize=11, va='top')
+    for row, layer in enumerate(LAYERS):
+        y = 5.7 - 1.9 * row
+        left = 9 - (len(layer) * WIDTH + (len(layer) - 1) * 1.2) / 2
+        for i, (name, text) in enumerate(layer):
+            box(axes, left + i * (WIDTH + 1.2), y, name, text, ROOM)
+    axes.annotate('', (2.2, 0.1), (2.2, 6.8), arrowprops=arrow)
+    axes.text(2.0, 3.5, 'imports', rotation=90, ha='right', va='center', fontsize=9)
+    figure.savefig(OUT, dpi=80)
+
+
+if __name__ == '__main__':
+    main()
