@@ -1,0 +1,308 @@
+"""Every code block of README, CONTRIBUTING and docs/ is run, or at least checked.
+
+Commands run in a folder with some photographs and small checkpoints. RUN says which
+of them, and how they are made short; all others are checked: the command, its options
+and the configs that it names exist. `pytest -m slow tests/test_docs.py -s` prints how
+many there were of each kind.
+"""
+import ast
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import List, NamedTuple
+
+import pytest
+import skimage.data
+import torch
+from mmengine.config import Config
+from packaging.requirements import Requirement
+from PIL import Image
+from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
+
+import mixedae_mm
+from mixedae_mm.__main__ import find_script
+from mixedae_mm.interop.convert import convert
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
+BLOCK = re.compile(r'^```(bash|python)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+# ViT-Ti, one epoch of three steps, for a ViT-B and days.
+SMALL = ('--cfg-options model.backbone.arch=deit-tiny model.neck.decoder_depth=1 '
+         'model.neck.decoder_embed_dim=32 model.neck.decoder_num_heads=2 '
+         'train_dataloader.batch_size=4 train_dataloader.num_workers=0 '
+         'train_cfg.max_epochs=1 ').split()
+TINY_MODEL = SMALL[:5]
+FEW_STEPS = ('--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=4 '
+             'train_dataloader.num_workers=0').split()
+# What is run: beginning of the command -> what is added to make it short.
+RUN = {
+    'python tools/train.py configs/mixedae_vitb_folder.py': SMALL,
+    'python tools/train.py configs/mixedae_vitb_300e.py --cfg-options load': SMALL[1:],
+    'python tools/convert.py': [],
+    'python tools/extract_features.py': ['--workers', '0'],
+    'python tools/nearest_neighbours.py': [],
+    'python tools/export.py': [],
+    'python -m mixedae_mm train mine.py': TINY_MODEL,
+    'python -m mixedae_mm train blockwise_demo.py': FEW_STEPS,
+    'python -m mixedae_mm train timm_demo.py': FEW_STEPS,
+    'python -m mixedae_mm browse_dataset': [],
+    'python -m mixedae_mm plot_logs': [],
+    'python -m mixedae_mm mmpretrain::analysis_tools/analyze_logs': [],
+}
+# Programs that are looked for, but not started from here.
+OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export'}
+PLACEHOLDERS = {'/path/to/imagenet': 'imagenet', '/path/to/images': 'photos'}
+counts: Counter = Counter()
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    before: str  # the line above it
+
+
+def blocks_of(page: Path) -> List[Block]:
+    text = page.read_text()
+    return [Block(match[1], match[2], text[:match.start()].rstrip().rpartition('\n')[2])
+            for match in BLOCK.finditer(text)]
+
+
+def in_fork(function, *arguments) -> str:
+    """Call in a child process, which has all imports already; returns its output."""
+    read, write = os.pipe()
+    process = os.fork()
+    if process == 0:
+        status = 1
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        try:
+            function(*arguments)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else bool(end.code)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, errors='replace') as pipe:
+        output = pipe.read()
+    assert os.waitpid(process, 0)[1] == 0, f'{arguments}\n{output}'
+    return output
+
+
+def run_script(script: str, arguments: List[str], folder: Path, variables: dict):
+    os.chdir(folder)
+    os.environ.update(variables)
+    if 'PYTHONPATH' in variables:
+        sys.path.insert(0, variables['PYTHONPATH'])
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name='__main__')
+
+
+def run_python(code: str, folder: Path, names: dict):
+    os.chdir(folder)
+    exec(compile(code, 'block', 'exec'), names)
+
+
+@pytest.fixture(scope='module')
+def materials(tmp_path_factory):
+    """Photographs, and checkpoints of a real (very short) training."""
+    folder = tmp_path_factory.mktemp('materials')
+    (folder / 'photos').mkdir()
+    names = ('astronaut', 'coffee', 'chelsea', 'rocket')
+    for i in range(12):
+        image = Image.fromarray(getattr(skimage.data, names[i % 4])())
+        image.crop((30 * i, 0, 30 * i + 200, 200)).save(folder / f'photos/{i}.jpg')
+    in_fork(run_script, str(ROOT / 'tools/train.py'), [
+        str(ROOT / 'configs/mixedae_vitb_folder.py'), '--work-dir', str(folder / 'run'),
+        *SMALL], folder, dict(DATA_ROOT='photos'))
+    checkpoint = folder / 'epoch_300.pth'
+    # Without the optimizer, as small as published ones.
+    content = torch.load(folder / 'run/epoch_1.pth', weights_only=False)
+    torch.save(dict(meta=content['meta'], state_dict=content['state_dict']), checkpoint)
+    convert(str(checkpoint), str(folder / 'mae_pretrain_vit_base_full.pth'), 'mae')
+    mm_checkpoint(folder / 'best.pth', classifier_model('mean'))
+    return folder
+
+
+@pytest.fixture
+def sandbox(materials, tmp_path):
+    """A folder in which the pages' commands find what they speak of."""
+    for name in ('configs', 'tools', 'docs', 'requirements', 'Makefile'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
+        (tmp_path / name).symlink_to(materials / name)
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'imagenet/train').mkdir(parents=True)
+    photos = sorted((materials / 'photos').iterdir())
+    for photo in photos:
+        (tmp_path / 'photos' / photo.name).symlink_to(photo)
+    (tmp_path / 'imagenet/train/class').symlink_to(materials / 'photos')
+    for name in ('photo.jpg', 'a.jpg', 'b.jpg', 'photos/cat.jpg'):
+        (tmp_path / name).symlink_to(photos[0])
+    (tmp_path / 'work_dirs/mixedae_vitb_300e').mkdir(parents=True)
+    (tmp_path / 'work_dirs/mixedae_vitb_300e/epoch_300.pth').symlink_to(
+        materials / 'epoch_300.pth')
+    return tmp_path
+
+
+# ------------------------------------------------------------------- checking
+
+
+def script_of(words: List[str]) -> tuple:
+    """Script and arguments of a command that is Python's."""
+    if words[1] == '-m':
+        assert words[2] == 'mixedae_mm', words
+        if len(words) == 3:
+            return 'mixedae_mm', []
+        script = find_script(words[3])
+        assert script is not None, f'there is no command {words[3]}'
+        return str(script), words[4:]
+    return str(ROOT / words[1]), words[2:]
+
+
+HELP: dict = {}
+
+
+def check_arguments(script: str, arguments: List[str]) -> None:
+    """Options are in the help; configs exist."""
+    if script not in HELP:
+        HELP[script] = in_fork(run_script, script, ['--help'], ROOT, {})
+    for word in arguments:
+        option = word.partition('=')[0]
+        if option.startswith('--'):
+            assert option in HELP[script], f'{script} has no option {option}'
+        elif word.startswith(('configs/', 'mixedae_mm::')):
+            name = word.removeprefix('configs/')
+            assert Path(mixedae_mm.config_path(name)).is_file()
+
+
+def check_other(words: List[str]) -> None:
+    """A command that is not Python's."""
+    program = words[0].rpartition('/')[2]
+    if program == 'bash':
+        return check_other(words[1:])
+    if program == 'make':
+        assert subprocess.run(['make', '-n', *words[1:], 'PYTHON=python3'], cwd=ROOT,
+                              capture_output=True).returncode == 0, words
+    elif words[0].startswith('tools/'):
+        assert (ROOT / words[0]).is_file()
+        command = 'test' if 'test' in program else 'train'
+        config = next(i for i, word in enumerate(words) if word.endswith('.py'))
+        count = 1 if program.startswith('dist') else 0
+        check_arguments(str(ROOT / f'tools/{command}.py'),
+                        [words[config], *words[config + 1 + count:]])
+    elif program == 'mim' and words[1] in ('train', 'run'):
+        script = 'train' if words[1] == 'train' else words[3]
+        check_arguments(str(find_script(script)), words[3:])
+    elif program == 'pip':
+        extras = {extra for word in words[2:] if '[' in word
+                  for extra in Requirement(word.replace('.', 'mixedae-mm')).extras}
+        assert extras <= {'interop', 'demo', 'test', 'docs', 'onedl', 'openmmlab'}
+    else:
+        assert program in OTHER_PROGRAMS or words[0].startswith('.venv/'), words
+
+
+def do_bash(text: str, sandbox: Path) -> set:
+    """Run or check the commands of a block; returns what was done."""
+    done = set()
+    assert subprocess.run(['bash', '-n'], input=text, text=True).returncode == 0
+    if re.match(r'(for|while|if) ', text):
+        return {'checked'}
+    for line in text.replace('\\\n', ' ').splitlines():
+        for placeholder, path in PLACEHOLDERS.items():
+            line = line.replace(placeholder, path)
+        words = shlex.split(line, comments=True)
+        variables = dict(DATA_ROOT='imagenet')
+        while words and re.match(r'[A-Z_]+=', words[0]):
+            name, _, value = words.pop(0).partition('=')
+            variables[name] = value
+        if not words:
+            continue
+        how = next((added for start, added in RUN.items()
+                    if ' '.join(words).startswith(start)), None)
+        if words[0] == 'python' or words[0] == '.venv/bin/python':
+            if words[1] == '-m' and words[2] == 'pytest':
+                done.add('checked')
+                continue
+            script, arguments = script_of(words)
+            if how is None:
+                if script != 'mixedae_mm':
+                    check_arguments(script, arguments)
+            else:
+                arguments = [found for word in arguments for found in (
+                    sorted(map(str, sandbox.glob(word))) if '*' in word else [word])]
+                in_fork(run_script, script, arguments + how, sandbox, variables)
+        else:
+            check_other(words)
+        done.add('checked' if how is None else 'run' if how == [] else 'run, reduced')
+        counts['commands'] += 1
+    return done
+
+
+def do_python(block: Block, sandbox: Path, names: dict) -> str:
+    """Write files, load configs, run everything else; returns what was done."""
+    tree = ast.parse(block.text)
+    file = re.match(r'# (\w+\.py)\n', block.text)
+    path = sandbox / (file[1] if file else 'block.py')
+    path.write_text(block.text)
+    assigned = {target.id for node in tree.body if isinstance(node, ast.Assign)
+                for target in node.targets if isinstance(target, ast.Name)}
+    if 'snippet:' in block.before:  # loaded by tests/test_transfer, in place
+        return 'checked'
+    if assigned & {'_base_', 'custom_imports'}:
+        if not file or path.stem not in ('blockwise_demo', 'timm_demo'):
+            in_fork(load_config, path, sandbox)  # others are trained with
+        return 'run'
+    if not file:
+        in_fork(run_python, block.text, sandbox, names)
+    return 'run'
+
+
+def load_config(path: Path, folder: Path):
+    os.chdir(folder)
+    Config.fromfile(path)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_code_of(page, sandbox):
+    for block in blocks_of(page):
+        if block.language == 'bash':
+            done = do_bash(block.text, sandbox)
+        else:
+            done = {do_python(block, sandbox, {})}
+        kind = next(kind for kind in ('run, reduced', 'run', 'checked')
+                    if kind in done or kind == 'checked')
+        counts[kind] += 1
+        counts['blocks'] += 1
+
+
+def test_notebook(sandbox):
+    cells = json.loads((ROOT / 'docs/tour.ipynb').read_text())['cells']
+    code = '\n'.join(''.join(cell['source']) for cell in cells
+                     if cell['cell_type'] == 'code')
+    os.environ['TOUR_STEPS'] = '2'
+    output = in_fork(run_python, code, sandbox, {})
+    assert 'patches of each image: [16, 16, 16, 16]' in output
+    counts['notebook cells'] += sum(cell['cell_type'] == 'code' for cell in cells)
+
+
+def test_count(capsys):
+    """How many there were; alone it counts nothing."""
+    with capsys.disabled():
+        print(f'\n{counts["blocks"]} code blocks in {len(PAGES)} pages: '
+              f'{counts["run"]} run, {counts["run, reduced"]} run at reduced size, '
+              f'{counts["checked"]} checked; {counts["commands"]} commands, '
+              f'{counts["notebook cells"]} cells of the notebook')
