@@ -123,19 +123,22 @@ def demo_checkpoint(folder: Path):
 
 def mae_checkpoint(folder: Path, images: Path, setting: dict) -> Path:
     """MAE's checkpoint after as many steps; trained if it is not there."""
-    steps = setting['train_cfg.max_iters']
+    steps, done = setting['train_cfg.max_iters'], 0
     try:
-        checkpoint = run_files(folder)[1]
-        if iterations(checkpoint) == steps:
-            return checkpoint.resolve()
+        config, checkpoint = run_files(folder)
+        if Config.fromfile(config).train_cfg.max_iters == steps:
+            done = iterations(checkpoint)
     except ConfigurationError:
         pass
+    if done == steps:
+        return checkpoint.resolve()
     options = dict(setting)
     options['param_scheduler.0.end'] = options['param_scheduler.1.begin'] = (
         steps // 10)
     options['param_scheduler.1.end'] = steps
     transfer_demo.train(
         [*TRAIN, str(CONFIGS / 'mae_vit-tiny_demo.py'), '--work-dir', str(folder),
+         *(['--resume'] if done else []),
          '--cfg-options', *(f'{k}={v}' for k, v in options.items())],
         folder / 'train.log', images, min(os.cpu_count(), 4))
     return run_files(folder)[1].resolve()

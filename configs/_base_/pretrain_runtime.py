@@ -1,3 +1,5 @@
+_base_ = 'run_hooks.py'
+
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mixedae_mm'], allow_failed_imports=False)
 
@@ -9,15 +11,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
 
-# Every run: bit-for-bit resume, a checkpoint on SIGTERM, no non-finite update.
-run_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='PreemptionHook'),
-    dict(type='NonFiniteLossHook'),
-    dict(type='ThroughputHook'),
-]
 # Runs that mix: what Fig. 6 and Fig. 2 show, while it trains.
-custom_hooks = run_hooks + [
+custom_hooks = _base_.run_hooks + [
     dict(type='TopKAccuracyHook', interval=1000),
     dict(type='MixingVisualizationHook', interval=5000),
 ]

@@ -22,3 +22,5 @@ optim_wrapper = dict(
     loss_scale='dynamic',
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(_delete_=True, layer_decay_rate=0.75))
+
+default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))

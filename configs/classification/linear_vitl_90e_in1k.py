@@ -18,3 +18,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 auto_scale_lr = dict(base_batch_size=8 * 2048)
+
+default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))

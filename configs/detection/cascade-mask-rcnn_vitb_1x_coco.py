@@ -88,5 +88,6 @@ optim_wrapper = dict(
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.75))
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3))
 randomness = dict(seed=0, diff_rank_seed=True)

@@ -1,5 +1,4 @@
 """One self-contained HTML page about a pre-training run."""
-import base64
 import datetime
 import html
 import random
@@ -12,47 +11,13 @@ from torch import nn
 from ..benchmark.compare import machine
 from ..errors import ConfigurationError
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
-                      draw_attention, draw_curves, figure_to_png)
+                      draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import find_images, image_size_of, load_model
+from .page import figure_element, section, table_element, write_page
 from .panels import draw_mixing_panel
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
-
-STYLE = '''
-:root { --ink: #1c2330; --soft: #5b6472; --line: #dfe3e8; --accent: #0b5cad; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f5f6f8; color: var(--ink);
-  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 32px 24px 64px; }
-h1 { font-size: 28px; margin: 0 0 4px; }
-h2 { font-size: 20px; margin: 0 0 6px; }
-p { margin: 6px 0 12px; max-width: 76ch; }
-.lead, figcaption, small { color: var(--soft); }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
-  padding: 20px 24px; margin-top: 20px; }
-figure { margin: 14px 0 4px; }
-figure img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
-figcaption { font-size: 14px; margin-top: 6px; text-align: center; }
-.side-by-side { display: grid; gap: 12px;
-  grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); }
-.headline { display: grid; gap: 12px; margin-top: 20px;
-  grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); }
-.headline div { background: #fff; border: 1px solid var(--line);
-  border-radius: 10px; padding: 14px 16px; }
-.headline b { display: block; font-size: 24px; color: var(--accent);
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
-.headline span { font-size: 14px; color: var(--soft); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-  font-size: 15px; }
-th, td { text-align: left; padding: 4px 18px 4px 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); }
-td.number, th.number { text-align: right; padding: 4px 14px; }
-pre { background: #f5f6f8; border-radius: 8px; padding: 12px; overflow: auto;
-  font-size: 12.5px; max-height: 480px; }
-summary { cursor: pointer; color: var(--accent); }
-'''
 
 
 def write_report(work_dir: Union[str, Path],
@@ -104,7 +69,7 @@ def write_report(work_dir: Union[str, Path],
         f'<p class="lead">Mixed Autoencoder pre-training, '
         f'{datetime.date.today():%d %B %Y}. {_setting(cfg, model)}</p>',
         _headline(headline),
-        _section(
+        section(
             'Mixing and reconstruction',
             'The encoder sees the mixed sample only: every patch comes from '
             'one of the images, as the mask says. For each image, the decoder '
@@ -113,47 +78,41 @@ def write_report(work_dir: Union[str, Path],
             'predicted ones carry mean and contrast of the true patch, since '
             'the target is normalised patch by patch. None of these images '
             'was trained on.',
-            *[_figure(panel, 150) for panel in pictures.panels]),
-        _section(
+            *[figure_element(panel, 150) for panel in pictures.panels]),
+        section(
             'Losses',
             'Reconstruction (Eq. 4): mean squared error on the hidden '
             'patches. Contrastive (Eq. 7): how well patches of one image are '
             'told from the others in the mix, times its weight.',
-            _figure(_draw_losses(curves))),
-        _section(
+            figure_element(_draw_losses(curves))),
+        section(
             'Which patches does attention choose?',
             'TopK sampling accuracy (Fig. 6): of the patches that a patch '
             'attends to under homologous attention, the share that comes from '
             'its own image. The first layer attends globally; its value is '
             'what TopK would pick. New images: not trained on, not augmented.',
             '<div class="side-by-side">',
-            _figure(
+            figure_element(
                 draw_accuracy_over_training(accuracies, chance),
                 caption='During training, on training images with fixed '
                 'masks (Fig. 6b)'),
-            _figure(
+            figure_element(
                 draw_accuracy_per_layer(by_layer, chance),
                 caption='At the end, layer by layer (Fig. 6a)'), '</div>',
-            _table(['layer', *map(str, accuracies)],
-                   [[name, *(f'{value:.1f}' for value in values)]
-                    for name, values in by_layer.items()])),
-        _section(
+            table_element(['layer', *map(str, accuracies)],
+                          [[name, *(f'{value:.1f}' for value in values)]
+                           for name, values in by_layer.items()])),
+        section(
             'Where does CLS look?',
             'Attention of the last layer\'s CLS token to the patches, mean '
             'over heads (Fig. 5), on whole images that were not trained on. '
             'Bright is high; every map spans its own range.',
-            _figure(pictures.attention)),
-        _section('Setup', '', _setup(cfg, model, curves, times or {}),
+            figure_element(pictures.attention)),
+        section('Setup', '', _setup(cfg, model, curves, times or {}),
                  '<details><summary>The whole config</summary>'
                  f'<pre>{html.escape(cfg.pretty_text)}</pre></details>'),
     ]
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f'<title>{html.escape(Path(config).stem)}</title>'
-        f'<style>{STYLE}</style></head><body><main>\n' + '\n'.join(page) +
-        '\n</main></body></html>\n', encoding='utf-8')
+    write_page(out, Path(config).stem, page)
     return headline
 
 
@@ -286,7 +245,7 @@ def _setup(cfg: Config, model: nn.Module, curves: Mapping[str, Curve],
         *[[name, str(value)] for name, value in machine(
             next(model.parameters()).device).items()],
     ]
-    return _table(None, rows, numbers=False)
+    return table_element(None, rows, numbers=False)
 
 
 def _headline(summary: Mapping[str, str]) -> str:
@@ -294,32 +253,3 @@ def _headline(summary: Mapping[str, str]) -> str:
                     f'<span>{html.escape(label)}</span></div>'
                     for label, text in summary.items())
     return f'<div class="headline">{cells}</div>'
-
-
-def _section(title: str, text: str, *content: str) -> str:
-    paragraph = f'<p>{html.escape(text, quote=False)}</p>' if text else ''
-    return (f'<section><h2>{html.escape(title)}</h2>{paragraph}'
-            + '\n'.join(content) + '</section>')
-
-
-def _figure(figure, dpi: int = 130, caption: str = '') -> str:
-    data = base64.b64encode(figure_to_png(figure, dpi)).decode()
-    width = round(figure.get_figwidth() * 96)
-    text = f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
-    return (f'<figure><img width="{width}" alt="{html.escape(caption)}" '
-            f'src="data:image/png;base64,{data}">{text}</figure>')
-
-
-def _table(header: Optional[Sequence[str]], rows: Sequence[Sequence[str]],
-           numbers: bool = True) -> str:
-    """First column: names; the others right-aligned if ``numbers``."""
-    align = ' class="number"' if numbers else ''
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        first, *others = map(html.escape, cells)
-        return (f'<tr><th>{first}</th>' + ''.join(
-            f'<{tag}{align}>{cell}</{tag}>' for cell in others) + '</tr>')
-
-    lines: List[str] = [] if header is None else [line('th', header)]
-    lines += [line('td', row) for row in rows]
-    return f'<table>{"".join(lines)}</table>'

@@ -12,10 +12,11 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
+from ..analysis.run_log import read_run
 from ..errors import ConfigurationError
 
 # In the order of Table 2, by the names of configs/classification/small_sets.
@@ -95,7 +96,12 @@ def run_config(config: Config, choice: Choice, folder: str,
     for dataset in (train, test):
         dataset.data_root = folder
     if validate:
-        config.default_hooks.checkpoint = None  # only the number is wanted
+        # Only the number is wanted: of a choice that diverges, too.
+        config.default_hooks.checkpoint.update(interval=-1, save_last=False)
+        config.custom_hooks = [
+            hook for hook in config.custom_hooks
+            if hook.type != 'NonFiniteLossHook'
+        ]
         sweep = config.sweep
         test.split = train.split
         if 'hold_out' in sweep:
@@ -274,12 +280,11 @@ class _Progress:
             flush=True)
 
 
-def _last_metric(folder: Path):
-    logs = sorted(
-        folder.glob('*/vis_data/scalars.json'),
-        key=lambda path: path.stat().st_mtime)
-    for line in reversed(logs[-1].read_text().splitlines()) if logs else ():
-        metrics = {k: v for k, v in json.loads(line).items() if '/' in k}
-        if len(metrics) == 1:
-            return next(iter(metrics.items()))
-    raise ConfigurationError(f'{folder} has no log with a metric in it.')
+def _last_metric(folder: Path) -> Tuple[str, float]:
+    metrics = {k: v for k, v in read_run(folder).items() if '/' in k}
+    if len(metrics) != 1:
+        raise ConfigurationError(
+            f'The log in {folder} should have one metric, but has '
+            f'{sorted(metrics)}.')
+    (name, (_, values)), = metrics.items()
+    return name, values[-1]

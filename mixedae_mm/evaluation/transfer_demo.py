@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..analysis.run_log import read_run
 from ..errors import ConfigurationError
 
 RANDOM = 'random initialisation'
@@ -152,16 +153,12 @@ def last_value(folder: Path, key: str) -> float:
     """The latest value of a metric in a run's logs.
 
     Raises:
-        ConfigurationError: If the logs do not have it.
+        ConfigurationError: If there are no logs, or they do not have it.
     """
-    logs = sorted(
-        folder.glob('*/vis_data/scalars.json'),
-        key=lambda path: path.stat().st_mtime)
-    for line in reversed(logs[-1].read_text().splitlines()) if logs else ():
-        content = json.loads(line)
-        if key in content:
-            return content[key]
-    raise ConfigurationError(f'The logs in {folder} have no {key}.')
+    curves = read_run(folder)
+    if key not in curves:
+        raise ConfigurationError(f'The logs in {folder} have no {key}.')
+    return curves[key][1][-1]
 
 
 def fine_tune_all(runs: Sequence[Run], num_parallel: int,

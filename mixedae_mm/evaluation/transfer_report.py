@@ -7,10 +7,10 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from ..analysis.report import STYLE, _figure, _section, _table
+from ..analysis.page import figure_element, section, table_element, write_page
 from ..datasets.labelled_objects import PALETTE
 from . import transfer_pictures as pictures
-from .transfer_demo import COLUMNS, TASKS, Run, table
+from .transfer_demo import TASKS, Run, table
 
 NUM_PICTURES = 4
 CAVEAT = (
@@ -38,27 +38,20 @@ def write_report(out: Path, runs: Sequence[Run],
         '<h1>From pre-training to three tasks</h1>',
         f'<p class="lead">{datetime.date.today():%d %B %Y}. MixedAE and MAE, '
         f'{steps} steps of {batch} images each, against no pre-training.</p>',
-        _section(
+        section(
             'Results', 'In percent, on generated images that nothing was '
             'trained on: accuracy of the classifier, mean intersection over '
             'union of UperNet, average precision of boxes and masks of Cascade '
             'Mask R-CNN, by the metrics of mmpretrain, mmseg and mmdet.',
-            _table(header, rows), f'<p><small>{CAVEAT}</small></p>'),
+            table_element(header, rows), f'<p><small>{CAVEAT}</small></p>'),
         _classification(runs, data),
         _segmentation(runs, data),
         _detection(runs, data),
-        _section('Training', '', _table(
+        section('Training', '', table_element(
             ['task', 'images', 'steps or epochs', 'batch'],
             [_length(task, runs) for task in TASKS], numbers=False)),
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        '<title>Transfer demo</title>'
-        f'<style>{STYLE}</style></head><body><main>\n' + '\n'.join(page) +
-        '\n</main></body></html>\n', encoding='utf-8')
-    assert set(COLUMNS) == set(header[1:])
+    write_page(out, 'Transfer demo', page)
 
 
 def _classification(runs: Sequence[Run], data: Path) -> str:
@@ -70,10 +63,10 @@ def _classification(runs: Sequence[Run], data: Path) -> str:
     }
     figure = pictures.draw_classes(images, [f.name for f in folders],
                                    predictions)
-    return _section(
+    return section(
         'Classification', 'One image of each class, with the class that each '
         'model gives it and how sure it is. A class is a shape with a texture; '
-        'neither alone tells it.', _figure(figure, 150))
+        'neither alone tells it.', figure_element(figure, 150))
 
 
 def _segmentation(runs: Sequence[Run], data: Path) -> str:
@@ -88,8 +81,8 @@ def _segmentation(runs: Sequence[Run], data: Path) -> str:
         for run in _of(runs, 'segmentation')
     }
     figure = pictures.draw_segmentations(images, truth, predictions, PALETTE)
-    return _section('Segmentation', 'A colour for each class, shape and '
-                    'texture; the background is grey.', _figure(figure, 150))
+    return section('Segmentation', 'A colour for each class, shape and '
+                    'texture; the background is grey.', figure_element(figure, 150))
 
 
 def _detection(runs: Sequence[Run], data: Path) -> str:
@@ -103,10 +96,10 @@ def _detection(runs: Sequence[Run], data: Path) -> str:
     }
     # The palette begins with the background, which is no object.
     figure = pictures.draw_detections(images, truth, predictions, PALETTE[1:])
-    return _section(
+    return section(
         'Detection', 'Boxes and masks with a score above '
         f'{pictures.SCORE_SHOWN}, in the colours of the classes.',
-        _figure(figure, 150))
+        figure_element(figure, 150))
 
 
 def _of(runs: Sequence[Run], name: str) -> List[Run]:

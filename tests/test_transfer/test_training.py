@@ -16,6 +16,7 @@ from PIL import Image
 from mixedae_mm.datasets.labelled_objects import (make_object_folder,
                                                   make_scene_folder)
 from mixedae_mm.engine.launch import adapt_to_cpu
+from mixedae_mm.evaluation import transfer_demo, transfer_report
 from mixedae_mm.models import MixedAE
 from tiny_data import scenes
 
@@ -122,6 +123,31 @@ def test_testing_the_fine_tuned_weights(trained, demo, toolbox):
     assert re.search(rf'{TASKS[toolbox][3]}: \d', output)
 
 
+# What makes runs of six steps, with checkpoints and evaluations in between.
+SHORT = {
+    'mmpretrain': ['train_cfg.max_epochs=3', 'train_cfg.val_interval=2',
+                   'param_scheduler.1.end=3', 'train_dataloader.batch_size=8'],
+    'mmseg': ['train_cfg.max_iters=6', 'train_cfg.val_interval=3',
+              'train_dataloader.batch_size=2'],
+    'mmdet': ['train_cfg.max_epochs=3', 'train_cfg.val_interval=2',
+              'train_dataloader.batch_size=2'],
+}
+
+
+@pytest.mark.parametrize('toolbox', TASKS)
+def test_killed_runs_resume_exactly(demo, tmp_path, toolbox):
+    pytest.importorskip(toolbox)
+    config, data, *_ = TASKS[toolbox]
+    output = run([
+        sys.executable, ROOT / 'tools/kill_test.py', DEMO / config,
+        '--processes', '1', '--kills', '3', '--work-dir', tmp_path / 'runs',
+        '--cfg-options', 'default_hooks.checkpoint.interval=2',
+        'default_hooks.logger.interval=1', *SHORT[toolbox]
+    ], demo, DATA_ROOT=demo / data, PRETRAINED=demo / 'mixedae.pth')
+    assert re.search('[1-3] kills: every run ended as if it had never been '
+                     'killed', output), output
+
+
 def test_several_scales_and_small_images(trained, demo):
     """Scale 0.5 is smaller than the window that slides."""
     folder, config, weights, _ = trained('mmseg')
@@ -181,6 +207,24 @@ def test_features_of_a_detector_lie_at_their_stride(trained):
     assert [tuple(level.shape[-2:]) for level in levels[:4]] == [
         (96 // s, 128 // s) for s in (4, 8, 16, 32)
     ]
+
+
+def test_report_of_the_transfer_demo(trained, demo, tmp_path):
+    """Pictures by the three inferencers, one HTML page."""
+    runs = [
+        transfer_demo.Run(task, start, None, trained(toolbox)[0])
+        for toolbox, task in zip(TASKS, transfer_demo.TASKS)
+        for start in (transfer_demo.MAE, transfer_demo.MIXEDAE)
+    ]
+    results = {run.start: dict.fromkeys(transfer_demo.COLUMNS, 12.34)
+               for run in runs}
+    transfer_report.write_report(tmp_path / 'report.html', runs, results, demo,
+                                 dict(steps=3, batch=64))
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('src="data:image/png;base64,') == 3
+    assert page.count('12.3') == 8
+    for run in runs:
+        assert run.task.name.capitalize() in page and run.start in page
 
 
 def snippet(name):

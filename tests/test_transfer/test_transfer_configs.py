@@ -129,6 +129,17 @@ def test_pre_trained_weights_and_data_come_from_the_environment(
     assert 'data/' not in str(config.val_evaluator)
 
 
+@pytest.mark.parametrize('name', ALL)
+def test_runs_are_as_safe_as_pre_training(name):
+    config = load(name)
+    pretraining = Config.fromfile(ROOT / 'mae_vitb_300e.py')
+    assert config.custom_hooks == [
+        *pretraining.custom_hooks, dict(type='DataCheckHook')
+    ]
+    for each in (config, pretraining):
+        assert each.default_hooks.checkpoint.type == 'SafeCheckpointHook'
+
+
 # config: epochs or steps, batch on 8 processes, lr, weight decay, layer decay,
 # drop path, layers whose output is used (counted from 1)
 RECIPES = {

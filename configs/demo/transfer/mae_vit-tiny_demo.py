@@ -35,4 +35,4 @@ model = dict(
         dict(type='Xavier', layer='Linear', distribution='uniform'),
         dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ])
-custom_hooks = [dict(type='ThroughputHook')]  # nothing is mixed here
+custom_hooks = _base_.run_hooks  # nothing is mixed here
