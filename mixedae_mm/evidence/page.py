@@ -9,7 +9,11 @@ from ..analysis.figures import (draw_accuracy_over_training,
                                 draw_curves, outline_objects)
 from ..analysis.loading import image_size_of
 from ..analysis.object_awareness import attention_on_objects
-from ..analysis.report import STYLE, _figure, _section, _table, format_seconds
+from ..analysis.page import STYLE
+from ..analysis.page import figure_element as _figure
+from ..analysis.page import section as _section
+from ..analysis.page import table_element as _table
+from ..analysis.report import format_seconds
 from ..analysis.run_log import smooth
 from ..datasets.object_masks import masks_of, sample_masks
 from . import claims, measuring
