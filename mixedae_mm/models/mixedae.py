@@ -75,7 +75,7 @@ class MixedAE(BaseSelfSupervisor):
                 neck,
                 'neck',
                 grid=encoder.patch_resolution,
-                in_chans=encoder.patch_embed.projection.in_channels,
+                in_chans=backbone.get('in_channels', 3),
                 **shared)
         super().__init__(
             backbone=encoder,
@@ -83,6 +83,9 @@ class MixedAE(BaseSelfSupervisor):
             head=_fill(head, 'head', **shared),
             data_preprocessor=preprocessor,
             init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
+        # (channels, height, width) of images
+        self.image_shape = (backbone.get('in_channels', 3), *(
+            side * preprocessor.patch_size for side in encoder.patch_resolution))
 
     def loss(self, inputs: Dict[str, Tensor], data_samples: List[DataSample],
              **kwargs) -> Dict[str, Tensor]:
@@ -100,9 +103,7 @@ class MixedAE(BaseSelfSupervisor):
             ConfigurationError: If the images have another size than the model.
         """
         mix_mask = inputs['mix_mask']
-        given, built_for = tuple(inputs['clean'].shape[1:]), (
-            self.backbone.patch_embed.projection.in_channels,
-            *self.backbone.img_size)
+        given, built_for = tuple(inputs['clean'].shape[1:]), self.image_shape
         if given != built_for:
             raise ConfigurationError(
                 f'The images are {given} (channels, height, width), but the model '
