@@ -295,6 +295,25 @@ def test_code_of(page, sandbox):
         counts['blocks'] += 1
 
 
+def anchor(heading: str) -> str:
+    """As GitHub and mkdocs make it."""
+    return re.sub(r'[^\w -]', '', heading.strip().lower()).replace(' ', '-')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_links_of(page):
+    """Without the web: files, folders and headings exist, also in pictures' places."""
+    for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+        if re.match(r'https?:', target):
+            continue
+        name, _, heading = target.partition('#')
+        file = page.parent / name if name else page
+        assert file.exists(), f'{page.name}: {target}'
+        if heading:
+            headings = re.findall(r'^#+ (.*)$', file.read_text(), re.MULTILINE)
+            assert heading in map(anchor, headings), f'{page.name}: {target}'
+
+
 def test_notebook(sandbox):
     cells = json.loads((ROOT / 'docs/tour.ipynb').read_text())['cells']
     code = '\n'.join(''.join(cell['source']) for cell in cells

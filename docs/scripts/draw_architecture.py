@@ -22,7 +22,7 @@ STEPS = [
 LAYERS = [
     [('tools/', 'command lines')],
     [('engine/', 'hooks, resume, launching'),
-     ('analysis/, evaluation/,\nbenchmark/, evidence/', 'measuring, reports'),
+     ('analysis/, benchmark/,\nevidence/, trials/ ...', 'measuring, reports'),
      ('interop/, encoder.py', 'timm, Hugging Face,\nONNX, features')],
     [('models/', 'one registered\ncomponent a file'),
      ('datasets/', 'images in, fast')],
