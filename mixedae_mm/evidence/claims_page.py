@@ -46,7 +46,8 @@ def _markdown(summary: Dict[str, Any]) -> List[str]:
                              rows(summary))
     names = [name for name in METRICS if any(
         name in entry['metrics'] for entry in summary['variants'].values())]
-    for part in ([n for n in names if n.startswith(('loss_', 'topk_'))], [n for n in names if METRICS[n].is_transfer],
+    for part in ([n for n in names if n.startswith(('loss_', 'topk_'))],
+                 [n for n in names if METRICS[n].is_transfer],
                  [n for n in names if n.startswith('object_')]):
         lines += ['', *_markdown_table(
             ['pre-training', 'seeds', *(METRICS[n].title for n in part)],
@@ -54,7 +55,7 @@ def _markdown(summary: Dict[str, Any]) -> List[str]:
               *(text_of(n, entry['metrics'].get(n)) for n in part)]
              for entry in summary['variants'].values()])]
     lines += [
-        '', f'TopK accuracy by layer [%], the first layer first, chance 25 '
+        '', 'TopK accuracy by layer [%], the first layer first, chance 25 '
         '(50 for r = 0.5):', '',
         *_markdown_table(
             ['pre-training', *map(str, range(1, encoder['num_layers'] + 1))],

@@ -27,11 +27,13 @@ class FaultHook(Hook):
 
     def __init__(self, iteration: int, what: str, name: str = 'SIGTERM') -> None:
         if what not in self.KINDS:
-            raise ConfigurationError(f'what is {what!r}, but must be one of {self.KINDS}.')
+            raise ConfigurationError(
+                f'what is {what!r}, but must be one of {self.KINDS}.')
         self.iteration, self.name = iteration, name
         self.do = getattr(self, what)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None) -> None:
         if runner.iter == self.iteration:
             self.do(runner)
 

@@ -21,7 +21,8 @@ def corrupt(folder: str, count: int, bad: int) -> None:
     cut = set(chance.choice(count, bad, replace=False).tolist())
     for number in range(count):
         data = _encode(_noise(chance, 40, 40), 'PNG')
-        _write(folder, f'{number}.png', data[:len(data) // 2] if number in cut else data)
+        _write(folder, f'{number}.png',
+               data[:len(data) // 2] if number in cut else data)
 
 
 def awkward(folder: str) -> Dict[str, str]:

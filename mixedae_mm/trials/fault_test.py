@@ -147,10 +147,12 @@ def full_disk(runs: Runs) -> Outcome:
         ['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', runs.work_dir],
         capture_output=True, text=True)
     if mounted.returncode:
-        raise NotTried(f'a small tmpfs could not be mounted ({mounted.stderr.strip()}); '
+        raise NotTried('a small tmpfs could not be mounted '
+                       f'({mounted.stderr.strip()}); '
                        'unshare --map-root-user --mount COMMAND may help.')
     try:
-        life = runs.live(dict(iteration=10, what='fill'), dict(iteration=16, what='free'))
+        life = runs.live(dict(iteration=10, what='fill'),
+                         dict(iteration=16, what='free'))
         return Outcome(
             [f'one life, exit status {life.status}', runs.is_equal()],
             life.said, ['Could not write', 'newest complete checkpoint is'])

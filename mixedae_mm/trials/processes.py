@@ -27,7 +27,8 @@ def forkserver():
     """
     context = mp.get_context('forkserver')
     context.set_forkserver_preload([
-        f'{__package__}.{name}' for name in ('kill_test', 'distributed_test', 'fault_test')])
+        f'{__package__}.{name}'
+        for name in ('kill_test', 'distributed_test', 'fault_test')])
     return context
 
 

@@ -36,7 +36,8 @@ def test_fault(tmp_path, name):
 def test_silence_is_a_failure(capsys, monkeypatch):
     def silent(runs):
         """Nothing is said."""
-        return Outcome(['it ended'], '11/24 13:00:00 - mmengine - WARNING - a\n', ['a', 'b'])
+        return Outcome(['it ended'], '11/24 13:00:00 - mmengine - WARNING - a\n',
+                       ['a', 'b'])
 
     monkeypatch.setattr(fault_test, 'FAULTS', dict(silent=silent))
     assert fault_test.main([]) == 1
