@@ -1,0 +1,13 @@
+#!/usr/bin/env python
+"""Measure what exact resume costs; `--help` lists the options."""
+
+import sys
+from pathlib import Path
+
+# A checkout runs without being installed, from any directory.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mixedae_mm.trials.resume_cost import main  # noqa: E402
+
+if __name__ == '__main__':
+    sys.exit(main())
