@@ -98,7 +98,7 @@ COMMANDS = {
 # hand it to tools/train.py as init_cfg.
 OTHERS = {
     'benchmark', 'demo', 'demo_transfer', 'distributed_test', 'fault_test',
-    'fuzz_configs', 'kill_test', 'plot_logs', 'reproduce',
+    'fuzz_configs', 'kill_test', 'plot_logs', 'reproduce', 'resume_cost', 'scaling',
     'setup_environment', 'transfer_eleven'
 }
 
