@@ -272,6 +272,20 @@ def test_more_processes_than_gpus(monkeypatch):
         launch_checks.check_launcher('pytorch')
 
 
+def test_a_strategy_that_cannot_start():
+    cfg = config_with(strategy=dict(type='ViTFSDPStrategy'))
+    with pytest.raises(ConfigurationError, match='ViTFSDPStrategy.*several processes'):
+        launch_checks.check_strategy(cfg)
+    cfg.launcher = 'pytorch'
+    launch_checks.check_strategy(cfg)
+    cfg.strategy.type = 'DeepSpeedStrategy'
+    assert not compat.is_available('deepspeed')  # else try it out
+    with pytest.raises(ConfigurationError, match='`pip install deepspeed`'):
+        launch_checks.check_strategy(cfg)
+    cfg.pop('strategy')
+    launch_checks.check_strategy(cfg)
+
+
 @pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
 def test_a_toolbox_that_is_absent_or_has_no_operators(scope, monkeypatch):
     cfg = config_with(default_scope=scope)
@@ -317,6 +331,12 @@ def test_only_our_own_errors_lose_their_traceback(capsys, monkeypatch):
 
     assert launch.report_errors(fail(ConfigurationError('r is 2')), None) == 2
     assert capsys.readouterr().err == 'error: r is 2\n'
+    in_worker = ConfigurationError(
+        'Caught ConfigurationError in DataLoader worker process 0.\nOriginal '
+        'Traceback (most recent call last):\n  File "a.py", line 1\n'
+        'mixedae_mm.errors.ConfigurationError: r is 3\n')
+    assert launch.report_errors(fail(in_worker), None) == 2
+    assert capsys.readouterr().err == 'error: r is 3\n'
     with pytest.raises(ValueError, match='deep inside'):
         launch.report_errors(fail(ValueError('deep inside')), None)
     monkeypatch.setenv('MIXEDAE_TRACEBACK', '1')

@@ -97,7 +97,8 @@ COMMANDS = {
 # They take no checkpoint, or only those that they have just made themselves, or
 # hand it to tools/train.py as init_cfg.
 OTHERS = {
-    'benchmark', 'demo', 'demo_transfer', 'distributed_test', 'fault_test',
+    'benchmark', 'browse_dataset', 'conversion_table', 'demo', 'demo_transfer',
+    'distributed_test', 'fault_test', 'feature_test',
     'fuzz_configs', 'kill_test', 'plot_logs', 'reproduce', 'resume_cost', 'scaling',
     'setup_environment', 'transfer_eleven'
 }

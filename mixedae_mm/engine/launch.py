@@ -63,7 +63,9 @@ def report_errors(command: Callable[[argparse.Namespace], None],
         if os.environ.get('MIXEDAE_TRACEBACK', '0') != '0':
             raise
         rank = os.environ.get('RANK')
-        print(f'error{f" (rank {rank})" if rank else ""}: {error}', file=sys.stderr)
+        # What comes from a dataloader worker has its traceback before it.
+        sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+        print(f'error{f" (rank {rank})" if rank else ""}: {sentence}', file=sys.stderr)
         return 2
     if is_distributed():
         torch.distributed.destroy_process_group()

@@ -42,8 +42,9 @@ class Outcome(NamedTuple):
     def messages(self) -> List[str]:
         """The lines with what was expected, each kind once."""
         lines = [PREFIX.sub('', text) for text in self.said.splitlines()]
-        return [next((line for line in lines if text in line), text)
-                for text in self.expected if text not in self.missing]
+        found = [next((line for line in reversed(lines) if text in line), text)
+                 for text in self.expected if text not in self.missing]
+        return list(dict.fromkeys(found))  # one line may hold several
 
 
 class NotTried(Exception):
@@ -181,7 +182,9 @@ def sigusr1(runs: Runs) -> Outcome:
 def dead_worker(runs: Runs) -> Outcome:
     """A dataloader worker is killed, as when memory runs out."""
     first = runs.live(dict(iteration=10, what='worker'))
-    return _resumed(runs, first, ['DataLoader worker (pid', 'resumed epoch'])
+    outcome = _resumed(runs, first, ['resumed epoch'])
+    last = first.said.strip().splitlines()[-1]
+    return outcome._replace(happened=[*outcome.happened, f'its last words: {last}'])
 
 
 def nan_loss(runs: Runs) -> Outcome:
