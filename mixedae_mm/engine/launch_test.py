@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..errors import ConfigurationError
+from .data_paths import check_data_paths
 from .launch import add_arguments, build_runner, load_config, report_errors
 from .launch_checks import check_checkpoint
 
@@ -49,6 +50,7 @@ def test(args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     apply_options(cfg, args)
+    check_data_paths(cfg, ['test_dataloader'])
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
         dump_predictions(runner, args.out, scope_of(cfg))

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigurationError
 from .checkpoint_files import find_resumable_checkpoint
+from .data_paths import check_data_paths
 from .launch import add_arguments, build_runner, load_config, report_errors
 from .launch_checks import type_name
 
@@ -41,6 +42,7 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     apply_options(cfg, args)
+    check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
     build_runner(cfg).train()
 
 
