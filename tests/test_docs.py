@@ -28,6 +28,8 @@ from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
 from mixedae_mm.__main__ import find_script
+from mixedae_mm.benchmark import cost
+from mixedae_mm.datasets.labelled_objects import make_scene_folder
 from mixedae_mm.interop.convert import convert
 
 pytestmark = pytest.mark.slow
@@ -58,10 +60,12 @@ RUN = {
     'python -m mixedae_mm browse_dataset': [],
     'python -m mixedae_mm plot_logs': [],
     'python -m mixedae_mm mmpretrain::analysis_tools/analyze_logs': [],
+    'python -m mixedae_mm mmseg::analysis_tools/browse_dataset': [],
+    'python -m mixedae_mm mmdet::analysis_tools/browse_dataset': [],
 }
 # Programs that are looked for, but not started from here.
 OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export'}
-PLACEHOLDERS = {'/path/to/imagenet': 'imagenet', '/path/to/images': 'photos'}
+PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
 counts: Counter = Counter()
 
 
@@ -136,6 +140,7 @@ def materials(tmp_path_factory):
     torch.save(dict(meta=content['meta'], state_dict=content['state_dict']), checkpoint)
     convert(str(checkpoint), str(folder / 'mae_pretrain_vit_base_full.pth'), 'mae')
     mm_checkpoint(folder / 'best.pth', classifier_model('mean'))
+    make_scene_folder(str(folder / 'scenes/scenes'), 3, 1)
     return folder
 
 
@@ -147,11 +152,13 @@ def sandbox(materials, tmp_path):
     for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
         (tmp_path / name).symlink_to(materials / name)
     (tmp_path / 'photos').mkdir()
-    (tmp_path / 'imagenet/train').mkdir(parents=True)
+    (tmp_path / 'data/imagenet/train').mkdir(parents=True)
+    (tmp_path / 'work_dirs/demo_transfer').mkdir(parents=True)
+    (tmp_path / 'work_dirs/demo_transfer/data').symlink_to(materials / 'scenes')
     photos = sorted((materials / 'photos').iterdir())
     for photo in photos:
         (tmp_path / 'photos' / photo.name).symlink_to(photo)
-    (tmp_path / 'imagenet/train/class').symlink_to(materials / 'photos')
+    (tmp_path / 'data/imagenet/train/class').symlink_to(materials / 'photos')
     for name in ('photo.jpg', 'a.jpg', 'b.jpg', 'photos/cat.jpg'):
         (tmp_path / name).symlink_to(photos[0])
     (tmp_path / 'work_dirs/mixedae_vitb_300e').mkdir(parents=True)
@@ -227,7 +234,7 @@ def do_bash(text: str, sandbox: Path) -> set:
         for placeholder, path in PLACEHOLDERS.items():
             line = line.replace(placeholder, path)
         words = shlex.split(line, comments=True)
-        variables = dict(DATA_ROOT='imagenet')
+        variables = {}
         while words and re.match(r'[A-Z_]+=', words[0]):
             name, _, value = words.pop(0).partition('=')
             variables[name] = value
@@ -312,6 +319,26 @@ def test_links_of(page):
         if heading:
             headings = re.findall(r'^#+ (.*)$', file.read_text(), re.MULTILINE)
             assert heading in map(anchor, headings), f'{page.name}: {target}'
+
+
+def test_equations_are_where_the_method_page_says():
+    text = (ROOT / 'docs/method.md').read_text()
+    links = re.findall(r'\[`([\w.]+)`\]\(\.\./([^)]+\.py)\)', text)
+    assert len(links) >= 10
+    for name, file in links:
+        if not name.endswith('.py'):
+            code = (ROOT / file).read_text()
+            for part in name.split('.'):
+                assert re.search(rf'(def|class) {part}\b', code), (name, file)
+
+
+def test_costs_of_the_recipes_are_the_papers_and_the_configs():
+    text = (ROOT / 'docs/recipes.md').read_text()
+    rows = re.findall(r'configs/(\w+)\.py 8` \| (\d+) million \| ([\d.]+) \|', text)
+    assert {name: float(days) for name, _, days in rows} == cost.PAPER_V100_GPU_DAYS
+    for name, millions, _ in rows:
+        epochs = Config.fromfile(ROOT / f'configs/{name}.py').train_cfg.max_epochs
+        assert round(epochs * cost.IMAGENET_IMAGES / 1e6) == int(millions)
 
 
 def test_notebook(sandbox):

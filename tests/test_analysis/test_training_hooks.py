@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
+from mmengine.visualization import MLflowVisBackend
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Dataset
 
@@ -247,6 +248,20 @@ def test_settings_that_cannot_work_are_refused(watched):
         hook.probe(watched, watched.model, step=1)
     with pytest.raises(ConfigurationError, match='interval'):
         MixingVisualizationHook(interval=-5)
+
+
+def test_pictures_reach_mlflow_as_files_of_their_own(watched, monkeypatch, tmp_path):
+    """Its backend takes the name for a file name, and ignores the step."""
+    written = []
+    backend = MLflowVisBackend(str(tmp_path))
+    monkeypatch.setattr(
+        backend, 'add_image', lambda name, image, step, **kwargs: written.append(name))
+    monkeypatch.setitem(watched.visualizer._vis_backends, 'mlflow', backend)
+    hook = MixingVisualizationHook()
+    hook.before_train(watched)
+    for step in (3, 6):
+        hook.probe(watched, watched.model, step=step)
+    assert written == ['mixing_3.png', 'mixing_6.png']
 
 
 def test_mixing_pictures_of_another_model_are_refused(watched, monkeypatch):
