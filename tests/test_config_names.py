@@ -66,6 +66,7 @@ def test_the_commands_take_names():
     assert config.model.type == 'MixedAE'
 
 
+@pytest.mark.slow
 def test_without_an_import_before_it_the_expression_works(tmp_path):
     """As in a command of another toolbox."""
     (tmp_path / 'mine.py').write_text(
@@ -91,6 +92,7 @@ def test_every_config_is_in_the_index_once():
     assert sorted(listed) == OURS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', OURS, ids=str)
 def test_what_the_index_says_is_what_the_config_says(path):
     model = next(model for model in models().values()
@@ -109,6 +111,7 @@ def test_what_the_index_says_is_what_the_config_says(path):
     assert model.weights is None and not model.results
 
 
+@pytest.mark.slow
 def test_mmpretrain_lists_and_builds_our_models():
     assert 'mixedae_vitb_1600e' in mmpretrain.list_models('mixedae*')
     model = mmpretrain.get_model(
@@ -129,6 +132,7 @@ def run(*arguments, cwd):
         env={'PYTHONPATH': str(ROOT), 'PATH': ''}, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_commands_run_from_any_directory(tmp_path):
     listed = run(cwd=tmp_path)
     assert listed.returncode == 0

@@ -128,7 +128,8 @@ class TurnHook(Hook):
         self.turns.wait(self.name)
         self.begin = time.perf_counter()
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None) -> None:
         self.turns.seconds[self.name].append(time.perf_counter() - self.begin)
         self.turns.give(self.name)
         self.turns.wait(self.name)
