@@ -9,8 +9,11 @@ import torch
 from mmengine.config import Config
 
 from mixedae_mm.benchmark.attention import naive_topk_attention
-from mixedae_mm.benchmark.compare import alternate, as_table, summarize
+from mixedae_mm.benchmark import listing, page
+from mixedae_mm.benchmark.compare import (alternate, as_table, in_own_process,
+                                          peak_memory, summarize)
 from mixedae_mm.benchmark.cost import gpu_days
+from mixedae_mm.errors import ConfigurationError
 from mixedae_mm.ops import homologous_attention
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +57,47 @@ def test_the_naive_peer_computes_the_same():
     torch.testing.assert_close(
         naive_topk_attention(query, key, value, 5),
         homologous_attention(query, key, value, 5))
+
+
+def touch(megabytes):
+    return peak_memory(
+        lambda: torch.ones(megabytes * 2**18).sum(), torch.device('cpu'))
+
+
+@pytest.mark.slow
+def test_peak_memory_is_what_was_touched():
+    assert in_own_process(touch, 200) == pytest.approx(200 * 2**20, rel=.05)
+
+
+def test_listing_counts_every_image():
+    rows = listing.run(1200)
+    assert [row['images'] for row in rows] == [1200, 1200]
+    assert rows[0]['ratio'] == rows[0]['ratio_again'] == 1
+
+
+def test_page_shows_measurements_and_what_is_missing():
+    result = dict(
+        what='step', command='python tools/benchmark.py step', config='mae_vitb_300e',
+        batch_size=16, machine=dict(
+            device='cpu', processor='A processor', threads=2, python='3.11',
+            torch='2.14'),
+        rows=[dict(name='ours', median_s=5.123, ratio=.801, ratio_min=.79,
+                   ratio_max=.81, images_per_s=3.14, device_days=1234.5)])
+    text = page.as_page([result])
+    assert '| ours | 5.12 | 0.80 | 0.79 – 0.81 | 3.14 | 1234 |' in text
+    assert 'Batch 16 on A processor, 2 threads' in text
+    assert '16.4 GPU-days on V100' in text
+    assert 'On a GPU: **not measured**. `python tools/benchmark.py step' in text
+
+
+def test_page_without_measurements_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match='holds no measurement'):
+        page.write(tmp_path, tmp_path / 'speed.md')
+
+
+def test_speed_page_is_what_the_measurements_make_it(tmp_path):
+    written = page.write(ROOT / 'docs/measurements', tmp_path / 'speed.md')
+    assert written.read_text() == (ROOT / 'docs/speed.md').read_text()
 
 
 @pytest.mark.slow

@@ -6,9 +6,14 @@
     memory      peak memory of that step
     backbone    peak memory of the backbone at 800 x 1333, in transfer
     data        loading pipelines, images a second and core
+    listing     start-up on a folder of 200 000 images
+
+    page        write docs/speed.md from docs/measurements/*.json, where
+                the others put their results with --save
 """
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
 
 import mixedae_mm  # noqa: E402,F401
 from mixedae_mm.benchmark import (attention, backbone_memory, cost,  # noqa: E402
-                                  data, step)
+                                  data, listing, page, step)
 from mixedae_mm.benchmark.compare import as_table, machine  # noqa: E402
 
-DEFAULT_CONFIG = ROOT / 'configs/mixedae_vitb_300e.py'
+CONFIG = 'configs/mixedae_vitb_300e.py'
+MEASUREMENTS = ROOT / 'docs/measurements'
 
 
 def parse_args():
@@ -31,8 +36,10 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        'what', choices=['attention', 'step', 'memory', 'backbone', 'data'])
-    parser.add_argument('--config', default=str(DEFAULT_CONFIG))
+        'what', choices=['attention', 'step', 'memory', 'backbone', 'data',
+                         'listing', 'page'])
+    parser.add_argument(
+        '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
@@ -41,9 +48,14 @@ def parse_args():
         '16 (GPU: 256) otherwise')
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument(
+        '--images', type=int, default=200_000, help='of listing')
+    parser.add_argument(
         '--compile', action='store_true',
-        help='step: torch.compile our encoder and decoder')
-    parser.add_argument('--json', help='also write the result to this file')
+        help='step: ours also with CompileHook')
+    parser.add_argument('--json', type=Path, help='write the result to this file')
+    parser.add_argument(
+        '--save', action='store_true',
+        help='write the result where the docs are made from')
     return parser.parse_args()
 
 
@@ -57,16 +69,16 @@ def measure(args, device, batch_size):
         return backbone_memory.run(device, batch_size)
     if args.what == 'data':
         return data.run(args.config, args.repeats)
-    rows = step.run(args.config, device, batch_size, args.repeats,
-                    args.compile)
-    config = Config.fromfile(args.config)
-    rows[-1]['device_days'] = cost.gpu_days(config, rows[-1]['images_per_s'])
-    rows[0]['device_days'] = cost.gpu_days(config, rows[0]['images_per_s'])
-    return rows
+    if args.what == 'listing':
+        return listing.run(args.images)
+    return step.run(args.config, device, batch_size, args.repeats, args.compile)
 
 
 def main():
     args = parse_args()
+    if args.what == 'page':
+        path = page.write(MEASUREMENTS, ROOT / 'docs/speed.md')
+        return print('wrote', path)
     device = torch.device(args.device)
     small = dict(attention=8, backbone=1).get(args.what, 16)
     large = 1 if args.what == 'backbone' else 256
@@ -74,15 +86,23 @@ def main():
         large if device.type == 'cuda' else small)
     rows = measure(args, device, batch_size)
     result = dict(
-        what=args.what, batch_size=batch_size, machine=machine(device),
+        what=args.what,
+        command=shlex.join(['python', 'tools/benchmark.py', *sys.argv[1:]]),
+        config=Path(args.config).stem,
+        batch_size=batch_size,
+        machine=machine(device),
         rows=rows)
     print(as_table(f'{args.what}, batch {batch_size}', rows))
     print('machine:', ', '.join(map(str, result['machine'].values())))
-    paper = cost.PAPER_V100_GPU_DAYS.get(Path(args.config).stem)
+    paper = cost.PAPER_V100_GPU_DAYS.get(result['config'])
     if args.what == 'step' and paper:
         print(f'the paper, on V100: {paper} GPU-days for this config')
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + '\n')
+    files = [args.json] if args.json else []
+    if args.save:
+        files.append(MEASUREMENTS / f'{args.what}-{device.type}.json')
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,11 +1,10 @@
 """Memory of the backbone alone, at a detector's image size."""
-import multiprocessing
 from typing import List
 
 import torch
 from mmengine.registry import MODELS
 
-from .step import _max_resident_bytes
+from .compare import in_own_process, peak_memory, with_ratios
 
 PEER = "mmpretrain's VisionTransformer"
 CONTENDERS = {
@@ -34,14 +33,10 @@ def run(device: torch.device, batch_size: int = 1, height: int = 800,
     """
     rows = []
     for name, config in CONTENDERS.items():
-        with multiprocessing.get_context('spawn').Pool(1) as pool:
-            peak = pool.apply(
-                _peak_memory,
-                (config, str(device), (batch_size, 3, height, width)))
+        peak = in_own_process(_peak_memory, config, str(device),
+                              (batch_size, 3, height, width))
         rows.append(dict(name=name, peak_mib=peak / 2**20))
-    for row in rows:
-        row['ratio'] = float(row['peak_mib']) / float(rows[0]['peak_mib'])
-    return rows
+    return with_ratios(rows, 'peak_mib')
 
 
 def _peak_memory(config: dict, device_name: str, shape) -> int:
@@ -58,12 +53,8 @@ def _peak_memory(config: dict, device_name: str, shape) -> int:
     images = torch.randn(shape, device=device)
     for parameter in vit.parameters():  # gradients are no difference
         parameter.grad = torch.zeros_like(parameter)
-    before = _max_resident_bytes()
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    sum(feature.square().mean() for feature in vit(images)).backward()
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    return _max_resident_bytes() - before
+
+    def forward_and_backward():
+        sum(feature.square().mean() for feature in vit(images)).backward()
+
+    return peak_memory(forward_and_backward, device)

@@ -1,8 +1,12 @@
 """Time two contenders by turns in one process, and describe the machine."""
+import multiprocessing
+import os
 import platform
 import statistics
 import time
+from pathlib import Path
 from typing import Callable, Dict, List
+from unittest import mock
 
 import torch
 
@@ -11,6 +15,40 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock reads finished work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
+
+
+def in_own_process(function: Callable, *arguments):
+    """What a function returns in a process that did nothing before.
+
+    There large blocks go back to the system when they are freed, so that its
+    resident memory is what is in use.
+    """
+    with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536'), \
+            multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def peak_memory(run: Callable[[], None], device: torch.device) -> int:
+    """Bytes that a call takes at its peak, above what was taken before.
+
+    On a GPU what PyTorch allocated. On a CPU the process's resident memory,
+    read from Linux; call it :func:`in_own_process`.
+    """
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    Path('/proc/self/clear_refs').write_text('5')  # forget the peak so far
+    before = _resident_bytes('VmRSS')
+    run()
+    return _resident_bytes('VmHWM') - before
+
+
+def _resident_bytes(key: str) -> int:
+    status = Path('/proc/self/status').read_text()
+    return int(status.split(f'{key}:')[1].split()[0]) * 1024
 
 
 def alternate(contenders: Dict[str, Callable[[], None]],
@@ -62,6 +100,13 @@ def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
                 ratio=statistics.median(ratios),
                 ratio_min=min(ratios),
                 ratio_max=max(ratios)))
+    return rows
+
+
+def with_ratios(rows: List[dict], key: str) -> List[dict]:
+    """Adds ``ratio``, of ``key`` to that of the first row, the peer's."""
+    for row in rows:
+        row['ratio'] = row[key] / rows[0][key]
     return rows
 
 

@@ -86,18 +86,3 @@ def _run_size(built, paths, size, repeats) -> List[dict]:
         row['images_per_s'] = len(paths) / row['median_s']
         row['speedup'] = 1 / row['ratio']
     return rows
-
-
-def time_listing(folder: str) -> Dict[str, float]:
-    """Seconds to list a folder of images, first and again.
-
-    Returns:
-        dict[str, float]: ``first_s``, ``again_s``, and ``images``.
-    """
-    from ..datasets import UnlabelledImageFolder
-    seconds = {}
-    for name in ('first_s', 'again_s'):
-        start = time.perf_counter()
-        dataset = UnlabelledImageFolder(data_root=folder, pipeline=[])
-        seconds[name] = time.perf_counter() - start
-    return dict(seconds, images=len(dataset))

@@ -1,5 +1,4 @@
 """One training step of MixedAE against mmpretrain's MAE as it ships."""
-import resource
 from pathlib import Path
 from typing import Callable, Dict, List
 
@@ -8,9 +7,10 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from torch import multiprocessing
 
-from .compare import alternate, summarize, synchronize
+from .compare import (alternate, in_own_process, peak_memory, summarize,
+                      with_ratios)
+from .cost import gpu_days
 
 MAE_CONFIG = (
     Path(mmpretrain.__file__).parent /
@@ -29,7 +29,7 @@ def training_step(config: Config, device: torch.device, batch_size: int,
     if config.model.get('data_preprocessor') is None:
         config.model.data_preprocessor = config.data_preprocessor
     model = MODELS.build(config.model).to(device)
-    if compiled:
+    if compiled:  # as CompileHook does
         model.backbone.compile()
         model.neck.compile()
     optim = config.optim_wrapper
@@ -53,14 +53,14 @@ def training_step(config: Config, device: torch.device, batch_size: int,
 
 def contenders(config_path: str, device: torch.device, batch_size: int,
                compiled: bool) -> Dict[str, Callable[[], None]]:
-    """The config's step, and that of mmpretrain's own MAE config."""
-    ours = Config.fromfile(config_path)
+    """Steps of mmpretrain's own MAE config and of ours, perhaps compiled too."""
+    name = Path(config_path).stem
+    steps = {PEER: (MAE_CONFIG, False), name: (config_path, False)}
+    if compiled:
+        steps[f'{name}, compiled'] = (config_path, True)
     return {
-        PEER:
-        training_step(
-            Config.fromfile(MAE_CONFIG), device, batch_size, compiled=False),
-        Path(config_path).stem:
-        training_step(ours, device, batch_size, compiled),
+        name: training_step(Config.fromfile(path), device, batch_size, compiled)
+        for name, (path, compiled) in steps.items()
     }
 
 
@@ -70,12 +70,15 @@ def run(config_path: str, device: torch.device, batch_size: int, repeats: int,
 
     Returns:
         list[dict]: Rows of :func:`~mixedae_mm.benchmark.compare.summarize`,
-        plus ``images_per_s`` (clean images).
+        plus ``images_per_s`` (clean images) and ``device_days`` of the
+        config's schedule on ImageNet at that speed.
     """
     steps = contenders(config_path, device, batch_size, compiled)
     rows = summarize(alternate(steps, device, repeats=repeats), peer=PEER)
+    config = Config.fromfile(config_path)
     for row in rows:
         row['images_per_s'] = batch_size / row['median_s']
+        row['device_days'] = gpu_days(config, row['images_per_s'])
     return rows
 
 
@@ -90,28 +93,20 @@ def run_memory(config_path: str, device: torch.device,
     rows = []
     for config, name in ((MAE_CONFIG, PEER),
                          (config_path, Path(config_path).stem)):
-        with multiprocessing.get_context('spawn').Pool(1) as pool:
-            peak = pool.apply(_peak_memory,
-                              (str(config), str(device), batch_size))
+        peak = in_own_process(_peak_memory, str(config), str(device),
+                              batch_size)
         rows.append(dict(name=name, peak_mib=peak / 2**20))
-    for row in rows:
-        row['ratio'] = row['peak_mib'] / rows[0]['peak_mib']
-    return rows
+    return with_ratios(rows, 'peak_mib')
 
 
 def _peak_memory(config_path: str, device_name: str, batch_size: int) -> int:
     import mixedae_mm  # noqa: F401  a fresh process registers anew
     device = torch.device(device_name)
-    before = _max_resident_bytes()
-    step = training_step(
-        Config.fromfile(config_path), device, batch_size, compiled=False)
-    for _ in range(2):  # the first one creates the optimizer's state
-        step()
-    synchronize(device)
-    if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device)
-    return _max_resident_bytes() - before
 
+    def build_and_train():
+        step = training_step(
+            Config.fromfile(config_path), device, batch_size, compiled=False)
+        for _ in range(2):  # the first one creates the optimizer's state
+            step()
 
-def _max_resident_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory(build_and_train, device)

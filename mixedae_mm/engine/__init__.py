@@ -1,5 +1,6 @@
 """Hooks and optimizers: what happens around the model while it trains."""
 from .checkpoint_files import find_resumable_checkpoint
+from .compile_hook import CompileHook
 from .data_check_hook import DataCheckHook
 from .exact_resume_hook import ExactResumeHook
 from .fsdp_strategy import ViTFSDPStrategy
@@ -14,7 +15,7 @@ from .throughput_hook import ThroughputHook
 from .topk_accuracy_hook import TopKAccuracyHook
 
 __all__ = [
-    'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
+    'CompileHook', 'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
     'LayerDecayOptimWrapperConstructor', 'MixingVisualizationHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PreemptionHook',
     'SafeCheckpointHook', 'ThroughputHook', 'TopKAccuracyHook',

@@ -1,5 +1,6 @@
 """The neck: unmixing (Eq. 3) and MAE's decoder."""
 from math import inf
+from typing import Callable, Optional
 
 import torch
 from mmengine.registry import MODELS
@@ -11,6 +12,7 @@ from ..checks import (check_count, check_flag, check_heads, check_norm,
                       check_number, check_side)
 from ..errors import ConfigurationError
 from ..mixing import gather_hidden, unmix_tokens
+from .decoder_layer import MixedAEDecoderLayer
 from .position_embedding import sincos_position_embedding
 
 
@@ -24,7 +26,8 @@ class MixedAEDecoder(MAEPretrainDecoder):
     which the paper leaves open).
 
     Pixels are predicted only where Eq. 4 takes a loss, that is where the
-    source's own patch is not shown.
+    source's own patch is not shown; the other positions end with the attention
+    of the last layer.
 
     Args:
         num_sources (int): ``n``, images in a mixed sample.
@@ -85,6 +88,8 @@ class MixedAEDecoder(MAEPretrainDecoder):
         self.num_sources = num_sources
         self.grid = tuple(grid)
         self.with_cp = with_cp
+        for block in self.decoder_blocks:
+            MixedAEDecoderLayer.adopt(block)
 
     def init_weights(self) -> None:
         """MAE's initialisation, with positions for any grid."""
@@ -109,6 +114,11 @@ class MixedAEDecoder(MAEPretrainDecoder):
             of the sources that are not shown there, in the order of
             :func:`mixedae_mm.mixing.hidden_sources`.
         """
+
+        def select_hidden(x):  # (S * n, 1 + L, D) to (S, L, n - 1, D)
+            x = x[:, 1:].unflatten(0, (-1, self.num_sources))
+            return gather_hidden(x, mix_mask)
+
         tokens = self.decoder_embed(tokens)
         cls_token, patches = tokens[:, None, :1], tokens[:, 1:]
         x = unmix_tokens(patches, mix_mask, self.num_sources,
@@ -117,12 +127,13 @@ class MixedAEDecoder(MAEPretrainDecoder):
         cls_token = cls_token.expand(-1, self.num_sources, -1, -1)
         x = torch.cat([cls_token, x], dim=2).flatten(0, 1)
         x = x + self.decoder_pos_embed  # (S * n, 1 + L, D)
-        for block in self.decoder_blocks:
-            x = self._run_block(block, x)
-        x = x[:, 1:].unflatten(0, (-1, self.num_sources))
-        return self.decoder_pred(self.decoder_norm(gather_hidden(x, mix_mask)))
+        last = len(self.decoder_blocks) - 1
+        for i, block in enumerate(self.decoder_blocks):
+            x = self._run_block(block, x, select_hidden if i == last else None)
+        return self.decoder_pred(self.decoder_norm(x))
 
-    def _run_block(self, block: torch.nn.Module, x: Tensor) -> Tensor:
+    def _run_block(self, block: MixedAEDecoderLayer, x: Tensor,
+                   select: Optional[Callable[[Tensor], Tensor]]) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+            return checkpoint(block, x, select, use_reentrant=False)
+        return block(x, select)

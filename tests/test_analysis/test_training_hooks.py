@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mixedae_mm.analysis import evaluating, sample_images
 from mixedae_mm.analysis.run_log import layer_accuracies, read_run
-from mixedae_mm.engine import (MixingVisualizationHook, TopKAccuracyHook)
+from mixedae_mm.engine import (CompileHook, MixingVisualizationHook, TopKAccuracyHook)
 from mixedae_mm.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
 
@@ -131,6 +131,31 @@ def test_throughput_counts_the_whole_iteration(watched):
 def test_pictures(watched):
     pictures = sorted(Path(watched.work_dir).glob('*/vis_data/vis_image/*'))
     assert [path.name for path in pictures] == ['mixing_3.png', 'mixing_5.png']
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch.compiler, 'set_stance'),
+                    reason='CompileHook needs PyTorch 2.6')
+def test_compiled_parts_train_the_same(watched, tmp_path):
+    """And what looks at them by forward hooks still sees them."""
+    compiled = train(tmp_path / 'compiled', WATCHING + [dict(type='CompileHook')])
+    assert compiled.model.backbone._compiled_call_impl is not None
+    assert compiled.model.neck._compiled_call_impl is not None
+    expected, found = (read_run(run.work_dir) for run in (watched, compiled))
+    assert expected.keys() == found.keys()
+    for name in ('loss_recon', 'loss_homocon'):
+        np.testing.assert_allclose(found[name][1], expected[name][1], rtol=1e-4)
+    for layer, (_, values) in layer_accuracies(expected).items():
+        np.testing.assert_allclose(
+            layer_accuracies(found)[layer][1], values, atol=1)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, 'set_stance'),
+                    reason='CompileHook needs PyTorch 2.6')
+def test_compiling_what_the_model_lacks_is_refused(watched):
+    hook = CompileHook(parts=['decoder'])
+    with pytest.raises(ConfigurationError, match="no 'decoder'; its parts are"):
+        hook.before_train(watched)
 
 
 def test_a_resumed_run_measures_on_the_same_images(watched, tmp_path):
