@@ -80,9 +80,8 @@ def as_page(results: List[dict]) -> str:
                      and result['machine']['device'] == device]
             parts += map(_section, found)
             if not found and (device == 'cpu' or what not in ('data', 'listing')):
-                parts.append(f'On a {label}: **not measured**. '
-                             f'`python tools/benchmark.py {what} --save` on a '
-                             f'machine with one does.\n')
+                parts.append(f'On a {label}: **not measured**. The command there is '
+                             f'`python tools/benchmark.py {what} --save`.\n')
     return '\n'.join(parts)
 
 
