@@ -64,7 +64,7 @@ RUN = {
     'python -m mixedae_mm mmdet::analysis_tools/browse_dataset': [],
 }
 # Programs that are looked for, but not started from here.
-OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export'}
+OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export', '['}
 PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
 counts: Counter = Counter()
 
@@ -240,6 +240,10 @@ def do_bash(text: str, sandbox: Path) -> set:
             variables[name] = value
         if not words:
             continue
+        if words[0] in ('srun', 'torchrun'):  # what they start is what is checked
+            start = next(i for i, word in enumerate(words)
+                         if word == 'python' or word.startswith('tools/'))
+            words = ['python'] * (words[start] != 'python') + words[start:]
         how = next((added for start, added in RUN.items()
                     if ' '.join(words).startswith(start)), None)
         if words[0] == 'python' or words[0] == '.venv/bin/python':
