@@ -1,6 +1,5 @@
 """Loading images: our pipeline against mmpretrain's for MAE, one core."""
 import tempfile
-import time
 from pathlib import Path
 from typing import Dict, List
 
