@@ -1,4 +1,5 @@
 """Training with FSDP: every process holds a share of the model."""
+import inspect
 from typing import Optional, Union
 
 import torch
@@ -8,6 +9,8 @@ from mmengine.registry import STRATEGIES
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
+
+from ..errors import ConfigurationError
 
 
 def is_transformer_layer(module: nn.Module,
@@ -21,6 +24,11 @@ def is_transformer_layer(module: nn.Module,
         nonwrapped_numel (int): Not used: layers are about equally large.
     """
     return recurse or isinstance(module, TransformerEncoderLayer)
+
+
+def can_shard_on_cpu() -> bool:
+    """Whether this PyTorch plays the streams on a CPU that FSDP asks for."""
+    return bool(inspect.signature(torch.cpu.Stream.__init__).parameters.get('priority'))
 
 
 @STRATEGIES.register_module()
@@ -42,6 +50,9 @@ class ViTFSDPStrategy(FSDPStrategy):
             process, which is faster for very large models and which only the
             same number of processes can read.
         **kwargs: As for :class:`mmengine._strategy.FSDPStrategy`.
+
+    Raises:
+        ConfigurationError: Without a GPU, if PyTorch is too old for that.
     """
 
     def __init__(self,
@@ -52,7 +63,12 @@ class ViTFSDPStrategy(FSDPStrategy):
         wrapper = dict(
             type='MMFullyShardedDataParallel',
             auto_wrap_policy=is_transformer_layer)
-        if get_device() == 'cpu':  # an object, which no config can hold
+        if get_device() == 'cpu':
+            if not can_shard_on_cpu():
+                raise ConfigurationError(
+                    f'PyTorch {torch.__version__} cannot run FSDP on a CPU; take a '
+                    'GPU or a newer PyTorch.')
+            # An object, which no config can hold.
             wrapper.update(device_id=torch.device('cpu'))
         wrapper.update(model_wrapper or {})
         super().__init__(

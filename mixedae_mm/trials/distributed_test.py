@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..encoder import load
+from ..engine.fsdp_strategy import can_shard_on_cpu
 from ..engine.launch import build_runner, report_errors
 from ..mixing import draw_mix_masks
 from ..models.checkpoint_reading import read_weights
@@ -76,6 +77,9 @@ def _run(args: argparse.Namespace) -> None:
         for accumulate in (1, 2):
             args.rows.append(compare_ddp(mode, accumulate, args.processes))
             print(line(args.rows[-1]), flush=True)
+    if not can_shard_on_cpu():
+        print('FSDP: not tried, this PyTorch cannot run it on a CPU.')
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = osp.abspath(args.work_dir or temporary)
         for accumulate in (1, 2):

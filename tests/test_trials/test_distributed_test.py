@@ -1,6 +1,7 @@
 """Several processes train as one does, DDP as FSDP; `pytest -s` shows the figures."""
 import pytest
 
+from mixedae_mm.engine.fsdp_strategy import can_shard_on_cpu
 from mixedae_mm.trials import distributed_test
 from mixedae_mm.trials.distributed_test import Comparison, line
 
@@ -15,6 +16,8 @@ def test_two_processes_and_one(mode, accumulate):
     assert found.equal and found.moved > 1e-2, found
 
 
+@pytest.mark.skipif(not can_shard_on_cpu(),
+                    reason='this PyTorch cannot run FSDP on a CPU')
 def test_fsdp_and_ddp(tmp_path):
     """From the config to a checkpoint that the tools read, and to resuming."""
     folder = str(tmp_path)
