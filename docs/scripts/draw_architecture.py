@@ -52,7 +52,7 @@ def main() -> None:
         x = 3.6 * i
         box(axes, x, 8.9, name, text, STEP)
         axes.annotate('', (x + 3.55, 9.3), (x + WIDTH + 0.08, 9.3), arrowprops=arrow)
-        axes.text(x + 3.1, 9.4, handed, ha='center', va='bottom', fontsize=7.5)
+        axes.text(x + 3.16, 9.4, handed, ha='center', va='bottom', fontsize=7)
     axes.text(0, 7.8, 'The package: each layer imports from those below it, never from '
               'those above', fontsize=11, va='top')
     for row, layer in enumerate(LAYERS):
