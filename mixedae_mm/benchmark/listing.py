@@ -41,7 +41,7 @@ def run(num_images: int) -> List[dict]:
         }
         rows = []
         for name, build in datasets.items():
-            row = dict(name=name)
+            row: dict = dict(name=name)
             for key in ('first_s', 'again_s'):
                 start = time.perf_counter()
                 row['images'] = len(build())
