@@ -51,8 +51,8 @@ WORSE = next(c for c in claims.CLAIMS if c.better == 'mae')
     ([0.50, 0.52], [0.40, 0.42], claims.REPRODUCED),
     ([0.40, 0.42], [0.50, 0.52], claims.OPPOSITE),
     ([0.40, 0.50], [0.41, 0.47], claims.NO_DIFFERENCE),  # within the spread
-    ([0.500], [0.498], claims.NO_DIFFERENCE),  # one seed: less than 1 %
-    ([0.500], [0.490], claims.REPRODUCED),
+    ([0.500], [0.480], claims.NO_DIFFERENCE),  # one seed: less than 5 %
+    ([0.500], [0.470], claims.REPRODUCED),
 ])
 def test_a_loss_has_to_differ_by_more_than_seeds_do(mae, mixing, verdict):
     assert claims.verdict(EASIER, claims.differences(
@@ -60,11 +60,11 @@ def test_a_loss_has_to_differ_by_more_than_seeds_do(mae, mixing, verdict):
 
 
 def test_noise_on_paper():
-    """Spreads 0.03 and 0.04 of one and four seeds; accuracies of 100 images."""
+    """Losses of two seeds each; accuracies of one seed on 100 images."""
     found, = claims.differences(EASIER, summary([0.5, 0.56], [0.4, 0.48]))
-    # Standard deviations 0.0424 and 0.0566, variances of means half of squares.
+    # Variances 0.0018 and 0.0032, pooled 0.0025; means of two have half of it.
     assert found.gain == pytest.approx(0.09)
-    assert found.noise == pytest.approx(2 * (0.0018 / 2 + 0.0032 / 2)**0.5)
+    assert found.noise == pytest.approx(2 * (0.0025 / 2 + 0.0025 / 2)**0.5)
     found, = claims.differences(
         WORSE, summary([50.], [40.], 'objects_knn', num_test=100))
     # 50 * 50 / 100 and 40 * 60 / 100 are the squared errors.
@@ -106,6 +106,15 @@ def test_the_page_keeps_what_people_wrote(tmp_path):
     page.write_text('no marks')
     with pytest.raises(ConfigurationError, match='has no lines'):
         claims_page.write_page(page, summary([0.5], [0.4]))
+
+
+def test_the_documented_numbers_are_those_of_the_record(tmp_path):
+    """What `tools/reproduce.py --results ... --claims ...` writes."""
+    page = tmp_path / 'claims.md'
+    page.write_text((ROOT / 'docs/claims.md').read_text())
+    record = ROOT / 'docs/claims_tiny.json'
+    claims_page.write_page(page, json.loads(record.read_text()))
+    assert page.read_text() == (ROOT / 'docs/claims.md').read_text()
 
 
 def test_every_variant_differs_only_in_what_it_tests():
@@ -181,9 +190,14 @@ def test_costs_at_paper_scale():
 
 
 def reproduce(*options, status=0):
+    return tool('reproduce', *REPRODUCE[2:], *options, status=status)
+
+
+def tool(name, *options, status=0):
     process = subprocess.run(
-        [*REPRODUCE, *map(str, options)], capture_output=True, text=True,
-        timeout=600, env=dict(os.environ, OMP_NUM_THREADS='1'))
+        [sys.executable, ROOT / f'tools/{name}.py', *map(str, options)],
+        capture_output=True, text=True, timeout=600,
+        env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert process.returncode == status, process.stdout + process.stderr
     return process.stdout + process.stderr
 
@@ -218,6 +232,22 @@ def test_killed_continued_and_guarded(tmp_path):
     report = (tmp_path / 'work/report.html').read_text()
     assert report.count('<img') >= 5 and 'src="http' not in report
     assert 'MixedAE (both)' in page.read_text()
+
+    # The instruments on the checkpoint of mmpretrain's MAE.
+    model = [run / 'mae.py', run / 'iter_30.pth']
+    data = tmp_path / 'work/data'
+    output = tool('frozen_accuracy', *model, data / 'photographs', '--num-workers',
+                  '0', '--json', tmp_path / 'frozen.json')
+    assert 'knn' in output and 'linear probe' in output
+    frozen = json.loads((tmp_path / 'frozen.json').read_text())['mae']
+    assert frozen['knn']['accuracy'] * 100 == pytest.approx(
+        results['variants']['mae']['metrics']['photographs_knn']['mean'])
+    output = tool(
+        'object_awareness', *model, data / 'objects/annotations/instances_val.json',
+        '--images', data / 'objects', '--out', tmp_path / 'objects.png')
+    precision = results['variants']['mae']['metrics']['object_ap']['mean']
+    assert f'{precision:.1f}' in output and 'centre of the image' in output
+    assert (tmp_path / 'objects.png').stat().st_size > 10000
 
     again = reproduce(*options)  # nothing to do, the same numbers
     assert 'finished' not in again

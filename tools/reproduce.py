@@ -49,6 +49,8 @@ def parse_args(argv=None) -> argparse.Namespace:
                         help='train nothing; report on what is finished')
     parser.add_argument('--claims', type=Path, metavar='FILE',
                         help='also write the page about each claim of the paper')
+    parser.add_argument('--results', type=Path, metavar='JSON',
+                        help='write that page from a results.json, and nothing else')
     parser.add_argument('--images-per-second', type=float,
                         help='of one GPU, for the costs that paper prints')
     return parser.parse_args(argv)

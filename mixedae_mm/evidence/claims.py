@@ -2,6 +2,7 @@
 from math import sqrt
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .presets import RANDOM
 from .results import METRICS, text_of
 
 REPRODUCED = 'reproduced at this size'
@@ -119,23 +120,39 @@ def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
             gain = -gain
         found.append(Difference(
             metric, better, worse, gain,
-            _noise(better, worse, summary['num_test'].get(metric))))
+            _noise(better, worse, _seed_variance(metric, summary),
+                   summary['num_test'].get(metric))))
     return found
 
 
-def _noise(a: Dict[str, Any], b: Dict[str, Any],
+def _noise(a: Dict[str, Any], b: Dict[str, Any], seed_variance: Optional[float],
            num_test: Optional[int]) -> float:
     """Two standard errors of the difference of two means.
 
-    The spread over seeds, where there are several; for accuracies at least
-    the binomial error of the test images. Without either, 1 % of the value.
+    Accuracies have at least the binomial error of the test images. Where no
+    variant has several seeds, other numbers are taken to vary by 5 %.
     """
-    variance = sum((entry['std'] or 0)**2 / len(entry['values'])
-                   for entry in (a, b))
+    if seed_variance is None:
+        seed_variance = 0 if num_test else (0.05 * a['mean'] / 2)**2 / 2
+    variance = seed_variance * (1 / len(a['values']) + 1 / len(b['values']))
     if num_test:
         variance = max(variance, sum(
             entry['mean'] * (100 - entry['mean']) / num_test for entry in (a, b)))
-    return 2 * sqrt(variance) if variance else 0.01 * abs(a['mean'])
+    return 2 * sqrt(variance)
+
+
+def _seed_variance(metric: str, summary: Dict[str, Any]) -> Optional[float]:
+    """Variance over seeds, pooled over all variants that have several.
+
+    Random weights are left out: they vary more than what was trained.
+    """
+    squares, freedom = 0.0, 0
+    for name, variant in summary['variants'].items():
+        entry = variant['metrics'].get(metric)
+        if entry is not None and entry['std'] is not None and name != RANDOM:
+            squares += entry['std']**2 * (len(entry['values']) - 1)
+            freedom += len(entry['values']) - 1
+    return squares / freedom if freedom else None
 
 
 def verdict(claim: Claim, found: Sequence[Difference]) -> str:
@@ -158,12 +175,9 @@ def verdict(claim: Claim, found: Sequence[Difference]) -> str:
 def table(summary: Dict[str, Any]) -> List[str]:
     """Lines for the terminal."""
     lines = []
-    for claim in CLAIMS:
-        found = differences(claim, summary)
-        lines.append(f'  {claim.where + ":":<18} {claim.text}')
-        lines.append(f'{"":<21}{verdict(claim, found)}')
-        lines += [f'{"":<23}{numbers(difference, claim, summary)}'
-                  for difference in found]
+    for row in rows(summary)[:len(CLAIMS)]:
+        lines += [f'  {row.where + ":":<20}{row.text}', f'{"":<22}{row.verdict}',
+                  *(f'{"":<24}{text}' for text in row.numbers)]
     return lines
 
 
@@ -180,13 +194,22 @@ def numbers(difference: Difference, claim: Claim,
             f'(noise {difference.noise:.{digits}f})')
 
 
-def rows(summary: Dict[str, Any]) -> List[List[str]]:
-    """Where, claim, verdict and numbers, one row a claim."""
-    lines = []
+class Row(NamedTuple):
+    """What the report and the documentation show of a claim."""
+    where: str
+    text: str
+    verdict: str
+    numbers: List[str]
+
+
+def rows(summary: Dict[str, Any]) -> List[Row]:
+    """All claims, those that cannot be tested here at the end."""
+    tested = []
     for claim in CLAIMS:
         found = differences(claim, summary)
-        lines.append([
-            claim.where, claim.text, verdict(claim, found),
-            '; '.join(numbers(d, claim, summary) for d in found) or '–'
-        ])
-    return lines + [list(other) for other in OTHERS]
+        tested.append(
+            Row(claim.where, claim.text, verdict(claim, found),
+                [numbers(d, claim, summary) for d in found]))
+    return tested + [
+        Row(where, text, result, [how]) for where, text, result, how in OTHERS
+    ]

@@ -38,12 +38,15 @@ def _markdown(summary: Dict[str, Any]) -> List[str]:
         f'layers and width {encoder["embed_dims"]}, 64 × 64 pixels in patches '
         f'of 8, on {machine.get("gpu", machine["processor"])}. Mean ± standard '
         'deviation over seeds where there are several; *noise* is two standard '
-        'errors of the difference.', ''
+        'errors of the difference (over seeds, pooled over all trainings, and '
+        'of the test images).', ''
     ]
     if summary['missing']:
         lines += [f'Not run, so missing below: {", ".join(summary["missing"])}.', '']
-    lines += _markdown_table(['paper', 'claim', 'verdict', 'numbers'],
-                             rows(summary))
+    lines += _markdown_table(
+        ['paper', 'claim', 'verdict', 'numbers'],
+        [[row.where, row.text, f'**{row.verdict}**', '<br>'.join(row.numbers)]
+         for row in rows(summary)])
     names = [name for name in METRICS if any(
         name in entry['metrics'] for entry in summary['variants'].values())]
     for part in ([n for n in names if n.startswith(('loss_', 'topk_'))],

@@ -1,5 +1,6 @@
 """What ``tools/reproduce.py`` does."""
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,9 @@ def run(args: argparse.Namespace) -> None:
     """Train what is missing, measure, report."""
     if args.preset == 'paper':
         print('\n'.join(paper_scale.commands(args.images_per_second)))
+        return
+    if args.results is not None:
+        _write_claims(args)
         return
     preset = preset_named(args.preset)
     for name in ('workers', 'threads'):
@@ -59,6 +63,20 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')
+
+
+def _write_claims(args: argparse.Namespace) -> None:
+    """The page alone, from numbers that were measured before."""
+    if args.claims is None:
+        raise ConfigurationError('--results goes with --claims FILE, the page.')
+    try:
+        summary = json.loads(args.results.read_text())
+        claims_page.write_page(args.claims, summary)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            f'{args.results} is no results.json of this command '
+            f'({type(error).__name__}: {error}).') from error
+    print(f'wrote {args.claims}')
 
 
 def _say(line: str) -> None:

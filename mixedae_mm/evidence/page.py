@@ -58,12 +58,16 @@ def _claims(summary: Dict[str, Any]) -> str:
     return _section(
         'Claims', 'Reproduced: better in the claimed direction by more than '
         'noise in most numbers (partly: in some), and worse by more than noise '
-        'in none. Noise is two standard errors of the difference: over seeds, and for '
-        'accuracies at least that of the number of test images.',
-        _table(['paper', 'claim', 'verdict', 'numbers'],
-               [[where, text, verdict, numbers]
-                for where, text, verdict, numbers in claims.rows(summary)],
-               numbers=False))
+        'in none. Noise is two standard errors of the difference: over seeds '
+        '(pooled over all trainings), and for accuracies at least that of the '
+        'number of test images.',
+        '<table>', *(
+            '<tr>' + ''.join(f'<td>{cell}</td>' for cell in (
+                html.escape(row.where), html.escape(row.text),
+                f'<b>{html.escape(row.verdict)}</b>',
+                '<br>'.join(map(html.escape, row.numbers)).replace('`', '')))
+            + '</tr>'
+            for row in claims.rows(summary)), '</table>')
 
 
 def _losses(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:
