@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.evidence import claims, claims_page, paper_scale
+from mixedae_mm.evidence import (claims, claims_page, paper_scale,
+                                 verdicts)
 from mixedae_mm.evidence.experiment import Experiment
 from mixedae_mm.evidence.presets import ALL, PRESETS, VARIANTS, preset_named
 from mixedae_mm.evidence.scheduling import only_writer
@@ -48,49 +49,49 @@ WORSE = next(c for c in claims.CLAIMS if c.better == 'mae')
 
 
 @pytest.mark.parametrize('mae, mixing, verdict', [
-    ([0.50, 0.52], [0.40, 0.42], claims.REPRODUCED),
-    ([0.40, 0.42], [0.50, 0.52], claims.OPPOSITE),
-    ([0.40, 0.50], [0.41, 0.47], claims.NO_DIFFERENCE),  # within the spread
-    ([0.500], [0.480], claims.NO_DIFFERENCE),  # one seed: less than 5 %
-    ([0.500], [0.470], claims.REPRODUCED),
+    ([0.50, 0.52], [0.40, 0.42], verdicts.REPRODUCED),
+    ([0.40, 0.42], [0.50, 0.52], verdicts.OPPOSITE),
+    ([0.40, 0.50], [0.41, 0.47], verdicts.NO_DIFFERENCE),  # within the spread
+    ([0.500], [0.480], verdicts.NO_DIFFERENCE),  # one seed: less than 5 %
+    ([0.500], [0.470], verdicts.REPRODUCED),
 ])
 def test_a_loss_has_to_differ_by_more_than_seeds_do(mae, mixing, verdict):
-    assert claims.verdict(EASIER, claims.differences(
+    assert verdicts.verdict(EASIER, verdicts.differences(
         EASIER, summary(mae, mixing))) == verdict
 
 
 def test_noise_on_paper():
     """Losses of two seeds each; accuracies of one seed on 100 images."""
-    found, = claims.differences(EASIER, summary([0.5, 0.56], [0.4, 0.48]))
+    found, = verdicts.differences(EASIER, summary([0.5, 0.56], [0.4, 0.48]))
     # Variances 0.0018 and 0.0032, pooled 0.0025; means of two have half of it.
     assert found.gain == pytest.approx(0.09)
     assert found.noise == pytest.approx(2 * (0.0025 / 2 + 0.0025 / 2)**0.5)
-    found, = claims.differences(
+    found, = verdicts.differences(
         WORSE, summary([50.], [40.], 'objects_knn', num_test=100))
     # 50 * 50 / 100 and 40 * 60 / 100 are the squared errors.
     assert found.gain == 10
     assert found.noise == pytest.approx(2 * (25 + 24)**0.5)
-    assert claims.verdict(WORSE, [found]) == claims.NO_DIFFERENCE
+    assert verdicts.verdict(WORSE, [found]) == verdicts.NO_DIFFERENCE
 
 
 @pytest.mark.parametrize('gains, verdict, or_equal', [
-    ((3, 3, 0), claims.REPRODUCED, claims.REPRODUCED),
-    ((3, 0, 0), claims.PARTLY, claims.REPRODUCED),
-    ((0, 0, 0), claims.NO_DIFFERENCE, claims.REPRODUCED),
-    ((3, 3, -3), claims.MIXED, claims.MIXED),
-    ((0, 0, -3), claims.OPPOSITE, claims.OPPOSITE),
+    ((3, 3, 0), verdicts.REPRODUCED, verdicts.REPRODUCED),
+    ((3, 0, 0), verdicts.PARTLY, verdicts.REPRODUCED),
+    ((0, 0, 0), verdicts.NO_DIFFERENCE, verdicts.REPRODUCED),
+    ((3, 3, -3), verdicts.MIXED, verdicts.MIXED),
+    ((0, 0, -3), verdicts.OPPOSITE, verdicts.OPPOSITE),
 ])
 def test_several_numbers_make_one_verdict(gains, verdict, or_equal):
-    found = [claims.Difference('objects_knn', {}, {}, gain, 1) for gain in gains]
-    assert claims.verdict(WORSE, found) == verdict
-    assert claims.verdict(WORSE._replace(or_equal=True), found) == or_equal
+    found = [verdicts.Difference('objects_knn', {}, {}, gain, 1) for gain in gains]
+    assert verdicts.verdict(WORSE, found) == verdict
+    assert verdicts.verdict(WORSE._replace(or_equal=True), found) == or_equal
 
 
 def test_what_was_not_run_has_no_verdict():
     one = summary([0.5], [0.4])
     del one['variants']['naive_mixing']
-    assert claims.differences(EASIER, one) == []
-    assert claims.verdict(EASIER, []) == claims.NOT_RUN
+    assert verdicts.differences(EASIER, one) == []
+    assert verdicts.verdict(EASIER, []) == claims.NOT_RUN
 
 
 def test_the_page_keeps_what_people_wrote(tmp_path):
@@ -101,7 +102,7 @@ def test_the_page_keeps_what_people_wrote(tmp_path):
         text = page.read_text()
         assert text.startswith('# Ours\n') and text.endswith('\n\nMore.\n')
         assert 'old' not in text and text.count(claims_page.BEGIN) == 1
-        assert '0.4100 ± 0.0141' in text and claims.REPRODUCED in text
+        assert '0.4100 ± 0.0141' in text and verdicts.REPRODUCED in text
         assert 'both seed 1' in text  # what is missing is said
     page.write_text('no marks')
     with pytest.raises(ConfigurationError, match='has no lines'):

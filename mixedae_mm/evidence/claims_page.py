@@ -4,8 +4,8 @@ from typing import Any, Dict, List, Sequence
 
 from ..engine.checkpoint_files import write_text
 from ..errors import ConfigurationError
-from .claims import rows
 from .results import METRICS, text_of
+from .verdicts import rows
 
 BEGIN, END = '<!-- measured: begin -->', '<!-- measured: end -->'
 
@@ -45,7 +45,7 @@ def _markdown(summary: Dict[str, Any]) -> List[str]:
         lines += [f'Not run, so missing below: {", ".join(summary["missing"])}.', '']
     lines += _markdown_table(
         ['paper', 'claim', 'verdict', 'numbers'],
-        [[row.where, row.text, f'**{row.verdict}**', '<br>'.join(row.numbers)]
+        [[row.where, row.text, f'**{row.verdict}**', '<br>'.join(row.numbers) or '–']
          for row in rows(summary)])
     names = [name for name in METRICS if any(
         name in entry['metrics'] for entry in summary['variants'].values())]

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from . import claims, claims_page, page, paper_scale, results
+from . import claims_page, page, paper_scale, results, verdicts
 from .experiment import Experiment
 from .presets import preset_named
 from .scheduling import Interrupted, default_workers, only_writer
@@ -56,7 +56,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     results.write(experiment.folder, summary, outcomes)
     report = page.write_report(experiment, outcomes, summary)
     print()
-    for line in claims.table(summary):
+    for line in verdicts.table(summary):
         print(line)
     if args.claims:
         claims_page.write_page(args.claims, summary)

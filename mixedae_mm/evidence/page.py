@@ -16,7 +16,7 @@ from ..analysis.page import table_element as _table
 from ..analysis.report import format_seconds
 from ..analysis.run_log import smooth
 from ..datasets.object_masks import masks_of, sample_masks
-from . import claims, measuring
+from . import measuring, verdicts
 from .experiment import Experiment, Outcome, accuracy_curves
 from .figures import draw_comparison
 from .presets import RANDOM, TITLES, VARIANTS
@@ -67,7 +67,7 @@ def _claims(summary: Dict[str, Any]) -> str:
                 f'<b>{html.escape(row.verdict)}</b>',
                 '<br>'.join(map(html.escape, row.numbers)).replace('`', '')))
             + '</tr>'
-            for row in claims.rows(summary)), '</table>')
+            for row in verdicts.rows(summary)), '</table>')
 
 
 def _losses(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:

@@ -1,0 +1,161 @@
+"""What an experiment says about each claim of the paper."""
+from math import sqrt
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from .claims import CLAIMS, NOT_RUN, OTHERS, Claim
+from .presets import RANDOM
+from .results import METRICS, text_of
+
+REPRODUCED = 'reproduced at this size'
+PARTLY = 'partly reproduced at this size'
+NO_DIFFERENCE = 'not reproduced at this size: no difference beyond noise'
+MIXED = 'not reproduced at this size: better by some numbers, worse by others'
+OPPOSITE = 'not reproduced at this size: the opposite'
+NOT_REACHED = 'not reached at this size'
+
+
+class Difference(NamedTuple):
+    """How much better by one metric, and how much of it may be chance.
+
+    Attributes:
+        metric (str): Name.
+        better (dict): Mean, spread and values of the variant that should win.
+        worse (dict): The same of the other one.
+        gain (float): Positive if the claim's direction is right.
+        noise (float): Two standard errors.
+    """
+    metric: str
+    better: Dict[str, Any]
+    worse: Dict[str, Any]
+    gain: float
+    noise: float
+
+
+def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
+    """What there is to a claim; empty if a variant was not run."""
+    variants = summary['variants']
+    if claim.better not in variants or claim.worse not in variants:
+        return []
+    found = []
+    for metric in claim.metrics:
+        better, worse = (variants[name]['metrics'].get(metric)
+                         for name in (claim.better, claim.worse))
+        if better is None or worse is None:
+            continue
+        gain = better['mean'] - worse['mean']
+        if METRICS[metric].lower_is_better:
+            gain = -gain
+        found.append(Difference(
+            metric, better, worse, gain,
+            _noise(better, worse, _seed_variance(metric, summary),
+                   summary['num_test'].get(metric))))
+    return found
+
+
+def _noise(a: Dict[str, Any], b: Dict[str, Any], seed_variance: Optional[float],
+           num_test: Optional[int]) -> float:
+    """Two standard errors of the difference of two means.
+
+    Accuracies have at least the binomial error of the test images. Where no
+    variant has several seeds, other numbers are taken to vary by 5 %.
+    """
+    if seed_variance is None:
+        seed_variance = 0 if num_test else (0.05 * a['mean'] / 2)**2 / 2
+    variance = seed_variance * (1 / len(a['values']) + 1 / len(b['values']))
+    if num_test:
+        variance = max(variance, sum(
+            entry['mean'] * (100 - entry['mean']) / num_test for entry in (a, b)))
+    return 2 * sqrt(variance)
+
+
+def _seed_variance(metric: str, summary: Dict[str, Any]) -> Optional[float]:
+    """Variance over seeds, pooled over all variants that have several.
+
+    Random weights are left out: they vary more than what was trained.
+    """
+    squares, freedom = 0.0, 0
+    for name, variant in summary['variants'].items():
+        entry = variant['metrics'].get(metric)
+        if entry is not None and entry['std'] is not None and name != RANDOM:
+            squares += entry['std']**2 * (len(entry['values']) - 1)
+            freedom += len(entry['values']) - 1
+    return squares / freedom if freedom else None
+
+
+def verdict(claim: Claim, found: Sequence[Difference]) -> str:
+    """Reproduced: better beyond noise by most numbers, worse so by none.
+
+    Partly: by some numbers. A claim that says "not worse" takes no number
+    that is worse beyond noise.
+    """
+    if not found:
+        return NOT_RUN
+    wins = sum(d.gain > d.noise for d in found)
+    losses = sum(-d.gain > d.noise for d in found)
+    if losses:
+        return MIXED if wins else OPPOSITE
+    if claim.or_equal or wins > len(found) / 2:
+        return REPRODUCED
+    return PARTLY if wins else NO_DIFFERENCE
+
+
+def table(summary: Dict[str, Any]) -> List[str]:
+    """Lines for the terminal."""
+    lines = []
+    for row in rows(summary)[:len(CLAIMS)]:
+        lines += [f'  {row.where + ":":<20}{row.text}', f'{"":<22}{row.verdict}',
+                  *(f'{"":<24}{text}' for text in row.numbers)]
+    return lines
+
+
+def numbers(difference: Difference, claim: Claim,
+            summary: Dict[str, Any]) -> str:
+    """One comparison in words."""
+    metric = difference.metric
+    digits = METRICS[metric].digits
+    titles = [summary['variants'][name]['title']
+              for name in (claim.better, claim.worse)]
+    return (f'{METRICS[metric].title}: {titles[0]} '
+            f'{text_of(metric, difference.better)}, {titles[1]} '
+            f'{text_of(metric, difference.worse)} '
+            f'(noise {difference.noise:.{digits}f})')
+
+
+class Row(NamedTuple):
+    """What the report and the documentation show of a claim."""
+    where: str
+    text: str
+    verdict: str
+    numbers: List[str]
+
+
+def rows(summary: Dict[str, Any]) -> List[Row]:
+    """All claims, those that cannot be tested here at the end."""
+    tested = []
+    for claim in CLAIMS:
+        found = differences(claim, summary)
+        tested.append(
+            Row(claim.where, claim.text, verdict(claim, found),
+                [numbers(d, claim, summary) for d in found]))
+    return tested + _levels(summary) + [
+        Row(where, text, result, [how]) for where, text, result, how in OTHERS
+    ]
+
+
+def _levels(summary: Dict[str, Any]) -> List[Row]:
+    """The accuracies that Fig. 6 shows, as levels."""
+    found = []
+    for name, text, is_reached in (
+            ('both', 'With both, TopK accuracy is 70 to 80 % in all layers but the '
+             'first two.', lambda layers: min(layers[2:]) >= 70),
+            ('attention_only', 'With attention alone, it stays under 40 % in the '
+             'last layer.', lambda layers: layers[-1] < 40)):
+        if name not in summary['variants']:
+            found.append(Row('Fig. 6', text, NOT_RUN, []))
+            continue
+        layers = summary['variants'][name]['topk']
+        found.append(Row(
+            'Fig. 6', text, REPRODUCED if is_reached(layers) else NOT_REACHED,
+            [f'{summary["variants"][name]["title"]}, layer 1 to {len(layers)} '
+             '[%]: ' + ' '.join(f'{value:.0f}' for value in layers)]))
+    return found
