@@ -192,10 +192,13 @@ class Experiment:
 
     def unfinished(self) -> List[str]:
         """Names of runs that the results lack."""
-        return [
-            run.name for _, _, run in self.pretrainings() + self.finetunings()
-            if not run.is_finished
+        missing = [
+            run.name for _, _, run in self.pretrainings() if not run.is_finished
         ]
+        finetunings = [run for _, _, run in self.finetunings()]
+        if not any(run.is_finished for run in finetunings):
+            return [*missing, 'all fine-tunings']
+        return missing + [r.name for r in finetunings if not r.is_finished]
 
     def measured_images(self) -> measuring.Images:
         own = {} if self.images is None else dict(images=self.images)
