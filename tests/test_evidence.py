@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 from mixedae_mm.errors import ConfigurationError
 from mixedae_mm.evidence import (claims, claims_page, paper_scale,
@@ -148,6 +151,27 @@ def test_every_variant_differs_only_in_what_it_tests():
             'train_dataloader.sampler.shuffle', 'train_dataloader.sampler.type']
     # MAE: another model, all else the same.
     assert {key.split('.')[0] for key in differences['mae']} == {'model'}
+
+
+@pytest.mark.parametrize('variant', ALL, ids=lambda variant: variant.name)
+def test_every_variant_builds_and_learns_from_a_batch(variant):
+    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.name}.py')
+    init_default_scope('mmpretrain')
+    model = MODELS.build(config.model)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    data = model.data_preprocessor(
+        dict(inputs=images, data_samples=[None] * 4), training=True)
+    losses = model(**data, mode='loss')
+    has_contrast = variant.name in (
+        'both', 'full', 'contrastive_only', 'topk_0125', 'topk_05')
+    assert ('loss_homocon' in losses) == has_contrast
+    sum(losses.values()).backward()
+    # A quarter of the patches is kept where the config does not say otherwise.
+    if 'mae' not in variant.name:
+        expected = {'both': 16, 'full': 16, 'attention_only': 16, 'topk_0125': 8,
+                    'topk_05': 32}.get(variant.name)
+        assert model.backbone.layer_topk(0, 64) is None
+        assert model.backbone.layer_topk(5, 64) == expected
 
 
 def test_small_changes_the_encoder_of_all():
