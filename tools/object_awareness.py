@@ -9,6 +9,7 @@ classifiers.
 """
 import argparse
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
             {name: score._asdict() for name, score in scores.items()},
             indent=1) + '\n')
     if args.out:
-        shown = entries[::max(1, len(entries) // 8)][:8]
+        shown = random.Random(0).sample(entries, min(8, len(entries)))
         draw_attention([outline_objects(e.image, e.mask) for e in shown],
                        {name: [e.maps[name] for e in shown] for name in models}
                        ).savefig(args.out, dpi=200)
