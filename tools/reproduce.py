@@ -7,7 +7,7 @@ results.json and results.csv. Every training is an ordinary run of
 tools/train.py. What is finished is not repeated, and a training that was
 interrupted goes on where it was: repeat the command.
 
-  tiny    hours on one core, about an hour on a few
+  tiny    about an hour on two cores
   small   for one large GPU
   paper   prints the commands for ImageNet, and what they cost
 """
