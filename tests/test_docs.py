@@ -347,7 +347,8 @@ def test_costs_of_the_recipes_are_the_papers_and_the_configs():
 
 def test_both_front_pages_show_the_same_output_of_the_demo():
     output = re.compile(r'```\n(  reconstruction loss.*?)```', re.DOTALL)
-    readme, start = ((ROOT / name).read_text() for name in ('README.md', 'docs/index.md'))
+    readme, start = (
+        (ROOT / name).read_text() for name in ('README.md', 'docs/index.md'))
     assert output.search(readme)[1] == output.search(start)[1]
 
 
