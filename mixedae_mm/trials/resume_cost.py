@@ -4,15 +4,19 @@ import statistics
 import tempfile
 import threading
 import time
-from typing import Dict, List, Optional, Sequence
+import timeit
+from types import SimpleNamespace
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from ..benchmark.compare import alternate, machine, summarize
+from ..benchmark.compare import machine
 from ..config_names import mim_folder
+from ..datasets import SampleIndex, sample_generators
+from ..engine import ExactResumeHook
 from ..engine.launch import build_runner, report_errors
 from .fault_images import corrupt
 
@@ -36,11 +40,19 @@ def _run(args: argparse.Namespace) -> None:
         if args.config is None:
             corrupt(folder, 512, 0)
             cfg.train_dataloader.dataset.data_root = folder
-        steps = step_times(cfg, args.steps, folder)
-        print(f'{args.steps} steps each, by turns; the median of the ratios of '
-              'neighbours, and where half of them lie')
-        print(_line('a step', steps))
-        print(_line('loading an epoch in a worker', loading_times(cfg)))
+        seconds = step_times(cfg, args.steps, folder)
+        cost = parts(cfg)
+    step = statistics.median(seconds[OFF])
+    ratios = [a / b for a, b in zip(seconds[ON], seconds[OFF])]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    print(f'{args.steps} steps of each run, by turns: {1e3 * step:.1f} ms without, '
+          f'{1e3 * statistics.median(seconds[ON]):.1f} ms with; ratio of neighbours '
+          f'{statistics.median(ratios):.3f} (half of them in {low:.3f} to {high:.3f})')
+    added = cost['generators'] + cost['indices']
+    print(f'what it does in a step: {1e6 * cost["generators"]:.0f} us for generators, '
+          f'{1e6 * cost["indices"]:.0f} us for indices: {added / step:.3%} of the step')
+    print(f'and in a worker: {1e6 * cost["sample"]:.0f} us for a sample that takes '
+          f'{1e6 * cost["loading"]:.0f} us to load: {cost["sample"] / cost["loading"]:.2%}')
     print('machine:', ', '.join(map(str, machine(torch.device('cpu')).values())))
 
 
@@ -76,23 +88,49 @@ def step_times(cfg: Config, steps: int, folder: str) -> Dict[str, List[float]]:
     return {name: seconds[steps:] for name, seconds in turns.seconds.items()}
 
 
-def loading_times(cfg: Config, rounds: int = 6) -> Dict[str, List[float]]:
-    """Seconds of a pass over the data in one worker, samples seeded or not."""
-    loaders = {}
-    for name, seed in ((OFF, None), (ON, 0)):
-        own = Config(cfg.to_dict())
-        own.update(work_dir='.', launcher='none', log_level='ERROR',
-                   experiment_name=f'loading {name}', visualizer=None)
-        dataset = build_runner(own).train_dataloader.dataset
-        dataset.seed = seed
-        loaders[name] = DataLoader(
-            dataset, batch_size=64, num_workers=1, persistent_workers=True,
-            collate_fn=len)  # nothing but loading, and no tensors to send
+def parts(cfg: Config) -> Dict[str, float]:
+    """Seconds of what exact resume does, each on its own.
 
-    return alternate({
-        name: lambda loader=loader: [None for _ in loader]
-        for name, loader in loaders.items()
-    }, torch.device('cpu'), repeats=rounds)
+    Returns:
+        dict[str, float]: ``generators`` and ``indices`` a step, in the process
+        that trains; ``sample`` for seeding and ``loading`` for loading one, both
+        in a dataloader worker.
+    """
+    own = Config(cfg.to_dict())
+    own.update(work_dir='.', launcher='none', log_level='ERROR',
+               experiment_name='parts', visualizer=None)
+    loader = build_runner(own).train_dataloader
+    loader.dataset.full_init()
+    hook, runner = ExactResumeHook(), SimpleNamespace(seed=0, iter=0)
+    worker = DataLoader(_Clock(loader.dataset), num_workers=1, batch_size=None)
+    sample, loading = zip(*worker)
+    return dict(
+        generators=_each(lambda: hook.before_train_iter(runner, 0)),
+        indices=_each(lambda: [SampleIndex(index, index)
+                               for index in range(loader.batch_size)]),
+        sample=statistics.median(sample), loading=statistics.median(loading))
+
+
+def _each(function: Callable[[], object], times: int = 200) -> float:
+    """Seconds of a call: the fastest round, which the machine disturbed least."""
+    return min(timeit.repeat(function, number=times, repeat=10)) / times
+
+
+class _Clock:
+    """A data set whose samples are times, taken where it is read: in a worker."""
+
+    def __init__(self, dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Tuple[float, float]:
+        def seed() -> None:
+            with sample_generators(0, 0, index):
+                pass
+
+        return _each(seed), _each(lambda: self.dataset[index], 20)
 
 
 class Turns:
@@ -137,12 +175,3 @@ class TurnHook(Hook):
 
     def after_train(self, runner) -> None:
         self.turns.leave(self.name)
-
-
-def _line(what: str, seconds: Dict[str, List[float]]) -> str:
-    _, on = summarize(seconds, peer=OFF)
-    ratios = [a / b for a, b in zip(seconds[ON], seconds[OFF])]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return (f'{what}: {1e3 * statistics.median(seconds[OFF]):.1f} ms without, '
-            f'{1e3 * on["median_s"]:.1f} ms with; ratio {on["ratio"]:.4f} '
-            f'({low:.3f} to {high:.3f})')
