@@ -73,6 +73,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    print(f'largest differences; equal is up to {TOLERANCE:g}')
     for mode in ('compose', 'full'):
         for accumulate in (1, 2):
             args.rows.append(compare_ddp(mode, accumulate, args.processes))
@@ -93,9 +94,9 @@ def _run(args: argparse.Namespace) -> None:
 def line(row: Comparison) -> str:
     """A row of the table."""
     gradient = '-' if row.gradient is None else f'{row.gradient:.1e}'
-    return (f'{row.title:44} loss {row.loss:.1e}  gradient {gradient:>7}  '
+    return (f'{row.title:49} loss {row.loss:.1e}  gradient {gradient:>7}  '
             f'weight {row.weight:.1e} (moved by {row.moved:.1e})  '
-            f'{"equal" if row.equal else "DIFFERENT"} to {TOLERANCE:g}')
+            f'{"equal" if row.equal else "DIFFERENT"}')
 
 
 def compare_ddp(mode: str, accumulate: int, processes: int = 2) -> Comparison:
