@@ -11,16 +11,19 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Dict, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
+from mmengine.device import get_device  # noqa: E402
 
-from mixedae_mm.analysis.report import run_files  # noqa: E402
+from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
+from mixedae_mm.analysis.run_log import read_run, training_seconds  # noqa: E402
+from mixedae_mm.benchmark.compare import machine  # noqa: E402
 from mixedae_mm.datasets.labelled_objects import (make_object_folder,  # noqa: E402
                                                   make_scene_folder)
 from mixedae_mm.engine.launch import report_errors  # noqa: E402
@@ -53,11 +56,11 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    begun = time.time()
     data = args.work_dir / 'data'
     print(f'1/5  Generating labelled images in {data}', flush=True)
-    make_object_folder(str(data / 'objects'), *args.objects)
-    make_scene_folder(str(data / 'scenes'), *args.scenes)
+    classes = transfer_demo.CLASSES
+    make_object_folder(str(data / 'objects'), *args.objects, classes=classes)
+    make_scene_folder(str(data / 'scenes'), *args.scenes, classes=classes)
 
     print('2/5  MixedAE pre-training, by the demo', flush=True)
     starts = {transfer_demo.RANDOM: None}
@@ -69,7 +72,8 @@ def main(args: argparse.Namespace) -> None:
     starts[transfer_demo.MIXEDAE] = mixedae
 
     runs = [
-        transfer_demo.Run(task, start, checkpoint,
+        transfer_demo.Run(task, start, checkpoint, CONFIGS / task.config,
+                          data / task.data,
                           args.work_dir / f'{task.name}_{start.split()[0]}')
         for task in reversed(transfer_demo.TASKS)  # the longest first
         for start, checkpoint in starts.items()
@@ -83,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
           'time', flush=True)
     transfer_demo.fine_tune_all(
         waiting, parallel, lambda run: transfer_demo.fine_tune(
-            run, TRAIN, CONFIGS, data, args.cfg_options, threads),
+            run, TRAIN, args.cfg_options, threads),
         lambda line: print('    ', line, flush=True))
 
     report = args.work_dir / 'report.html'
@@ -91,13 +95,34 @@ def main(args: argparse.Namespace) -> None:
     results = {start: {} for start in starts}
     for run in runs:
         results[run.start].update(run.result(args.cfg_options))
-    transfer_report.write_report(report, runs, results, data, setting)
+    times = times_taken(args, runs, parallel)
+    transfer_report.write_report(report, runs, results, data, setting, times)
     print()
     for line in transfer_demo.table(results):
         print(f'  {line[0]:<22}' + ''.join(f'{cell:>9}' for cell in line[1:]))
-    print(f'\n{transfer_report.CAVEAT}')
-    print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
-          f'Open the report: {report.resolve()}')
+    print(f'\n{transfer_report.CAVEAT}\n')
+    for what, text in times.items():
+        print(f'  {what:<22} {text}')
+    print(f'\nOpen the report: {report.resolve()}')
+
+
+def times_taken(args: argparse.Namespace, runs: Sequence[transfer_demo.Run],
+                parallel: int) -> Dict[str, str]:
+    """What took how long, also in earlier calls, and the machine."""
+    return {
+        **{
+            f'{name} pre-training': format_seconds(
+                training_seconds(read_run(folder)))
+            for name, folder in ((transfer_demo.MIXEDAE, args.demo),
+                                 (transfer_demo.MAE, args.work_dir / 'mae'))
+        },
+        f'{len(runs)} fine-tunings': format_seconds(
+            sum(run.seconds() for run in runs)) +
+        f' in sum, {parallel} at a time',
+        'machine': f'{os.cpu_count()} cores, ' + ', '.join(
+            str(fact) for name, fact in machine(
+                torch.device(get_device())).items() if name != 'threads'),
+    }
 
 
 def demo_checkpoint(folder: Path):

@@ -6,7 +6,7 @@ mean colours are drawn from one distribution for all, so colour tells nothing.
 Textures and backgrounds of validation images come from other regions of the
 photographs than those of training images.
 """
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -59,7 +59,8 @@ class Painter:
         canvas, mask = self.paint_object(random, canvas, label, centre, radius)
         return _to_uint8(canvas), Instance(label, mask)
 
-    def scene(self, index: int, size: int, max_objects: int
+    def scene(self, index: int, size: int, max_objects: int,
+              labels: Sequence[int] = range(len(OBJECT_CLASSES))
               ) -> Tuple[np.ndarray, List[Instance]]:
         """An image (H, W, 3) of several objects, which may hide each other."""
         random = np.random.RandomState([*self.key, 1, index])
@@ -68,7 +69,7 @@ class Painter:
         canvas = self.background(random, height, width)
         visible, areas = [], []
         for _ in range(random.randint(2, max_objects + 1)):
-            label = random.randint(len(OBJECT_CLASSES))
+            label = labels[random.randint(len(labels))]
             radius = random.uniform(0.1, 0.24) * size
             centre = random.uniform(0.6 * radius, (width, height) -
                                     np.full(2, 0.6 * radius))

@@ -12,12 +12,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from mmengine.config import Config
+
 from ..analysis.run_log import read_run
+from ..datasets.generated import RECORD
 from ..errors import ConfigurationError
 
 RANDOM = 'random initialisation'
 MAE = 'MAE'
 MIXEDAE = 'MixedAE'
+# Two outlines with two textures: few enough to be learnt in minutes.
+CLASSES = ('brick_disc', 'gravel_disc', 'brick_star', 'gravel_star')
 
 
 class Task(NamedTuple):
@@ -25,7 +30,7 @@ class Task(NamedTuple):
 
     Attributes:
         name (str): For people and folders.
-        config (str): In ``configs/demo/transfer``.
+        config (str): File in ``configs/demo/transfer``.
         data (str): Folder below the demo's data.
         metrics (dict[str, tuple[str, float]]): Column -> name in the log and
             factor that makes it percent.
@@ -56,11 +61,15 @@ class Run(NamedTuple):
         task (Task): What is trained.
         start (str): Name of the starting point.
         checkpoint (Path, optional): Its weights; None is random.
+        config (Path): Of the training.
+        data (Path): ``DATA_ROOT`` of the config.
         folder (Path): Work folder.
     """
     task: Task
     start: str
     checkpoint: Optional[Path]
+    config: Path
+    data: Path
     folder: Path
 
     @property
@@ -70,8 +79,10 @@ class Run(NamedTuple):
     def identity(self, options: Sequence[str]) -> dict:
         """What the result depends on, to know whether one is up to date."""
         state = self.checkpoint and self.checkpoint.stat()
+        records = [folder / RECORD for folder in (self.data, *self.data.parents)]
         return dict(
-            config=self.task.config,
+            config=json.dumps(Config.fromfile(self.config).to_dict(), default=str),
+            data=[path.read_text() for path in records if path.is_file()],
             checkpoint=state and [str(self.checkpoint), state.st_size,
                                   state.st_mtime_ns],
             options=list(options))
@@ -85,21 +96,23 @@ class Run(NamedTuple):
             return None
         return content['metrics']
 
-    def best_weights(self) -> Path:
+    def seconds(self) -> float:
+        """How long a finished run took."""
+        return json.loads(self.record.read_text())['seconds']
+
+    def last_weights(self) -> Path:
         """The checkpoint that the run ended with."""
         return self.folder / Path(
             (self.folder / 'last_checkpoint').read_text().strip()).name
 
 
-def fine_tune(run: Run, train_command: Sequence[str], configs: Path,
-              data: Path, options: Sequence[str], threads: int) -> None:
+def fine_tune(run: Run, train_command: Sequence[str], options: Sequence[str],
+              threads: int) -> None:
     """Train one run and record its metrics.
 
     Args:
         run (Run): Which one.
         train_command (Sequence[str]): ``tools/train.py`` and its Python.
-        configs (Path): ``configs/demo/transfer``.
-        data (Path): The demo's data.
         options (Sequence[str]): More ``--cfg-options``.
         threads (int): Of PyTorch.
 
@@ -112,9 +125,9 @@ def fine_tune(run: Run, train_command: Sequence[str], configs: Path,
              f'model.backbone.init_cfg.checkpoint={run.checkpoint}')
     begun = time.time()
     train(
-        [*train_command, str(configs / run.task.config), '--work-dir',
-         str(run.folder), '--cfg-options', start, *options],
-        run.folder / 'train.log', data / run.task.data, threads)
+        [*train_command, str(run.config), '--work-dir', str(run.folder),
+         '--cfg-options', start, *options],
+        run.folder / 'train.log', run.data, threads)
     metrics = {
         column: factor * last_value(run.folder, key)
         for column, (key, factor) in run.task.metrics.items()

@@ -8,11 +8,13 @@ from mmengine.config import Config
 from PIL import Image
 
 from ..analysis.page import figure_element, section, table_element, write_page
-from ..datasets.labelled_objects import PALETTE
+from ..datasets.labelled_objects import PALETTE, SCENE_CLASSES
 from . import transfer_pictures as pictures
-from .transfer_demo import TASKS, Run, table
+from .transfer_demo import CLASSES, TASKS, Run, table
 
 NUM_PICTURES = 4
+COLOURS = [PALETTE[SCENE_CLASSES.index(name)]
+           for name in ('background', *CLASSES)]
 CAVEAT = (
     'A ViT of 1.2 million parameters, minutes of pre-training on crops of a '
     'few photographs, one seed: this shows that the same weights work in all '
@@ -22,7 +24,7 @@ CAVEAT = (
 
 def write_report(out: Path, runs: Sequence[Run],
                  results: Dict[str, Dict[str, float]], data: Path,
-                 setting: Mapping[str, int]) -> None:
+                 setting: Mapping[str, int], times: Mapping[str, str]) -> None:
     """Write the page, which needs no other file.
 
     Args:
@@ -31,6 +33,7 @@ def write_report(out: Path, runs: Sequence[Run],
         results (dict[str, dict[str, float]]): Start -> column -> percent.
         data (Path): The demo's data.
         setting (Mapping[str, int]): What both pre-trainings share.
+        times (Mapping[str, str]): What took how long, and where.
     """
     header, *rows = table(results)
     steps, batch = setting.values()
@@ -47,9 +50,12 @@ def write_report(out: Path, runs: Sequence[Run],
         _classification(runs, data),
         _segmentation(runs, data),
         _detection(runs, data),
-        section('Training', '', table_element(
-            ['task', 'images', 'steps or epochs', 'batch'],
-            [_length(task, runs) for task in TASKS], numbers=False)),
+        section(
+            'Training', '',
+            table_element(['task', 'images', 'steps or epochs', 'batch'],
+                          [_length(task, runs) for task in TASKS],
+                          numbers=False),
+            '<br>', table_element(None, list(times.items()), numbers=False)),
     ]
     write_page(out, 'Transfer demo', page)
 
@@ -80,9 +86,9 @@ def _segmentation(runs: Sequence[Run], data: Path) -> str:
         run.start: pictures.segment(*_files(run), list(map(str, images)))
         for run in _of(runs, 'segmentation')
     }
-    figure = pictures.draw_segmentations(images, truth, predictions, PALETTE)
+    figure = pictures.draw_segmentations(images, truth, predictions, COLOURS)
     return section('Segmentation', 'A colour for each class, shape and '
-                    'texture; the background is grey.', figure_element(figure, 150))
+                   'texture; the background is grey.', figure_element(figure, 150))
 
 
 def _detection(runs: Sequence[Run], data: Path) -> str:
@@ -94,8 +100,8 @@ def _detection(runs: Sequence[Run], data: Path) -> str:
         run.start: pictures.detect(*_files(run), list(map(str, images)))
         for run in _of(runs, 'detection')
     }
-    # The palette begins with the background, which is no object.
-    figure = pictures.draw_detections(images, truth, predictions, PALETTE[1:])
+    # The first colour is the background's, which is no object.
+    figure = pictures.draw_detections(images, truth, predictions, COLOURS[1:])
     return section(
         'Detection', 'Boxes and masks with a score above '
         f'{pictures.SCORE_SHOWN}, in the colours of the classes.',
@@ -108,7 +114,7 @@ def _of(runs: Sequence[Run], name: str) -> List[Run]:
 
 def _files(run: Run):
     """Config and weights, as the inferencers take them."""
-    return run.folder / run.task.config, run.best_weights()
+    return run.folder / run.config.name, run.last_weights()
 
 
 def _length(task, runs: Sequence[Run]) -> List[str]:

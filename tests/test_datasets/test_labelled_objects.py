@@ -154,6 +154,26 @@ def test_scenes_load_in_mmdet(scenes):
     assert labels == set(range(8))
 
 
+def test_some_classes_only(tmp_path):
+    """In the order given; their numbers are places in that order."""
+    classes = ('gravel_star', 'brick_disc')
+    make_object_folder(str(tmp_path / 'objects'), 4, 2, size=32, classes=classes)
+    assert sorted(os.listdir(tmp_path / 'objects/val')) == sorted(classes)
+    make_scene_folder(str(tmp_path / 'scenes'), 6, 1, size=64, classes=classes)
+    with open(tmp_path / 'scenes/coco/annotations/instances_train2017.json') as file:
+        coco = json.load(file)
+    assert [kind['name'] for kind in coco['categories']] == list(classes)
+    assert {a['category_id'] for a in coco['annotations']} == {1, 2}
+    maps = (tmp_path / 'scenes/ade/annotations/training').iterdir()
+    values = {value for path in maps for value in np.unique(Image.open(path))}
+    assert values == {1, 2, 3}
+    # Each object is painted as where it is one of all classes.
+    painter = Painter(0, 'train')
+    painted = painter.centred_object(0, OBJECT_CLASSES.index('gravel_star'), 32)[0]
+    saved = Image.open(tmp_path / 'objects/train/gravel_star/gravel_star_00000.jpg')
+    assert np.abs(painted.astype(int) - np.asarray(saved)).mean() < 5
+
+
 def test_images_depend_on_seed_split_and_index_only():
     painters = Painter(0, 'train'), Painter(0, 'train')
     images = [painters[0].centred_object(index, 0, 32)[0] for index in range(3)]
@@ -237,6 +257,9 @@ def test_generated_once(objects):
     (make_object_folder, dict(size=31), 'size must be at least 32'),
     (make_scene_folder, dict(num_val=0), 'num_val must be at least 1'),
     (make_scene_folder, dict(max_objects=1), 'max_objects must be at least 2'),
+    (make_scene_folder, dict(classes=('brick_disc', 'cat')), 'classes must be '
+     'different ones of brick_disc, .*, got brick_disc, cat'),
+    (make_object_folder, dict(classes=()), 'classes must be .*, got none'),
     (make_scene_folder, dict(seed=-1), r'seed must be in \[0, 2\*\*32\)'),
 ])
 def test_bad_arguments(function, arguments, message, tmp_path):

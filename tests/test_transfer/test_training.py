@@ -50,8 +50,9 @@ def demo(tmp_path_factory):
     model = MODELS.build(config.model)
     assert isinstance(model, MixedAE)
     torch.save(dict(state_dict=model.state_dict()), folder / 'mixedae.pth')
-    make_object_folder(str(folder / 'objects'), 16, 8, size=64)
-    make_scene_folder(str(folder / 'scenes'), 4, 2, size=96)
+    classes = transfer_demo.CLASSES
+    make_object_folder(str(folder / 'objects'), 16, 8, size=64, classes=classes)
+    make_scene_folder(str(folder / 'scenes'), 4, 2, size=96, classes=classes)
     return folder
 
 
@@ -212,17 +213,19 @@ def test_features_of_a_detector_lie_at_their_stride(trained):
 def test_report_of_the_transfer_demo(trained, demo, tmp_path):
     """Pictures by the three inferencers, one HTML page."""
     runs = [
-        transfer_demo.Run(task, start, None, trained(toolbox)[0])
+        transfer_demo.Run(task, start, None, DEMO / task.config,
+                          demo / task.data, trained(toolbox)[0])
         for toolbox, task in zip(TASKS, transfer_demo.TASKS)
         for start in (transfer_demo.MAE, transfer_demo.MIXEDAE)
     ]
     results = {run.start: dict.fromkeys(transfer_demo.COLUMNS, 12.34)
                for run in runs}
     transfer_report.write_report(tmp_path / 'report.html', runs, results, demo,
-                                 dict(steps=3, batch=64))
+                                 dict(steps=3, batch=64),
+                                 dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == 3
-    assert page.count('12.3') == 8
+    assert page.count('12.3') == 8 and 'two cores' in page
     for run in runs:
         assert run.task.name.capitalize() in page and run.start in page
 

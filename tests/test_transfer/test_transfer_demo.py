@@ -1,6 +1,5 @@
 """The transfer demo: what is finished is kept, what fails says so."""
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -25,42 +24,53 @@ SEGMENTATION = demo.TASKS[1]
 
 
 @pytest.fixture
+def run(tmp_path):
+    """A run on tiny data, from random weights."""
+    config, data = tmp_path / 'config.py', tmp_path / 'data/scenes/ade'
+    config.write_text('a = 1')
+    data.mkdir(parents=True)
+    (tmp_path / 'data/scenes/generated.json').write_text('{}')
+    return demo.Run(SEGMENTATION, demo.RANDOM, None, config, data,
+                    tmp_path / 'run')
+
+
+@pytest.fixture
 def train(tmp_path):
     """``train(run, *options)``, with the stand-in."""
     script = tmp_path / 'train.py'
     script.write_text(TRAIN)
 
     def fine_tune(run, *options):
-        demo.fine_tune(run, [sys.executable, str(script)], Path('configs'),
-                       tmp_path / 'data', options, threads=1)
+        demo.fine_tune(run, [sys.executable, str(script)], options, threads=1)
 
     return fine_tune
 
 
-def test_a_result_holds_for_its_weights_and_options(tmp_path, train):
+def test_a_result_holds_for_what_it_was_made_with(tmp_path, run, train):
     checkpoint = tmp_path / 'a.pth'
     checkpoint.write_bytes(b'weights')
-    run = demo.Run(SEGMENTATION, demo.MAE, checkpoint, tmp_path / 'run')
+    run = run._replace(checkpoint=checkpoint)
     assert run.result([]) is None
     train(run)
-    assert run.result([]) == dict(mIoU=1)
+    assert run.result([]) == dict(mIoU=1) and run.seconds() > 0
     train(run, 'a=1', 'b=2')
     assert run.result(['a=1', 'b=2']) == dict(mIoU=3)
     assert run.result([]) is None
     lives = (run.folder / 'lives').read_text().splitlines()
     assert lives[0] == f'model.backbone.init_cfg.checkpoint={checkpoint}'
-    checkpoint.write_bytes(b'other weights')
-    assert run.result(['a=1', 'b=2']) is None
+    for file in (checkpoint, run.config, run.data.parent / 'generated.json'):
+        train(run)
+        assert run.result([]) == dict(mIoU=1)
+        file.write_text(dict(py='b = 2').get(file.suffix[1:], '[]'))
+        assert run.result([]) is None
 
 
-def test_random_weights_are_no_checkpoint(tmp_path, train):
-    run = demo.Run(SEGMENTATION, demo.RANDOM, None, tmp_path / 'run')
+def test_random_weights_are_no_checkpoint(run, train):
     train(run)
     assert (run.folder / 'lives').read_text() == 'model.backbone.init_cfg=None\n'
 
 
-def test_a_failed_run_has_no_result_and_tells_its_last_line(tmp_path, train):
-    run = demo.Run(SEGMENTATION, demo.RANDOM, None, tmp_path / 'run')
+def test_a_failed_run_has_no_result_and_tells_its_last_line(run, train):
     train(run)
     with pytest.raises(ConfigurationError,
                        match=r'run ended with status 1 \("a reason"\); its '
@@ -69,15 +79,13 @@ def test_a_failed_run_has_no_result_and_tells_its_last_line(tmp_path, train):
     assert run.result([]) is None
 
 
-def test_a_missing_metric_is_named(tmp_path, train):
-    detection = demo.TASKS[2]._replace(data='scenes/ade')
+def test_a_missing_metric_is_named(run, train):
     with pytest.raises(ConfigurationError, match='have no coco/bbox_mAP'):
-        train(demo.Run(detection, demo.RANDOM, None, tmp_path / 'run'))
+        train(run._replace(task=demo.TASKS[2]))
 
 
-def test_after_a_failure_no_run_is_begun(tmp_path):
-    runs = [demo.Run(SEGMENTATION, str(number), None, tmp_path)
-            for number in range(5)]
+def test_after_a_failure_no_run_is_begun(run):
+    runs = [run._replace(start=str(number)) for number in range(5)]
     begun, told = [], []
 
     def fine_tune(run):

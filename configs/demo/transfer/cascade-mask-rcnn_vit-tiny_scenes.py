@@ -35,7 +35,7 @@ model = dict(
                 conv_out_channels=48,
                 fc_out_channels=128,
                 roi_feat_size=7,
-                num_classes=8,
+                num_classes=4,
                 bbox_coder=dict(
                     type='DeltaXYWHBBoxCoder',
                     target_means=[0., 0., 0., 0.],
@@ -51,7 +51,7 @@ model = dict(
             for target_stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1],
                                 [0.033, 0.033, 0.067, 0.067])
         ],
-        mask_head=dict(in_channels=48, conv_out_channels=48, num_classes=8)),
+        mask_head=dict(in_channels=48, conv_out_channels=48, num_classes=4)),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=300, max_per_img=300),
         rcnn=[
@@ -80,14 +80,14 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomChoiceResize',
-        scales=[(240, side) for side in range(96, 161, 16)],
+        scales=[(180, side) for side in range(80, 129, 16)],
         keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(240, 144), keep_ratio=True),
+    dict(type='Resize', scale=(180, 112), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',
@@ -96,10 +96,8 @@ test_pipeline = [
 ]
 data_root = '{{$DATA_ROOT:work_dirs/demo_transfer/data/scenes/coco}}'
 metainfo = dict(
-    classes=('brick_disc', 'gravel_disc', 'brick_triangle', 'gravel_triangle',
-             'brick_star', 'gravel_star', 'brick_cross', 'gravel_cross'),
-    palette=[(230, 60, 60), (255, 150, 120), (60, 160, 60), (150, 220, 110),
-             (60, 90, 230), (120, 190, 255), (190, 60, 190), (240, 160, 240)])
+    classes=('brick_disc', 'gravel_disc', 'brick_star', 'gravel_star'),
+    palette=[(230, 60, 60), (255, 150, 120), (60, 90, 230), (120, 190, 255)])
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
@@ -116,14 +114,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=30),
     dict(
-        type='MultiStepLR', by_epoch=True, begin=0, end=8, milestones=[6, 7],
+        type='MultiStepLR', by_epoch=True, begin=0, end=4, milestones=[3],
         gamma=0.1),
 ]
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=4, val_interval=4)
 default_hooks = dict(
-    checkpoint=dict(interval=8, max_keep_ckpts=1), logger=dict(interval=20))
+    checkpoint=dict(interval=4, max_keep_ckpts=1), logger=dict(interval=20))

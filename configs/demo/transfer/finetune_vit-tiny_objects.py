@@ -1,7 +1,7 @@
-# ImageNet fine-tuning at the demo's size: eight classes of generated objects.
+# ImageNet fine-tuning at the demo's size: four classes of generated objects.
 _base_ = '../../classification/finetune_vitb_100e_in1k.py'
 
-data_preprocessor = dict(num_classes=8)
+data_preprocessor = dict(num_classes=4)
 model = dict(
     backbone=dict(
         arch=dict(
@@ -12,7 +12,7 @@ model = dict(
             feedforward_channels=512),
         img_size=64,
         patch_size=8),
-    head=dict(num_classes=8, in_channels=128))
+    head=dict(num_classes=4, in_channels=128))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -51,12 +51,10 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=64),
     dict(type='PackInputs'),
 ]
-metainfo = dict(classes=[
-    f'{texture}_{shape}' for texture in ('brick', 'gravel')
-    for shape in ('cross', 'disc', 'star', 'triangle')
-])
+metainfo = dict(
+    classes=['brick_disc', 'brick_star', 'gravel_disc', 'gravel_star'])
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=32,
     num_workers=1,
     dataset=dict(
         data_root='{{$DATA_ROOT:work_dirs/demo_transfer/data/objects}}',
@@ -73,21 +71,22 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=1)
 test_evaluator = val_evaluator
 
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(
         type='LinearLR',
         start_factor=1e-4,
         by_epoch=True,
-        end=2,
+        end=1,
         convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         by_epoch=True,
-        begin=2,
-        end=15,
+        begin=1,
+        end=10,
         eta_min=1e-6,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=15, val_interval=5)
+train_cfg = dict(max_epochs=10, val_interval=5)
 default_hooks = dict(
-    checkpoint=dict(interval=15, max_keep_ckpts=1), logger=dict(interval=10))
+    checkpoint=dict(interval=10, max_keep_ckpts=1), logger=dict(interval=10))

@@ -15,8 +15,8 @@ model = dict(
         patch_size=8,
         out_indices=(1, 2, 3, 5)),
     neck=dict(in_channels=128, patch_size=8),
-    decode_head=dict(in_channels=[128] * 4, channels=64, num_classes=9),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=9),
+    decode_head=dict(in_channels=[128] * 4, channels=64, num_classes=5),
+    auxiliary_head=dict(in_channels=128, channels=64, num_classes=5),
     test_cfg=dict(crop_size=(128, 128), stride=(85, 85)))
 
 train_pipeline = [
@@ -43,12 +43,10 @@ scenes = dict(
     data_root='{{$DATA_ROOT:work_dirs/demo_transfer/data/scenes/ade}}',
     reduce_zero_label=True,
     metainfo=dict(
-        classes=('background', 'brick_disc', 'gravel_disc', 'brick_triangle',
-                 'gravel_triangle', 'brick_star', 'gravel_star',
-                 'brick_cross', 'gravel_cross'),
+        classes=('background', 'brick_disc', 'gravel_disc', 'brick_star',
+                 'gravel_star'),
         palette=[[120, 120, 120], [230, 60, 60], [255, 150, 120],
-                 [60, 160, 60], [150, 220, 110], [60, 90, 230],
-                 [120, 190, 255], [190, 60, 190], [240, 160, 240]]))
+                 [60, 90, 230], [120, 190, 255]]))
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -57,11 +55,11 @@ val_dataloader = dict(
     num_workers=1, dataset=dict(**scenes, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=40),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40,
-         end=320),
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=20),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20,
+         end=240),
 ]
-train_cfg = dict(max_iters=320, val_interval=320)
-default_hooks = dict(checkpoint=dict(interval=320, max_keep_ckpts=1))
+train_cfg = dict(max_iters=240, val_interval=240)
+default_hooks = dict(checkpoint=dict(interval=240, max_keep_ckpts=1))
