@@ -3,7 +3,14 @@
 _base_ = '../demo/transfer/finetune_vit-tiny_objects.py'
 
 data_preprocessor = dict(num_classes=8)
-model = dict(head=dict(num_classes=8))
+model = dict(
+    head=dict(num_classes=8),
+    train_cfg=dict(
+        _delete_=True,
+        augments=[
+            dict(type='Mixup', alpha=0.8),
+            dict(type='CutMix', alpha=1.0)
+        ]))
 
 metainfo = dict(classes=[
     f'{texture}_{shape}' for texture in ('brick', 'gravel')

@@ -70,7 +70,7 @@ TASKS = {
         'train_dataloader.batch_size=2',
         'default_hooks.checkpoint.interval=2'
     ], 'mIoU', 'loaded 76 of 76 backbone tensors; resized pos_embed 8x8 -> '
-     '16x16; ignored: segment_embed, ln1, head, neck'),
+     '12x12; ignored: segment_embed, ln1, head, neck'),
     'mmdet':
     ('cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', [
         'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',

@@ -3,7 +3,7 @@ _base_ = '../../segmentation/upernet_vitb_160k_ade20k.py'
 
 model = dict(
     data_preprocessor=dict(
-        size=(128, 128), test_cfg=dict(size_divisor=8)),
+        size=(96, 96), test_cfg=dict(size_divisor=8)),
     backbone=dict(
         arch=dict(
             _delete_=True,
@@ -11,13 +11,13 @@ model = dict(
             num_layers=6,
             num_heads=4,
             feedforward_channels=512),
-        img_size=128,
+        img_size=96,
         patch_size=8,
         out_indices=(1, 2, 3, 5)),
     neck=dict(in_channels=128, patch_size=8),
     decode_head=dict(in_channels=[128] * 4, channels=64, num_classes=5),
     auxiliary_head=dict(in_channels=128, channels=64, num_classes=5),
-    test_cfg=dict(crop_size=(128, 128), stride=(85, 85)))
+    test_cfg=dict(crop_size=(96, 96), stride=(64, 64)))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,7 +27,7 @@ train_pipeline = [
         scale=(512, 128),
         ratio_range=(0.5, 2.0),
         keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(128, 128), cat_max_ratio=0.95),
+    dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.95),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
@@ -55,11 +55,11 @@ val_dataloader = dict(
     num_workers=1, dataset=dict(**scenes, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=20),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20,
-         end=240),
+         end=480),
 ]
-train_cfg = dict(max_iters=240, val_interval=240)
-default_hooks = dict(checkpoint=dict(interval=240, max_keep_ckpts=1))
+train_cfg = dict(max_iters=480, val_interval=480)
+default_hooks = dict(checkpoint=dict(interval=480, max_keep_ckpts=1))
