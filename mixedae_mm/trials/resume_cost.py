@@ -52,7 +52,8 @@ def _run(args: argparse.Namespace) -> None:
     print(f'what it does in a step: {1e6 * cost["generators"]:.0f} us for generators, '
           f'{1e6 * cost["indices"]:.0f} us for indices: {added / step:.3%} of the step')
     print(f'and in a worker: {1e6 * cost["sample"]:.0f} us for a sample that takes '
-          f'{1e6 * cost["loading"]:.0f} us to load: {cost["sample"] / cost["loading"]:.2%}')
+          f'{1e6 * cost["loading"]:.0f} us to load: '
+          f'{cost["sample"] / cost["loading"]:.2%}')
     print('machine:', ', '.join(map(str, machine(torch.device('cpu')).values())))
 
 
