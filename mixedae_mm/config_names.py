@@ -66,7 +66,10 @@ def register() -> None:
     """
     from mmengine.config import Config
     from mmpretrain.apis.model import ModelHub
-    ModelHub.register_model_index(mim_folder() / 'model-index.yml', mim_folder())
+    index = mim_folder() / 'model-index.yml'
+    # Neither twice, nor where somebody took the package's folder alone.
+    if index.is_file() and not ModelHub.has('mixedae_vitb_300e'):
+        ModelHub.register_model_index(index, index.parent)
     theirs = Config._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub
 
 import mixedae_mm
+from mixedae_mm import config_names
 from mixedae_mm.engine import launch_train
 from mixedae_mm.engine.launch import load_config
 from mixedae_mm.errors import ConfigurationError
@@ -57,6 +58,15 @@ def test_a_name_that_is_none(tmp_path, name, hint):
     (tmp_path / 'mine.py').write_text(f'_base_ = {name!r}\n')
     with pytest.raises(ConfigurationError, match=hint):
         Config.fromfile(tmp_path / 'mine.py')
+
+
+def test_registering_again_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Config, '_get_cfg_path', Config._get_cfg_path)
+    before = dict(ModelHub._models_dict)
+    config_names.register()
+    assert ModelHub._models_dict == before
+    (tmp_path / 'mine.py').write_text("_base_ = 'mixedae_mm::mixedae_vitb_300e'\n")
+    assert Config.fromfile(tmp_path / 'mine.py').model.type == 'MixedAE'
 
 
 def test_the_commands_take_names():
