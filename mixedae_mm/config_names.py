@@ -18,10 +18,10 @@ def mim_folder() -> Path:
     """Folder with ``configs/``, ``tools/`` and ``model-index.yml``.
 
     ``.mim`` inside an installed package, as in all packages of OpenMMLab; the
-    checkout itself where nothing was installed.
+    checkout itself where nothing was installed, or where ``.mim`` only links to it.
     """
-    installed = PACKAGE / '.mim'
-    return installed if installed.is_dir() else PACKAGE.parent
+    installed = PACKAGE / '.mim/configs'
+    return installed.resolve().parent if installed.is_dir() else PACKAGE.parent
 
 
 def config_path(name: str) -> str:
