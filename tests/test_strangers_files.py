@@ -110,6 +110,7 @@ def test_every_command_is_tried():
     assert not tried & OTHERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', COMMANDS)
 def test_nothing_is_executed(project, monkeypatch, capfd, name):
     script = ROOT / f'tools/{name.partition(",")[0]}.py'

@@ -73,6 +73,11 @@ class ViTFSDPStrategy(FSDPStrategy):
         wrapper.update(model_wrapper or {})
         super().__init__(
             model_wrapper=wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
+        if get_device() == 'cpu':
+            # Moved "to the CPU", what is there already is not copied, and PyTorch
+            # would write the second moments over the first in its buffer.
+            for config in (self.state_dict_config, self.optim_state_dict_config):
+                config.offload_to_cpu = False
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Give every process its share of an optimizer's state."""

@@ -31,6 +31,8 @@ MODEL = dict(
 # are zero in theory (biases of attention keys) as large as any; so SGD, with
 # steps large enough that the weights really change.
 OPTIMIZER = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05)
+# DDP and FSDP make the same additions, unless they accumulate: there it can be AdamW.
+ADAMW = dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
 
 
 class History(NamedTuple):
@@ -200,7 +202,9 @@ def run_config(kind: str, accumulate: int, images: str, work_dir: str,
         train_cfg=dict(max_iters=14),
         train_dataloader=dict(num_workers=0, persistent_workers=False)))
     cfg.optim_wrapper = dict(
-        type='OptimWrapper', optimizer=OPTIMIZER, accumulative_counts=accumulate)
+        type='OptimWrapper', accumulative_counts=accumulate,
+        optimizer=ADAMW if accumulate == 1 else OPTIMIZER,
+        paramwise_cfg=dict(custom_keys=dict(bias=dict(decay_mult=0.0))))
     if kind == 'fsdp':
         cfg.runner_type = 'FlexibleRunner'
         cfg.strategy = dict(type='ViTFSDPStrategy')

@@ -24,7 +24,7 @@ def test_fsdp_and_ddp(tmp_path):
     for found in (distributed_test.compare_fsdp(folder, 1),
                   distributed_test.compare_resumed_fsdp(folder)):
         print(line(found))
-        assert found.equal and found.moved > 1e-2, found
+        assert found.equal and found.moved > 1e-3, found
     print(distributed_test.tools_load(f'{folder}/fsdp_1', folder))
 
 

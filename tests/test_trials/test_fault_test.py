@@ -20,11 +20,18 @@ HAPPENED = dict(
         'half a JPEG: skipped', 'half a PNG: skipped', 'in a small file: skipped'])
 
 
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """One for all, so that they share the unharmed run."""
+    return tmp_path_factory.mktemp('faults')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', FAULTS)
-def test_fault(tmp_path, name):
+def test_fault(folder, name):
+    (folder / name).mkdir()
     try:
-        outcome = FAULTS[name](Runs(str(tmp_path)))
+        outcome = FAULTS[name](Runs(str(folder / name)))
     except NotTried as reason:
         pytest.skip(str(reason))
     happened = '\n'.join(outcome.happened)
