@@ -29,6 +29,7 @@ from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 import mixedae_mm
 from mixedae_mm.__main__ import find_script
 from mixedae_mm.benchmark import cost
+from mixedae_mm.compat import installed_providers
 from mixedae_mm.datasets.labelled_objects import make_scene_folder
 from mixedae_mm.interop.convert import convert
 
@@ -63,6 +64,10 @@ RUN = {
     'python -m mixedae_mm mmseg::analysis_tools/browse_dataset': [],
     'python -m mixedae_mm mmdet::analysis_tools/browse_dataset': [],
 }
+if 'mmsegmentation' in installed_providers('mmseg'):  # the classic stack
+    del RUN['python tools/export.py']  # needs PyTorch 2.5
+    # mmseg 1.2.2 draws labels in a way that its OpenCV, 4.11, refuses.
+    del RUN['python -m mixedae_mm mmseg::analysis_tools/browse_dataset']
 # Programs that are looked for, but not started from here.
 OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export', '['}
 PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
