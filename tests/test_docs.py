@@ -31,6 +31,7 @@ from mixedae_mm.__main__ import find_script
 from mixedae_mm.benchmark import cost
 from mixedae_mm.compat import installed_providers
 from mixedae_mm.datasets.labelled_objects import make_scene_folder
+from mixedae_mm.evaluation.transfer_demo import CLASSES
 from mixedae_mm.interop.convert import convert
 
 pytestmark = pytest.mark.slow
@@ -145,7 +146,7 @@ def materials(tmp_path_factory):
     torch.save(dict(meta=content['meta'], state_dict=content['state_dict']), checkpoint)
     convert(str(checkpoint), str(folder / 'mae_pretrain_vit_base_full.pth'), 'mae')
     mm_checkpoint(folder / 'best.pth', classifier_model('mean'))
-    make_scene_folder(str(folder / 'scenes/scenes'), 3, 1)
+    make_scene_folder(str(folder / 'scenes/scenes'), 3, 1, classes=CLASSES)
     return folder
 
 

@@ -32,6 +32,7 @@ from mixedae_mm.evaluation import transfer_demo, transfer_report  # noqa: E402
 from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
 
 CONFIGS = ROOT / 'configs/demo/transfer'
+TASKS = {task.name: task for task in transfer_demo.TASKS}
 TRAIN = [sys.executable, str(ROOT / 'tools/train.py')]
 
 
@@ -48,6 +49,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         metavar=('TRAIN', 'VAL'), help='images of one object')
     parser.add_argument('--scenes', type=int, nargs=2, default=(240, 60),
                         metavar=('TRAIN', 'VAL'), help='images of several objects')
+    parser.add_argument('--tasks', nargs='+', metavar='TASK', default=list(TASKS),
+                        choices=list(TASKS),
+                        help=f'some of {" ".join(TASKS)} (default: all)')
     parser.add_argument('--parallel', type=int, help='fine-tunings at a time '
                         '(default: one a GPU, or one a core up to 4)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -75,7 +79,8 @@ def main(args: argparse.Namespace) -> None:
         transfer_demo.Run(task, start, checkpoint, CONFIGS / task.config,
                           data / task.data,
                           args.work_dir / f'{task.name}_{start.split()[0]}')
-        for task in reversed(transfer_demo.TASKS)  # the longest first
+        for name, task in reversed(TASKS.items())  # the longest first
+        if name in args.tasks
         for start, checkpoint in starts.items()
     ]
     waiting = [run for run in runs if run.result(args.cfg_options) is None]

@@ -209,12 +209,14 @@ def fine_tune_all(runs: Sequence[Run], num_parallel: int,
 
 
 def table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
-    """Header and one line for each starting point.
+    """Header and one line for each starting point, of what all have.
 
     Args:
         results (dict[str, dict[str, float]]): Start -> column -> percent.
     """
-    return [['starting point', *COLUMNS]] + [
-        [start, *(f'{values[column]:.1f}' for column in COLUMNS)]
+    columns = [column for column in COLUMNS
+               if all(column in values for values in results.values())]
+    return [['starting point', *columns]] + [
+        [start, *(f'{values[column]:.1f}' for column in columns)]
         for start, values in results.items()
     ]

@@ -107,3 +107,4 @@ def test_table():
         ['starting point', 'top-1', 'mIoU', 'box AP', 'mask AP'],
         ['MAE', '10.0', '11.0', '12.0', '13.0'],
     ]
+    assert demo.table({'MAE': {'mIoU': 7.77}})[1] == ['MAE', '7.8']
