@@ -112,6 +112,15 @@ def test_the_page_keeps_what_people_wrote(tmp_path):
         claims_page.write_page(page, summary([0.5], [0.4]))
 
 
+def test_the_documented_numbers_are_those_of_the_record(tmp_path):
+    """What `tools/reproduce.py --results ... --claims ...` writes."""
+    page = tmp_path / 'claims.md'
+    page.write_text((ROOT / 'docs/claims.md').read_text())
+    record = ROOT / 'docs/claims_tiny.json'
+    claims_page.write_page(page, json.loads(record.read_text()))
+    assert page.read_text() == (ROOT / 'docs/claims.md').read_text()
+
+
 def test_every_variant_differs_only_in_what_it_tests():
     experiment = Experiment(PRESETS['smoke'], Path('unused'))
 
