@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> None:
             corrupt(folder, 512, 0)
             cfg.train_dataloader.dataset.data_root = folder
         seconds = step_times(cfg, args.steps, folder)
-        cost = parts(cfg)
+        cost = parts(cfg, folder)
     step = statistics.median(seconds[OFF])
     ratios = [a / b for a, b in zip(seconds[ON], seconds[OFF])]
     low, _, high = statistics.quantiles(ratios, n=4)
@@ -89,7 +89,7 @@ def step_times(cfg: Config, steps: int, folder: str) -> Dict[str, List[float]]:
     return {name: seconds[steps:] for name, seconds in turns.seconds.items()}
 
 
-def parts(cfg: Config) -> Dict[str, float]:
+def parts(cfg: Config, folder: str) -> Dict[str, float]:
     """Seconds of what exact resume does, each on its own.
 
     Returns:
@@ -98,7 +98,7 @@ def parts(cfg: Config) -> Dict[str, float]:
         in a dataloader worker.
     """
     own = Config(cfg.to_dict())
-    own.update(work_dir='.', launcher='none', log_level='ERROR',
+    own.update(work_dir=f'{folder}/parts', launcher='none', log_level='ERROR',
                experiment_name='parts', visualizer=None)
     loader = build_runner(own).train_dataloader
     loader.dataset.full_init()
