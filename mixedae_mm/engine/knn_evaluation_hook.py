@@ -12,7 +12,7 @@ from ..analysis.frozen_classifiers import knn_accuracy
 from ..analysis.frozen_features import (build_labelled_dataset,
                                         default_readout, extract_features)
 from ..errors import ConfigurationError
-from .probe_hook import bare_model
+from .probe_hook import bare_model, is_due
 
 
 @HOOKS.register_module()
@@ -106,10 +106,7 @@ class KNNEvaluationHook(Hook):
                          data_batch=None,
                          outputs=None) -> None:
         """Evaluate every ``interval`` iterations and after the last one."""
-        is_due = (
-            self.every_n_train_iters(runner, self.interval)
-            or self.is_last_train_iter(runner))
-        if is_due and not self.is_off:
+        if not self.is_off and is_due(self, runner):
             self.evaluate(runner, step=runner.iter + 1)
 
     def evaluate(self, runner: Runner, step: int) -> None:

@@ -68,11 +68,14 @@ class ProbeHook(Hook):
                          data_batch=None,
                          outputs=None) -> None:
         """Look every ``interval`` iterations and after the last one."""
-        is_due = (
-            self.every_n_train_iters(runner, self.interval)
-            or self.is_last_train_iter(runner))
-        if is_due and self.images is not None:
+        if self.images is not None and is_due(self, runner):
             self.probe(runner, bare_model(runner), step=runner.iter + 1)
+
+
+def is_due(hook: Hook, runner: Runner) -> bool:
+    """Every ``hook.interval`` iterations, and after the last one."""
+    return (hook.every_n_train_iters(runner, hook.interval)
+            or hook.is_last_train_iter(runner))
 
 
 def bare_model(runner: Runner) -> nn.Module:
