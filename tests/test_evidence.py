@@ -147,8 +147,11 @@ def test_every_variant_differs_only_in_what_it_tests():
     assert differences['topk_05'] == {'model.backbone.k_ratio'}
     assert differing(runs['mae'], runs['mae_views']) == differing(
         runs['naive_mixing'], runs['naive_mixing_views']) == [
-            'train_dataloader.sampler.num_repeats',
-            'train_dataloader.sampler.shuffle', 'train_dataloader.sampler.type']
+            *(f'train_dataloader.dataset.pipeline.{key}' for key in (
+                '1.scale.0', '1.scale.1', '2.meta_keys.0', '2.meta_keys.1', '2.p',
+                '2.type', '3.meta_keys.0', '3.meta_keys.1', '3.type')),
+            *(f'train_dataloader.sampler.{key}' for key in (
+                'num_repeats', 'shuffle', 'type'))]
     # MAE: another model, all else the same.
     assert {key.split('.')[0] for key in differences['mae']} == {'model'}
 
@@ -268,8 +271,9 @@ def test_killed_continued_and_guarded(tmp_path):
     assert frozen['knn']['accuracy'] * 100 == pytest.approx(
         results['variants']['mae']['metrics']['photographs_knn']['mean'])
     output = tool(
-        'object_awareness', *model, data / 'objects/annotations/instances_val.json',
-        '--images', data / 'objects', '--out', tmp_path / 'objects.png')
+        'object_awareness', *model,
+        data / 'scenes/coco/annotations/instances_val2017.json',
+        '--images', data / 'scenes/coco/val2017', '--out', tmp_path / 'objects.png')
     precision = results['variants']['mae']['metrics']['object_ap']['mean']
     assert f'{precision:.1f}' in output and 'centre of the image' in output
     assert (tmp_path / 'objects.png').stat().st_size > 10000

@@ -1,5 +1,11 @@
-# Mixing alone, of four crops of one image: sources that know about each other.
+# Mixing alone, of four crops of one image that differ a little: sources that
+# know much about each other.
 _base_ = 'naive_mixing.py'
 
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='RepeatAugSampler', num_repeats=4))
+    sampler=dict(_delete_=True, type='RepeatAugSampler', num_repeats=4),
+    dataset=dict(pipeline=[
+        dict(type='LoadImageTensor'),
+        dict(type='TensorRandomResizedCrop', size=64, scale=(0.8, 1.0)),
+        dict(type='PackInputs', meta_keys=('img_path', 'ori_shape')),
+    ]))

@@ -102,7 +102,8 @@ def make_photograph_folder(folder: str,
                            num_train: int = 3000,
                            num_val: int = 480,
                            size: int = 96,
-                           seed: int = 0) -> bool:
+                           seed: int = 0,
+                           grey: bool = False) -> bool:
     """Make ``folder/{train,val}/<class>/*.jpg`` from the photographs.
 
     The classes take turns, so each has an equal number of images (up to one).
@@ -116,6 +117,7 @@ def make_photograph_folder(folder: str,
         num_val (int): Number of validation images, at least one per class.
         size (int): Side of the square images in pixels, at least 8.
         seed (int): Seed of the crops.
+        grey (bool): Without colours, which alone tell many photographs apart.
 
     Returns:
         bool: False if the folder was there already.
@@ -147,11 +149,13 @@ def make_photograph_folder(folder: str,
                 crop = photograph.resize(
                     (size, size), Image.Resampling.BICUBIC,
                     box=draw_crop(generator, region), reducing_gap=3.0)
+                if grey:
+                    crop = crop.convert('L')
                 crop.save(
                     os.path.join(root, split, name, f'{name}_{index:05d}.jpg'),
                     quality=JPEG_QUALITY)
 
     return generate_once(
         folder,
-        dict(generator='photographs', version=1, num_train=num_train,
-             num_val=num_val, size=size, seed=seed), write)
+        dict(generator='photographs', version=2, num_train=num_train,
+             num_val=num_val, size=size, seed=seed, grey=grey), write)

@@ -33,7 +33,7 @@ CLAIMS = (
     Claim('Eq. 5', 'Naive mixing makes reconstruction easier than masking: its '
           'loss is lower than MAE\'s.', 'naive_mixing', 'mae', ('loss_recon', )),
     Claim('Eq. 5', 'The same where the sources of a mix know about each other '
-          '(four crops of one image), so that Eq. 5 is strict.',
+          '(four similar crops of one image), so that Eq. 5 is strict.',
           'naive_mixing_views', 'mae_views', ('loss_views', )),
     Claim('Fig. 6', 'The contrastive loss makes TopK pick patches of the own '
           'image, against homologous attention alone.', 'both',

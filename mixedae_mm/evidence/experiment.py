@@ -4,15 +4,18 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from ..analysis.run_log import Curve, layer_accuracies, read_run
 from ..config_names import mim_folder
-from ..datasets import make_object_folder, make_photograph_folder
+from ..datasets import (make_object_folder, make_photograph_folder,
+                        make_scene_folder)
 from ..errors import ConfigurationError
+from ..evaluation.transfer_demo import CLASSES
 from . import measuring
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
 from .scheduling import train_all
 from .training_run import TrainingRun, folder_fingerprint
 
 CONFIGS = mim_folder() / 'configs/reproduce'
-NUM_MEASURED = 400  # images for losses, TopK accuracy and object scores
+FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'
+NUM_MEASURED = 400  # images for losses and TopK accuracy
 
 
 class Outcome(NamedTuple):
@@ -84,12 +87,16 @@ class Experiment:
         """Generate what is not there yet."""
         preset = self.preset
         make_object_folder(str(self.data / 'objects'), *preset.objects, size=72)
+        # Colours alone tell the photographs apart, and need no learning.
         make_photograph_folder(
-            str(self.data / 'photographs'), *preset.photographs, size=72)
-        # The first of the same images: few labels, no new pixels.
+            str(self.data / 'photographs'), *preset.photographs, size=72,
+            grey=True)
         make_object_folder(
             str(self.data / 'labelled'), preset.labelled, preset.objects[1],
-            size=72)
+            size=72, classes=CLASSES)
+        # Off the centre, or a map of the centre would beat any attention.
+        make_scene_folder(
+            str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2)
 
     @property
     def pretraining_images(self) -> Path:
@@ -133,19 +140,16 @@ class Experiment:
         return TrainingRun(
             f'fine-tuning of {variant} seed {seed}',
             self.folder / 'runs' / f'{variant}_seed{seed}_finetuned',
-            CONFIGS / 'finetune.py', options, self.data / 'labelled',
+            FINETUNE, options, self.data / 'labelled',
             f'epoch_{epochs}.pth', steps, needs=start)
 
     def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
         """All pre-trainings: whole comparisons of one seed after the other."""
         preset = self.preset
-        pairs = [(variant, seed) for seed in range(preset.seeds)
-                 for variant in VARIANTS]
-        pairs += [(variant, seed)
-                  for seed in range(min(preset.sweep_seeds, preset.seeds))
-                  for variant in ALL if variant not in VARIANTS]
         return [(variant, seed, self.pretraining(variant, seed))
-                for variant, seed in pairs if variant.name in self.variants]
+                for seed in range(preset.seeds) for variant in ALL
+                if variant.name in self.variants
+                and (variant in VARIANTS or seed < preset.sweep_seeds)]
 
     def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
         """Fine-tunings of the variants and of no pre-training."""
@@ -202,13 +206,14 @@ class Experiment:
 
     def measured_images(self) -> measuring.Images:
         own = {} if self.images is None else dict(images=self.images)
-        objects = self.data / 'objects'
+        scenes = self.data / 'scenes/coco'
         return measuring.Images(
             labelled=dict(
-                own, objects=objects, photographs=self.data / 'photographs'),
-            mixing=(self.images or objects) / 'val',
-            annotations=objects / 'annotations/instances_val.json',
-            masked=objects)
+                own, objects=self.data / 'labelled',
+                photographs=self.data / 'photographs'),
+            mixing=(self.images or self.data / 'objects') / 'val',
+            annotations=scenes / 'annotations/instances_val2017.json',
+            masked=scenes / 'val2017')
 
     @staticmethod
     def _finetuned(run: Optional[TrainingRun]) -> Dict[str, float]:

@@ -29,9 +29,10 @@ from ..datasets.object_masks import masks_of, sample_masks
 from ..engine.checkpoint_files import write_text
 
 # Measured again whenever this changes.
-VERSION = 1
+VERSION = 2
 MASKS_AN_IMAGE = 4
 CROPS_AN_IMAGE = 4
+CROP_SCALE = (0.8, 1.0)  # of configs/reproduce/*_views.py
 NUM_PROBED_READOUTS = 3
 MOST_LABELLED = 1200  # of either split, to classify by or to be classified
 
@@ -86,7 +87,7 @@ def measured(record: Path, identity: str, model_of, images: Images,
         identity (str): Fingerprint of the training.
         model_of (Callable): Builds the model, if it is needed.
         images (Images): What to measure on.
-        num_images (int): For losses, TopK accuracy and object scores.
+        num_images (int): For losses and TopK accuracy.
     """
     key = dict(training=identity, version=VERSION, num_images=num_images)
     if record.is_file():
@@ -121,8 +122,8 @@ def measure(model: nn.Module, images: Images, num_images: int
         values['classified'][name] = _classify(model, folder, size)
     entries = attention_on_objects(
         dict(model=model),
-        sample_masks(masks_of(str(images.annotations), str(images.masked)),
-               num_images), size)
+        sample_masks(masks_of(str(images.annotations), str(images.masked))),
+        size)
     scores = score_models(entries)
     values['attention'] = scores['model']._asdict()
     values['centre'] = scores['centre of the image']._asdict()
@@ -130,8 +131,8 @@ def measure(model: nn.Module, images: Images, num_images: int
 
 
 def _crops(paths: List[str], size: int) -> Tensor:
-    """Random crops as in training, those of one image side by side."""
-    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size)
+    """Similar crops, those of one image side by side."""
+    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
     with own_random_numbers(0):
         return torch.stack([
             crop(load(dict(img_path=path)))['img'] for path in paths

@@ -74,7 +74,7 @@ def _losses(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:
     panels = {}
     for title, variants in (
             ('groups of random images', MAIN + ('segment_embedding', )),
-            ('groups of four crops of an image', VIEW_PAIR)):
+            ('four similar crops of an image', VIEW_PAIR)):
         curves = {
             TITLES[o.variant]: smooth(
                 o.curves.get('loss_recon', o.curves.get('loss')), SMOOTHING)
@@ -92,8 +92,8 @@ def _losses(outcomes: Sequence[Outcome], summary: Dict[str, Any]) -> str:
         'Eq. 5 says that a mixed image tells at least as much about each of '
         'its sources as a masked one, so that naive mixing would have the '
         'lower loss. For sources that have nothing in common it is an equality, '
-        'so there are also groups of four crops of one image, where the other '
-        'sources do tell something. Curves: training losses of the first seed, '
+        'so there are also groups of four similar crops of one image, where the '
+        'other sources tell much. Curves: training losses of the first seed, '
         'last three quarters. Table: the loss of the trained models on new '
         'images, with the same hidden patches for all (a quarter of each image '
         'is shown; half for r = 0.5, which is an easier task).',
@@ -135,7 +135,7 @@ def _transfer(summary: Dict[str, Any]) -> str:
         'regression on them. Layer and pooling (mean, maximum, CLS) are chosen '
         'for each model on held-out training images. Objects: shape and '
         'texture together make the class. Photographs: which of sixteen a '
-        f'crop is from. Chance: {chance}. Bars: standard deviation over seeds.',
+        f'crop is from, without colours. Chance: {chance}. Bars: standard deviation over seeds.',
         _figure(draw_comparison(summary, names)),
         _metric_table(summary, names))
 
@@ -166,7 +166,7 @@ def _objects(experiment: Experiment, outcomes: Sequence[Outcome],
     return _section(
         'Does attention see objects?',
         'Attention of the last layer\'s CLS query, mean over heads, against '
-        'exact object masks (outlined). IoU: with the best threshold of each '
+        'exact masks (outlined) of objects anywhere in the image. IoU: with the best threshold of each '
         'image, or one for all. Chance of average precision is the objects\' '
         f'share, {summary["object_share"]:.1f} %; a map that only knows the '
         f'centre of the image has {centre["object_ap"]:.1f} % average precision, '

@@ -38,7 +38,7 @@ SWEEPS = (
     Variant('topk_05', 'K = 0.5 L'),
 )
 # Eq. 5 is an equality for sources that have nothing in common, as independent
-# images; here a group is four crops of one image.
+# images; here a group is four crops of one image that differ a little.
 VIEWS = (
     Variant('mae_views', 'MAE, four crops an image'),
     Variant('naive_mixing_views', 'naive mixing of four crops'),
@@ -60,8 +60,11 @@ class Preset(NamedTuple):
         seeds (int): Runs of each variant.
         sweep_seeds (int): Runs of each point of the sweeps, and of the crops.
         objects (tuple[int, int]): Generated images to train on, and new ones.
-        photographs (tuple[int, int]): The same, crops of photographs.
-        labelled (int): Images of the short fine-tuning.
+        photographs (tuple[int, int]): Crops of photographs to classify by,
+            and to be classified.
+        labelled (int): Images of objects to classify by, and of the short
+            fine-tuning.
+        scenes (int): Images of several objects, for the attention.
         finetune_epochs (int): Over those.
         encoder (dict): ``arch`` of the ViT; empty for the demo's.
     """
@@ -73,6 +76,7 @@ class Preset(NamedTuple):
     objects: Tuple[int, int]
     photographs: Tuple[int, int]
     labelled: int
+    scenes: int
     finetune_epochs: int
     encoder: Dict[str, int]
 
@@ -100,18 +104,18 @@ class Preset(NamedTuple):
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset('tiny', steps=1000, batch_size=32, seeds=2, sweep_seeds=1,
-               objects=(3000, 800), photographs=(960, 800), labelled=320,
-               finetune_epochs=10, encoder={}),
+        Preset('tiny', steps=800, batch_size=64, seeds=2, sweep_seeds=1,
+               objects=(3000, 800), photographs=(960, 800), labelled=640,
+               scenes=400, finetune_epochs=12, encoder={}),
         Preset('small', steps=6000, batch_size=128, seeds=3, sweep_seeds=2,
-               objects=(12000, 2000), photographs=(3200, 1600), labelled=800,
-               finetune_epochs=30,
+               objects=(12000, 2000), photographs=(3200, 1600),
+               labelled=1600, scenes=1000, finetune_epochs=30,
                encoder=dict(embed_dims=192, num_layers=12, num_heads=3,
                             feedforward_channels=768)),
         # So that the whole chain can be tried in a minute or two.
         Preset('smoke', steps=12, batch_size=16, seeds=1, sweep_seeds=1,
                objects=(64, 40), photographs=(64, 32), labelled=64,
-               finetune_epochs=2, encoder={}),
+               scenes=8, finetune_epochs=2, encoder={}),
     )
 }
 

@@ -31,7 +31,7 @@ class Metric(NamedTuple):
 
 METRICS = {
     'loss_recon': Metric('reconstruction loss', 4, lower_is_better=True),
-    'loss_views': Metric('reconstruction loss, groups of four crops of an image',
+    'loss_views': Metric('reconstruction loss, four similar crops of an image',
                          4, lower_is_better=True),
     'topk_late': Metric('TopK accuracy, layers 3 to last [%]'),
     'topk_last': Metric('TopK accuracy, last layer [%]'),
@@ -39,8 +39,8 @@ METRICS = {
     'images_probe': Metric('own images, linear probe [%]', is_transfer=True),
     'objects_knn': Metric('objects, k-NN [%]', is_transfer=True),
     'objects_probe': Metric('objects, linear probe [%]', is_transfer=True),
-    'photographs_knn': Metric('photographs, k-NN [%]', is_transfer=True),
-    'photographs_probe': Metric('photographs, linear probe [%]',
+    'photographs_knn': Metric('grey photographs, k-NN [%]', is_transfer=True),
+    'photographs_probe': Metric('grey photographs, linear probe [%]',
                                 is_transfer=True),
     'finetune': Metric('objects, short fine-tuning [%]', is_transfer=True),
     'object_ap': Metric('attention on objects, average precision [%]'),

@@ -2,6 +2,7 @@
 from math import inf
 from typing import Dict, Optional
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -126,6 +127,5 @@ def patch_statistics(patches: Tensor):
         tuple[Tensor, Tensor]: Both ``(..., 1)``; the standard deviation is
         ``sqrt(var + 1e-6)`` with the unbiased variance.
     """
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + 1e-6).sqrt()

@@ -34,6 +34,17 @@ def test_layout_and_balance(tmp_path):
     assert image.size == (32, 32) and image.mode == 'RGB'
 
 
+def test_grey_photographs_are_the_same_crops_without_colours(tmp_path):
+    arguments = dict(num_train=16, num_val=16, size=24)
+    make_photograph_folder(str(tmp_path / 'coloured'), **arguments)
+    make_photograph_folder(str(tmp_path / 'grey'), grey=True, **arguments)
+    for path in (tmp_path / 'coloured').glob('*/*/*.jpg'):
+        image = Image.open(tmp_path / 'grey' / path.relative_to(tmp_path / 'coloured'))
+        assert image.mode == 'L'
+        expected = np.asarray(Image.open(path).convert('L'), int)
+        assert np.abs(np.asarray(image, int) - expected).mean() < 4  # of 255: JPEG
+
+
 def test_same_arguments_same_bytes(tmp_path):
     def make(name, **kwargs):
         folder = str(tmp_path / name)
