@@ -120,10 +120,13 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
                    readout: str, strength: float) -> float:
     """Accuracy in [0, 1] of scikit-learn's logistic regression."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
     bank, queries = standardise(train.features[readout],
                                 test.features[readout])
     probe = LogisticRegression(C=strength, max_iter=300)
-    probe.fit(bank.numpy(), train.labels.numpy())
+    # Its matrices are small: a second thread only waits for the first.
+    with threadpool_limits(1, user_api='blas'):
+        probe.fit(bank.numpy(), train.labels.numpy())
     return float(probe.score(queries.numpy(), test.labels.numpy()))
 
 
