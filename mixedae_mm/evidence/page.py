@@ -135,7 +135,8 @@ def _transfer(summary: Dict[str, Any]) -> str:
         'regression on them. Layer and pooling (mean, maximum, CLS) are chosen '
         'for each model on held-out training images. Objects: shape and '
         'texture together make the class. Photographs: which of sixteen a '
-        f'crop is from, without colours. Chance: {chance}. Bars: standard deviation over seeds.',
+        f'crop is from, without colours. Chance: {chance}. Bars: standard '
+        'deviation over seeds.',
         _figure(draw_comparison(summary, names)),
         _metric_table(summary, names))
 
@@ -166,9 +167,9 @@ def _objects(experiment: Experiment, outcomes: Sequence[Outcome],
     return _section(
         'Does attention see objects?',
         'Attention of the last layer\'s CLS query, mean over heads, against '
-        'exact masks (outlined) of objects anywhere in the image. IoU: with the best threshold of each '
-        'image, or one for all. Chance of average precision is the objects\' '
-        f'share, {summary["object_share"]:.1f} %; a map that only knows the '
+        'exact masks (outlined) of objects anywhere in the image. IoU: with the '
+        'best threshold of each image, or one for all. Chance of average '
+        f'precision is the objects\' share, {summary["object_share"]:.1f} %; a map that only knows the '
         f'centre of the image has {centre["object_ap"]:.1f} % average precision, '
         f'{centre["object_iou"]:.1f} % IoU.',
         pictures, _metric_table(summary, names))
