@@ -169,8 +169,9 @@ def _objects(experiment: Experiment, outcomes: Sequence[Outcome],
         'Attention of the last layer\'s CLS query, mean over heads, against '
         'exact masks (outlined) of objects anywhere in the image. IoU: with the '
         'best threshold of each image, or one for all. Chance of average '
-        f'precision is the objects\' share, {summary["object_share"]:.1f} %; a map that only knows the '
-        f'centre of the image has {centre["object_ap"]:.1f} % average precision, '
+        f'precision is the objects\' share, {summary["object_share"]:.1f} %; a '
+        'map that only knows the centre of the image has '
+        f'{centre["object_ap"]:.1f} % average precision, '
         f'{centre["object_iou"]:.1f} % IoU.',
         pictures, _metric_table(summary, names))
 
