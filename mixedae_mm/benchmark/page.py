@@ -25,7 +25,8 @@ SECTIONS = dict(
         'Forward and backward at ViT-B\'s shape, K = 49 of 197 keys. *Extra '
         'memory* is the peak above the inputs. The kernels: '
         '[`cpu_kernel.c`](../mixedae_mm/ops/cpu_kernel.c), '
-        '[`triton_kernel.py`](../mixedae_mm/ops/triton_kernel.py).'),
+        '[`triton_forward.py`](../mixedae_mm/ops/triton_forward.py), '
+        '[`triton_backward.py`](../mixedae_mm/ops/triton_backward.py).'),
     step=(
         'A training step',
         'ViT-B/16 from uint8 images to updated weights: preprocessing, '

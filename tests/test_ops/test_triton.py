@@ -37,7 +37,7 @@ def compiled(kernel, options, dtype, compute_capability):
         elif name in ('thresholds', 'logsumexps', 'mean_grads'):
             signature[name] = '*fp32'
         elif name in ('query', 'key', 'value', 'output', 'upstream', 'grad',
-                      'grad_key', 'grad_value'):
+                      'grad_query', 'grad_key', 'grad_value'):
             signature[name] = pointer
         elif name == 'scale':
             signature[name] = 'fp32'
@@ -65,11 +65,18 @@ def test_kernels_compile_and_fit(compute_capability, dtype, num_tokens,
     from mixedae_mm.ops import triton_kernel
     query = torch.empty(2, 12, num_tokens, head_dim, dtype=dtype)
     assert triton_kernel.unsupported(query) is None
-    _, row_options = triton_kernel._row_launch(query)
-    _, key_options = triton_kernel._key_launch(query)
-    for kernel, options in (
-        (triton_kernel._forward_kernel, row_options),
-        (triton_kernel._query_gradient_kernel, row_options),
-        (triton_kernel._key_value_gradient_kernel, key_options)):
+    if triton_kernel._fits(query, divmod(compute_capability, 10)):
+        launches = ((triton_kernel.forward_kernel,
+                     triton_kernel._forward_launch),
+                    (triton_kernel.gradients_kernel,
+                     triton_kernel._gradients_launch))
+    else:
+        launches = ((triton_kernel.forward_kernel, triton_kernel._row_launch),
+                    (triton_kernel.query_gradient_kernel,
+                     triton_kernel._row_launch),
+                    (triton_kernel.key_value_gradient_kernel,
+                     triton_kernel._key_launch))
+    for kernel, launch in launches:
+        _, options = launch(query)
         binary = compiled(kernel, options, dtype, compute_capability)
         assert 0 < binary.metadata.shared <= 99 * 1024

@@ -1,0 +1,45 @@
+"""What the fused kernels of homologous attention share."""
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def head_of(tensor, stride_batch, stride_head, head, num_heads):
+    """Where a head begins; ``head`` counts through the batch."""
+    return (tensor + (head // num_heads).to(tl.int64) * stride_batch +
+            (head % num_heads).to(tl.int64) * stride_head)
+
+
+@triton.jit
+def load(matrix, stride, rows, columns, num_rows, num_columns):
+    return tl.load(
+        matrix + rows[:, None] * stride + columns[None, :],
+        mask=(rows[:, None] < num_rows) & (columns[None, :] < num_columns),
+        other=0.)
+
+
+@triton.jit
+def store(matrix, stride, rows, columns, num_rows, num_columns, numbers):
+    tl.store(
+        matrix + rows[:, None] * stride + columns[None, :],
+        numbers.to(matrix.dtype.element_ty),
+        mask=(rows[:, None] < num_rows) & (columns[None, :] < num_columns))
+
+
+@triton.jit
+def product(left, right):
+    """Accumulated in float32; float32 inputs keep float32's precision."""
+    return tl.dot(left, right, input_precision='tf32x3')
+
+
+@triton.jit
+def all_products(left, left_stride, rows, right, right_stride, columns,
+                 num_tokens, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """``left @ right.T`` for rows of two (N, D) matrices, BLOCK_D at a time."""
+    products = tl.zeros((rows.shape[0], columns.shape[0]), tl.float32)
+    for first in range(0, HEAD_DIM, BLOCK_D):
+        dims = first + tl.arange(0, BLOCK_D)
+        one = load(left, left_stride, rows, dims, num_tokens, HEAD_DIM)
+        other = load(right, right_stride, columns, dims, num_tokens, HEAD_DIM)
+        products += product(one, tl.trans(other))
+    return products
