@@ -1,6 +1,7 @@
 """The one entry to homologous attention: checks, and the fastest path."""
 import functools
 import logging
+from math import inf
 from types import ModuleType
 from typing import Optional, Tuple
 
@@ -29,20 +30,25 @@ def homologous_attention(query: Tensor,
         query, key, value (Tensor): (B, heads, N, D), one floating-point
             dtype, one device.
         topk (int): K, how many keys a query attends to, from 1 to N.
-        scale (float, optional): Factor of the scores. Defaults to
+        scale (float, optional): Factor of the scores, positive. Defaults to
             1 / sqrt(D).
 
     Returns:
         Tensor: (B, heads, N, D), of the inputs' dtype.
 
     Raises:
-        ConfigurationError: If ``topk`` is not an integer from 1 to N, or if
-            the three tensors are not 4-dimensional, of one shape, one
-            floating-point dtype and one device.
+        ConfigurationError: If ``topk`` is not an integer from 1 to N, if the
+            three tensors are not 4-dimensional, of one shape, one
+            floating-point dtype and one device, or for a scale that is not
+            positive and finite.
     """
     _check_arguments(query, key, value, topk)
     if scale is None:
         scale = query.shape[-1]**-0.5
+    elif not 0 < scale < inf:
+        raise ConfigurationError(
+            'scale of homologous_attention must be a positive number, got '
+            f'{scale!r}.')
     if topk == query.shape[-2]:
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     return _attention(query, key, value, topk, scale)[0]

@@ -6,7 +6,8 @@ where they don't.
 import triton
 import triton.language as tl
 
-from .triton_parts import all_products, head_of, load, product, store
+from .triton_parts import (all_products, head_of, load, product,
+                           softmax_weights, store)
 
 
 @triton.jit
@@ -54,10 +55,10 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         queries = load(query, query_token, rows, dims, num_tokens, HEAD_DIM)
         upstreams = load(upstream, upstream_token, rows, dims, num_tokens,
                          HEAD_DIM)
-        scores = product(block_keys, tl.trans(queries)) * scale
+        scores = product(block_keys, tl.trans(queries))
         scores = tl.where(keys[:, None] < num_tokens, scores, float('-inf'))
-        weights = tl.where(scores < threshold[None, :], 0.,
-                           tl.exp(scores - logsumexp[None, :]))
+        weights = softmax_weights(scores, threshold[None, :],
+                                  logsumexp[None, :], scale)
         grad_values += product(weights.to(upstreams.dtype), upstreams)
         # The softmax's own gradient: P * (dP - sum(P * dP)).
         grad_weights = product(values, tl.trans(upstreams))
@@ -102,10 +103,10 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
     logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
 
     scores = all_products(query, query_token, rows, key, key_token, keys,
-                           num_tokens, HEAD_DIM, BLOCK_D) * scale
+                          num_tokens, HEAD_DIM, BLOCK_D)
     scores = tl.where(keys[None, :] < num_tokens, scores, float('-inf'))
-    weights = tl.where(scores < threshold[:, None], 0.,
-                       tl.exp(scores - logsumexp[:, None]))
+    weights = softmax_weights(scores, threshold[:, None], logsumexp[:, None],
+                              scale)
     # The softmax's own gradient: P * (dP - sum(P * dP)).
     grad_weights = all_products(upstream, upstream_token, rows, value,
                                  value_token, keys, num_tokens, HEAD_DIM,
@@ -168,9 +169,9 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
         queries = load(query, query_token, rows, dims, num_tokens, HEAD_DIM)
         upstreams = load(upstream, upstream_token, rows, dims, num_tokens,
                           HEAD_DIM)
-        scores = product(block_keys, tl.trans(queries)) * scale
-        weights = tl.where(scores < threshold[None, :], 0.,
-                           tl.exp(scores - logsumexp[None, :]))
+        scores = product(block_keys, tl.trans(queries))
+        weights = softmax_weights(scores, threshold[None, :],
+                                  logsumexp[None, :], scale)
         grad_values += product(weights.to(upstreams.dtype), upstreams)
         grad_weights = product(values, tl.trans(upstreams))
         grad_scores = weights * (grad_weights - mean_grad[None, :])

@@ -15,7 +15,7 @@ triton_forward.py and triton_backward.py hold the kernels; here is what
 launches them.
 """
 from contextlib import nullcontext
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 import triton
@@ -28,6 +28,11 @@ from .triton_forward import forward_kernel
 # Rows of scores that fit on chip; products in float32 need more registers.
 _MAX_TOKENS = {torch.float16: 1024, torch.bfloat16: 1024, torch.float32: 256}
 _MAX_HEAD_DIM = 128
+
+# Where all keys of a head fit on chip: fastest on an H200 for 197 tokens.
+_LARGE_ROWS = dict(BLOCK_M=64, BLOCK_D=64, num_warps=4, num_stages=1)
+_SMALL_ROWS = dict(BLOCK_M=16, BLOCK_D=64, num_warps=4, num_stages=1)
+_WHOLE_HEAD = dict(BLOCK_M=32, num_warps=8, num_stages=4)
 
 
 def unsupported(query: Tensor) -> Optional[str]:
@@ -60,11 +65,12 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
     query, key, value = map(_with_contiguous_rows, (query, key, value))
     thresholds = query.new_empty(query.shape[:3], dtype=torch.float32)
     logsumexps = torch.empty_like(thresholds)
-    grid, options = (_forward_launch if _fits(query) else _row_launch)(query)
+    arguments = (*_strided(query, key, value, output), thresholds, logsumexps,
+                 *query.shape[1:3], topk, scale)
     with _on_device_of(query):
-        forward_kernel[grid](
-            *_strided(query, key, value, output), thresholds, logsumexps,
-            query.shape[1], query.shape[2], topk, scale, **options)
+        for first_row, num_blocks, options in _forward_launches(query):
+            grid = (num_blocks * query.shape[0] * query.shape[1], )
+            forward_kernel[grid](*arguments, first_row, num_blocks, **options)
     return output, thresholds, logsumexps
 
 
@@ -130,19 +136,39 @@ def _fits(query: Tensor, capability: Optional[Tuple[int, int]] = None) -> bool:
             _whole(query.shape[2]) * _whole(query.shape[3]) <= 256 * 64)
 
 
-def _forward_launch(query: Tensor) -> Tuple[tuple, dict]:
-    """Where all keys fit: a warp holds whole rows, and searches by itself."""
-    return _launch(query, 64, dict(
-        BLOCK_M=64, BLOCK_N=_whole(query.shape[2]), BLOCK_D=32, num_warps=4,
-        num_stages=1))
+def _forward_launches(
+        query: Tensor, capability: Optional[Tuple[int, int]] = None
+) -> List[Tuple[int, int, dict]]:
+    """First row, number of blocks a head, and options of each launch.
+
+    Where all keys fit, a warp holds whole rows, and searches by itself. What
+    is left of 197 rows after three such blocks of 64 takes a smaller one.
+    """
+    num_tokens, head_dim = query.shape[2:]
+    if not _fits(query, capability):
+        _, options = _row_launch(query)
+        return [(0, triton.cdiv(num_tokens, options['BLOCK_M']), options)]
+    sizes = dict(HEAD_DIM=head_dim, BLOCK_N=_whole(num_tokens))
+    large, small = _LARGE_ROWS['BLOCK_M'], _SMALL_ROWS['BLOCK_M']
+    num_large, left = divmod(num_tokens, large)
+    num_small = triton.cdiv(left, small)
+    if num_small * small > large // 2:
+        num_large, num_small = num_large + 1, 0
+    return [
+        (first_row, num_blocks, dict(sizes, **options))
+        for first_row, num_blocks, options in (
+            (0, num_large, _LARGE_ROWS),
+            (num_large * large, num_small, _SMALL_ROWS)) if num_blocks
+    ]
 
 
 def _gradients_launch(query: Tensor) -> Tuple[tuple, dict]:
     """One program a head."""
     block_n = _whole(query.shape[2])
-    return _launch(query, query.shape[2], dict(
-        BLOCK_M=32, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]),
-        num_warps=8 if block_n >= 256 else 4, num_stages=2))
+    options = dict(_WHOLE_HEAD, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]))
+    if block_n < 256:
+        options['num_warps'] = 4
+    return _launch(query, query.shape[2], options)
 
 
 def _row_launch(query: Tensor) -> Tuple[tuple, dict]:

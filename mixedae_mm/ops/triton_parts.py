@@ -43,3 +43,13 @@ def all_products(left, left_stride, rows, right, right_stride, columns,
         other = load(right, right_stride, columns, dims, num_tokens, HEAD_DIM)
         products += product(one, tl.trans(other))
     return products
+
+
+@triton.jit
+def softmax_weights(scores, threshold, logsumexp, scale):
+    """``exp(scores * scale - logsumexp)`` of what is kept, 0 of the rest.
+
+    In base two, a GPU's own: so is ``logsumexp``.
+    """
+    is_kept = tl.where(scores < threshold, 0., 1.)
+    return is_kept * tl.exp2(scores * (scale * 1.4426950408889634) - logsumexp)

@@ -17,7 +17,7 @@ def _from_ordered_integers(integers):
 
 
 @triton.jit
-def separating_thresholds(scores, is_key, topk):
+def separating_thresholds(scores, low, topk):
     """A threshold a row: no kept score is below it, every dropped one is.
 
     Found by bisection, all rows together, until each keeps ``topk`` scores or
@@ -26,18 +26,25 @@ def separating_thresholds(scores, is_key, topk):
 
     Args:
         scores: (rows, columns) float32, -inf where there is no key.
-        is_key: (1, columns).
+        low: (rows,) float32, none of a row's scores is below it.
     """
-    low = tl.min(tl.where(is_key, scores, float('inf')), 1)
     high = tl.max(scores, 1)
     # `low` keeps at least topk scores, anything above `high` fewer.
     searching = low < high
+    # Halving the value is quick. A block of 64 rows takes some 15 steps;
+    # whether all have ended is not worth asking before.
+    for _ in range(12):
+        middle = 0.5 * low + 0.5 * high
+        kept = _count(scores, middle)
+        low = tl.where(searching & (kept >= topk), middle, low)
+        high = tl.where(searching & (kept < topk), middle, high)
+        searching = searching & (low < high) & (kept != topk)
     step = 0
     while tl.max(searching.to(tl.int32), 0) > 0:
-        # Halving the value is quick for ordinary scores; halving the integer
-        # bounds the search where scores tie, are infinite or tiny.
+        # Halving the integer bounds the search where scores tie, are infinite
+        # or tiny.
         middle = 0.5 * low + 0.5 * high
-        is_inside = (middle > low) & (middle <= high) & (step < 16)
+        is_inside = (middle > low) & (middle < high) & (step < 8)
         low_integer = _ordered_integers(low)
         high_integer = _ordered_integers(high)
         # Half of their sum, rounded up, without overflow.
@@ -45,16 +52,36 @@ def separating_thresholds(scores, is_key, topk):
                           ((low_integer ^ high_integer) >> 1))
         middle = tl.where(is_inside, middle,
                           _from_ordered_integers(middle_integer))
-        # Counted in float32: a comparison and an addition a score, where
-        # integers take three instructions.
-        kept = tl.sum(tl.where(scores < middle[:, None], 0., 1.), 1)
+        kept = _count(scores, middle)
         below_middle = _from_ordered_integers(_ordered_integers(middle) - 1)
         low = tl.where(searching & (kept >= topk), middle, low)
         high = tl.where(searching & (kept < topk), below_middle, high)
         searching = searching & (low < high) & (kept != topk)
         step += 1
-    is_dropped = scores < low[:, None]
-    smallest_kept = tl.min(tl.where(is_dropped, float('inf'), scores), 1)
-    largest_dropped = tl.max(tl.where(is_dropped, scores, float('-inf')), 1)
-    halfway = 0.5 * smallest_kept + 0.5 * largest_dropped
-    return tl.where(halfway > largest_dropped, halfway, smallest_kept)
+    return _middle_of_the_gap(scores, low)
+
+
+@triton.jit
+def _count(scores, threshold):
+    """How many of a row's scores are not below its threshold. In float32: that
+    is a comparison and an addition a score, integers take three."""
+    return tl.sum(tl.where(scores < threshold[:, None], 0., 1.), 1)
+
+
+@triton.jit
+def _middle_of_the_gap(scores, low):
+    """Halfway between a row's smallest score from ``low`` on and its largest
+    below, or that smallest one where nothing lies between.
+
+    As integers, differences to ``low`` order themselves: unsigned, the
+    smallest is the nearest from above; signed, the nearest from below. That
+    takes half the instructions of two masked extremes.
+    """
+    difference = (scores - low[:, None]).to(tl.int32, bitcast=True)
+    above = tl.min(difference.to(tl.uint32, bitcast=True), 1)
+    below = tl.min(difference, 1)
+    above = above.to(tl.float32, bitcast=True)
+    below = tl.where(below < 0, below.to(tl.float32, bitcast=True),
+                     float('-inf'))
+    middle = low + 0.5 * (above + below)
+    return tl.where(middle > low + below, middle, low + above)

@@ -55,6 +55,6 @@ def assert_equal_up_to_rounding(results, references):
     """
     largest = max(1., *(tensor.abs().max().item() for tensor in references))
     for result, reference in zip(results, references):
-        tolerance = 8 * torch.finfo(result.dtype).eps * largest
+        tolerance = 16 * torch.finfo(result.dtype).eps * largest
         torch.testing.assert_close(
             result.double(), reference, rtol=0, atol=tolerance)

@@ -160,6 +160,13 @@ def test_gradients_of_the_operator(dtype):
     assert_equal_up_to_rounding(results, expected(*inputs, 4, scale=0.3))
 
 
+@pytest.mark.parametrize('scale', [0., -1., float('inf'), float('nan')])
+def test_the_scale_is_positive(scale):
+    query, key, value, _ = exact_inputs(1, 1, 5, 4)
+    with pytest.raises(ConfigurationError, match='must be a positive number'):
+        homologous_attention(query, key, value, 3, scale)
+
+
 def test_gradcheck():
     query, key, value, _ = exact_inputs(1, 2, 7, 4, torch.float64)
     inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
