@@ -54,6 +54,8 @@ def parse_args():
         help='step: ours also with CompileHook')
     parser.add_argument('--json', type=Path, help='write the result to this file')
     parser.add_argument(
+        '--note', help='what a reader of the result should know')
+    parser.add_argument(
         '--save', action='store_true',
         help='write the result where the docs are made from')
     return parser.parse_args()
@@ -74,6 +76,13 @@ def measure(args, device, batch_size):
     return step.run(args.config, device, batch_size, args.repeats, args.compile)
 
 
+def command(note):
+    """What was typed, but for the note, which the result holds anyway."""
+    words = [word for word in sys.argv[1:]
+             if word not in ('--note', note) and word != f'--note={note}']
+    return shlex.join(['python', 'tools/benchmark.py', *words])
+
+
 def main():
     args = parse_args()
     if args.what == 'page':
@@ -87,11 +96,13 @@ def main():
     rows = measure(args, device, batch_size)
     result = dict(
         what=args.what,
-        command=shlex.join(['python', 'tools/benchmark.py', *sys.argv[1:]]),
+        command=command(args.note),
         config=Path(args.config).stem,
         batch_size=batch_size,
         machine=machine(device),
         rows=rows)
+    if args.note:
+        result['note'] = args.note
     print(as_table(f'{args.what}, batch {batch_size}', rows))
     print('machine:', ', '.join(map(str, result['machine'].values())))
     paper = cost.PAPER_V100_GPU_DAYS.get(result['config'])

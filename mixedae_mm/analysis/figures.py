@@ -110,7 +110,7 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
     Returns:
         Figure: One line an entry.
     """
-    figure = Figure(figsize=(4.4, 3.3), layout='constrained')
+    figure = Figure(figsize=(6.2, 3.3), layout='constrained')
     axes = figure.subplots()
     for i, (name, values) in enumerate(accuracies.items()):
         axes.plot(range(1, len(values) + 1), values, marker='o', markersize=5,
@@ -120,7 +120,8 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
     axes.set(xlabel='layer', ylabel='TopK sampling accuracy [%]')
     _fit_percent(axes, accuracies.values())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, frameon=False, loc='lower right')
+    axes.legend(fontsize=8, frameon=False, loc='center left',
+                bbox_to_anchor=(1, 0.5))
     _tidy(axes)
     return figure
 
@@ -192,8 +193,9 @@ def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _mark_chance(axes: Axes, chance: float) -> None:
     axes.axhline(chance, color='0.45', linestyle='--', linewidth=1)
     axes.annotate(f'chance {chance:.3g}', (0.01, chance),
-                  xycoords=('axes fraction', 'data'), xytext=(0, 3),
-                  textcoords='offset points', fontsize=8, color='0.4')
+                  xycoords=('axes fraction', 'data'), xytext=(0, -3),
+                  textcoords='offset points', va='top', fontsize=8,
+                  color='0.4')
 
 
 def _fit_percent(axes: Axes, lines) -> None:

@@ -72,7 +72,12 @@ def write(measurements: Path, page: Path) -> Path:
 
 
 def as_page(results: List[dict]) -> str:
-    """Markdown of all results; what was not measured is said to be so."""
+    """Markdown of all results; what was not measured is said to be so.
+
+    Args:
+        results (list[dict]): What ``tools/benchmark.py`` saves, each perhaps
+            with a ``note`` for its reader.
+    """
     parts = [INTRODUCTION]
     for what, (title, text) in SECTIONS.items():
         parts.append(f'## {title}\n\n{text}\n')
@@ -97,6 +102,8 @@ def _section(result: dict) -> str:
              if result['what'] not in ('data', 'listing') else
              f'On {", ".join(facts.values())}.\n',
              _table([_readable(row) for row in result['rows']])]
+    if 'note' in result:
+        lines.append(f'\n{result["note"]}')
     paper = PAPER_V100_GPU_DAYS.get(result['config'])
     if result['what'] == 'step' and paper:
         lines.append(f'\nThe paper reports {paper} GPU-days on V100 for '
