@@ -45,11 +45,11 @@ train_dataloader = dict(
         ]))
 
 # A small model on little data takes a larger step than the paper's.
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1300)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.5e-3))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=1300),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=1800),
 ]
 
 default_hooks = dict(
