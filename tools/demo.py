@@ -50,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
 
     print('1/3  Packing photographs into', work_dir / 'data', flush=True)
     start = time.time()
-    make_photograph_folder(str(work_dir / 'data'))
+    # Large crops hold more than one colour: sources are not told apart by it.
+    make_photograph_folder(str(work_dir / 'data'), crop_share=(0.7, 1.0))
     times['packing the photographs'] = time.time() - start
 
     done, iterations = iterations_done(work_dir), max_iters(args.cfg_options)
