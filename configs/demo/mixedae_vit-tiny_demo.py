@@ -45,7 +45,7 @@ train_dataloader = dict(
         ]))
 
 # A small model on little data takes a larger step than the paper's.
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.5e-3))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
