@@ -50,8 +50,7 @@ def main(args: argparse.Namespace) -> None:
 
     print('1/3  Packing photographs into', work_dir / 'data', flush=True)
     start = time.time()
-    # Large crops hold more than one colour: sources are not told apart by it.
-    make_photograph_folder(str(work_dir / 'data'), crop_share=(0.7, 1.0))
+    make_photograph_folder(str(work_dir / 'data'))
     times['packing the photographs'] = time.time() - start
 
     done, iterations = iterations_done(work_dir), max_iters(args.cfg_options)

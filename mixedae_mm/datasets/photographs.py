@@ -38,6 +38,8 @@ PHOTOGRAPHS = dict(
 
 # Share of a photograph that only validation crops are taken from.
 VALIDATION_SHARE = 0.4
+# Side of a crop over the shorter side of the region it is taken from.
+CROP_SHARE = (0.4, 1.0)
 JPEG_QUALITY = 92
 
 Box = Tuple[int, int, int, int]
@@ -86,12 +88,11 @@ def split_regions(width: int, height: int, side: str) -> Dict[str, Box]:
     return dict(train=first, val=second)
 
 
-def draw_crop(generator: random.Random, region: Box,
-              crop_share: Tuple[float, float]) -> Box:
+def draw_crop(generator: random.Random, region: Box) -> Box:
     """A random square inside a region."""
     left, top, right, bottom = region
     longest = min(right - left, bottom - top)
-    side = round(generator.uniform(*crop_share) * longest)
+    side = round(generator.uniform(*CROP_SHARE) * longest)
     x = generator.randint(left, right - side)
     y = generator.randint(top, bottom - side)
     return x, y, x + side, y + side
@@ -102,8 +103,7 @@ def make_photograph_folder(folder: str,
                            num_val: int = 480,
                            size: int = 96,
                            seed: int = 0,
-                           grey: bool = False,
-                           crop_share: Tuple[float, float] = (0.4, 1.0)) -> bool:
+                           grey: bool = False) -> bool:
     """Make ``folder/{train,val}/<class>/*.jpg`` from the photographs.
 
     The classes take turns, so each has an equal number of images (up to one).
@@ -118,9 +118,6 @@ def make_photograph_folder(folder: str,
         size (int): Side of the square images in pixels, at least 8.
         seed (int): Seed of the crops.
         grey (bool): Without colours, which alone tell many photographs apart.
-        crop_share (tuple[float, float]): Smallest and largest side of a crop,
-            over the shorter side of the region that it is taken from, in
-            (0, 1].
 
     Returns:
         bool: False if the folder was there already.
@@ -137,12 +134,6 @@ def make_photograph_folder(folder: str,
                 f'make_photograph_folder: {name} must be at least {smallest}, '
                 f'got {value!r}.')
 
-    smallest_share, largest_share = crop_share
-    if not 0 < smallest_share <= largest_share <= 1:
-        raise ConfigurationError(
-            'make_photograph_folder: crop_share must be two numbers in (0, 1], '
-            f'the smaller one first, got {crop_share!r}.')
-
     def write(root: str) -> None:
         photographs = load_photographs()
         for split, number in (('train', num_train), ('val', num_val)):
@@ -157,8 +148,7 @@ def make_photograph_folder(folder: str,
                                        PHOTOGRAPHS[name][1])[split]
                 crop = photograph.resize(
                     (size, size), Image.Resampling.BICUBIC,
-                    box=draw_crop(generator, region, crop_share),
-                    reducing_gap=3.0)
+                    box=draw_crop(generator, region), reducing_gap=3.0)
                 if grey:
                     crop = crop.convert('L')
                 crop.save(
@@ -168,5 +158,4 @@ def make_photograph_folder(folder: str,
     return generate_once(
         folder,
         dict(generator='photographs', version=2, num_train=num_train,
-             num_val=num_val, size=size, seed=seed, grey=grey,
-             crop_share=list(crop_share)), write)
+             num_val=num_val, size=size, seed=seed, grey=grey), write)

@@ -92,6 +92,8 @@ class Preset(NamedTuple):
             self.batch_size // variant.batch_divisor,
             'default_hooks.checkpoint.interval': max(1, self.steps // 6),
             'default_hooks.checkpoint.max_keep_ckpts': 1,
+            # Fewer steps than the demo's take a larger one.
+            'optim_wrapper.optimizer.lr': 2e-3,
             'randomness.seed': seed,
         }
         for key, value in self.encoder.items():

@@ -115,7 +115,7 @@ def test_crops_stay_inside_their_region():
     generator = random.Random(0)
     region = (30, 5, 100, 50)
     for _ in range(300):
-        left, top, right, bottom = draw_crop(generator, region, (0.4, 1.0))
+        left, top, right, bottom = draw_crop(generator, region)
         assert 30 <= left < right <= 100 and 5 <= top < bottom <= 50
         assert right - left == bottom - top >= 18
 
@@ -134,12 +134,6 @@ def test_bad_arguments(arguments, tmp_path):
     with pytest.raises(ConfigurationError, match=f'{name} must be at least'):
         make_photograph_folder(str(tmp_path / 'new'), **arguments)
     assert not (tmp_path / 'new').exists()
-
-
-@pytest.mark.parametrize('share', [(0, 1.), (.5, 1.1), (.8, .5)])
-def test_bad_crop_share(share, tmp_path):
-    with pytest.raises(ConfigurationError, match='two numbers in'):
-        make_photograph_folder(str(tmp_path / 'new'), crop_share=share)
 
 
 def test_without_scikit_image(tmp_path, monkeypatch):
