@@ -119,9 +119,9 @@ param_scheduler = [
     dict(
         type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=30),
     dict(
-        type='MultiStepLR', by_epoch=True, begin=0, end=8, milestones=[6],
+        type='MultiStepLR', by_epoch=True, begin=0, end=4, milestones=[3],
         gamma=0.1),
 ]
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=4, val_interval=4)
 default_hooks = dict(
-    checkpoint=dict(interval=8, max_keep_ckpts=1), logger=dict(interval=20))
+    checkpoint=dict(interval=4, max_keep_ckpts=1), logger=dict(interval=20))
