@@ -102,7 +102,9 @@ class MixedAEPretrainHead(BaseModule):
         masks = mix_mask.unflatten(0, (len(patches), -1))
         patches = patches.expand(-1, masks.size(1), -1, -1, -1)
         targets = gather_hidden(patches, masks).flatten(0, 1)
-        return F.mse_loss(predictions.float(), targets)
+        # Half precision becomes float32, and float64 stays.
+        dtype = torch.promote_types(predictions.dtype, torch.float32)
+        return F.mse_loss(predictions.to(dtype), targets.to(dtype))
 
     def targets(self, clean: Tensor) -> Tensor:
         """Patches to be predicted, ``(B, L, P * P * C)``."""
