@@ -101,6 +101,7 @@ def draw_classes(images: Sequence[str], truth: Sequence[str],
         axes.imshow(Image.open(image).convert('RGB'))
         axes.set_title(label.replace('_', ' '), fontsize=9)
         axes.set(xticks=[], yticks=[])
+        axes.set_xlabel('\n' * len(given), fontsize=12)  # room for the lines
         for line, (name, (kind, score)) in enumerate(zip(predictions, given)):
             axes.text(
                 0.5, -0.08 - 0.13 * line,
