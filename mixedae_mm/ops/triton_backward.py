@@ -78,15 +78,15 @@ def gradients_kernel(query, query_batch, query_head, query_token,
 
 @triton.jit
 def query_gradient_kernel(query, query_batch, query_head, query_token,
-                           key, key_batch, key_head, key_token,
-                           value, value_batch, value_head, value_token,
-                           upstream, upstream_batch, upstream_head,
-                           upstream_token,
-                           grad, grad_batch, grad_head, grad_token,
-                           thresholds, logsumexps, mean_grads,
-                           num_heads, num_tokens, scale,
-                           HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-                           BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+                          key, key_batch, key_head, key_token,
+                          value, value_batch, value_head, value_token,
+                          upstream, upstream_batch, upstream_head,
+                          upstream_token,
+                          grad, grad_batch, grad_head, grad_token,
+                          thresholds, logsumexps, mean_grads,
+                          num_heads, num_tokens, scale,
+                          HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+                          BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """Gradient of a block of queries; also each query's sum(P * dP)."""
     num_blocks = tl.cdiv(num_tokens, BLOCK_M)
     head = tl.program_id(0) // num_blocks
@@ -124,18 +124,18 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
 
 @triton.jit
 def key_value_gradient_kernel(query, query_batch, query_head, query_token,
-                               key, key_batch, key_head, key_token,
-                               value, value_batch, value_head, value_token,
-                               upstream, upstream_batch, upstream_head,
-                               upstream_token,
-                               grad_key, grad_key_batch, grad_key_head,
-                               grad_key_token,
-                               grad_value, grad_value_batch, grad_value_head,
-                               grad_value_token,
-                               thresholds, logsumexps, mean_grads,
-                               num_heads, num_tokens, scale,
-                               HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-                               BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+                              key, key_batch, key_head, key_token,
+                              value, value_batch, value_head, value_token,
+                              upstream, upstream_batch, upstream_head,
+                              upstream_token,
+                              grad_key, grad_key_batch, grad_key_head,
+                              grad_key_token,
+                              grad_value, grad_value_batch, grad_value_head,
+                              grad_value_token,
+                              thresholds, logsumexps, mean_grads,
+                              num_heads, num_tokens, scale,
+                              HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+                              BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """Gradients of a block of keys and values, from all queries in turn.
 
     Scores and all that follows are transposed, (keys, queries), so that none

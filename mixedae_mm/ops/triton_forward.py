@@ -2,20 +2,20 @@
 import triton
 import triton.language as tl
 
-from .triton_parts import (all_products, head_of, load, product,
+from .triton_parts import (LOG2_E, all_products, head_of, load, product,
                            softmax_weights, store)
 from .triton_search import separating_thresholds
 
 
 @triton.jit
 def forward_kernel(query, query_batch, query_head, query_token,
-                    key, key_batch, key_head, key_token,
-                    value, value_batch, value_head, value_token,
-                    output, output_batch, output_head, output_token,
-                    thresholds, logsumexps,
-                    num_heads, num_tokens, topk, scale, first_row, num_blocks,
-                    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-                    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+                   key, key_batch, key_head, key_token,
+                   value, value_batch, value_head, value_token,
+                   output, output_batch, output_head, output_token,
+                   thresholds, logsumexps,
+                   num_heads, num_tokens, topk, scale, first_row, num_blocks,
+                   HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+                   BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """A block of queries: ``num_blocks`` a head, from ``first_row`` on."""
     head = tl.program_id(0) // num_blocks
     rows = (first_row + tl.program_id(0) % num_blocks * BLOCK_M +
@@ -32,7 +32,7 @@ def forward_kernel(query, query_batch, query_head, query_token,
     low = tl.min(scores, 1)  # or lower: where there is no key it is 0
     scores = tl.where(keys[None, :] < num_tokens, scores, float('-inf'))
     threshold = separating_thresholds(scores, low, topk)
-    largest = tl.max(scores, 1) * (scale * 1.4426950408889634)
+    largest = tl.max(scores, 1) * (scale * LOG2_E)
     weights = softmax_weights(scores, threshold[:, None], largest[:, None],
                               scale)
     total = tl.sum(weights, 1)
@@ -41,7 +41,7 @@ def forward_kernel(query, query_batch, query_head, query_token,
         dims = first + tl.arange(0, BLOCK_D)
         values = load(value, value_token, keys, dims, num_tokens, HEAD_DIM)
         store(output, output_token, rows, dims, num_tokens, HEAD_DIM,
-               product(weights, values) / total[:, None])
+              product(weights, values) / total[:, None])
     statistics = head.to(tl.int64) * num_tokens + rows
     is_row = rows < num_tokens
     tl.store(thresholds + statistics, threshold, mask=is_row)

@@ -2,6 +2,8 @@
 import triton
 import triton.language as tl
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 
 @triton.jit
 def head_of(tensor, stride_batch, stride_head, head, num_heads):
@@ -12,6 +14,7 @@ def head_of(tensor, stride_batch, stride_head, head, num_heads):
 
 @triton.jit
 def load(matrix, stride, rows, columns, num_rows, num_columns):
+    """(rows, columns) of a matrix, 0 outside of it."""
     return tl.load(
         matrix + rows[:, None] * stride + columns[None, :],
         mask=(rows[:, None] < num_rows) & (columns[None, :] < num_columns),
@@ -20,6 +23,7 @@ def load(matrix, stride, rows, columns, num_rows, num_columns):
 
 @triton.jit
 def store(matrix, stride, rows, columns, num_rows, num_columns, numbers):
+    """(rows, columns) numbers into a matrix, in its dtype; none outside."""
     tl.store(
         matrix + rows[:, None] * stride + columns[None, :],
         numbers.to(matrix.dtype.element_ty),
@@ -52,4 +56,4 @@ def softmax_weights(scores, threshold, logsumexp, scale):
     In base two, a GPU's own: so is ``logsumexp``.
     """
     is_kept = tl.where(scores < threshold, 0., 1.)
-    return is_kept * tl.exp2(scores * (scale * 1.4426950408889634) - logsumexp)
+    return is_kept * tl.exp2(scores * (scale * LOG2_E) - logsumexp)

@@ -47,7 +47,7 @@ def computed_by(path, query, key, value, upstream, topk):
                                   scale)
 
 
-def assert_equal_up_to_rounding(results, references):
+def assert_equal_up_to_rounding(results, references, roundings=8):
     """Within a few rounding errors of the results' dtype.
 
     A result sums terms that were each rounded, so the error is relative to the
@@ -55,6 +55,6 @@ def assert_equal_up_to_rounding(results, references):
     """
     largest = max(1., *(tensor.abs().max().item() for tensor in references))
     for result, reference in zip(results, references):
-        tolerance = 16 * torch.finfo(result.dtype).eps * largest
+        tolerance = roundings * torch.finfo(result.dtype).eps * largest
         torch.testing.assert_close(
             result.double(), reference, rtol=0, atol=tolerance)

@@ -30,12 +30,14 @@ def test_the_fused_kernel_is_what_runs_here():
 @pytest.mark.parametrize('head_dim', [32, 64, 80, 128])
 @pytest.mark.parametrize('num_tokens', [16, 37, 197, 256, 257, 1024])
 def test_equals_the_reference(dtype, num_tokens, head_dim):
-    """float32 with more than 256 tokens is the fallback's."""
+    """float32 with more than 256 tokens is the fallback's; with fewer, its
+    products are sums of three of tensor cores, which round more often."""
     inputs = inputs_on_gpu(2, 3, num_tokens, head_dim, dtype=dtype)
     for topk in (1, num_tokens // 4, num_tokens - 1):
         assert_equal_up_to_rounding(
             computed(homologous_attention, *inputs, topk),
-            expected(*inputs, topk))
+            expected(*inputs, topk),
+            roundings=16 if dtype == torch.float32 else 8)
 
 
 @DTYPES
