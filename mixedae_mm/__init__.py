@@ -4,10 +4,11 @@ Importing the package registers its components in mmengine's root registries,
 so that every toolbox finds them by their bare names after
 ``custom_imports = dict(imports=['mixedae_mm'])``.
 """
-from .compat import check_dependencies
+from .compat import check_dependencies, separate_subset_copies
 from .version import __version__
 
 check_dependencies()  # before anything that would fail less clearly
+separate_subset_copies()
 
 from . import datasets, engine, evaluation, models  # noqa: E402,F401
 from .config_names import config_path, register  # noqa: E402

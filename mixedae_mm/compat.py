@@ -3,9 +3,10 @@
 Two families of distributions install the same import names: the maintained
 OneDL forks (the default here) and the classic OpenMMLab releases. Either works;
 both at once break each other, because they write the same files. This is the
-only module that knows about the two, and it imports neither.
+only module that knows about the two. Importing it imports neither.
 """
 
+import functools
 import re
 import warnings
 from importlib import metadata, util
@@ -102,6 +103,26 @@ def drop_misleading_warning() -> None:
     """
     warnings.filterwarnings(
         'ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+
+
+def separate_subset_copies() -> None:
+    """Let no ``BaseDataset.get_subset`` see what an earlier call has copied.
+
+    mmengine 0.10 keeps one dictionary of copies, by the address of what was
+    copied, for as long as the process lives. Where an object lies at the address
+    of one that is gone, its subset gets the copy of that other object: another
+    data set's transform, say, without a word. OneDL's mmengine has mended this.
+    """
+    from mmengine.dataset import BaseDataset
+    copy_without_annotation = BaseDataset._copy_without_annotation
+    if copy_without_annotation.__defaults__ == (None,):
+        return
+
+    @functools.wraps(copy_without_annotation)
+    def with_own_memo(self, memo=None):
+        return copy_without_annotation(self, {} if memo is None else memo)
+
+    BaseDataset._copy_without_annotation = with_own_memo
 
 
 def _preferred(import_name: str, installed: Dict[str, List[str]]) -> str:

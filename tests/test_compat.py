@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from mmengine.dataset import BaseDataset
 
 from mixedae_mm import compat
 
@@ -163,3 +164,14 @@ def test_only_the_misleading_warning_is_dropped():
                       '``mmcv.ops.multi_scale_deform_attn``, You should install')
         warnings.warn('Fail to import something else')
     assert [str(w.message) for w in caught] == ['Fail to import something else']
+
+
+def test_subsets_share_no_copies():
+    """mmengine 0.10 gives the second subset the first one's transforms."""
+    dataset = BaseDataset(pipeline=[dict(type='LoadImageTensor')], lazy_init=True)
+    dataset.data_list = [dict(), dict()]
+    dataset.serialize_data, dataset._fully_initialized = False, True
+    subsets = [dataset.get_subset([index]) for index in (0, 1)]
+    owners = [dataset, *subsets]
+    assert len({id(owner.pipeline) for owner in owners}) == 3
+    assert len({id(owner.pipeline.transforms[0]) for owner in owners}) == 3
