@@ -102,6 +102,33 @@ def test_the_report_needs_no_other_file(demo):
         assert words in text
 
 
+def test_what_the_demo_learnt_is_used(demo, tmp_path):
+    """The transfer demo, of one task; what is finished is not repeated."""
+    work_dir, _ = demo
+    command = [
+        ROOT / 'tools/demo_transfer.py', '--demo', work_dir, '--work-dir',
+        tmp_path, '--objects', '8', '4', '--scenes', '2', '1', '--tasks',
+        'classification', '--cfg-options', 'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1', 'param_scheduler.1.end=2',
+        'train_dataloader.batch_size=4'
+    ]
+    output, _ = run(*command)
+    finished = re.findall(r'finished (.*);', output)
+    assert sorted(finished) == ['MAE pre-training', 'classification from MAE',
+                                'classification from MixedAE',
+                                'classification from random initialisation']
+    assert finished.index('MAE pre-training') < finished.index(
+        'classification from MAE')
+    table = re.search(r'  starting point +top-1\n((?:  .+ [\d.]+\n){3})', output)
+    assert [line.split()[0] for line in table[1].splitlines()] == [
+        'random', 'MAE', 'MixedAE']
+    again, _ = run(*command)
+    assert 'finished' not in again and table[0] in again
+    changed, _ = run(*command, 'optim_wrapper.optimizer.lr=0.1')
+    assert len(re.findall('finished classification', changed)) == 3
+    assert changed.count('is done anew: optim_wrapper.optimizer.lr was') == 3
+
+
 def test_an_interrupted_demo_goes_on(demo):
     work_dir, _ = demo
     checkpoint = work_dir / 'iter_10.pth'

@@ -18,8 +18,7 @@ from mixedae_mm.evidence import (claims, claims_page, paper_scale,
                                  verdicts)
 from mixedae_mm.evidence.experiment import Experiment
 from mixedae_mm.evidence.presets import ALL, PRESETS, VARIANTS, preset_named
-from mixedae_mm.evidence.scheduling import only_writer
-from mixedae_mm.evidence.training_run import differing
+from mixedae_mm.trainings.training_run import differing
 
 ROOT = Path(__file__).resolve().parents[1]
 REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce.py'), '--preset', 'smoke']
@@ -195,15 +194,6 @@ def test_unknown_names_are_refused(tmp_path):
         Experiment(PRESETS['tiny'], tmp_path, steps=0)
     with pytest.raises(ConfigurationError, match='no folder train'):
         Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
-
-
-def test_one_writer_at_a_time(tmp_path):
-    with only_writer(tmp_path):
-        with pytest.raises(ConfigurationError, match='Another process'):
-            with only_writer(tmp_path):
-                pass
-    with only_writer(tmp_path):
-        pass
 
 
 def test_costs_at_paper_scale():

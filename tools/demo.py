@@ -25,6 +25,7 @@ from mixedae_mm.datasets import make_photograph_folder  # noqa: E402
 from mixedae_mm.engine.launch import report_errors  # noqa: E402
 from mixedae_mm.errors import ConfigurationError  # noqa: E402
 from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
+from mixedae_mm.trainings.scheduling import INTERRUPTED, ending_with_us  # noqa: E402
 
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 # The rest of what mmengine prints is in the log file.
@@ -117,17 +118,19 @@ def train(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
         text=True)
     latest = deque(maxlen=30)
     try:
-        for line in process.stdout:
-            latest.append(line)
-            if ' - INFO - ' in line and any(part in line for part in SHOWN):
-                print('    ', line.rpartition(' - INFO - ')[2], end='',
-                      flush=True)
-        status = process.wait()
-    except KeyboardInterrupt:  # the training got it too, and saves
-        process.wait()
-        raise ConfigurationError(
-            'Interrupted; the same command goes on from the last checkpoint.'
-        ) from None
+        with ending_with_us(process):
+            for line in process.stdout:
+                latest.append(line)
+                if ' - INFO - ' in line and any(part in line for part in SHOWN):
+                    print('    ', line.rpartition(' - INFO - ')[2], end='',
+                          flush=True)
+            status = process.wait()
+    except KeyboardInterrupt:  # the training got it too
+        status = process.wait() and INTERRUPTED
+    if status == INTERRUPTED:
+        print('     Interrupted; the same command goes on from the last '
+              'checkpoint.', flush=True)
+        sys.exit(INTERRUPTED)
     if status:
         print(''.join(latest), file=sys.stderr)
         raise ConfigurationError(

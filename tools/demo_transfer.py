@@ -5,12 +5,15 @@ Fine-tunes a classifier, an UperNet and a Cascade Mask R-CNN with the configs
 of the paper's transfer, made small, on generated images with exact labels:
 from random weights, from MAE and from MixedAE, both pre-trained equally long
 on the same photographs. Starts from the demo's checkpoint and makes it, like
-MAE's, if it is not there. What is finished is not repeated.
+MAE's, if it is not there. What is finished is not repeated, and a training
+that was interrupted goes on where it was: repeat the command.
 """
 import argparse
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Dict, Sequence
 
@@ -18,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
+from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
 
 from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
@@ -29,11 +32,12 @@ from mixedae_mm.datasets.labelled_objects import (make_object_folder,  # noqa: E
 from mixedae_mm.engine.launch import report_errors  # noqa: E402
 from mixedae_mm.errors import ConfigurationError  # noqa: E402
 from mixedae_mm.evaluation import transfer_demo, transfer_report  # noqa: E402
+from mixedae_mm.evaluation.transfer_demo import MAE, MIXEDAE, RANDOM  # noqa: E402
 from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
+from mixedae_mm.trainings.scheduling import (default_workers,  # noqa: E402
+                                             ending_with_us, only_writer, train_all)
 
-CONFIGS = ROOT / 'configs/demo/transfer'
 TASKS = {task.name: task for task in transfer_demo.TASKS}
-TRAIN = [sys.executable, str(ROOT / 'tools/train.py')]
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -52,54 +56,58 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser.add_argument('--tasks', nargs='+', metavar='TASK', default=list(TASKS),
                         choices=list(TASKS),
                         help=f'some of {" ".join(TASKS)} (default: all)')
-    parser.add_argument('--parallel', type=int, help='fine-tunings at a time '
-                        '(default: one a GPU, or one a core up to 4)')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+    parser.add_argument('--parallel', type=int, help='trainings at a time '
+                        '(default: one a core; four a GPU)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE',
                         help='changes to all fine-tunings, as in tools/train.py')
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
+    if (args.parallel or 1) < 1:
+        raise ConfigurationError('--parallel must be at least 1.')
+    args.work_dir, args.demo = args.work_dir.resolve(), args.demo.resolve()
+    with only_writer(args.work_dir) as lock:
+        transfer(args, lock)
+
+
+def transfer(args: argparse.Namespace, lock: int) -> None:
+    begun = time.time()
     data = args.work_dir / 'data'
-    print(f'1/5  Generating labelled images in {data}', flush=True)
+    print(f'1/4  Generating labelled images in {data}', flush=True)
     classes = transfer_demo.CLASSES
     make_object_folder(str(data / 'objects'), *args.objects, classes=classes)
     make_scene_folder(str(data / 'scenes'), *args.scenes, classes=classes)
 
-    print('2/5  MixedAE pre-training, by the demo', flush=True)
-    starts = {transfer_demo.RANDOM: None}
+    print('2/4  MixedAE pre-training, by the demo', flush=True)
     mixedae, setting = demo_checkpoint(args.demo)
-    print(f'3/5  MAE pre-training, {setting["train_cfg.max_iters"]} iterations too',
-          flush=True)
-    starts[transfer_demo.MAE] = mae_checkpoint(
-        args.work_dir / 'mae', args.demo / 'data/train', setting)
-    starts[transfer_demo.MIXEDAE] = mixedae
-
+    mae = transfer_demo.mae_pretraining(
+        args.work_dir / 'mae', args.demo / 'data/train', **setting)
+    starts = {RANDOM: (None, None), MAE: (mae.checkpoint, mae),
+              MIXEDAE: (mixedae, None)}
     runs = [
-        transfer_demo.Run(task, start, checkpoint, CONFIGS / task.config,
-                          data / task.data,
-                          args.work_dir / f'{task.name}_{start.split()[0]}')
+        transfer_demo.fine_tuning(
+            task, start, checkpoint, data,
+            (args.objects if name == 'classification' else args.scenes)[0],
+            args.work_dir, args.cfg_options, needs)
         for name, task in reversed(TASKS.items())  # the longest first
         if name in args.tasks
-        for start, checkpoint in starts.items()
+        for start, (checkpoint, needs) in starts.items()
     ]
-    waiting = [run for run in runs if run.result(args.cfg_options) is None]
-    parallel, threads = args.parallel, 1
-    if parallel is None:
-        parallel = torch.cuda.device_count() or min(os.cpu_count(), 4)
-        threads = max(1, os.cpu_count() // parallel)
-    print(f'4/5  Fine-tuning: {len(waiting)} of {len(runs)} to do, {parallel} at a '
-          'time', flush=True)
-    transfer_demo.fine_tune_all(
-        waiting, parallel, lambda run: transfer_demo.fine_tune(
-            run, TRAIN, args.cfg_options, threads),
-        lambda line: print('    ', line, flush=True))
+    trainings = [mae, *(run.training for run in runs)]
+    forget_other_settings(trainings)
+    parallel = args.parallel or min(default_workers(), len(trainings))
+    print(f"3/4  MAE's pre-training, {setting['steps']} steps too, and {len(runs)} "
+          f'fine-tunings, {parallel} at a time', flush=True)
+    train_all(trainings, parallel, max(1, os.cpu_count() // parallel),
+              lambda line: print('    ', line, flush=True), [lock])
 
     report = args.work_dir / 'report.html'
-    print(f'5/5  Writing {report}', flush=True)
+    print(f'4/4  Writing {report}', flush=True)
     results = {start: {} for start in starts}
     for run in runs:
-        results[run.start].update(run.result(args.cfg_options))
+        results[run.start].update(run.results())
     times = times_taken(args, runs, parallel)
     transfer_report.write_report(report, runs, results, data, setting, times)
     print()
@@ -108,22 +116,35 @@ def main(args: argparse.Namespace) -> None:
     print(f'\n{transfer_report.CAVEAT}\n')
     for what, text in times.items():
         print(f'  {what:<22} {text}')
-    print(f'\nOpen the report: {report.resolve()}')
+    print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
+          f'Open the report: {report}')
 
 
-def times_taken(args: argparse.Namespace, runs: Sequence[transfer_demo.Run],
+def forget_other_settings(trainings: Sequence) -> None:
+    """Delete runs of other data, weights or options: they are made anew."""
+    for training in trainings:
+        changed = training.changes()
+        if changed:
+            print(f'     {training.name} is done anew: {changed[0]}', flush=True)
+            shutil.rmtree(training.folder)
+
+
+def times_taken(args: argparse.Namespace,
+                runs: Sequence[transfer_demo.FineTuning],
                 parallel: int) -> Dict[str, str]:
-    """What took how long, also in earlier calls, and the machine."""
+    """How long the steps of what took, also in earlier calls, and the machine."""
+    def seconds(folder: Path) -> float:
+        try:
+            return training_seconds(read_run(folder))
+        except ConfigurationError:  # too short to log anything
+            return 0.0
+
     return {
-        **{
-            f'{name} pre-training': format_seconds(
-                training_seconds(read_run(folder)))
-            for name, folder in ((transfer_demo.MIXEDAE, args.demo),
-                                 (transfer_demo.MAE, args.work_dir / 'mae'))
-        },
+        'MixedAE pre-training': format_seconds(seconds(args.demo)),
+        'MAE pre-training': format_seconds(seconds(args.work_dir / 'mae')),
         f'{len(runs)} fine-tunings': format_seconds(
-            sum(run.seconds() for run in runs)) +
-        f' in sum, {parallel} at a time',
+            sum(seconds(run.training.folder) for run in runs)) +
+        f' of training steps in sum, {parallel} at a time',
         'machine': f'{os.cpu_count()} cores, ' + ', '.join(
             str(fact) for name, fact in machine(
                 torch.device(get_device())).items() if name != 'threads'),
@@ -134,49 +155,22 @@ def demo_checkpoint(folder: Path):
     """The demo's last checkpoint, and what MAE has to share with it."""
     try:
         config, checkpoint = run_files(folder)
-        complete = iterations(checkpoint) >= Config.fromfile(
-            config).train_cfg.max_iters
+        complete = read_checkpoint(str(checkpoint))['meta']['iter'] >= (
+            Config.fromfile(config).train_cfg.max_iters)
     except ConfigurationError:
         complete = False
     if not complete:
-        status = subprocess.run([sys.executable, ROOT / 'tools/demo.py',
-                                 '--work-dir', folder]).returncode
-        if status:
-            raise ConfigurationError(f'The demo ended with status {status}.')
+        demo = subprocess.Popen(
+            [sys.executable, ROOT / 'tools/demo.py', '--work-dir', folder])
+        with ending_with_us(demo):
+            status = demo.wait()
+        if status:  # it said why
+            sys.exit(status)
         config, checkpoint = run_files(folder)
     config = Config.fromfile(config)
-    return checkpoint.resolve(), {
-        'train_cfg.max_iters': config.train_cfg.max_iters,
-        'train_dataloader.batch_size': config.train_dataloader.batch_size,
-    }
-
-
-def mae_checkpoint(folder: Path, images: Path, setting: dict) -> Path:
-    """MAE's checkpoint after as many steps; trained if it is not there."""
-    steps, done = setting['train_cfg.max_iters'], 0
-    try:
-        config, checkpoint = run_files(folder)
-        if Config.fromfile(config).train_cfg.max_iters == steps:
-            done = iterations(checkpoint)
-    except ConfigurationError:
-        pass
-    if done == steps:
-        return checkpoint.resolve()
-    options = dict(setting)
-    options['param_scheduler.0.end'] = options['param_scheduler.1.begin'] = (
-        steps // 10)
-    options['param_scheduler.1.end'] = steps
-    transfer_demo.train(
-        [*TRAIN, str(CONFIGS / 'mae_vit-tiny_demo.py'), '--work-dir', str(folder),
-         *(['--resume'] if done else []),
-         '--cfg-options', *(f'{k}={v}' for k, v in options.items())],
-        folder / 'train.log', images, min(os.cpu_count(), 4))
-    return run_files(folder)[1].resolve()
-
-
-def iterations(checkpoint: Path) -> int:
-    """Training steps that a checkpoint has seen."""
-    return read_checkpoint(str(checkpoint))['meta']['iter']
+    return checkpoint.resolve(), dict(
+        steps=config.train_cfg.max_iters,
+        batch_size=config.train_dataloader.batch_size)
 
 
 if __name__ == '__main__':

@@ -1,23 +1,18 @@
 """Three tasks from three starting points, at the demo's size.
 
 The trainings are ordinary ``tools/train.py`` runs of the configs in
-``configs/demo/transfer``, several at a time where there is no GPU. What is
-finished is kept: an interrupted demo goes on where it was.
+``configs/demo/transfer``, some at a time.
 """
-import json
-import os
-import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
 from ..analysis.run_log import read_run
-from ..datasets.generated import RECORD
-from ..errors import ConfigurationError
+from ..config_names import mim_folder
+from ..trainings.training_run import START, TrainingRun
 
+CONFIGS = mim_folder() / 'configs/demo/transfer'
 RANDOM = 'random initialisation'
 MAE = 'MAE'
 MIXEDAE = 'MixedAE'
@@ -34,178 +29,109 @@ class Task(NamedTuple):
         data (str): Folder below the demo's data.
         metrics (dict[str, tuple[str, float]]): Column -> name in the log and
             factor that makes it percent.
+        cost (float): Of a step, relative to the classifier's.
     """
     name: str
     config: str
     data: str
     metrics: Dict[str, Tuple[str, float]]
+    cost: float
 
 
 TASKS = (
     Task('classification', 'finetune_vit-tiny_objects.py', 'objects',
-         {'top-1': ('accuracy/top1', 1)}),
+         {'top-1': ('accuracy/top1', 1)}, 1.0),
     Task('segmentation', 'upernet_vit-tiny_scenes.py', 'scenes/ade',
-         {'mIoU': ('mIoU', 1)}),
+         {'mIoU': ('mIoU', 1)}, 1.3),
     Task('detection', 'cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', {
         'box AP': ('coco/bbox_mAP', 100),
         'mask AP': ('coco/segm_mAP', 100)
-    }),
+    }, 2.3),
 )
 COLUMNS = tuple(column for task in TASKS for column in task.metrics)
 
 
-class Run(NamedTuple):
-    """A fine-tuning: a task from a starting point.
+class FineTuning(NamedTuple):
+    """A task from a starting point.
 
     Attributes:
         task (Task): What is trained.
         start (str): Name of the starting point.
-        checkpoint (Path, optional): Its weights; None is random.
-        config (Path): Of the training.
-        data (Path): ``DATA_ROOT`` of the config.
-        folder (Path): Work folder.
+        training (TrainingRun): What trains it.
     """
     task: Task
     start: str
-    checkpoint: Optional[Path]
-    config: Path
-    data: Path
-    folder: Path
+    training: TrainingRun
 
-    @property
-    def record(self) -> Path:
-        return self.folder / 'result.json'
-
-    def identity(self, options: Sequence[str]) -> dict:
-        """What the result depends on, to know whether one is up to date."""
-        state = self.checkpoint and self.checkpoint.stat()
-        records = [folder / RECORD for folder in (self.data, *self.data.parents)]
-        return dict(
-            config=json.dumps(Config.fromfile(self.config).to_dict(), default=str),
-            data=[path.read_text() for path in records if path.is_file()],
-            checkpoint=state and [str(self.checkpoint), state.st_size,
-                                  state.st_mtime_ns],
-            options=list(options))
-
-    def result(self, options: Sequence[str]) -> Optional[Dict[str, float]]:
-        """Metrics of a finished run in percent, None if it is to be done."""
-        if not self.record.is_file():
-            return None
-        content = json.loads(self.record.read_text())
-        if content['identity'] != self.identity(options):
-            return None
-        return content['metrics']
-
-    def seconds(self) -> float:
-        """How long a finished run took."""
-        return json.loads(self.record.read_text())['seconds']
-
-    def last_weights(self) -> Path:
-        """The checkpoint that the run ended with."""
-        return self.folder / Path(
-            (self.folder / 'last_checkpoint').read_text().strip()).name
+    def results(self) -> Dict[str, float]:
+        """Metrics of the finished training in percent, by column."""
+        curves = read_run(self.training.folder)
+        return {
+            column: factor * curves[name][1][-1]
+            for column, (name, factor) in self.task.metrics.items()
+        }
 
 
-def fine_tune(run: Run, train_command: Sequence[str], options: Sequence[str],
-              threads: int) -> None:
-    """Train one run and record its metrics.
+def fine_tuning(task: Task, start: str, checkpoint: Optional[Path], data: Path,
+                num_images: int, work_dir: Path, options: Mapping[str, Any],
+                needs: Optional[TrainingRun] = None) -> FineTuning:
+    """Set up a fine-tuning.
 
     Args:
-        run (Run): Which one.
-        train_command (Sequence[str]): ``tools/train.py`` and its Python.
-        options (Sequence[str]): More ``--cfg-options``.
-        threads (int): Of PyTorch.
+        task (Task): What to train.
+        start (str): Name of the starting point.
+        checkpoint (Path, optional): Its weights; None is random.
+        data (Path): The demo's data.
+        num_images (int): To train on.
+        work_dir (Path): Of the demo.
+        options (Mapping): More ``--cfg-options``.
+        needs (TrainingRun, optional): What makes the checkpoint.
 
-    Raises:
-        ConfigurationError: If the training fails; it names the log.
+    Returns:
+        FineTuning: Not begun.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.record.unlink(missing_ok=True)
-    start = ('model.backbone.init_cfg=None' if run.checkpoint is None else
-             f'model.backbone.init_cfg.checkpoint={run.checkpoint}')
-    begun = time.time()
-    train(
-        [*train_command, str(run.config), '--work-dir', str(run.folder),
-         '--cfg-options', start, *options],
-        run.folder / 'train.log', run.data, threads)
-    metrics = {
-        column: factor * last_value(run.folder, key)
-        for column, (key, factor) in run.task.metrics.items()
+    file = CONFIGS / task.config
+    options = {**({'model.backbone.init_cfg': None} if checkpoint is None else
+                  {START: str(checkpoint)}), **options}
+    config = Config.fromfile(file)
+    config.merge_from_dict(options)
+    steps = config.train_cfg.get('max_iters')
+    last_checkpoint = f'iter_{steps}.pth'
+    if steps is None:
+        epochs = config.train_cfg.max_epochs
+        steps = epochs * -(-num_images // config.train_dataloader.batch_size)
+        last_checkpoint = f'epoch_{epochs}.pth'
+    return FineTuning(
+        task, start,
+        TrainingRun(
+            f'{task.name} from {start}', work_dir / f'{task.name}_{start.split()[0]}',
+            file, options, data / task.data, last_checkpoint, steps, task.cost, needs,
+            tuple(name for name, _ in task.metrics.values())))
+
+
+def mae_pretraining(folder: Path, images: Path, steps: int,
+                    batch_size: int) -> TrainingRun:
+    """Set up MAE's pre-training, as long as the demo's.
+
+    Args:
+        folder (Path): Work folder.
+        images (Path): What the demo was trained on.
+        steps (int): Of the demo.
+        batch_size (int): Likewise.
+
+    Returns:
+        TrainingRun: Not begun.
+    """
+    options = {
+        'train_cfg.max_iters': steps,
+        'train_dataloader.batch_size': batch_size,
+        'param_scheduler.0.end': steps // 10,
+        'param_scheduler.1.begin': steps // 10,
+        'param_scheduler.1.end': steps,
     }
-    partial = run.record.with_suffix('.part')
-    partial.write_text(
-        json.dumps(
-            dict(
-                identity=run.identity(options),
-                metrics=metrics,
-                seconds=time.time() - begun)))
-    os.replace(partial, run.record)
-
-
-def train(command: Sequence[str], log: Path, data: Path, threads: int) -> None:
-    """Run a training command on some data, with its output in a file.
-
-    Raises:
-        ConfigurationError: If it fails; with the last line it printed.
-    """
-    environment = dict(
-        os.environ, DATA_ROOT=str(data), OMP_NUM_THREADS=str(threads))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, 'w') as output:
-        status = subprocess.run(
-            command, env=environment, stdout=output,
-            stderr=subprocess.STDOUT).returncode
-    if status != 0:
-        lines = log.read_text().strip().splitlines() or ['no output']
-        raise ConfigurationError(
-            f'The training in {log.parent} ended with status {status} '
-            f'("{lines[-1]}"); its output is in {log}.')
-
-
-def last_value(folder: Path, key: str) -> float:
-    """The latest value of a metric in a run's logs.
-
-    Raises:
-        ConfigurationError: If there are no logs, or they do not have it.
-    """
-    curves = read_run(folder)
-    if key not in curves:
-        raise ConfigurationError(f'The logs in {folder} have no {key}.')
-    return curves[key][1][-1]
-
-
-def fine_tune_all(runs: Sequence[Run], num_parallel: int,
-                  fine_tune_one: Callable[[Run], None],
-                  report: Callable[[str], None]) -> None:
-    """Do the runs that are not done, some at a time.
-
-    Args:
-        runs (Sequence[Run]): To be done.
-        num_parallel (int): How many at a time.
-        fine_tune_one (callable): Does one.
-        report (callable): Is told when one is done, with the time left.
-
-    Raises:
-        ConfigurationError: If one fails; those that run are finished first.
-    """
-    begun, failure = time.time(), None
-    with ThreadPoolExecutor(num_parallel) as pool:
-        waiting = {pool.submit(fine_tune_one, run): run for run in runs}
-        for number, future in enumerate(as_completed(waiting), 1):
-            run = waiting[future]
-            if future.cancelled():
-                continue
-            if future.exception() is not None:
-                failure = failure or future.exception()
-                for other in waiting:
-                    other.cancel()
-                continue
-            elapsed = time.time() - begun
-            left = elapsed / number * (len(runs) - number)
-            report(f'{run.task.name} from {run.start}: {elapsed / 60:.1f} min, '
-                   f'about {left / 60:.0f} min left')
-    if failure is not None:
-        raise failure
+    return TrainingRun(
+        'MAE pre-training', folder, CONFIGS / 'mae_vit-tiny_demo.py', options,
+        images, f'iter_{steps}.pth', steps, cost=0.4)
 
 
 def table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:

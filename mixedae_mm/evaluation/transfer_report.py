@@ -10,7 +10,7 @@ from PIL import Image
 from ..analysis.page import figure_element, section, table_element, write_page
 from ..datasets.labelled_objects import PALETTE, SCENE_CLASSES
 from . import transfer_pictures as pictures
-from .transfer_demo import CLASSES, TASKS, Run, table
+from .transfer_demo import CLASSES, TASKS, FineTuning, table
 
 NUM_PICTURES = 4
 COLOURS = [PALETTE[SCENE_CLASSES.index(name)]
@@ -24,14 +24,14 @@ CAVEAT = (
     'between them are chance.')
 
 
-def write_report(out: Path, runs: Sequence[Run],
+def write_report(out: Path, runs: Sequence[FineTuning],
                  results: Dict[str, Dict[str, float]], data: Path,
                  setting: Mapping[str, int], times: Mapping[str, str]) -> None:
     """Write the page, which needs no other file.
 
     Args:
         out (Path): ``*.html``.
-        runs (Sequence[Run]): All fine-tunings, finished.
+        runs (Sequence[FineTuning]): All fine-tunings, finished.
         results (dict[str, dict[str, float]]): Start -> column -> percent.
         data (Path): The demo's data.
         setting (Mapping[str, int]): What both pre-trainings share.
@@ -63,7 +63,7 @@ def write_report(out: Path, runs: Sequence[Run],
     write_page(out, 'Transfer demo', page)
 
 
-def _classification(runs: Sequence[Run], data: Path) -> str:
+def _classification(runs: Sequence[FineTuning], data: Path) -> str:
     folders = sorted((data / 'objects/val').iterdir())
     images = [str(sorted(folder.iterdir())[0]) for folder in folders]
     predictions = {
@@ -78,7 +78,7 @@ def _classification(runs: Sequence[Run], data: Path) -> str:
         'neither alone tells it.', figure_element(figure, 150))
 
 
-def _segmentation(runs: Sequence[Run], data: Path) -> str:
+def _segmentation(runs: Sequence[FineTuning], data: Path) -> str:
     root = data / 'scenes/ade'
     images = sorted((root / 'images/validation').iterdir())[:NUM_PICTURES]
     truth = [
@@ -94,7 +94,7 @@ def _segmentation(runs: Sequence[Run], data: Path) -> str:
                    'texture; the background is grey.', figure_element(figure, 150))
 
 
-def _detection(runs: Sequence[Run], data: Path) -> str:
+def _detection(runs: Sequence[FineTuning], data: Path) -> str:
     root = data / 'scenes/coco'
     images = sorted((root / 'val2017').iterdir())[:NUM_PICTURES]
     truth = pictures.read_objects(
@@ -111,16 +111,16 @@ def _detection(runs: Sequence[Run], data: Path) -> str:
         figure_element(figure, 150))
 
 
-def _of(runs: Sequence[Run], name: str) -> List[Run]:
+def _of(runs: Sequence[FineTuning], name: str) -> List[FineTuning]:
     return [run for run in runs if run.task.name == name]
 
 
-def _files(run: Run):
+def _files(run: FineTuning):
     """Config and weights, as the inferencers take them."""
-    return run.folder / run.config.name, run.last_weights()
+    return run.training.saved_config, run.training.checkpoint
 
 
-def _length(name: str, runs: Sequence[Run]) -> List[str]:
+def _length(name: str, runs: Sequence[FineTuning]) -> List[str]:
     run = _of(runs, name)[0]
     config = Config.fromfile(_files(run)[0])
     length = config.train_cfg

@@ -1,15 +1,14 @@
 """What ``tools/reproduce.py`` does."""
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
+from ..trainings.scheduling import default_workers, only_writer
 from . import claims_page, page, paper_scale, results, verdicts
 from .experiment import Experiment
 from .presets import preset_named
-from .scheduling import Interrupted, default_workers, only_writer
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,13 +40,8 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
         print(f'2/3  Training: {len(runs)} pre-trainings of '
               f'{experiment.preset.steps} steps, {workers} at a time; '
               f'logs below {experiment.folder / "runs"}', flush=True)
-        try:
-            experiment.train(workers, args.threads, _say, [lock],
-                             not args.no_finetune)
-        except Interrupted as interrupt:
-            print(f'     {interrupt}: the trainings saved a checkpoint; the same '
-                  'command goes on from there.', flush=True)
-            sys.exit(75)
+        experiment.train(workers, args.threads, _say, [lock],
+                         not args.no_finetune)
     if args.train_only:
         return
     print('3/3  Measuring', flush=True)

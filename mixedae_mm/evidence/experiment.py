@@ -8,13 +8,14 @@ from ..datasets import (make_object_folder, make_photograph_folder,
                         make_scene_folder)
 from ..errors import ConfigurationError
 from ..evaluation.transfer_demo import CLASSES
+from ..trainings.scheduling import train_all
+from ..trainings.training_run import START, TrainingRun, folder_fingerprint
 from . import measuring
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
-from .scheduling import train_all
-from .training_run import TrainingRun, folder_fingerprint
 
 CONFIGS = mim_folder() / 'configs/reproduce'
 FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'
+ACCURACY = 'accuracy/top1'
 NUM_MEASURED = 400  # images for losses and TopK accuracy
 
 
@@ -131,7 +132,7 @@ class Experiment:
         if start is None:
             options['model.backbone.init_cfg'] = None
         else:
-            options['model.backbone.init_cfg.checkpoint'] = str(start.checkpoint)
+            options[START] = str(start.checkpoint)
         for key, value in self.preset.encoder.items():
             options[f'model.backbone.arch.{key}'] = value
         if self.preset.encoder:
@@ -141,7 +142,7 @@ class Experiment:
             f'fine-tuning of {variant} seed {seed}',
             self.folder / 'runs' / f'{variant}_seed{seed}_finetuned',
             FINETUNE, options, self.data / 'labelled',
-            f'epoch_{epochs}.pth', steps, needs=start)
+            f'epoch_{epochs}.pth', steps, needs=start, metrics=(ACCURACY, ))
 
     def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
         """All pre-trainings: whole comparisons of one seed after the other."""
@@ -220,7 +221,7 @@ class Experiment:
         if run is None or not run.is_finished:
             return {}
         return dict(
-            finetune=float(read_run(run.folder)['accuracy/top1'][1][-1]))
+            finetune=float(read_run(run.folder)[ACCURACY][1][-1]))
 
 
 def accuracy_curves(outcome: Outcome) -> Dict[int, Curve]:

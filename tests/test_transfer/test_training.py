@@ -212,12 +212,14 @@ def test_features_of_a_detector_lie_at_their_stride(trained):
 
 def test_report_of_the_transfer_demo(trained, demo, tmp_path):
     """Pictures by the three inferencers, one HTML page."""
-    runs = [
-        transfer_demo.Run(task, start, None, DEMO / task.config,
-                          demo / task.data, trained(toolbox)[0])
-        for toolbox, task in zip(TASKS, transfer_demo.TASKS)
-        for start in (transfer_demo.MAE, transfer_demo.MIXEDAE)
-    ]
+    runs = []
+    for toolbox, task in zip(TASKS, transfer_demo.TASKS):
+        folder, _, weights, _ = trained(toolbox)
+        for start in (transfer_demo.MAE, transfer_demo.MIXEDAE):
+            run = transfer_demo.fine_tuning(
+                task, start, None, demo, 16, tmp_path, {})
+            runs.append(run._replace(training=run.training._replace(
+                folder=folder, last_checkpoint=weights.name)))
     results = {run.start: dict.fromkeys(transfer_demo.COLUMNS, 12.34)
                for run in runs}
     transfer_report.write_report(tmp_path / 'report.html', runs, results, demo,

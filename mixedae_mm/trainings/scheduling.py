@@ -11,12 +11,10 @@ from typing import Callable, Iterator, List, Sequence, Tuple
 from ..errors import ConfigurationError
 from .training_run import TrainingRun
 
+# Exit status: run me again. It is the PreemptionHook's.
+INTERRUPTED = 75
 SECONDS_BETWEEN_LINES = 30
 POLL_SECONDS = 0.5
-
-
-class Interrupted(Exception):
-    """The user or the scheduler of the machine asked to stop."""
 
 
 @contextmanager
@@ -48,7 +46,8 @@ def train_all(runs: Sequence[TrainingRun],
               keep_open: Sequence[int] = ()) -> None:
     """Do the runs that are not finished, in their order.
 
-    On SIGTERM or SIGINT all trainings save a checkpoint and end.
+    On SIGTERM or SIGINT all trainings save a checkpoint and end, and so does
+    the program.
 
     Args:
         runs (Sequence[TrainingRun]): A run stands behind the one it needs.
@@ -59,7 +58,8 @@ def train_all(runs: Sequence[TrainingRun],
 
     Raises:
         ConfigurationError: If a training fails; the others are stopped.
-        Interrupted: After a signal, when all have ended.
+        SystemExit: After a signal, when all have ended; with the status
+            :data:`INTERRUPTED`.
     """
     for run in runs:
         if run.is_finished:
@@ -70,7 +70,7 @@ def train_all(runs: Sequence[TrainingRun],
     stop: List[int] = []
     with _signals_to(stop):
         try:
-            while waiting or running:
+            while (waiting or running) and not stop:
                 for run, process in list(running):
                     if process.poll() is not None:
                         running.remove((run, process))
@@ -82,8 +82,6 @@ def train_all(runs: Sequence[TrainingRun],
                         waiting.remove(run)
                         process = run.start(threads, tuple(keep_open))
                         running.append((run, process))
-                if stop:
-                    raise Interrupted(signal.Signals(stop[0]).name)
                 if progress.is_due():
                     report(f'{progress}: ' + ', '.join(
                         f'{run.name} {run.steps_done()}/{run.steps}'
@@ -94,6 +92,23 @@ def train_all(runs: Sequence[TrainingRun],
                 process.terminate()  # it saves a checkpoint and exits
             for _, process in running:
                 process.wait()
+    if stop:
+        report(f'{signal.Signals(stop[0]).name}: the trainings saved a '
+               'checkpoint; the same command goes on from there.')
+        raise SystemExit(INTERRUPTED)
+
+
+@contextmanager
+def ending_with_us(process: subprocess.Popen) -> Iterator[None]:
+    """Pass SIGTERM on to a child, which outlives us otherwise.
+
+    An interrupt from the keyboard goes to both anyway.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def default_workers() -> int:

@@ -1,4 +1,4 @@
-"""One training of an experiment: an ordinary run of ``tools/train.py``."""
+"""One training of many: an ordinary run of ``tools/train.py``."""
 import hashlib
 import json
 import os
@@ -9,12 +9,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
+from ..analysis.run_log import read_run
 from ..config_names import mim_folder
 from ..engine.checkpoint_files import write_text
 from ..errors import ConfigurationError
 
 TRAIN = mim_folder() / 'tools/train.py'
 SETTING = 'setting.json'
+START = 'model.backbone.init_cfg.checkpoint'
 
 
 class TrainingRun(NamedTuple):
@@ -30,6 +32,8 @@ class TrainingRun(NamedTuple):
         steps (int): Iterations in all.
         cost (float): Of a step, relative to the other runs'.
         needs (TrainingRun, optional): Must be finished before.
+        metrics (tuple[str]): Names in the log of what is measured once, after
+            the last step; resuming a run that was killed then measures it.
     """
     name: str
     folder: Path
@@ -40,6 +44,7 @@ class TrainingRun(NamedTuple):
     steps: int
     cost: float = 1.0
     needs: Optional['TrainingRun'] = None
+    metrics: Tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> Path:
@@ -48,7 +53,8 @@ class TrainingRun(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        return self.checkpoint.is_file()
+        return self.checkpoint.is_file() and all(
+            name in read_run(self.folder) for name in self.metrics)
 
     @property
     def saved_config(self) -> Path:
@@ -93,23 +99,26 @@ class TrainingRun(NamedTuple):
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
         """
+        changed = self.changes()
+        if changed:
+            raise ConfigurationError(
+                f'{self.folder} holds a run of another setting '
+                f'({"; ".join(changed[:3])}): give another --work-dir, or delete '
+                'that folder.')
         now = self.setting()
-        record = self.folder / SETTING
-        if record.is_file():
-            before = json.loads(record.read_text())
-            changed = differing(before, now)
-            if changed:
-                what = '; '.join(
-                    f'{key} was {before.get(key, "unset")}, is '
-                    f'{now.get(key, "unset")}' for key in changed[:3])
-                raise ConfigurationError(
-                    f'{self.folder} holds a run of another setting ({what}): '
-                    'give another --work-dir, or delete that folder.')
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(str(record), json.dumps(now, indent=1))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(str(self.folder / SETTING), json.dumps(now, indent=1))
         return hashlib.sha256(
             json.dumps(now, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changes(self) -> List[str]:
+        """What has changed since the run in the folder was begun, in words."""
+        record = self.folder / SETTING
+        if not record.is_file():
+            return []
+        before, now = json.loads(record.read_text()), self.setting()
+        return [f'{key} was {before.get(key, "unset")}, is {now.get(key, "unset")}'
+                for key in differing(before, now)]
 
     def setting(self) -> Dict[str, Any]:
         """All that the result depends on, flat: names to plain values."""
@@ -125,6 +134,9 @@ class TrainingRun(NamedTuple):
         }
         if self.needs is not None:
             setting['starts from'] = self.needs.check_setting()
+        elif self.options.get(START):
+            setting['starts from'] = hashlib.sha256(
+                Path(self.options[START]).read_bytes()).hexdigest()[:16]
         setting['images'] = folder_fingerprint(self.data)
         return setting
 

@@ -1,0 +1,1 @@
+"""Many runs of ``tools/train.py``: stopped at any moment, continued, recognised."""

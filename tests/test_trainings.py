@@ -1,0 +1,177 @@
+"""Many trainings: recognised, continued, stopped together, told when they fail."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.trainings import scheduling, training_run
+from mixedae_mm.trainings.scheduling import ending_with_us, only_writer, train_all
+from mixedae_mm.trainings.training_run import START, TrainingRun
+
+# Stands for tools/train.py: writes a checkpoint, then measures.
+TRAIN = '''
+import json, os, pathlib, signal, sys, time
+config, _, folder, _, _, *options = sys.argv[1:]
+folder, options = pathlib.Path(folder), dict(o.split('=', 1) for o in options)
+checkpoint = folder / 'iter_2.pth'
+with open(folder / 'lives', 'a') as lives:
+    print(os.environ['DATA_ROOT'], os.environ['OMP_NUM_THREADS'],
+          checkpoint.exists(), file=lives)
+def stop(*_):
+    print('saved', flush=True)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+if 'sleep' in options:
+    (folder / 'begun').touch()
+    time.sleep(float(options['sleep']))
+if 'reason' in options:
+    sys.exit(options['reason'])
+checkpoint.touch()
+log = folder / '20260101_000000/vis_data/scalars.json'
+log.parent.mkdir(parents=True, exist_ok=True)
+measured = {} if 'unmeasured' in options else dict(mIoU=12.5)
+log.write_text(json.dumps(dict(iter=2, step=2, **measured)))
+'''
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """``run(name, **options)``: a training of the stand-in."""
+    script, config = tmp_path / 'train.py', tmp_path / 'config.py'
+    script.write_text(TRAIN)
+    config.write_text('a = 1')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/image.jpg').write_bytes(b'pixels')
+    monkeypatch.setattr(training_run, 'TRAIN', script)
+    monkeypatch.setattr(scheduling, 'POLL_SECONDS', 0.01)
+
+    def make(name, needs=None, **options):
+        return TrainingRun(
+            name, tmp_path / name, config, options, tmp_path / 'data',
+            'iter_2.pth', 2, needs=needs, metrics=('mIoU', ))
+
+    return make
+
+
+def lives(run):
+    """What each start of a training saw."""
+    return [line.split() for line in
+            (run.folder / 'lives').read_text().splitlines()]
+
+
+def test_what_is_finished_is_not_repeated(run, tmp_path):
+    first, told = run('first'), []
+    train_all([first], 2, 3, told.append)
+    assert first.is_finished and first.steps_done() == 2
+    second = run('second', needs=first)
+    train_all([first, second], 2, 3, told.append)
+    assert lives(first) == lives(second) == [[str(tmp_path / 'data'), '3', 'False']]
+    assert [line.split(';')[0] for line in told] == ['finished first',
+                                                     'finished second']
+    assert '100 % done' in told[-1]
+
+
+def test_what_was_not_measured_is_not_finished(run):
+    """Killed after the last checkpoint: resuming it measures."""
+    train = run('one')
+    train.folder.mkdir()
+    train.checkpoint.touch()
+    log = train.folder / '20250101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.0, "step": 2, "iter": 2}\n')
+    assert not train.is_finished
+    train_all([train], 1, 1, print)
+    assert train.is_finished and lives(train)[0][-1] == 'True'
+
+
+def test_a_run_is_recognised_by_all_that_it_depends_on(run, tmp_path):
+    weights = tmp_path / 'a.pth'
+    weights.write_bytes(b'weights')
+    one = run('one', b=2, **{START: str(weights)})
+    assert one.changes() == []
+    train_all([one], 1, 1, print)
+    assert one.changes() == []
+    assert one._replace(options={**one.options, 'b': 3}).changes() == [
+        'b was 2, is 3']
+
+    moved = tmp_path / 'b.pth'
+    weights.rename(moved)
+    one = one._replace(options={**one.options, START: str(moved)})
+    assert one.changes() == []  # the same weights in another place
+    moved.write_bytes(b'others')
+    assert one.changes()[0].startswith('starts from was ')
+    moved.write_bytes(b'weights')
+    (tmp_path / 'data/image.jpg').write_bytes(b'another')
+    assert one.changes()[0].startswith('images was ')
+    with pytest.raises(ConfigurationError,
+                       match=r'one holds a run of another setting \(images was'):
+        train_all([one], 1, 1, print)
+
+
+def test_a_failure_stops_the_others_and_tells_its_last_line(run):
+    slow, failing, never = run('slow', sleep=60), run('bad', reason='no disk'), (
+        run('never'))
+    begun = time.time()
+    with pytest.raises(ConfigurationError, match=(
+            r'training of bad ended with status 1 \("no disk"\); its output is '
+            r'in .*bad/train.log')):
+        train_all([slow, failing, never], 2, 1, print)
+    assert time.time() - begun < 50
+    assert not slow.is_finished and not never.folder.exists()
+
+
+def test_a_metric_that_is_never_logged_is_a_failure(run):
+    with pytest.raises(ConfigurationError, match='one ended with status 0'):
+        train_all([run('one', unmeasured=1)], 1, 1, print)
+
+
+def test_a_signal_stops_all_and_says_that_they_go_on(run):
+    slow, never, told = run('slow', sleep=60), run('never'), []
+
+    def progress(line):
+        told.append(line)
+
+    # The signal comes when the training has begun: from another process.
+    killer = subprocess.Popen([
+        sys.executable, '-c', 'import os, pathlib, signal, time\n'
+        f'while not pathlib.Path({str(slow.folder / "begun")!r}).exists():\n'
+        '    time.sleep(0.01)\n'
+        f'os.kill({os.getpid()}, signal.SIGTERM)'])
+    with pytest.raises(SystemExit) as stopped:
+        train_all([slow, never], 1, 1, progress)
+    assert killer.wait() == 0
+    assert stopped.value.code == scheduling.INTERRUPTED
+    assert told[-1].startswith('SIGTERM: the trainings saved a checkpoint')
+    assert slow.last_words() == 'saved' and not never.folder.exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_child_ends_with_us():
+    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+    with ending_with_us(child):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert child.wait() == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with only_writer(tmp_path):
+        with pytest.raises(ConfigurationError, match='Another process'):
+            with only_writer(tmp_path):
+                pass
+    with only_writer(tmp_path):
+        pass
+
+
+def test_a_setting_survives_its_record(run):
+    """JSON knows no tuples."""
+    one = run('one', pair=(1, 2), nothing=None)
+    one.check_setting()
+    record = json.loads(Path(one.folder / training_run.SETTING).read_text())
+    assert record == one.setting() and one.changes() == []
