@@ -274,7 +274,7 @@ def test_from_a_wheel_in_an_empty_folder(installed, tmp_path):
 def make(*arguments):
     """What make would do, without doing it, also when make runs the tests."""
     environment = {name: value for name, value in os.environ.items()
-                   if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
+                   if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'STACK')}
     return subprocess.run(['make', '-n', *arguments], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)

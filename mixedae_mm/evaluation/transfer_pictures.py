@@ -42,8 +42,8 @@ def segment(config: Path, weights: Path,
             images: Sequence[str]) -> List[np.ndarray]:
     """Class of each pixel of each image, by mmseg's inferencer."""
     from mmseg.apis import MMSegInferencer
-    infer = MMSegInferencer(
-        model=str(config), weights=str(weights), show_progress=False)
+    infer = MMSegInferencer(model=str(config), weights=str(weights))
+    infer.show_progress = False  # mmseg 1.2 takes no such argument
     results = [infer(image)['predictions'] for image in images]
     return [np.asarray(result).squeeze() for result in results]
 

@@ -49,7 +49,7 @@ def read_checkpoint(path: str) -> dict:
     try:
         checkpoint = _unpickle(file)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
-            KeyError, OSError) as error:
+            TypeError, KeyError, OSError) as error:
         code = re.search(r'GLOBAL (\S+)', str(error))
         if code is None:
             raise ConfigurationError(
@@ -124,8 +124,12 @@ class _DataOnlyPickle:
     every checkpoint of mmengine. The same rule by the documented way to
     restrict what a pickle may name.
     """
-    ALLOWED = ('collections.OrderedDict', 'torch._utils._rebuild_tensor_v2',
-               'torch._utils._rebuild_parameter', 'torch.Size')
+    # Those of later PyTorch; the Counter is a schedule's milestones.
+    ALLOWED = ('collections.OrderedDict', 'collections.Counter', 'builtins.set',
+               'builtins.complex', 'torch._utils._rebuild_tensor_v2',
+               'torch._utils._rebuild_parameter', 'torch.Size', 'torch.device',
+               *(str(value) for value in vars(torch).values()
+                 if isinstance(value, torch.dtype)))
 
     class Unpickler(pickle.Unpickler):
 

@@ -2,6 +2,7 @@
 import logging
 import os
 import pickle
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -440,6 +441,21 @@ def test_getattr_of_log_buffers_is_a_stand_in(tmp_path, either_way):
     torch.save(dict(a=Lookup(), b=torch.ones(1)), path)
     read = read_checkpoint(str(path))
     assert isinstance(read['a'], checkpoint_reading._Skipped)
+
+
+def test_plain_data_is_read_either_way(tmp_path, either_way):
+    """Whatever a schedule, an optimizer or a log may keep beside the weights."""
+    path = tmp_path / 'plain.pth'
+    plain = dict(
+        weight=torch.nn.Parameter(torch.ones(2)), half=torch.ones(2).half(),
+        milestones=Counter([9, 11]), dtype=torch.bfloat16, size=torch.Size([2]),
+        device=torch.device('cpu'), ranks={0, 1}, phase=1j,
+        nested=[(None, True, 1.5, 'a')], ordered=OrderedDict(a=1))
+    torch.save(plain, path)
+    read = read_checkpoint(str(path))
+    for name in ('weight', 'half'):
+        torch.testing.assert_close(read.pop(name), plain.pop(name), rtol=0, atol=0)
+    assert read == plain
 
 
 def test_a_runners_checkpoint_is_read_either_way(pretrained, either_way):
