@@ -133,6 +133,7 @@ def test_a_metric_that_is_never_logged_is_a_failure(run):
 
 def test_a_signal_stops_all_and_says_that_they_go_on(run):
     slow, never, told = run('slow', sleep=60), run('never'), []
+    before = signal.getsignal(signal.SIGTERM)
 
     def progress(line):
         told.append(line)
@@ -149,15 +150,16 @@ def test_a_signal_stops_all_and_says_that_they_go_on(run):
     assert stopped.value.code == scheduling.INTERRUPTED
     assert told[-1].startswith('SIGTERM: the trainings saved a checkpoint')
     assert slow.last_words() == 'saved' and not never.folder.exists()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_child_ends_with_us():
+    before = signal.getsignal(signal.SIGTERM)
     child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
     with ending_with_us(child):
         os.kill(os.getpid(), signal.SIGTERM)
         assert child.wait() == -signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_one_writer_at_a_time(tmp_path):
