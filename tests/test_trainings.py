@@ -86,6 +86,8 @@ def test_what_was_not_measured_is_not_finished(run):
     log.parent.mkdir(parents=True)
     log.write_text('{"loss": 1.0, "step": 2, "iter": 2}\n')
     assert not train.is_finished
+    log.write_text('{"mIoU": 3.0, "step": 1}\n{"loss": 1.0, "step": 2, "iter": 2}\n')
+    assert not train.is_finished  # measured halfway only
     train_all([train], 1, 1, print)
     assert train.is_finished and lives(train)[0][-1] == 'True'
 

@@ -34,8 +34,9 @@ from mixedae_mm.errors import ConfigurationError  # noqa: E402
 from mixedae_mm.evaluation import transfer_demo, transfer_report  # noqa: E402
 from mixedae_mm.evaluation.transfer_demo import MAE, MIXEDAE, RANDOM  # noqa: E402
 from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
-from mixedae_mm.trainings.scheduling import (default_workers,  # noqa: E402
-                                             ending_with_us, only_writer, train_all)
+from mixedae_mm.trainings.scheduling import (INTERRUPTED,  # noqa: E402
+                                             default_workers, ending_with_us,
+                                             only_writer, train_all)
 
 TASKS = {task.name: task for task in transfer_demo.TASKS}
 
@@ -162,8 +163,11 @@ def demo_checkpoint(folder: Path):
     if not complete:
         demo = subprocess.Popen(
             [sys.executable, ROOT / 'tools/demo.py', '--work-dir', folder])
-        with ending_with_us(demo):
-            status = demo.wait()
+        try:
+            with ending_with_us(demo):
+                status = demo.wait()
+        except KeyboardInterrupt:  # the demo got it too
+            status = demo.wait() or INTERRUPTED
         if status:  # it said why
             sys.exit(status)
         config, checkpoint = run_files(folder)

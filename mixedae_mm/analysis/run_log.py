@@ -9,6 +9,8 @@ from ..errors import ConfigurationError
 
 # Steps and values of one logged quantity, ascending in steps.
 Curve = Tuple[np.ndarray, np.ndarray]
+_NO_CURVE = ('step', 'iter', 'epoch')
+_TIMES = ('time', 'data_time')  # of an image, where something is measured
 
 
 def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
@@ -28,18 +30,26 @@ def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
     Raises:
         ConfigurationError: If there is no log, or a line of it is no JSON.
     """
-    curves: Dict[str, List[Tuple[float, float]]] = {}
+    records: List[Dict[str, float]] = []
     for file in log_files(path):
-        records = _read_records(file)
-        first_step = min((step for step, _ in records), default=0)
-        for points in curves.values():
-            points[:] = [point for point in points if point[0] < first_step]
-        for step, scalars in records:
-            for name, value in scalars.items():
-                curves.setdefault(name, []).append((step, value))
+        later = _read_records(file)
+        begin = min((record['step'] for record in later if _is_training(record)),
+                    default=np.inf)
+        # Measurements count epochs where training counts steps: what belongs to
+        # which part of the training is told by the order of the lines.
+        kept = next((number for number, record in enumerate(records)
+                     if _is_training(record) and record['step'] >= begin),
+                    len(records))
+        records = records[:kept] + later
+    curves: Dict[str, Dict[float, float]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in _NO_CURVE and (
+                    _is_training(record) or name not in _TIMES):
+                curves.setdefault(name, {})[record['step']] = value
     return {
-        name: tuple(np.array(sorted(points), dtype=float).T)
-        for name, points in curves.items() if points
+        name: tuple(np.array(sorted(points.items()), dtype=float).T)
+        for name, points in curves.items()
     }
 
 
@@ -151,23 +161,28 @@ def smooth(curve: Curve, window: int) -> Curve:
     return steps, (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _read_records(file: Path) -> Sequence[Tuple[float, Dict[str, float]]]:
-    """Steps and scalars, line by line."""
+def _is_training(record: Mapping[str, float]) -> bool:
+    """Whether a record is of training steps, and not of a measurement."""
+    return 'iter' in record
+
+
+def _read_records(file: Path) -> List[Dict[str, float]]:
+    """Numbers, line by line; each has a ``step``."""
     lines = file.read_text().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            step = record.pop('step')
+            float(record['step'])
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             if number == len(lines):
                 break  # cut short when the run was killed
             raise ConfigurationError(
                 f'Line {number} of {file} is no record of a run\'s log, '
                 'which is a JSON object with a "step".') from error
-        records.append((step, {
+        records.append({
             name: value
             for name, value in record.items()
             if isinstance(value, (int, float))
-        }))
+        })
     return records

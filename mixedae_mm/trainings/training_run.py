@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
-from ..analysis.run_log import read_run
+from ..analysis.run_log import Curve, read_run
 from ..config_names import mim_folder
 from ..engine.checkpoint_files import write_text
 from ..errors import ConfigurationError
@@ -32,8 +32,8 @@ class TrainingRun(NamedTuple):
         steps (int): Iterations in all.
         cost (float): Of a step, relative to the other runs'.
         needs (TrainingRun, optional): Must be finished before.
-        metrics (tuple[str]): Names in the log of what is measured once, after
-            the last step; resuming a run that was killed then measures it.
+        metrics (tuple[str]): Names in the log of what is measured after the
+            last step; resuming a run that was killed then measures it.
     """
     name: str
     folder: Path
@@ -53,8 +53,14 @@ class TrainingRun(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        return self.checkpoint.is_file() and all(
-            name in read_run(self.folder) for name in self.metrics)
+        return self.checkpoint.is_file() and (
+            not self.metrics or self._is_measured(read_run(self.folder)))
+
+    def _is_measured(self, curves: Mapping[str, Curve]) -> bool:
+        """Whether the last measurement is of the last checkpoint."""
+        length = int(self.checkpoint.stem.rpartition('_')[2])  # of epoch_8, iter_300
+        return all(name in curves and curves[name][0][-1] >= length
+                   for name in self.metrics)
 
     @property
     def saved_config(self) -> Path:

@@ -17,7 +17,7 @@ def write_log(work_dir, start, records, torn=''):
 
 
 def record(step, loss, **others):
-    return dict(step=step, loss_recon=loss, **others)
+    return dict(step=step, iter=step, loss_recon=loss, **others)
 
 
 def test_a_resumed_run_is_joined(tmp_path):
@@ -37,6 +37,33 @@ def test_a_run_begun_anew_replaces_the_old_one(tmp_path):
     curves = read_run(tmp_path)
     assert curves['loss_recon'][1].tolist() == [2]
     assert layer_accuracies(curves)[1][1].tolist() == [24]
+
+
+def test_measurements_by_epoch_do_not_replace_training_by_step(tmp_path):
+    """Four steps an epoch; killed after step 14, resumed from epoch 3."""
+    def measured(epoch, accuracy):
+        return {'step': epoch, 'accuracy': accuracy, 'time': 99.0}
+
+    write_log(tmp_path, '20260101_000000', [
+        record(2, 2, time=1.0, epoch=1), record(4, 4, time=1.0, epoch=1),
+        measured(1, 10), record(8, 8, time=1.0, epoch=2), measured(2, 20),
+        record(12, 12, time=1.0, epoch=3), measured(3, 30),
+        record(14, 14, time=1.0, epoch=4)])
+    write_log(tmp_path, '20260102_000000', [
+        record(14, 140, time=2.0, epoch=4), record(16, 16, time=2.0, epoch=4),
+        measured(4, 40)])
+    write_log(tmp_path, '20260103_000000', [measured(4, 41)])  # --resume once more
+    curves = read_run(tmp_path)
+    assert curves['loss_recon'][1].tolist() == [2, 4, 8, 12, 140, 16]
+    assert [c.tolist() for c in curves['accuracy']] == [[1, 2, 3, 4],
+                                                        [10, 20, 30, 41]]
+    assert training_seconds(curves) == 12 * 1 + 4 * 2
+    assert not {'step', 'iter', 'epoch'} & set(curves)
+
+    # Begun anew in the same folder: what was measured before is of another run.
+    write_log(tmp_path, '20260104_000000', [record(2, 0, epoch=1)])
+    curves = read_run(tmp_path)
+    assert curves['loss_recon'][1].tolist() == [0] and 'accuracy' not in curves
 
 
 def test_a_killed_run_can_be_read(tmp_path):
