@@ -22,8 +22,8 @@ from mmengine.runner.checkpoint import load_from_local
 from ..config_names import PREFIX, config_path, similar_config
 from ..errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
-from .launch_checks import (LAUNCHER_VARIABLES, check_checkpoint, check_launcher,
-                            check_strategy, check_toolbox, checkpoint_paths)
+from .launch_checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
+                            check_toolbox)
 from .launch_on_cpu import adapt_to_cpu, init_cpu_process_group
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -92,8 +92,6 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def build_runner(cfg: Config) -> Runner:
     """Check what can be checked cheaply, start the process group, build."""
-    for path in checkpoint_paths(cfg):
-        check_checkpoint(path)
     check_launcher(cfg.launcher)
     check_strategy(cfg)
     notes = []

@@ -117,9 +117,11 @@ def test_training_starts_from_the_checkpoint_and_evaluates(trained, toolbox):
 
 @pytest.mark.parametrize('toolbox', TASKS)
 def test_testing_the_fine_tuned_weights(trained, demo, toolbox):
+    """Needs no pre-trained weights: who was given the checkpoint has none."""
     folder, config, weights, _ = trained(toolbox)
     output = run([sys.executable, TEST, config, weights, '--work-dir',
-                  folder / 'test'], demo,
+                  folder / 'test', '--cfg-options',
+                  'model.backbone.init_cfg.checkpoint=no.pth'], demo,
                  DATA_ROOT=demo / TASKS[toolbox][1])
     assert re.search(rf'{TASKS[toolbox][3]}: \d', output)
 
