@@ -12,8 +12,6 @@ from PIL import Image
 
 from ..errors import ConfigurationError
 
-SCORE_SHOWN = 0.3  # of a detection
-
 
 class Objects(NamedTuple):
     """Objects found in a picture, or there in truth.
@@ -22,10 +20,12 @@ class Objects(NamedTuple):
         labels (list[int]): Classes.
         boxes (ndarray): ``(N, 4)``: left, top, right, bottom.
         masks (list[ndarray]): ``(H, W)`` bool each.
+        scores (list[float]): How certain each is; empty for the truth.
     """
     labels: List[int]
     boxes: np.ndarray
     masks: List[np.ndarray]
+    scores: Sequence[float] = ()
 
 
 def classify(config: Path, weights: Path,
@@ -48,16 +48,16 @@ def segment(config: Path, weights: Path,
     return [np.asarray(result).squeeze() for result in results]
 
 
-def detect(config: Path, weights: Path,
-           images: Sequence[str]) -> List[Objects]:
-    """Objects of each image, by mmdet's inferencer."""
+def detect(config: Path, weights: Path, images: Sequence[str],
+           numbers: Sequence[int]) -> List[Objects]:
+    """The most certain objects, so many of each image, by mmdet's inferencer."""
     from mmdet.apis import DetInferencer
     infer = DetInferencer(
         model=str(config), weights=str(weights), show_progress=False)
     return [
-        _shown_objects(
-            infer(image, return_datasamples=True)['predictions'][0])
-        for image in images
+        most_certain(
+            infer(image, return_datasamples=True)['predictions'][0], number)
+        for image, number in zip(images, numbers)
     ]
 
 
@@ -145,11 +145,16 @@ def _draw_objects(axes, pixels: np.ndarray, objects: Objects,
     for label, mask in zip(objects.labels, objects.masks):
         shown[mask] = 0.45 * shown[mask] + 0.55 * np.array(palette[label])
     axes.imshow(shown.astype(np.uint8))
-    for label, (left, top, right, bottom) in zip(objects.labels,
-                                                 objects.boxes):
+    for number, (label, (left, top, right, bottom)) in enumerate(
+            zip(objects.labels, objects.boxes)):
+        colour = np.array(palette[label]) / 255
         axes.plot([left, right, right, left, left],
-                  [top, top, bottom, bottom, top],
-                  color=np.array(palette[label]) / 255, linewidth=1.2)
+                  [top, top, bottom, bottom, top], color=colour, linewidth=1.2)
+        if objects.scores:
+            axes.text(left + 1, top + 1, f'{objects.scores[number]:.2f}',
+                      color='white', fontsize=5, va='top',
+                      bbox=dict(pad=0.6, facecolor=colour, linewidth=0),
+                      clip_on=True)
     axes.set(xlim=(0, pixels.shape[1]), ylim=(pixels.shape[0], 0))
 
 
@@ -167,9 +172,19 @@ def _grid(images: Sequence[str], columns: Sequence[str]):
     return figure, cells
 
 
-def _shown_objects(sample) -> Objects:
-    """Of mmdet's prediction, what is certain enough to be drawn."""
+def most_certain(sample, number: int) -> Objects:
+    """Of what mmdet found in an image, the objects with the highest scores.
+
+    Args:
+        sample (DetDataSample): With ``pred_instances``, in any order.
+        number (int): How many, if there are as many.
+
+    Returns:
+        Objects: The most certain one last, on top of the others.
+    """
     found = sample.pred_instances
-    found = found[found.scores > SCORE_SHOWN].numpy()
+    order = found.scores.argsort(descending=True)[:number].flip(0)
+    found = found[order].numpy()
     return Objects(found.labels.tolist(), found.bboxes,
-                   [np.asarray(mask, bool) for mask in found.masks])
+                   [np.asarray(mask, bool) for mask in found.masks],
+                   found.scores.tolist())

@@ -100,14 +100,15 @@ def _detection(runs: Sequence[FineTuning], data: Path) -> str:
     truth = pictures.read_objects(
         root / 'annotations/instances_val2017.json', [i.name for i in images])
     predictions = {
-        run.start: pictures.detect(*_files(run), list(map(str, images)))
+        run.start: pictures.detect(*_files(run), list(map(str, images)),
+                                   [len(objects.labels) for objects in truth])
         for run in _of(runs, 'detection')
     }
     # The first colour is the background's, which is no object.
     figure = pictures.draw_detections(images, truth, predictions, COLOURS[1:])
     return section(
-        'Detection', 'Boxes and masks with a score above '
-        f'{pictures.SCORE_SHOWN}, in the colours of the classes.',
+        'Detection', 'Boxes and masks in the colours of the classes: of each '
+        'model as many as there are objects, those with the highest scores.',
         figure_element(figure, 150))
 
 
