@@ -213,12 +213,15 @@ def test_a_checkpoint_that_does_not_exist(capsys, project, monkeypatch):
     for main, argv in (
             (launch_train.main, ['--resume', 'no.pth']),
             (launch_train.main, ['--cfg-options', 'load_from=no.pth']),
-            (launch_train.main, ['--cfg-options',
-                                 'model.backbone.init_cfg.type=Pretrained',
-                                 'model.backbone.init_cfg.checkpoint=no.pth']),
             (launch_test.main, ['no.pth'])):
         assert refusal(capsys, main, 'classify.py', *argv) == \
             'error: checkpoint no.pth does not exist\n'
+    assert refusal(
+        capsys, launch_train.main, 'classify.py', '--cfg-options',
+        'model.backbone.init_cfg.type=Pretrained',
+        'model.backbone.init_cfg.checkpoint=no.pth') == (
+            'error: checkpoint no.pth does not exist; the environment variable '
+            'PRETRAINED, or init_cfg in the config, says where the weights are\n')
     assert not (project / 'work_dirs').exists()  # nothing was built
 
 

@@ -37,27 +37,34 @@ def check_toolbox(cfg: Config, config_path: str) -> None:
             'or in a checkout of this project run `make test`')
 
 
-def check_checkpoint(path: str) -> None:
+def check_checkpoints(cfg: Config) -> None:
+    """Refuse a training that would start from a file which is not there."""
+    if isinstance(cfg.get('load_from'), str):
+        check_checkpoint(cfg.load_from)
+    for path in initial_weights(cfg):
+        check_checkpoint(path, '; the environment variable PRETRAINED, or init_cfg in '
+                         'the config, says where the weights are')
+
+
+def check_checkpoint(path: str, advice: str = '') -> None:
     """Refuse a checkpoint path that names no file; URLs are left to mmengine."""
     # A sharded checkpoint is a folder.
     if '://' not in path and not os.path.exists(
             os.path.expanduser(path)):
-        raise ConfigurationError(f'checkpoint {path} does not exist')
+        raise ConfigurationError(f'checkpoint {path} does not exist{advice}')
 
 
-def checkpoint_paths(node) -> Iterator[str]:
-    """Every checkpoint that a config will load: ``load_from`` and ``init_cfg``."""
+def initial_weights(node) -> Iterator[str]:
+    """Every checkpoint that an ``init_cfg`` in a config names."""
     if isinstance(node, (list, tuple)):
         for item in node:
-            yield from checkpoint_paths(item)
+            yield from initial_weights(item)
     elif isinstance(node, (dict, Config)):
-        if isinstance(node.get('load_from'), str):
-            yield node['load_from']
         if type_name(node) in ('Pretrained', 'PretrainedInit') and isinstance(
                 node.get('checkpoint'), str):
             yield node['checkpoint']
         for _, value in node.items():
-            yield from checkpoint_paths(value)
+            yield from initial_weights(value)
 
 
 def check_launcher(launcher: str) -> None:

@@ -9,7 +9,7 @@ from ..errors import ConfigurationError
 from .checkpoint_files import find_resumable_checkpoint
 from .data_paths import check_data_paths
 from .launch import add_arguments, build_runner, load_config, report_errors
-from .launch_checks import check_checkpoint, checkpoint_paths, type_name
+from .launch_checks import check_checkpoints, type_name
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -42,8 +42,7 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     apply_options(cfg, args)
-    for path in checkpoint_paths(cfg):
-        check_checkpoint(path)
+    check_checkpoints(cfg)
     check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
     build_runner(cfg).train()
 
