@@ -173,7 +173,7 @@ def _read_records(file: Path) -> List[Dict[str, float]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            float(record['step'])
+            record['step'] = float(record['step'])
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             if number == len(lines):
                 break  # cut short when the run was killed

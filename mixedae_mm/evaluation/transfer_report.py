@@ -20,8 +20,8 @@ CAVEAT = (
     'few photographs, some hundred steps of fine-tuning, one seed: this shows '
     'that the same weights work in all three toolboxes, and whether they are '
     'worth more than none. Guessing has a top-1 of 25, background everywhere an '
-    'mIoU of 15. It cannot rank MixedAE and MAE; differences of a few points '
-    'between them are chance.')
+    'mIoU of 15. It cannot rank MixedAE and MAE: with one seed, a difference '
+    'between them may be chance.')
 
 
 def write_report(out: Path, runs: Sequence[FineTuning],

@@ -89,8 +89,13 @@ def test_what_is_no_log_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match='does not exist'):
         read_run(tmp_path / 'missing')
     write_log(tmp_path, '20260101_000000', [[1], record(10, 1.0)])
-    with pytest.raises(ConfigurationError, match='Line 1 of .*scalars.json'):
-        read_run(tmp_path)
+    for wrong in ([1], {'loss': 1.0}, {'step': 'ten'}, {'step': None}):
+        file = tmp_path / '20260101_000000/vis_data/scalars.json'
+        file.write_text(json.dumps(wrong) + '\n' + json.dumps(record(10, 1.0)))
+        with pytest.raises(ConfigurationError, match='Line 1 of .*scalars.json'):
+            read_run(tmp_path)
+    file.write_text('{"step": "7", "iter": 7, "loss": 1.0}')  # numbers as text
+    assert read_run(tmp_path)['loss'][0].tolist() == [7]
 
 
 def test_training_seconds_weighs_each_line_by_its_iterations():
