@@ -42,14 +42,14 @@ $(FULL): $(PINS)
 demo demo-transfer reproduce test test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 demo: $(BASE)
-	python tools/demo.py
+	python tools/demo
 
 demo-transfer: $(FULL)
-	python tools/demo_transfer.py
+	python tools/transfer/demo_transfer.py
 
 PRESET ?= tiny
 reproduce: $(BASE)
-	python tools/reproduce.py --preset $(PRESET)
+	python tools/reproduce --preset $(PRESET)
 
 test: $(FULL)
 	python -m pytest -m ''

@@ -11,7 +11,7 @@ check_dependencies()  # before anything that would fail less clearly
 separate_subset_copies()
 
 from . import datasets, engine, evaluation, models  # noqa: E402,F401
-from .config_names import config_path, register  # noqa: E402
+from .utils.config_names import config_path, register  # noqa: E402
 
 register()
 
@@ -21,6 +21,6 @@ __all__ = ['__version__', 'config_path', 'load']
 def __getattr__(name):
     # Training needs neither the conversions nor what they import.
     if name == 'load':
-        from .encoder import load
+        from .apis.encoder import load
         return load
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

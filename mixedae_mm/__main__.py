@@ -13,13 +13,18 @@ from typing import Dict, List, Optional
 
 from mmengine.utils import get_installed_path
 
-from .config_names import mim_folder
+from .utils.config_names import mim_folder
 
 
 def tools() -> Dict[str, Path]:
     """Name of a command -> its script."""
-    return {file.stem: file for file in sorted((mim_folder() / 'tools').glob('*.py'))
-            if file.stem != 'setup_environment'}
+    scripts = {
+        file.parent.name if file.stem == '__main__' else
+        file.stem.removesuffix('_command'): file
+        for file in sorted((mim_folder() / 'tools').rglob('*.py'))
+        if "if __name__ == '__main__'" in file.read_text()}
+    scripts.pop('setup_environment', None)
+    return dict(sorted(scripts.items()))
 
 
 def find_script(name: str) -> Optional[Path]:

@@ -14,8 +14,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .checks import check_number
-from .errors import ConfigurationError
+from .utils.checks import check_number
+from .utils.errors import ConfigurationError
 
 MODES = ('compose', 'full')
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mixedae_mm.benchmark.attention import naive_topk_attention
-from mixedae_mm.benchmark import listing, page
-from mixedae_mm.benchmark.compare import (alternate, as_table, in_own_process,
+from benchmarks.attention import naive_topk_attention
+from benchmarks import listing, page
+from benchmarks.compare import (alternate, as_table, in_own_process,
                                           peak_memory, summarize)
-from mixedae_mm.benchmark.cost import gpu_days
-from mixedae_mm.errors import ConfigurationError
+from benchmarks.cost import gpu_days
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.ops import homologous_attention
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ def test_listing_counts_every_image():
 
 def test_page_shows_measurements_and_what_is_missing():
     result = dict(
-        what='step', command='python tools/benchmark.py step', config='mae_vitb_300e',
+        what='step', command='python tools/benchmarks step', config='mae_vitb_300e',
         batch_size=16, machine=dict(
             device='cpu', processor='A processor', threads=2, python='3.11',
             torch='2.14'),
@@ -105,7 +105,7 @@ def test_speed_page_is_what_the_measurements_make_it(tmp_path):
 def test_command_writes_what_it_measured(what, tmp_path):
     out = tmp_path / 'result.json'
     subprocess.run(
-        [sys.executable, ROOT / 'tools/benchmark.py', what, '--repeats', '1',
+        [sys.executable, ROOT / 'tools/benchmarks', what, '--repeats', '1',
          '--batch-size', '1', '--json', out],
         check=True, capture_output=True, cwd=tmp_path)
     result = json.loads(out.read_text())

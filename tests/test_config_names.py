@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub
 
 import mixedae_mm
-from mixedae_mm import config_names
-from mixedae_mm.engine import launch_train
-from mixedae_mm.engine.launch import load_config
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils import config_names
+from mixedae_mm.launch import train as launch_train
+from mixedae_mm.launch.entry import load_config
+from mixedae_mm.utils.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'

@@ -41,7 +41,7 @@ def run(*command, status=0):
 def demo(tmp_path_factory):
     """Work folder and output of a short demo."""
     work_dir = tmp_path_factory.mktemp('demo')
-    output, _ = run(ROOT / 'tools/demo.py', '--work-dir', work_dir, *QUICK)
+    output, _ = run(ROOT / 'tools/demo', '--work-dir', work_dir, *QUICK)
     return work_dir, output
 
 
@@ -106,7 +106,7 @@ def test_what_the_demo_learnt_is_used(demo, tmp_path):
     """The transfer demo, of one task; what is finished is not repeated."""
     work_dir, _ = demo
     command = [
-        ROOT / 'tools/demo_transfer.py', '--demo', work_dir, '--work-dir',
+        ROOT / 'tools/transfer/demo_transfer.py', '--demo', work_dir, '--work-dir',
         tmp_path, '--objects', '8', '4', '--scenes', '2', '1', '--tasks',
         'classification', '--cfg-options', 'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1', 'param_scheduler.1.end=2',
@@ -134,7 +134,7 @@ def test_an_interrupted_demo_goes_on(demo):
     checkpoint = work_dir / 'iter_10.pth'
     assert checkpoint.is_file()
     (work_dir / 'last_checkpoint').write_text(str(checkpoint))
-    output, _ = run(ROOT / 'tools/demo.py', '--work-dir', work_dir, *QUICK)
+    output, _ = run(ROOT / 'tools/demo', '--work-dir', work_dir, *QUICK)
     assert 'from iteration 10 where it was interrupted' in output
     steps = re.findall(r'Iter\(train\) \[ *(\d+)/12\]', output)
     assert steps and int(steps[0]) > 10
@@ -142,7 +142,7 @@ def test_an_interrupted_demo_goes_on(demo):
 
 def test_a_failed_training_shows_why(demo):
     work_dir, _ = demo
-    _, errors = run(ROOT / 'tools/demo.py', '--work-dir', work_dir,
+    _, errors = run(ROOT / 'tools/demo', '--work-dir', work_dir,
                     '--cfg-options', 'model.data_preprocessor.mix_ratio=0.3',
                     status=2)
     assert 'mix_ratio is 0.3' in errors
@@ -165,7 +165,7 @@ def size_of(path):
 def test_topk_accuracy_tool(trained, tmp_path):
     config, checkpoint, images = trained
     command = [
-        ROOT / 'tools/topk_accuracy.py', config, checkpoint, images,
+        ROOT / 'tools/analysis_tools/topk_accuracy.py', config, checkpoint, images,
         '--num-images', 24, '--versus', 'again', config, checkpoint, '--json',
         tmp_path / 'accuracy.json', '--out', tmp_path / 'accuracy.png'
     ]
@@ -179,10 +179,10 @@ def test_topk_accuracy_tool(trained, tmp_path):
 
 
 def test_attention_tool(trained, tmp_path):
-    run(ROOT / 'tools/visualize_attention.py', *trained, '--num-images', 3,
+    run(ROOT / 'tools/analysis_tools/visualize_attention.py', *trained, '--num-images', 3,
         '--out', tmp_path / 'sheet.png')
     assert min(size_of(tmp_path / 'sheet.png')) > 300
-    run(ROOT / 'tools/visualize_attention.py', *trained, '--num-images', 2,
+    run(ROOT / 'tools/analysis_tools/visualize_attention.py', *trained, '--num-images', 2,
         '--size', 0, '--out', tmp_path / 'each')
     assert len(list((tmp_path / 'each').glob('*.png'))) == 2
 
@@ -191,12 +191,12 @@ def test_mixing_tool(trained, tmp_path):
     config, checkpoint, images = trained
     files = sorted(images.glob('*/*.jpg'))
     for seed, name in ((0, 'a'), (0, 'b'), (1, 'c')):
-        run(ROOT / 'tools/visualize_mixing.py', config, checkpoint, *files[:4],
+        run(ROOT / 'tools/analysis_tools/visualize_mixing.py', config, checkpoint, *files[:4],
             '--seed', seed, '--out', tmp_path / f'{name}.png')
     a, b, c = (Image.open(tmp_path / f'{name}.png').tobytes()
                for name in 'abc')
     assert a == b != c
-    run(ROOT / 'tools/visualize_mixing.py', config, checkpoint, images,
+    run(ROOT / 'tools/analysis_tools/visualize_mixing.py', config, checkpoint, images,
         '--num-panels', 2, '--out', tmp_path / 'some.png')
     assert sorted(path.name for path in tmp_path.glob('some*')) == [
         'some_0.png', 'some_1.png']
@@ -204,16 +204,16 @@ def test_mixing_tool(trained, tmp_path):
 
 def test_log_tool(demo, tmp_path):
     work_dir, _ = demo
-    output, _ = run(ROOT / 'tools/plot_logs.py', work_dir, '--list')
+    output, _ = run(ROOT / 'tools/analysis_tools/plot_logs.py', work_dir, '--list')
     assert 'loss_recon' in output and 'topk_accuracy/layer_06' in output
-    run(ROOT / 'tools/plot_logs.py', work_dir, work_dir, '--names', 'one',
+    run(ROOT / 'tools/analysis_tools/plot_logs.py', work_dir, work_dir, '--names', 'one',
         'two', '--smooth', 2, '--out', tmp_path / 'curves.png')
     assert min(size_of(tmp_path / 'curves.png')) > 300
 
 
 def test_report_tool(demo, tmp_path):
     work_dir, _ = demo
-    run(ROOT / 'tools/report.py', work_dir, work_dir / 'data/val', '--out',
+    run(ROOT / 'tools/analysis_tools/report.py', work_dir, work_dir / 'data/val', '--out',
         tmp_path / 'new/report.html')
     assert len(Page((tmp_path / 'new/report.html').read_text()).images) == 6
 

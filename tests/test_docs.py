@@ -28,10 +28,10 @@ from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
 from mixedae_mm.__main__ import find_script
-from mixedae_mm.benchmark import cost
+from benchmarks import cost
 from mixedae_mm.compat import installed_providers
-from mixedae_mm.datasets.labelled_objects import make_scene_folder
-from mixedae_mm.evaluation.transfer_demo import CLASSES
+from demo.labelled_objects import make_scene_folder
+from transfer.fine_tunings import CLASSES
 from mixedae_mm.interop.convert import convert
 
 pytestmark = pytest.mark.slow
@@ -51,11 +51,11 @@ FEW_STEPS = ('--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=4 
 RUN = {
     'python tools/train.py configs/mixedae_vitb_folder.py': SMALL,
     'python tools/train.py configs/mixedae_vitb_300e.py --cfg-options load': SMALL[1:],
-    'python tools/convert.py mae_pretrain': ['--decoder-heads', '2'],
-    'python tools/convert.py': [],
-    'python tools/extract_features.py': ['--workers', '0'],
-    'python tools/nearest_neighbours.py': [],
-    'python tools/export.py': [],
+    'python tools/converters/convert.py mae_pretrain': ['--decoder-heads', '2'],
+    'python tools/converters/convert.py': [],
+    'python tools/analysis_tools/extract_features.py': ['--workers', '0'],
+    'python tools/analysis_tools/nearest_neighbours.py': [],
+    'python tools/converters/export.py': [],
     'python -m mixedae_mm train mine.py': TINY_MODEL,
     'python -m mixedae_mm train blockwise_demo.py': FEW_STEPS,
     'python -m mixedae_mm train timm_demo.py': FEW_STEPS,
@@ -66,7 +66,7 @@ RUN = {
     'python -m mixedae_mm mmdet::analysis_tools/browse_dataset': [],
 }
 if 'mmsegmentation' in installed_providers('mmseg'):  # the classic stack
-    del RUN['python tools/export.py']  # needs PyTorch 2.5
+    del RUN['python tools/converters/export.py']  # needs PyTorch 2.5
     # mmseg 1.2.2 draws labels in a way that its OpenCV, 4.11, refuses.
     del RUN['python -m mixedae_mm mmseg::analysis_tools/browse_dataset']
 # Programs that are looked for, but not started from here.

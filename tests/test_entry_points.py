@@ -19,9 +19,12 @@ from mmengine.runner import CheckpointLoader
 from toy_projects import CLASSIFICATION, SEGMENTATION, write_project
 
 from mixedae_mm import compat
-from mixedae_mm.engine import (launch, launch_checks, launch_on_cpu, launch_test,
-                               launch_train)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.launch import checks as launch_checks
+from mixedae_mm.launch import cpu as launch_on_cpu
+from mixedae_mm.launch import entry as launch
+from mixedae_mm.launch import test as launch_test
+from mixedae_mm.launch import train as launch_train
+from mixedae_mm.utils.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / 'tools'
@@ -337,7 +340,7 @@ def test_only_our_own_errors_lose_their_traceback(capsys, monkeypatch):
     in_worker = ConfigurationError(
         'Caught ConfigurationError in DataLoader worker process 0.\nOriginal '
         'Traceback (most recent call last):\n  File "a.py", line 1\n'
-        'mixedae_mm.errors.ConfigurationError: r is 3\n')
+        'mixedae_mm.utils.errors.ConfigurationError: r is 3\n')
     assert launch.report_errors(fail(in_worker), None) == 2
     assert capsys.readouterr().err == 'error: r is 3\n'
     with pytest.raises(ValueError, match='deep inside'):

@@ -13,15 +13,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.evidence import (claims, claims_page, paper_scale,
-                                 verdicts)
-from mixedae_mm.evidence.experiment import Experiment
-from mixedae_mm.evidence.presets import ALL, PRESETS, VARIANTS, preset_named
-from mixedae_mm.trainings.training_run import differing
+from mixedae_mm.utils.errors import ConfigurationError
+from reproduce import claims, claims_page, paper_scale, verdicts
+from reproduce.experiment import Experiment
+from reproduce.presets import ALL, PRESETS, VARIANTS, preset_named
+from reproduce.training_run import differing
 
 ROOT = Path(__file__).resolve().parents[1]
-REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce.py'), '--preset', 'smoke']
+REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce'), '--preset', 'smoke']
 
 
 def entry(*values):
@@ -112,7 +111,7 @@ def test_the_page_keeps_what_people_wrote(tmp_path):
 
 
 def test_the_documented_numbers_are_those_of_the_record(tmp_path):
-    """What `tools/reproduce.py --results ... --claims ...` writes."""
+    """What `tools/reproduce --results ... --claims ...` writes."""
     page = tmp_path / 'claims.md'
     page.write_text((ROOT / 'docs/claims.md').read_text())
     record = ROOT / 'docs/claims_tiny.json'

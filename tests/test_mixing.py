@@ -5,7 +5,7 @@ from equations import cut, mix_image, unmix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.mixing import (check_batch, draw_mix_masks, gather_hidden,
                                hidden_sources, mix_images, num_sources_of,
                                patch_grid, patchify, scatter_hidden,

@@ -5,7 +5,7 @@ import pytest
 from mmengine.config import Config
 
 import mixedae_mm  # noqa: F401
-from mixedae_mm.benchmark.scaling import (Cluster, ring_seconds, scaling,
+from benchmarks.scaling import (Cluster, ring_seconds, scaling,
                                           trained_numbers, whole_groups)
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from PIL import Image
 from toy_projects import CLASSIFICATION
 
 import mixedae_mm
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 
 ROOT = Path(__file__).parents[1]

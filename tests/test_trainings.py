@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.trainings import scheduling, training_run
-from mixedae_mm.trainings.scheduling import ending_with_us, only_writer, train_all
-from mixedae_mm.trainings.training_run import START, TrainingRun
+from mixedae_mm.utils.errors import ConfigurationError
+from reproduce import scheduling, training_run
+from reproduce.scheduling import ending_with_us, only_writer, train_all
+from reproduce.training_run import START, TrainingRun
 
 # Stands for tools/train.py: writes a checkpoint, then measures.
 TRAIN = '''

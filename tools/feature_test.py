@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 # A checkout runs without being installed, from any directory.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'tools')]
 
-from mixedae_mm.engine.launch import report_errors  # noqa: E402
-from mixedae_mm.interop.feature_test import parse_arguments, run  # noqa: E402
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from reliability.feature_harness import parse_arguments, run  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(report_errors(run, parse_arguments()))

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 # A checkout runs without being installed, from any directory.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'tools')]
 
-from mixedae_mm.trials.config_fuzzer import main  # noqa: E402
+from reliability.config_fuzzer import main  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(main())

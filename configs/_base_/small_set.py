@@ -1,6 +1,6 @@
 # Fine-tuning on one of the eleven small sets of Table 2, after Kornblith et
 # al. (2019) and Ericsson et al. (2021): 5000 steps of 64 images, SGD with
-# Nesterov momentum, cosine, crops and flips only. tools/transfer_eleven.py
+# Nesterov momentum, cosine, crops and flips only. tools/transfer/transfer_eleven.py
 # chooses the learning rate and weight decay on the validation images that
 # `sweep` names, then trains on all training images and tests once.
 default_scope = 'mmpretrain'

@@ -4,7 +4,7 @@ from .attention_probe import (attention_probe, cls_attention_maps,
 from .figures import figure_to_array, figure_to_png
 from .panels import MixingPanel, draw_mixing_panel, mixing_panel
 from .probe_batch import MixedBatch, mix_for_probing, sample_images
-from .undisturbed import evaluating, own_random_numbers
+from ..utils.undisturbed import evaluating, own_random_numbers
 
 __all__ = [
     'MixedBatch', 'MixingPanel', 'attention_probe', 'cls_attention_maps',

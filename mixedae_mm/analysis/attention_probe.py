@@ -12,7 +12,7 @@ import torch
 from mmpretrain.models import MAEViT
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
 from ..ops import topk_mask
 

@@ -12,7 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .panels import show_image, source_colour
 
 PHASES = ('train', 'val', 'test')

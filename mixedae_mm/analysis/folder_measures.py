@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
 from .loading import image_size_of, load_images
 from .panels import MixingPanel, mixing_panel
 from .probe_batch import mix_for_probing, patch_size_of
-from .undisturbed import evaluating
+from ..utils.undisturbed import evaluating
 
 
 def folder_topk_accuracy(model: nn.Module,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .frozen_features import LabelledFeatures
 
 # Inverse strengths of the linear probe's L2 penalty that validation chooses from.

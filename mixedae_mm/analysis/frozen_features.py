@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .attention_probe import encode_whole
 from .folder_measures import with_progress
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ..datasets import (LoadImageTensor, UnlabelledImageFolder,
                         UnreadableImageError)
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..models.checkpoint_reading import read_weights
 
 PathLike = Union[str, Path]

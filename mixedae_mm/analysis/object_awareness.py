@@ -9,10 +9,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ..datasets import LoadImageTensor
-from ..datasets.object_masks import MaskedImage
-from ..errors import ConfigurationError
+from .object_masks import MaskedImage
+from ..utils.errors import ConfigurationError
 from .attention_probe import cls_attention_maps
-from .undisturbed import evaluating
+from ..utils.undisturbed import evaluating
 
 # Thresholds tried for all images alike, as shares of a map's largest value.
 SHARED_THRESHOLDS = np.linspace(0, 1, 101)

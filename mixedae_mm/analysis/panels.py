@@ -7,12 +7,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patchify, scatter_hidden, unmix_tokens, unpatchify)
 from ..models import MixedAE
 from ..models.mixedae_head import patch_statistics
-from .undisturbed import evaluating
+from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
 # One colour a source image (Okabe and Ito's, told apart by colour-blind

@@ -7,9 +7,9 @@ from mmengine.dataset import default_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks, mix_images, num_sources_of, patch_grid
-from .undisturbed import own_random_numbers
+from ..utils.undisturbed import own_random_numbers
 
 
 class MixedBatch(NamedTuple):

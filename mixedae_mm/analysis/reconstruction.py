@@ -4,12 +4,12 @@ from mmpretrain.models import MAE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, patchify
 from ..models import MixedAE
 from ..models.mixedae_head import patch_statistics
 from .probe_batch import mix_for_probing, patch_size_of
-from .undisturbed import evaluating
+from ..utils.undisturbed import evaluating
 
 
 def reconstruction_loss(model: nn.Module, images: Tensor,

@@ -8,8 +8,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from mmengine.config import Config
 from torch import nn
 
-from ..benchmark.compare import machine
-from ..errors import ConfigurationError
+from ..utils.machine import machine
+from ..utils.errors import ConfigurationError
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
                       draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,

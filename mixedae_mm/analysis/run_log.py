@@ -5,7 +5,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 # Steps and values of one logged quantity, ascending in steps.
 Curve = Tuple[np.ndarray, np.ndarray]

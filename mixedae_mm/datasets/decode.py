@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 # Pillow knows more formats; those left out are documents, need an external
 # program to be read (EPS), or are unlikely to be photographs.

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine import dist
 from mmengine.logging import print_log
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 # Smaller lists are made faster than anybody would notice.
 MIN_IMAGES_TO_CACHE = 10_000

@@ -16,7 +16,7 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import get_worker_info
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .shared_numbers import SharedNumbers
 
 

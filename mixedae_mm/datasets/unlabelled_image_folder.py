@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .decode import EXTENSIONS, UnreadableImageError
 from .folder_index import index_folder
 from .sample_seeding import SampleSeeding

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..config_names import config_path
+from ..utils.config_names import config_path
 from .convert import Conversion, convert
 
 # Width, layers, heads as the libraries' own models have them.
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """The command line of ``tools/conversion_table.py``."""
+    """The command line of ``tools/converters/conversion_table.py``."""
     parser = argparse.ArgumentParser(
         description='Convert ViTs with random weights in every direction; print the '
         'tensors that were mapped and the largest differences of features.')

@@ -6,9 +6,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .layouts import LAYOUTS, check
-from .preprocessing import Preprocessing, to_rgb_tensor
+from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .reading import COLUMN_TITLES, read_source, to_vit
 from .reference import outputs
 from .vit import Vit
@@ -186,7 +186,7 @@ def _check_equal(result: Conversion, source: str) -> None:
 
 def parse_arguments(
         argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """The command line of ``tools/convert.py``."""
+    """The command line of ``tools/converters/convert.py``."""
     parser = argparse.ArgumentParser(
         description='Convert a ViT between mixedae_mm, mmpretrain, mmseg, '
         "mmdet, timm, Hugging Face and Meta's MAE. The layout of the source is "

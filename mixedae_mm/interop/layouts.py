@@ -4,10 +4,10 @@ from typing import Callable, Dict, NamedTuple, Tuple
 from mmengine.config import Config
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..version import __version__
 from .names import HF_PREFIX, entries
-from .preprocessing import resize_side
+from ..utils.preprocessing import resize_side
 from .vit import Description, Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name

@@ -10,7 +10,7 @@ import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
 from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
 from .vit import Vit, describe

@@ -11,7 +11,7 @@ import torch
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .layouts import decoder_config, hf_config, timm_arguments
 from .names import HF_PREFIX, WITHOUT_PLACE, canonical
 from .reading import Source

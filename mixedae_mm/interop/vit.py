@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Tuple
 
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 

@@ -10,7 +10,7 @@ from typing import Dict, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .layouts import Layout, hf_config, mm_meta, rename
 from .vit import Vit
 

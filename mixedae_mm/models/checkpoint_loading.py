@@ -7,10 +7,10 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from .checkpoint_reading import read_weights
-from .position_embedding import sincos_position_embedding
-from .relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table)
+from .layers.position_embedding import sincos_position_embedding
+from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table)
 
 # Parts that a checkpoint may lack because pre-training has no use for them:
 # norms that only some heads need, biases that start at zero, the segments.
@@ -128,7 +128,7 @@ def _find_prefix(weights: Dict[str, Tensor], prefix: Optional[str],
         hint = ''
         if any(FOREIGN_LANDMARK.search(name) for name in weights):
             hint = (', but the names of timm, Meta or Hugging Face; convert '
-                    'it with tools/convert.py --to mm')
+                    'it with tools/converters/convert.py --to mm')
         raise ConfigurationError(
             f'{path} has no ViT in the names of mmpretrain{hint}.')
     if prefix is not None:

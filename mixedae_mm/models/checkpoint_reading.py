@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine import dist, fileio
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 # What mmengine saves beside the weights: its log buffers and NumPy numbers.
 # Nobody needs them to load weights, so each is read as an empty stand-in and

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_number
-from ..errors import ConfigurationError
+from ..utils.checks import check_choice, check_number
+from ..utils.errors import ConfigurationError
 
 
 @MODELS.register_module()

@@ -6,8 +6,8 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..checks import check_part
-from ..errors import ConfigurationError
+from ..utils.checks import check_part
+from ..utils.errors import ConfigurationError
 
 # MAE's: xavier for linear layers. The parts refine it in their init_weights.
 MAE_INIT = (

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import SelfSupDataPreprocessor
 
-from ..checks import check_choice, check_count, check_flag, check_number
-from ..errors import ConfigurationError
+from ..utils.checks import check_choice, check_count, check_flag, check_number
+from ..utils.errors import ConfigurationError
 from ..mixing import (MODES, check_batch, draw_mix_masks, mix_images,
                       num_sources_of, patch_grid)
 

@@ -8,12 +8,12 @@ from mmpretrain.models import MAEPretrainDecoder
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..checks import (check_count, check_flag, check_heads, check_norm,
+from ..utils.checks import (check_count, check_flag, check_heads, check_norm,
                       check_number, check_side)
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, unmix_tokens
-from .decoder_layer import MixedAEDecoderLayer
-from .position_embedding import sincos_position_embedding
+from .layers.decoder_layer import MixedAEDecoderLayer
+from .layers.position_embedding import sincos_position_embedding
 
 
 @MODELS.register_module()

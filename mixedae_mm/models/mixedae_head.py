@@ -8,8 +8,9 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_count, check_flag, check_number, check_part
-from ..errors import ConfigurationError
+from ..utils.checks import (check_choice, check_count, check_flag, check_number,
+                            check_part)
+from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, patchify
 from .mixedae_vit import EncodedMix
 

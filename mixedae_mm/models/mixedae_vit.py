@@ -8,13 +8,13 @@ from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checks import check_count, check_flag, check_number
-from ..errors import ConfigurationError
+from ..utils.checks import check_count, check_flag, check_number
+from ..utils.errors import ConfigurationError
 from ..mixing import patch_grid
 from .checkpoint_loading import load_pretrained
-from .encoder_layer import MixedAEEncoderLayer
-from .position_embedding import sincos_position_embedding
-from .relative_position_bias import (PatchOffsets, RelativePositionBias,
+from .layers.encoder_layer import MixedAEEncoderLayer
+from .layers.position_embedding import sincos_position_embedding
+from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                      patch_offsets)
 from .vit_arguments import (check_arch, check_init_cfg, check_out_indices,
                             check_pretraining, split_init_cfg)

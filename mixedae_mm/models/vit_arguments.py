@@ -9,9 +9,10 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.backbones.vision_transformer import (PatchEmbed,
                                                             TransformerEncoderLayer)
 
-from ..checks import (check_choice, check_count, check_flag, check_heads, check_names,
+from ..utils.checks import (check_choice, check_count, check_flag, check_heads,
+                            check_names,
                       check_norm, check_number, check_probability, check_side)
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 # What mmpretrain's patch embedding is told by other arguments.
 PATCH_GEOMETRY = ('in_channels', 'embed_dims', 'conv_type', 'kernel_size',

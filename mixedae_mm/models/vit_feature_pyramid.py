@@ -7,7 +7,7 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 
 STRIDES = (4, 8, 16, 32)
 

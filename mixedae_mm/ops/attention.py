@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..utils.errors import ConfigurationError
 from . import blockwise, cpu_kernel
 
 
@@ -96,7 +96,7 @@ def _path(query: Tensor) -> ModuleType:
 @functools.lru_cache(maxsize=None)
 def _triton_kernel() -> Optional[ModuleType]:
     try:
-        from . import triton_kernel
+        from .triton import kernel as triton_kernel
     except ModuleNotFoundError as error:
         if error.name != 'triton':
             raise

@@ -5,7 +5,7 @@ from torch import nn
 
 from mixedae_mm.analysis import (attention_probe, cls_attention_maps,
                                  topk_sampling_accuracy)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.mixing import draw_mix_masks
 
 from small_models import ARCH, vit

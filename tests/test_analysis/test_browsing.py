@@ -8,7 +8,7 @@ from small_models import ARCH, PATCH_SIZE
 
 from mixedae_mm.analysis import figure_to_array
 from mixedae_mm.analysis.browsing import _to_rgb, browse
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
 

@@ -15,7 +15,7 @@ from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
                                                  default_readout,
                                                  extract_features,
                                                  token_readouts)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import mixedae, vit
 
 

@@ -11,7 +11,7 @@ from mixedae_mm.analysis.frozen_classifiers import knn_accuracy
 from mixedae_mm.analysis.frozen_features import extract_features
 from mixedae_mm.analysis.run_log import read_run
 from mixedae_mm.engine import KNNEvaluationHook
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from test_training_hooks import train
 
 

@@ -12,10 +12,10 @@ from mixedae_mm.analysis.object_awareness import (ScoredImage,
                                                   attention_on_objects,
                                                   best_iou, map_to_pixels,
                                                   object_score, score_models)
-from mixedae_mm.datasets import make_object_folder
-from mixedae_mm.datasets.object_masks import (CocoMasks, VocMasks, masks_of,
+from demo import make_object_folder
+from mixedae_mm.analysis.object_masks import (CocoMasks, VocMasks, masks_of,
                                               sample_masks)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import mixedae
 
 MAP = np.array([[0.9, 0.1], [0.8, 0.2]])

@@ -5,7 +5,7 @@ from PIL import Image
 
 from mixedae_mm.analysis.report import (format_seconds, run_files, summarise,
                                         write_report)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from test_training_hooks import MODEL, train
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mixedae_mm.analysis.run_log import (choose_curves, layer_accuracies,
                                          read_run, smooth, training_seconds)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def write_log(work_dir, start, records, torn=''):

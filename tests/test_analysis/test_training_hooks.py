@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from mixedae_mm.analysis import evaluating, sample_images
 from mixedae_mm.analysis.run_log import layer_accuracies, read_run
 from mixedae_mm.engine import (CompileHook, MixingVisualizationHook, TopKAccuracyHook)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
 
 BATCH_SIZE = 8

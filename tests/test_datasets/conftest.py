@@ -6,7 +6,7 @@ from PIL import Image
 @pytest.fixture(scope='session')
 def photograph():
     """A real photograph of 250 x 167 pixels, RGB."""
-    from mixedae_mm.datasets.photographs import load_photographs
+    from demo.photographs import load_photographs
     return load_photographs()['coffee'].resize((250, 167), Image.BICUBIC)
 
 

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from mixedae_mm.datasets.decode import (FORMATS, MAX_JPEG_SCANS, MAX_PIXELS,
                                         UnreadableImageError, decode_rgb)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def encode(image, format, **kwargs):

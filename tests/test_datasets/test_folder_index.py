@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mixedae_mm.datasets import EXTENSIONS, folder_index
 from mixedae_mm.datasets.folder_index import (FolderIndex, index_folder,
                                               natural_key, scan_folder)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def touch(folder, *names):
@@ -194,7 +194,7 @@ DISTRIBUTED = '''
 import os, sys
 import torch.distributed
 from mixedae_mm.datasets import EXTENSIONS, folder_index
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 rank, folder, port = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.distributed.init_process_group(
     'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)

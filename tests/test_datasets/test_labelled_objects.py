@@ -10,12 +10,12 @@ from hypothesis.extra.numpy import arrays
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mixedae_mm.datasets import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES,
+from demo import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES,
                                  make_object_folder, make_scene_folder)
-from mixedae_mm.datasets.coco_annotations import encode_mask
-from mixedae_mm.datasets.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES,
+from demo.coco_annotations import encode_mask
+from demo.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES,
                                                 Painter, draw_outline, rasterize)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from mixedae_mm.datasets import (LoadImageTensor, TensorRandomResizedCrop,
                                  UnreadableImageError)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def test_load(tmp_path, photograph, as_array):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixedae_mm.datasets import make_photograph_folder
-from mixedae_mm.datasets.generated import RECORD, generate_once
-from mixedae_mm.datasets.photographs import (PHOTOGRAPHS, draw_crop,
+from demo import make_photograph_folder
+from demo.generated import RECORD, generate_once
+from demo.photographs import (PHOTOGRAPHS, draw_crop,
                                              load_photographs, split_regions)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def files_of(folder):

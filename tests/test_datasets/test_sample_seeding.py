@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mixedae_mm.datasets import (SampleIndex, SampleSeededDataset, SampleSeeding,
                                  sample_generators)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def draw():

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from mixedae_mm.datasets import UnlabelledImageFolder, UnreadableImageError
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 PIPELINE = [dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', size=16)]
 

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixedae_mm.engine import checkpoint_files
-from mixedae_mm.engine.checkpoint_files import (commit, damage,
+from mixedae_mm.engine.resume import checkpoint_files
+from mixedae_mm.engine.resume.checkpoint_files import (commit, damage,
                                                 find_resumable_checkpoint,
                                                 write_text)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def save(path, age=0):

@@ -3,7 +3,7 @@ import pytest
 import torch
 import toy_training as toy
 
-from mixedae_mm.engine import exact_resume_hook
+from mixedae_mm.engine.resume import exact_resume_hook
 
 EPOCHS = dict()
 MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))

@@ -6,7 +6,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import mixedae_mm  # noqa: F401
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 LR, DECAY = 0.1, 0.05
 VIT = dict(

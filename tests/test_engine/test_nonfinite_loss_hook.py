@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 
 from mixedae_mm.engine import (NonFiniteLossError, NonFiniteLossHook,
                                replay_nonfinite_loss)
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 @DATASETS.register_module()

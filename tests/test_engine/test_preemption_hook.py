@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from test_exact_resume_hook import assert_same
 
 from mixedae_mm.engine import PreemptionHook
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 @HOOKS.register_module()

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mixedae_mm.engine import resumable_loading
-from mixedae_mm.engine.resumable_loading import (EndlessBatches,
+from mixedae_mm.engine.resume import resumable_loading
+from mixedae_mm.engine.resume.resumable_loading import (EndlessBatches,
                                                  ResumableBatchSampler,
                                                  make_resumable)
 

@@ -10,9 +10,9 @@ from mmengine.registry import HOOKS
 from mmengine.visualization import LocalVisBackend
 from test_exact_resume_hook import assert_same
 
-import mixedae_mm.engine.atomic_saves as atomic_saves
-import mixedae_mm.engine.safe_checkpoint_hook as safe_checkpoint_hook
-from mixedae_mm.engine.checkpoint_files import damage
+import mixedae_mm.engine.resume.atomic_saves as atomic_saves
+import mixedae_mm.engine.resume.safe_checkpoint_hook as safe_checkpoint_hook
+from mixedae_mm.engine.resume.checkpoint_files import damage
 
 SECOND = 2  # of the checkpoints that the toy run writes
 

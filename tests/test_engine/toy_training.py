@@ -24,7 +24,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch import nn
 
-from mixedae_mm.engine.launch import build_runner
+from mixedae_mm.launch.entry import build_runner
 
 SIZE = 27  # images; 7 batches of 4, the last one of 3
 TIMES = ('train/time', 'train/data_time', 'val/time', 'val/data_time')

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 import mixedae_mm
 from mixedae_mm.datasets.decode import UnreadableImageError
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.interop.convert import convert
 
 LENGTH = (SIZE // PATCH)**2

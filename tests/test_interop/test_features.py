@@ -16,9 +16,9 @@ from PIL import Image
 from skimage.data import astronaut, coffee
 
 import mixedae_mm
-from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.interop import feature_extraction, nearest_neighbours
-from mixedae_mm.interop.feature_extraction import extract_features
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.apis import features as feature_extraction, search as nearest_neighbours
+from mixedae_mm.apis.features import extract_features
 
 ROOT = Path(__file__).parents[2]
 NUM_GOOD = 23
@@ -126,7 +126,7 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
     out = tmp_path / 'out.parquet'
     program = (
         'import sys, time; from mixedae_mm.interop import feature_extraction as f; '
-        'from mixedae_mm.engine.launch import report_errors; f.PART_SIZE = 2; '
+        'from mixedae_mm.launch.entry import report_errors; f.PART_SIZE = 2; '
         'add = f.PartWriter.add; '
         'f.PartWriter.add = lambda *a: (time.sleep(.3), add(*a)); '
         'sys.exit(report_errors(f.run, f.parse_arguments()))')

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from mmpretrain.models import MAE, VisionTransformer
 
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 
 ARCH = dict(
     embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)

@@ -11,7 +11,8 @@ from attention_cases import (assert_equal_up_to_rounding, computed_by,
                              exact_inputs, expected)
 from triton.runtime import interpreter
 
-from mixedae_mm.ops import topk_mask, triton_kernel
+from mixedae_mm.ops import topk_mask
+from mixedae_mm.ops.triton import kernel as triton_kernel
 
 # Rows of NaN and of masked keys overflow on the way; NumPy warns, GPUs don't.
 pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')

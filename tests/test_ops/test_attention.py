@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmengine.logging import MMLogger
 from torch.utils.checkpoint import checkpoint
 
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.ops import (attention, blockwise, cpu_kernel,
                             homologous_attention, topk_mask)
 

@@ -63,7 +63,7 @@ def test_kernels_compile_and_fit(compute_capability, dtype, num_tokens,
     """Compiling for a GPU needs none. Hopper has 227 KiB of shared memory a
     block, the others that are supported 99 KiB or more."""
     shared_memory = (227 if compute_capability == 90 else 99) * 1024
-    from mixedae_mm.ops import triton_kernel
+    from mixedae_mm.ops.triton import kernel as triton_kernel
     query = torch.empty(2, 12, num_tokens, head_dim, dtype=dtype)
     assert triton_kernel.unsupported(query) is None
     capability = divmod(compute_capability, 10)

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmpretrain.models import BEiTViT, VisionTransformer
 
-from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.models.relative_position_bias import (RelativePositionBias,
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.models.layers.relative_position_bias import (RelativePositionBias,
                                                       patch_offsets,
                                                       resize_table)
 from small_vit import ARCH, backbone, randomize

@@ -10,11 +10,11 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.models.utils import resize_pos_embed
 
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.models import checkpoint_reading
 from mixedae_mm.models.checkpoint_loading import load_pretrained
 from mixedae_mm.models.checkpoint_reading import read_checkpoint, read_weights
-from mixedae_mm.models.position_embedding import sincos_position_embedding
+from mixedae_mm.models.layers.position_embedding import sincos_position_embedding
 from small_vit import ARCH, NUM_TENSORS, backbone, mae, mixedae, randomize
 
 
@@ -343,7 +343,7 @@ def test_prefixes_that_lead_nowhere(pretrained, tmp_path):
 
 def test_foreign_names_are_recognised(tmp_path):
     weights = {'patch_embed.proj.weight': torch.ones(2), 'a': torch.ones(1)}
-    assert 'convert it with tools/convert.py' in refusal(
+    assert 'convert it with tools/converters/convert.py' in refusal(
         weights, tmp_path / 'timm.pth')
     assert refusal({'fc.weight': torch.ones(2)},
                    tmp_path / 'linear.pth').endswith(

@@ -2,8 +2,8 @@
 import pytest
 from mmengine.config import Config
 
-from mixedae_mm.engine.data_paths import check_data_paths
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.launch.data_paths import check_data_paths
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def config(**dataset):

@@ -14,8 +14,9 @@ from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
 from mixedae_mm.engine import DataCheckHook
-from mixedae_mm.errors import ConfigurationError
-from mixedae_mm.evaluation import ElevenPointMAP, eleven_sets
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.evaluation import ElevenPointMAP
+from transfer import eleven_sets
 from small_vit import ARCH, backbone
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch):
     for name in ('dtd', 'VOC2007'):
         tiny_data.small_set(name.lower(), tmp_path / 'data' / name, 8, monkeypatch)
     command = [
-        sys.executable, ROOT / 'tools/transfer_eleven.py', tmp_path / 'vit.pth',
+        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py', tmp_path / 'vit.pth',
         '--sets', 'dtd', 'voc2007', '--data-root', tmp_path / 'data',
         '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
         tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',

@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from mixedae_mm.datasets.labelled_objects import (make_object_folder,
+from demo.labelled_objects import (make_object_folder,
                                                   make_scene_folder)
-from mixedae_mm.engine.launch import adapt_to_cpu
-from mixedae_mm.evaluation import transfer_demo, transfer_report
+from mixedae_mm.launch.entry import adapt_to_cpu
+from transfer import fine_tunings as transfer_demo, report as transfer_report
 from mixedae_mm.models import MixedAE
 from tiny_data import scenes
 

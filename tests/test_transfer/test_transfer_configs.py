@@ -9,8 +9,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
 
 import tiny_data
-from mixedae_mm.engine.launch import adapt_to_cpu
-from mixedae_mm.evaluation import eleven_sets
+from mixedae_mm.launch.entry import adapt_to_cpu
+from transfer import eleven_sets
 
 ROOT = Path(__file__).parents[2] / 'configs'
 IN_1K = [

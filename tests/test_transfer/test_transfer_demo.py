@@ -4,8 +4,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mixedae_mm.evaluation import transfer_demo as demo
-from mixedae_mm.trainings.training_run import START
+from transfer import fine_tunings as demo
+from reproduce.training_run import START
 
 CLASSIFICATION, SEGMENTATION, DETECTION = demo.TASKS
 

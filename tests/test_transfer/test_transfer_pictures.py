@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mixedae_mm.evaluation.transfer_pictures import draw_detections, most_certain
+from transfer.pictures import draw_detections, most_certain
 
 
 def prediction(scores):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope, MODELS
 
-from mixedae_mm.errors import ConfigurationError
+from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import backbone
 
 

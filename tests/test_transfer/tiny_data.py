@@ -11,7 +11,7 @@ from mmpretrain.datasets.categories import (FGVCAIRCRAFT_CATEGORIES,
                                             VOC2007_CATEGORIES)
 from PIL import Image
 
-from mixedae_mm.datasets.labelled_objects import make_scene_folder
+from demo.labelled_objects import make_scene_folder
 
 SIZE = (40, 32)
 

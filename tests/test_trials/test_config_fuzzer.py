@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mixedae_mm.models import MixedAEDecoder, MixedAEPretrainHead
-from mixedae_mm.trials import config_fuzzer
-from mixedae_mm.trials.config_draws import FAULTS, Draw, put
+from reliability import config_fuzzer
+from reliability.config_draws import FAULTS, Draw, put
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """Several processes train as one does, DDP as FSDP; `pytest -s` shows the figures."""
 import pytest
 
-from mixedae_mm.engine.fsdp_strategy import can_shard_on_cpu
-from mixedae_mm.trials import distributed_test
-from mixedae_mm.trials.distributed_test import Comparison, line
+from mixedae_mm.engine.strategies.fsdp_strategy import can_shard_on_cpu
+from reliability import distributed_harness as distributed_test
+from reliability.distributed_harness import Comparison, line
 
 pytestmark = pytest.mark.slow
 

@@ -1,8 +1,8 @@
 """What happens to runs that are done harm."""
 import pytest
 
-from mixedae_mm.trials import fault_test
-from mixedae_mm.trials.fault_test import FAULTS, NotTried, Outcome, Runs
+from reliability import fault_harness as fault_test
+from reliability.fault_harness import FAULTS, NotTried, Outcome, Runs
 
 # What must have happened to each, beside the messages that it names itself.
 HAPPENED = dict(

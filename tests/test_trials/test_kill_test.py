@@ -4,8 +4,8 @@ import random
 import pytest
 import torch
 
-from mixedae_mm.trials import kill_test
-from mixedae_mm.trials.kill_points import PHASES, digest
+from reliability import kill_harness as kill_test
+from reliability.kill_points import PHASES, digest
 
 
 def test_digests_see_every_bit():

@@ -1,0 +1,170 @@
+"""Exact object masks of image files, from COCO's or VOC's format."""
+import json
+import os
+import random
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..utils.errors import ConfigurationError
+
+VOC_VOID = 255  # borders and what nobody labelled
+
+
+class MaskedImage(NamedTuple):
+    """An image file and where its objects are.
+
+    Attributes:
+        path (str): Of the image.
+        objects (np.ndarray): ``(H, W)`` bool, on any object.
+        counts (np.ndarray): ``(H, W)`` bool, False where nobody knows: VOC's
+            void, COCO's crowds.
+    """
+    path: str
+    objects: np.ndarray
+    counts: np.ndarray
+
+
+class CocoMasks:
+    """Masks of an ``instances_*.json``; the union of an image's objects.
+
+    Images without an object are left out.
+
+    Args:
+        annotation_file (str): COCO's format, polygons or run lengths.
+        image_folder (str): What its file names are relative to.
+
+    Raises:
+        ConfigurationError: If pycocotools is not installed, or the file is
+            missing or of another format.
+    """
+
+    def __init__(self, annotation_file: str, image_folder: str) -> None:
+        try:
+            from pycocotools import mask as coco_mask
+        except ImportError:
+            raise ConfigurationError(
+                "COCO's masks need the pycocotools package: pip install "
+                'pycocotools.') from None
+        self.coco_mask = coco_mask
+        self.folder = Path(image_folder)
+        try:
+            content = json.loads(Path(annotation_file).read_text())
+            self.images = {image['id']: image for image in content['images']}
+            annotations = content['annotations']
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f'{annotation_file} cannot be read as annotations in COCO\'s '
+                f'format ({type(error).__name__}: {error}).') from error
+        self.objects: dict = {}
+        for annotation in annotations:
+            self.objects.setdefault(annotation['image_id'], []).append(annotation)
+        self.ids = [
+            number for number, objects in self.objects.items()
+            if any(not item.get('iscrowd', 0) for item in objects)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> MaskedImage:
+        """Masks of the image at a position of :attr:`ids`."""
+        image = self.images[self.ids[index]]
+        shape = image['height'], image['width']
+        objects, crowds = np.zeros(shape, bool), np.zeros(shape, bool)
+        for annotation in self.objects[image['id']]:
+            mask = self._decode(annotation['segmentation'], *shape)
+            if annotation.get('iscrowd', 0):
+                crowds |= mask
+            else:
+                objects |= mask
+        return MaskedImage(
+            str(self.folder / image['file_name']), objects, objects | ~crowds)
+
+    def _decode(self, segmentation, height: int, width: int) -> np.ndarray:
+        if isinstance(segmentation, list):  # polygons
+            runs = self.coco_mask.merge(
+                self.coco_mask.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation['counts'], list):
+            runs = self.coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            runs = segmentation
+        return self.coco_mask.decode(runs).astype(bool)
+
+
+class VocMasks:
+    """Masks of a folder like ``VOCdevkit/VOC2012``.
+
+    Args:
+        root (str): Holds ``JPEGImages`` and ``SegmentationObject`` (or, where
+            that is missing, ``SegmentationClass``).
+        split (str, optional): Name of a list in ``ImageSets/Segmentation``;
+            by default all images that have a mask.
+
+    Raises:
+        ConfigurationError: If a folder, the list, or every mask is missing.
+    """
+
+    def __init__(self, root: str, split: Optional[str] = None) -> None:
+        self.images = Path(root) / 'JPEGImages'
+        folders = [
+            Path(root) / name
+            for name in ('SegmentationObject', 'SegmentationClass')
+        ]
+        self.masks = next((f for f in folders if f.is_dir()), folders[0])
+        for folder in (self.images, self.masks):
+            if not folder.is_dir():
+                raise ConfigurationError(
+                    f'{root} is not in VOC\'s format: it has no folder '
+                    f'{folder.name}.')
+        if split is None:
+            self.names: List[str] = sorted(p.stem for p in self.masks.glob('*.png'))
+        else:
+            file = Path(root) / f'ImageSets/Segmentation/{split}.txt'
+            if not file.is_file():
+                raise ConfigurationError(f'There is no list of images {file}.')
+            self.names = file.read_text().split()
+        if not self.names:
+            raise ConfigurationError(f'There is no mask in {self.masks}.')
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> MaskedImage:
+        """Masks of the image at a position of :attr:`names`."""
+        name = self.names[index]
+        # A palette image: the indices are what counts, not the colours.
+        labels = np.asarray(Image.open(self.masks / f'{name}.png'))
+        return MaskedImage(
+            str(self.images / f'{name}.jpg'), (labels > 0) & (labels != VOC_VOID),
+            labels != VOC_VOID)
+
+
+def masks_of(annotations: str, images: Optional[str] = None,
+             split: Optional[str] = None):
+    """:class:`CocoMasks` of a ``.json`` file, :class:`VocMasks` of a folder.
+
+    Raises:
+        ConfigurationError: If it is neither, or COCO's images are not named.
+    """
+    if os.path.isdir(annotations):
+        return VocMasks(annotations, split)
+    if images is None:
+        raise ConfigurationError(
+            f'{annotations} is no folder in VOC\'s format; for annotations in '
+            'COCO\'s format, name the folder of the images as well.')
+    return CocoMasks(annotations, images)
+
+
+def sample_masks(masks, count: Optional[int] = None,
+                 seed: int = 0) -> Iterator[MaskedImage]:
+    """So many masked images of a data set at random; all in order by default.
+
+    At random, because classes often take turns or stand in blocks.
+    """
+    indices: Sequence[int] = range(len(masks))
+    if count is not None and count < len(masks):
+        indices = random.Random(seed).sample(indices, count)
+    return map(masks.read, indices)

@@ -1,0 +1,1 @@
+"""What people call from Python: load an encoder, features, search, export."""

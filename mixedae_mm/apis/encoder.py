@@ -1,0 +1,249 @@
+"""A pre-trained encoder, ready for pictures of any kind."""
+import hashlib
+import os
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Iterable, Iterator, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets.decode import EXTENSIONS, decode_rgb
+from ..datasets.folder_index import index_folder
+from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
+from ..interop.reading import read_vit
+from ..interop.vit import PlainViT, Vit
+
+POOLINGS = ('mean', 'cls')
+Images = Union[ImageLike, Iterable[ImageLike]]
+
+
+class Encoded(NamedTuple):
+    """Tokens of ``N`` pictures after the last layer, on the CPU, float32.
+
+    Attributes:
+        cls (Tensor): ``(N, C)``.
+        patches (Tensor): ``(N, L, C)``, row by row.
+    """
+    cls: Tensor
+    patches: Tensor
+
+
+def load(checkpoint: Union[str, Path],
+         device: Union[str, torch.device, None] = None,
+         img_size: Union[int, Tuple[int, int], None] = None,
+         amp: bool = False,
+         heads: Optional[int] = None) -> 'Encoder':
+    """Load the encoder of a checkpoint with its preprocessing.
+
+    >>> encoder = mixedae_mm.load('work_dirs/mixedae_vitb_300e/epoch_300.pth')
+    >>> cls, patches = encoder.encode('photo.jpg')
+
+    Args:
+        checkpoint (str | Path): Of pre-training or fine-tuning with
+            mixedae_mm, mmpretrain, mmseg or mmdet; of timm or Meta's MAE; a
+            folder as Hugging Face and timm publish them. It is read as data;
+            nothing in it is executed.
+        device (str | torch.device, optional): Defaults to the GPU if there
+            is one, otherwise the CPU.
+        img_size (int | tuple[int, int], optional): Height and width that
+            pictures are brought to, multiples of the patch size; positions
+            are interpolated. Defaults to the size of the training.
+        amp (bool): Compute in bfloat16 where that is safe.
+        heads (int, optional): Attention heads, for files that do not say.
+
+    Returns:
+        Encoder: In evaluation mode.
+
+    Raises:
+        ConfigurationError: If the file is no checkpoint of a plain ViT, or
+            ``img_size`` is no multiple of the patch size.
+    """
+    vit = read_vit(str(checkpoint), encoder_only=None, heads=heads)
+    return Encoder(vit, device=device, img_size=img_size, amp=amp,
+                   name=str(checkpoint))
+
+
+class Encoder:
+    """What :func:`load` returns; see there for the arguments.
+
+    Wherever it says ``images``, it takes one picture or any iterable of
+    pictures, each of them
+
+    - the path of an image file, or of a folder, which stands for all images
+      below it in natural order;
+    - a PIL image of any mode;
+    - an array ``(H, W, 3)`` or ``(H, W)``, uint8, or floating point in 0..1;
+    - a tensor ``(3, H, W)`` or ``(1, H, W)``, likewise,
+
+    or a batch ``(N, H, W, 3)`` as array, ``(N, 3, H, W)`` as tensor. Colours
+    are RGB. The shorter side is resized, the centre cut out.
+
+    Attributes:
+        model (PlainViT): Normalised images to tokens.
+        preprocessing (Preprocessing): Pictures to normalised images.
+        description (Description): Sizes of the ViT.
+    """
+
+    def __init__(self,
+                 vit: Vit,
+                 device: Union[str, torch.device, None] = None,
+                 img_size: Union[int, Tuple[int, int], None] = None,
+                 amp: bool = False,
+                 name: str = 'The checkpoint') -> None:
+        if device is None:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        self.device = torch.device(device)
+        self.amp = amp
+        self.name = name
+        self.description = vit.description
+        self.model = PlainViT(vit, name).to(self.device)
+        self.preprocessing = Preprocessing(
+            self._check_img_size(img_size), vit.description.mean,
+            vit.description.std)
+
+    def encode(self, images: Images, batch_size: int = 32) -> Encoded:
+        """Tokens of pictures.
+
+        Args:
+            images: See :class:`Encoder`.
+            batch_size (int): Pictures at a time.
+
+        Returns:
+            Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one
+            picture ``N`` is 1. All in memory: for many pictures take
+            :meth:`batches` or :meth:`features`.
+
+        Raises:
+            ConfigurationError: If something is no picture, or there is none.
+        """
+        encoded = list(self.batches(images, batch_size))
+        return Encoded(*(torch.cat(parts) for parts in zip(*encoded)))
+
+    def batches(self, images: Images, batch_size: int = 32) -> Iterator[Encoded]:
+        """As :meth:`encode`, a batch at a time."""
+        for crops in self._crops(images, batch_size):
+            tokens = self.tokens(crops).float().cpu()
+            yield Encoded(tokens[:, 0], tokens[:, 1:])
+
+    def features(self,
+                 images: Images,
+                 pooling: str = 'mean',
+                 batch_size: int = 32) -> Tensor:
+        """One vector a picture, ``(N, C)``.
+
+        Args:
+            images: See :class:`Encoder`.
+            pooling (str): ``'mean'`` of the patch tokens (normalised, if the
+                checkpoint was fine-tuned so), or ``'cls'``.
+            batch_size (int): Pictures at a time.
+        """
+        return torch.cat([
+            self.pool(crops, pooling)
+            for crops in self._crops(images, batch_size)
+        ])
+
+    @torch.no_grad()
+    def classify(self, images: Images, batch_size: int = 32) -> Tensor:
+        """Logits ``(N, num_classes)`` of a fine-tuned classifier.
+
+        Raises:
+            ConfigurationError: If the checkpoint has none.
+        """
+        if self.model.head is None:
+            raise ConfigurationError(f'{self.name} has no classifier.')
+        return torch.cat([
+            self.model.head(self.model.pool(self.tokens(crops)).float()).cpu()
+            for crops in self._crops(images, batch_size)
+        ])
+
+    @torch.no_grad()
+    def tokens(self, crops: Tensor) -> Tensor:
+        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)``."""
+        images = self.preprocessing.normalize(crops.to(self.device))
+        context = nullcontext()
+        if self.amp:
+            context = torch.autocast(self.device.type, torch.bfloat16)
+        with context:
+            return self.model(images)
+
+    @torch.no_grad()
+    def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
+        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
+        if pooling not in POOLINGS:
+            raise ConfigurationError(
+                f"pooling is '{pooling}', but must be one of {POOLINGS}.")
+        return self.model.pool(self.tokens(crops).float(), pooling).cpu()
+
+    def fingerprint(self) -> str:
+        """Hash of all weights and sizes: equal for equal features."""
+        digest = hashlib.sha256(str(self.description).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
+        if batch_size < 1:
+            raise ConfigurationError(
+                f'batch_size is {batch_size}, but must be at least 1.')
+        pictures = map(self.preprocessing.crop, pictures_of(images))
+        empty = True
+        while batch := list(islice(pictures, batch_size)):
+            empty = False
+            if len({crop.dtype for crop in batch}) > 1:
+                batch = [_as_float(crop) for crop in batch]
+            yield torch.stack(batch)
+        if empty:
+            raise ConfigurationError('There is no picture to encode.')
+
+    def _check_img_size(self, img_size) -> Tuple[int, int]:
+        if img_size is None:
+            return self.description.img_size
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        patch_size = self.description.patch_size
+        if len(size) != 2 or any(
+                side < patch_size or side % patch_size for side in size):
+            raise ConfigurationError(
+                f'img_size is {img_size}, but must be one or two multiples of '
+                f'the patch size {patch_size}.')
+        return size
+
+
+def pictures_of(images: Images) -> Iterator[Tensor]:
+    """Every picture as an RGB tensor ``(3, H, W)``, uint8 or float in 0..1."""
+    if isinstance(images, (str, os.PathLike)):
+        yield from _read(Path(images).expanduser())
+    elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
+        yield from map(to_rgb_tensor, images)
+    elif isinstance(images, (np.ndarray, Tensor)) or not hasattr(images, '__iter__'):
+        yield to_rgb_tensor(images)
+    else:
+        for image in images:
+            yield from pictures_of(image)
+
+
+def _read(path: Path) -> Iterator[Tensor]:
+    if path.is_dir():
+        for file in paths_below(path):
+            yield decode_rgb((path / file).read_bytes(), str(path / file))
+    elif path.is_file():
+        yield decode_rgb(path.read_bytes(), str(path))
+    else:
+        raise ConfigurationError(f'There is no image and no folder at {path}.')
+
+
+def paths_below(folder: Union[str, Path]) -> Iterator[str]:
+    """Images below a folder, relative to it, in natural order."""
+    names, ends = index_folder(str(folder), EXTENSIONS)
+    start = 0
+    for end in ends:
+        yield os.fsdecode(names[start:end].tobytes())
+        start = end
+
+
+def _as_float(crop: Tensor) -> Tensor:
+    return crop.float() / 255 if crop.dtype == torch.uint8 else crop

@@ -1,0 +1,270 @@
+"""Encoders and fine-tuned classifiers as ONNX or ``torch.export`` programs."""
+import argparse
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .encoder import Encoder, load
+from ..utils.errors import ConfigurationError
+from ..interop.vit import PlainViT
+from ..interop.writing import whole
+
+SUFFIXES = ('.onnx', '.pt2')
+# Larger ONNX files keep their weights beside them: protobuf ends at 2 GiB.
+LARGEST_SINGLE_FILE = 1_900_000_000
+LARGEST_DIFFERENCE = 1e-3
+FIRST_TORCH = (2, 5)
+
+
+class ExportableViT(nn.Module):
+    """A ViT for batches and image sizes that are unknown when it is exported.
+
+    Normalisation is part of it, so that nobody has to know mean and standard
+    deviation. Image sides are multiples of the patch size, at least two
+    patches. Positions are always interpolated, which at the size of the
+    training changes nothing; a test for that size would tie the program to
+    it.
+
+    Args:
+        model (PlainViT): The ViT.
+        mean (Tensor): ``(3, 1, 1)``, for values in 0..1.
+        std (Tensor): Likewise.
+        classifier (bool): Give logits instead of tokens.
+    """
+
+    def __init__(self, model: PlainViT, mean: Tensor, std: Tensor,
+                 classifier: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.classifier = classifier
+        self.register_buffer('mean', mean)
+        self.register_buffer('std', std)
+
+    def forward(self, images: Tensor):
+        """RGB images in 0..1, ``(N, 3, H, W)``, to ``cls`` and ``patches``.
+
+        Returns:
+            tuple[Tensor, Tensor] | Tensor: ``(N, C)`` and ``(N, L, C)``; for a
+            classifier the logits ``(N, num_classes)``.
+        """
+        backbone = self.model.backbone
+        x = backbone.patch_embed.projection((images - self.mean) / self.std)
+        position = backbone.pos_embed[:, 1:].unflatten(
+            1, backbone.patch_resolution).permute(0, 3, 1, 2)
+        position = F.interpolate(
+            position, size=x.shape[-2:], mode=backbone.interpolate_mode,
+            align_corners=False)
+        x = (x + position).flatten(2).transpose(1, 2)
+        cls_token = backbone.cls_token + backbone.pos_embed[:, :1]
+        x = torch.cat([cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        for layer in backbone.layers:
+            x = layer(x)
+        if backbone.final_norm:
+            x = backbone.ln1(x)
+        if self.classifier:
+            return self.model.head(self.model.pool(x))
+        return x[:, 0], x[:, 1:]
+
+
+class Check(NamedTuple):
+    """Comparison with the model itself at one size."""
+    batch_size: int
+    img_size: Tuple[int, int]
+    difference: float
+    largest: float
+
+    def __str__(self) -> str:
+        height, width = self.img_size
+        return (f'{self.batch_size} x {height} x {width}: '
+                f'{self.difference:.1e} (values to {self.largest:.2g})')
+
+
+def export(encoder: Encoder,
+           out: str,
+           classifier: bool = False,
+           overwrite: bool = False) -> List[Check]:
+    """Export, check at several sizes, and only then put the file in its place.
+
+    Args:
+        encoder (Encoder): From :func:`mixedae_mm.load`, on the CPU.
+        out (str): ``.onnx``, or ``.pt2`` for ``torch.export``.
+        classifier (bool): Export the fine-tuned classifier instead of the
+            encoder.
+        overwrite (bool): Replace a file that is there.
+
+    Returns:
+        list[Check]: The largest differences to the model itself.
+
+    Raises:
+        ConfigurationError: If there is no classifier, a package is missing,
+            the file cannot be written, or results differ.
+    """
+    destination = Path(out).expanduser()
+    _check_possible(encoder, destination, classifier, overwrite)
+    module = ExportableViT(encoder.model, encoder.preprocessing.mean,
+                           encoder.preprocessing.std, classifier).eval()
+    names = ['logits'] if classifier else ['cls', 'patches']
+    program = _trace(module, encoder)
+    if destination.suffix == '.pt2':
+        with whole(destination) as path:
+            torch.export.save(program, path)
+            loaded = torch.export.load(path).module()
+            checks = _check(
+                encoder, classifier,
+                lambda images: dict(zip(names, _as_tuple(loaded(images)))))
+        return checks
+    folder = Path(tempfile.mkdtemp(dir=destination.parent, prefix='.export-'))
+    try:
+        path = folder / destination.name
+        _write_onnx(program, path, names, encoder)
+        session = _session(path)
+        checks = _check(
+            encoder, classifier,
+            lambda images: dict(zip(names, map(torch.from_numpy, session.run(
+                None, dict(images=images.numpy()))))))
+        for file in sorted(folder.iterdir(), reverse=True):  # .onnx.data first
+            with whole(destination.with_name(file.name)) as temporary:
+                file.rename(temporary)
+    finally:
+        shutil.rmtree(folder)
+    return checks
+
+
+def _trace(module: ExportableViT, encoder: Encoder):
+    patch_size = encoder.description.patch_size
+    rows, columns = (side // patch_size for side in encoder.description.img_size)
+    # Any size but 1, which programs treat as a case of its own.
+    example = torch.rand(2, 3, (rows + 1) * patch_size, (columns + 2) * patch_size)
+    dims = {
+        0: torch.export.Dim('batch', min=1, max=4096),
+        2: patch_size * torch.export.Dim('rows', min=2, max=512),
+        3: patch_size * torch.export.Dim('columns', min=2, max=512),
+    }
+    with torch.no_grad():
+        return torch.export.export(
+            module, (example, ), dynamic_shapes=(dims, ))
+
+
+def _write_onnx(program, path: Path, names: List[str], encoder: Encoder) -> None:
+    numbers = sum(value.numel() for value in encoder.model.state_dict().values())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the exporter about itself
+        onnx_program = torch.onnx.export(
+            program, (), input_names=['images'], output_names=names, dynamo=True,
+            verbose=False)
+    sizes = encoder.description
+    onnx_program.model.metadata_props.update(
+        model=str(sizes),
+        input='RGB in 0..1, float32; sides are multiples of '
+        f'{sizes.patch_size}; normalisation is part of the model',
+        img_size=json.dumps(list(sizes.img_size)),
+        classes=json.dumps(list(sizes.classes)))
+    onnx_program.save(path, external_data=4 * numbers > LARGEST_SINGLE_FILE)
+
+
+def _session(path: Path):
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider'])
+
+
+@torch.no_grad()
+def _check(encoder: Encoder, classifier: bool, run) -> List[Check]:
+    """Compare with the model's own forward at its size and at others."""
+    patch_size = encoder.description.patch_size
+    rows, columns = (side // patch_size for side in encoder.description.img_size)
+    checks = []
+    generator = torch.Generator().manual_seed(0)
+    for batch_size, grid in ((1, (rows, columns)), (3, (rows, columns)),
+                             (2, (rows + 4, max(2, columns // 2))),
+                             (1, (max(2, rows // 3), columns + 3))):
+        img_size = (grid[0] * patch_size, grid[1] * patch_size)
+        images = torch.rand(batch_size, 3, *img_size, generator=generator)
+        tokens = encoder.model(encoder.preprocessing.normalize(images))
+        want: Dict[str, Tensor] = dict(cls=tokens[:, 0], patches=tokens[:, 1:])
+        if classifier:
+            want = dict(logits=encoder.model.head(encoder.model.pool(tokens)))
+        got = run(images)
+        check = Check(
+            batch_size, img_size,
+            max((got[n] - value).abs().max().item() for n, value in want.items()),
+            max(value.abs().max().item() for value in want.values()))
+        if not check.difference <= LARGEST_DIFFERENCE * max(1, check.largest):
+            raise ConfigurationError(
+                f'{encoder.name} was not exported: the result differs at {check}.')
+        checks.append(check)
+    return checks
+
+
+def _check_possible(encoder: Encoder, destination: Path, classifier: bool,
+                    overwrite: bool) -> None:
+    if tuple(map(int, torch.__version__.split('.')[:2])) < FIRST_TORCH:
+        raise ConfigurationError(
+            f'Exporting needs PyTorch {".".join(map(str, FIRST_TORCH))} or later, '
+            f'but this is {torch.__version__}.')
+    if destination.suffix not in SUFFIXES:
+        raise ConfigurationError(
+            f'{destination} must end in one of {SUFFIXES}.')
+    if not destination.parent.is_dir():
+        raise ConfigurationError(
+            f'{destination} cannot be written: the folder {destination.parent} '
+            'does not exist.')
+    if destination.exists() and not overwrite:
+        raise ConfigurationError(
+            f'{destination} exists already; replace it with --overwrite.')
+    if classifier and encoder.model.head is None:
+        raise ConfigurationError(f'{encoder.name} has no classifier.')
+    if destination.suffix == '.onnx':
+        try:
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError(
+                f'ONNX needs the {error.name} package: pip install onnx '
+                'onnxruntime onnxscript.') from None
+
+
+def _as_tuple(value) -> tuple:
+    return value if isinstance(value, tuple) else (value, )
+
+
+def parse_arguments(
+        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """The command line of ``tools/converters/export.py``."""
+    parser = argparse.ArgumentParser(
+        description='Export an encoder or a fine-tuned classifier as ONNX or as '
+        'a torch.export program. It takes RGB images in 0..1, (N, 3, H, W), of any '
+        'number and any size in patches. The result is compared with the model at '
+        'several sizes.')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='of mixedae_mm, mmpretrain, timm, Hugging Face or MAE')
+    parser.add_argument('out', metavar='OUT', help='file to write: .onnx or .pt2')
+    parser.add_argument('--classifier', action='store_true',
+                        help='logits of the fine-tuned classifier, not tokens')
+    parser.add_argument('--heads', type=int,
+                        help='attention heads, where the checkpoint does not say')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace OUT if it is there')
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export as the command line says, and print the comparison."""
+    encoder = load(args.checkpoint, 'cpu', heads=args.heads)
+    print(f'{args.checkpoint}: {encoder.description}')
+    checks = export(encoder, args.out, args.classifier, args.overwrite)
+    runtime = 'onnxruntime' if args.out.endswith('.onnx') else 'torch.export'
+    print(f'{args.out}: {"logits" if args.classifier else "cls, patches"}; largest '
+          f'difference between {runtime} and the model')
+    for check in checks:
+        print(f'  {check}')

@@ -1,1 +1,0 @@
-"""Fair comparisons with the peers, run by ``tools/benchmark.py``."""

@@ -1,0 +1,5 @@
+"""Transforms that work on uint8 tensors."""
+from .load_image_tensor import LoadImageTensor
+from .tensor_random_resized_crop import TensorRandomResizedCrop
+
+__all__ = ['LoadImageTensor', 'TensorRandomResizedCrop']

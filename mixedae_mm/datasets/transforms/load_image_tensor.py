@@ -1,0 +1,56 @@
+"""Load an image file into a uint8 RGB tensor."""
+from typing import Optional
+
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from mmengine.registry import TRANSFORMS
+
+from ..decode import MAX_PIXELS, decode_rgb
+
+
+@TRANSFORMS.register_module()
+class LoadImageTensor(BaseTransform):
+    """Read and decode an image into a uint8 RGB tensor (3, H, W).
+
+    The fast counterpart of ``LoadImageFromFile`` for pipelines that work on
+    tensors. The result is Pillow's, see :func:`~.decode.decode_rgb` for
+    formats and limits. Channels are RGB: a data preprocessor behind it must
+    not swap them.
+
+    **Required Keys:** img_path
+
+    **Added Keys:** img, img_shape, ori_shape (both ``(H, W)``, after the EXIF
+    orientation is applied)
+
+    Args:
+        max_pixels (int): Larger images are refused. Defaults to Pillow's
+            limit against decompression bombs, 89 million.
+        min_side (int): Images whose shorter side has fewer pixels are refused:
+            tracking pixels and slivers, of which crawled sets are full, carry
+            nothing to learn from. Defaults to 8.
+        backend_args (dict, optional): Where files are read from, as in
+            :func:`mmengine.fileio.get`. Defaults to the local disk.
+
+    Raises:
+        UnreadableImageError: If the file cannot be used; it names the file.
+    """
+
+    def __init__(self,
+                 max_pixels: int = MAX_PIXELS,
+                 min_side: int = 8,
+                 backend_args: Optional[dict] = None):
+        self.max_pixels = max_pixels
+        self.min_side = min_side
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = results['img_path']
+        data = fileio.get(path, backend_args=self.backend_args)
+        image = decode_rgb(data, path, self.max_pixels, self.min_side)
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = tuple(image.shape[1:])
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(max_pixels={self.max_pixels}, '
+                f'min_side={self.min_side}, backend_args={self.backend_args})')

@@ -1,0 +1,91 @@
+"""Random resized crop of uint8 tensors."""
+from typing import Sequence, Tuple, Union
+
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from ...utils.errors import ConfigurationError
+
+
+@TRANSFORMS.register_module()
+class TensorRandomResizedCrop(BaseTransform):
+    """torchvision's ``RandomResizedCrop`` on uint8 tensors, antialiased.
+
+    The box is drawn by torchvision's own ``RandomResizedCrop.get_params``,
+    from PyTorch's generator, and pixels come from torchvision's v2 ``resize``.
+    ``torchvision/RandomResizedCrop``, which mmpretrain registers, is its v1:
+    that converts the crop to float32 and back, which takes four times as long,
+    and leaves ``img_shape`` as it was.
+
+    **Required Keys:** img (torch.Tensor, uint8, (3, H, W))
+
+    **Modified Keys:** img (uint8, (3, *size)), img_shape
+
+    **Added Keys:** crop_box (top, left, height, width), in pixels of the input
+
+    Args:
+        size (int | Sequence[int]): Output size, one number or (H, W).
+        scale (Sequence[float]): Range of the crop's share of the area.
+            Defaults to (0.2, 1.0), MAE's.
+        ratio (Sequence[float]): Range of the crop's aspect ratio, width over
+            height. Defaults to (3/4, 4/3).
+        interpolation (str): 'bicubic' (default, MAE's) or 'bilinear'.
+    """
+
+    def __init__(self,
+                 size: Union[int, Sequence[int]],
+                 scale: Sequence[float] = (0.2, 1.0),
+                 ratio: Sequence[float] = (3 / 4, 4 / 3),
+                 interpolation: str = 'bicubic'):
+        self.size = _check_size(size)
+        self.scale = _check_range('scale', scale, at_most=1)
+        self.ratio = _check_range('ratio', ratio)
+        if interpolation not in ('bicubic', 'bilinear'):
+            raise ConfigurationError(
+                "TensorRandomResizedCrop: interpolation must be 'bicubic' or "
+                f"'bilinear', got {interpolation!r}.")
+        self.interpolation = InterpolationMode(interpolation)
+
+    def transform(self, results: dict) -> dict:
+        image = results['img']
+        box = RandomResizedCrop.get_params(
+            image, list(self.scale), list(self.ratio))
+        top, left, height, width = box
+        crop = image[:, top:top + height, left:left + width]
+        # With the channels of a pixel side by side, as decoders leave them,
+        # this copy is a plain one; resize would make a slower one of its own.
+        crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        results['img'] = F.resize(
+            crop,
+            size=self.size,
+            interpolation=self.interpolation,
+            antialias=True)
+        results['img_shape'] = tuple(self.size)
+        results['crop_box'] = box
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(size={tuple(self.size)}, '
+                f'scale={self.scale}, ratio={self.ratio}, '
+                f"interpolation='{self.interpolation.value}')")
+
+
+def _check_size(size) -> list:
+    pair = [size, size] if isinstance(size, int) else list(size)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ConfigurationError(
+            'TensorRandomResizedCrop: size must be a positive integer or two, '
+            f'(H, W), got {size!r}.')
+    return pair
+
+
+def _check_range(name: str, values, at_most=float('inf')) -> Tuple[float, float]:
+    low, high = values if len(values) == 2 else (0, 0)
+    if not 0 < low <= high <= at_most:
+        allowed = '0 < low <= high' + ('' if at_most > 1 else ' <= 1')
+        raise ConfigurationError(
+            f'TensorRandomResizedCrop: {name} must be (low, high) with '
+            f'{allowed}, got {values!r}.')
+    return low, high

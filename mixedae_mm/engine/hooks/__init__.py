@@ -1,0 +1,1 @@
+"""Registered hooks: what happens around the model while it trains."""

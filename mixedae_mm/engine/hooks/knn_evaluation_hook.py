@@ -1,0 +1,135 @@
+"""k-NN accuracy on labelled images while a model pre-trains."""
+from typing import Optional, Union
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import Dataset, Subset
+
+from ...analysis import evaluating, own_random_numbers
+from ...analysis.frozen_classifiers import knn_accuracy
+from ...analysis.frozen_features import (build_labelled_dataset,
+                                        default_readout, extract_features)
+from ...utils.errors import ConfigurationError
+from .probe_hook import bare_model, is_due
+
+
+@HOOKS.register_module()
+class KNNEvaluationHook(Hook):
+    """Classify labelled images by their nearest neighbours every so often.
+
+    Features are frozen, standardised and compared by cosine; see
+    :func:`~mixedae_mm.analysis.frozen_classifiers.knn_predict`. Training is
+    not touched: random generators, module modes and weights are afterwards
+    what they were before, and nothing runs between two evaluations. With
+    several processes each encodes a share of the images. Weights sharded by
+    FSDP cannot be evaluated this way, which is logged once.
+
+    The log gets one line; TensorBoard, ``vis_data/scalars.json`` and other
+    visualisation backends get ``knn_accuracy``, in percent. ::
+
+        labelled = dict(type='ImageNet', data_root='data/imagenet', pipeline=[
+            dict(type='LoadImageTensor'),
+            dict(type='ResizeEdge', scale=256, edge='short'), ...,
+            dict(type='PackInputs')])
+        custom_hooks = [dict(
+            type='KNNEvaluationHook', interval=5000,
+            train_dataset=dict(split='train', **labelled),
+            test_dataset=dict(split='val', **labelled))]
+
+    Args:
+        train_dataset (dict | Dataset): Any labelled data set of mmpretrain:
+            the neighbours. Its pipeline should be that of a test, with the
+            colours in the order of the training.
+        test_dataset (dict | Dataset): The images to be classified.
+        interval (int): Iterations between two evaluations. The last one is
+            after the last iteration.
+        k (int): Neighbours that vote.
+        temperature (float): Of their weights.
+        readout (str, optional): Which features, as ``layer_06/cls``; by
+            default the mean of the patch tokens after the last layer.
+        max_images (int, optional): At most so many images of either set,
+            evenly spread over it; all by default.
+        batch_size (int): Images at a time and process.
+        num_workers (int): Processes that load images.
+
+    Raises:
+        ConfigurationError: If ``interval`` is below 1 or, before training, if
+            the images have no labels or there are fewer than ``k``.
+    """
+    priority = 'LOW'  # after the line of the iteration has been logged
+
+    def __init__(self,
+                 train_dataset: Union[dict, Dataset],
+                 test_dataset: Union[dict, Dataset],
+                 interval: int = 5000,
+                 k: int = 20,
+                 temperature: float = 0.07,
+                 readout: Optional[str] = None,
+                 max_images: Optional[int] = None,
+                 batch_size: int = 128,
+                 num_workers: int = 0) -> None:
+        if interval < 1:
+            raise ConfigurationError(
+                f'interval of KNNEvaluationHook is {interval}, but must be at '
+                'least 1.')
+        self.train_dataset = train_dataset
+        self.test_dataset = test_dataset
+        self.interval = interval
+        self.k = k
+        self.temperature = temperature
+        self.readout = readout
+        self.max_images = max_images
+        self.loading = dict(batch_size=batch_size, num_workers=num_workers)
+        self.is_off = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Build the data sets, so that what is wrong with them shows now."""
+        self.is_off = isinstance(runner.model, FullyShardedDataParallel)
+        if self.is_off:
+            runner.logger.warning(
+                'KNNEvaluationHook is off: a model that FSDP has sharded cannot '
+                'be read layer by layer. Evaluate its checkpoints with '
+                'tools/analysis_tools/frozen_accuracy.py instead.')
+            return
+        self.train_dataset = self._prepared(self.train_dataset)
+        self.test_dataset = self._prepared(self.test_dataset)
+        if len(self.train_dataset) < self.k:
+            raise ConfigurationError(
+                f'KNNEvaluationHook lets {self.k} neighbours vote, but '
+                f'train_dataset has {len(self.train_dataset)} images.')
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Evaluate every ``interval`` iterations and after the last one."""
+        if not self.is_off and is_due(self, runner):
+            self.evaluate(runner, step=runner.iter + 1)
+
+    def evaluate(self, runner: Runner, step: int) -> None:
+        """Classify the test images and log the accuracy."""
+        model = bare_model(runner)
+        readout = self.readout or default_readout(model.backbone)
+        with own_random_numbers(runner.seed), evaluating(model):
+            train, test = (
+                extract_features(model, dataset, [readout], **self.loading)
+                for dataset in (self.train_dataset, self.test_dataset))
+        percent = 100 * knn_accuracy(train, test, readout, self.k,
+                                     self.temperature)
+        runner.logger.info(
+            f'{self.k}-NN accuracy [%] after {step} iterations on '
+            f'{len(test.labels)} images, {readout}: {percent:.2f}')
+        runner.visualizer.add_scalars(
+            dict(knn_accuracy=round(percent, 3)), step=step)
+
+    def _prepared(self, dataset: Union[dict, Dataset]) -> Dataset:
+        dataset = build_labelled_dataset(dataset)
+        count = min(self.max_images or len(dataset), len(dataset))
+        if count < len(dataset):
+            # Not the first ones: folders are sorted by class.
+            dataset = Subset(dataset, [
+                i * len(dataset) // count for i in range(count)])
+        return dataset

@@ -1,0 +1,62 @@
+"""Pictures of mixing and reconstruction during training."""
+from functools import partial
+
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.visualization import MLflowVisBackend
+from torch import nn
+
+from ...analysis import (draw_mixing_panel, figure_to_array, mix_for_probing,
+                        mixing_panel)
+from ...utils.errors import ConfigurationError
+from ...models import MixedAE
+from .probe_hook import ProbeHook, bare_model
+
+
+@HOOKS.register_module()
+class MixingVisualizationHook(ProbeHook):
+    """Picture a group of training images every so often.
+
+    Mask and mixed sample, clean images, unmixed inputs and reconstructions,
+    with the same crops and mask every time, so that the pictures make a film;
+    see :class:`ProbeHook` for why that does not change the training. They go
+    to every visualisation backend: TensorBoard, and
+    ``vis_data/vis_image/mixing_*.png`` in the work folder.
+
+    Args:
+        interval (int): Iterations between two pictures.
+        seed (int): Of the choice of images, their crops and the mask.
+
+    Raises:
+        ConfigurationError: If ``interval`` is below 1, or, before training,
+            if the model is not MixedAE.
+    """
+
+    def __init__(self, interval: int = 5000, seed: int = 0) -> None:
+        super().__init__(interval, num_images=1, seed=seed)
+
+    def before_train(self, runner: Runner) -> None:
+        """Load one group of images; check the model in every process."""
+        model = bare_model(runner)
+        if not isinstance(model, MixedAE):
+            raise ConfigurationError(
+                'MixingVisualizationHook takes a MixedAE model, not a '
+                f'{type(model).__name__}; take it out of custom_hooks.')
+        self.num_images = model.data_preprocessor.num_sources
+        for backend in runner.visualizer._vis_backends.values():
+            if isinstance(backend, MLflowVisBackend):
+                backend.add_image = partial(_as_file, backend.add_image)
+        super().before_train(runner)
+
+    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
+        """Draw and hand the picture to the visualizer."""
+        batch = mix_for_probing(model, self.images, self.seed)
+        panel = mixing_panel(model, self.images, batch.mix_mask)
+        figure = draw_mixing_panel(panel, f'after {step} iterations')
+        runner.visualizer.add_image(
+            'mixing', figure_to_array(figure), step=step)
+
+
+def _as_file(add_image, name: str, image, step: int = 0, **kwargs) -> None:
+    """MLflow stores pictures by file name: with an ending, one for each step."""
+    add_image(f'{name}_{step}.png', image, step, **kwargs)

@@ -1,0 +1,76 @@
+"""What is left of a step whose loss was not finite: a report, and a file."""
+import os.path as osp
+from typing import Any, Dict, List
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.structures import BaseDataElement
+from mmengine.utils import mkdir_or_exist
+from torch import nn
+
+from ..resume.exact_resume_hook import STEP
+from ..resume.rank_state import bare, is_sharded
+from ...utils.seeding import seed_generators
+
+
+def describe(losses: Dict[str, float], files: List[str], most: int = 8) -> str:
+    """Losses and files of a batch in one line."""
+    text = ', '.join(f'{name}={value:g}' for name, value in losses.items())
+    if files:
+        more = f' and {len(files) - most} more' if len(files) > most else ''
+        text += f'; batch of {", ".join(files[:most])}{more}'
+    return text
+
+
+def files_of(data_batch: Any) -> List[str]:
+    """Paths of a batch's images, as far as its data samples know them."""
+    samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+    paths = (sample.get('img_path', None) for sample in samples or []
+             if isinstance(sample, BaseDataElement))
+    return [str(path) for path in paths if path]
+
+
+def dump_step(runner, losses: Dict[str, float], data_batch: Any) -> str:
+    """Write down what :func:`replay_nonfinite_loss` needs.
+
+    Returns:
+        str: ``work_dir/nonfinite/iter_N_rank_R.pth``, or why there is none.
+    """
+    folder = osp.join(runner.work_dir, 'nonfinite')
+    path = osp.join(folder, f'iter_{runner.iter + 1}_rank_{get_rank()}.pth')
+    step = dict(losses=losses, files=files_of(data_batch), data_batch=data_batch,
+                random_key=(runner.seed, runner.iter, STEP))
+    if not is_sharded(runner):
+        step['state_dict'] = bare(runner.model).state_dict()
+    try:
+        mkdir_or_exist(folder)
+        torch.save(step, path)
+    except (OSError, RuntimeError) as error:  # torch's own for a full disk
+        return f'no file ({error})'
+    return path
+
+
+def replay_nonfinite_loss(path: str, model: nn.Module) -> Dict[str, float]:
+    """Compute the losses of a step again, to look for their cause.
+
+    Under ``torch.autograd.detect_anomaly()``, with hooks on modules, in
+    another precision; mixed precision takes a surrounding
+    ``torch.autocast``. The random numbers (mixing masks, drop path) are those
+    of the step if the run used :class:`ExactResumeHook`.
+
+    Args:
+        path (str): A file that :class:`NonFiniteLossHook` wrote. It is a
+            pickle, so do not replay those of strangers.
+        model (nn.Module): Built from the config of the run. Its weights are
+            replaced.
+
+    Returns:
+        dict[str, float]: The losses by name.
+    """
+    dump = torch.load(path, map_location='cpu', weights_only=False)
+    model.load_state_dict(dump['state_dict'])
+    model.train()
+    seed_generators(*dump['random_key'])
+    data = model.data_preprocessor(dump['data_batch'], True)
+    _, losses = model.parse_losses(model._run_forward(data, mode='loss'))
+    return {name: float(value) for name, value in losses.items()}

@@ -1,0 +1,85 @@
+"""What hooks share that look at the model every so often."""
+from typing import Optional
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from ...analysis import sample_images
+from ...utils.errors import ConfigurationError
+
+
+class ProbeHook(Hook):
+    """Look at the model every so often, on the same training images.
+
+    Training is not touched: random generators, module modes and weights are
+    afterwards what they were before, and nothing runs between two looks.
+    Among several processes the first one looks; nothing is communicated.
+    Weights sharded by FSDP cannot be looked at this way, which is logged once.
+
+    Subclasses say what to do in :meth:`probe`.
+
+    Args:
+        interval (int): Iterations between two looks. The last one is after
+            the last iteration.
+        num_images (int): How many images of the training data.
+        seed (int): Of their choice and augmentation, and of what the subclass
+            draws.
+
+    Raises:
+        ConfigurationError: If ``interval`` or ``num_images`` is below 1.
+    """
+    priority = 'LOW'  # after the line of the iteration has been logged
+
+    def __init__(self, interval: int, num_images: int, seed: int) -> None:
+        for name, value in (('interval', interval), ('num_images',
+                                                     num_images)):
+            if value < 1:
+                raise ConfigurationError(
+                    f'{name} of {type(self).__name__} is {value}, but must '
+                    'be at least 1.')
+        self.interval = interval
+        self.num_images = num_images
+        self.seed = seed
+        self.images: Optional[Tensor] = None
+
+    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
+        """Look at ``model``, the bare one, after ``step`` iterations."""
+        raise NotImplementedError
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Load the images."""
+        if isinstance(runner.model, FullyShardedDataParallel):
+            runner.logger.warning(
+                f'{type(self).__name__} is off: a single process cannot run a '
+                'model that FSDP has sharded. Look at its checkpoints instead.')
+            return
+        self.images = sample_images(runner.train_dataloader, self.num_images,
+                                   self.seed)
+
+    @master_only
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Look every ``interval`` iterations and after the last one."""
+        if self.images is not None and is_due(self, runner):
+            self.probe(runner, bare_model(runner), step=runner.iter + 1)
+
+
+def is_due(hook: Hook, runner: Runner) -> bool:
+    """Every ``hook.interval`` iterations, and after the last one."""
+    return (hook.every_n_train_iters(runner, hook.interval)
+            or hook.is_last_train_iter(runner))
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The model without the wrapper of distributed training."""
+    if is_model_wrapper(runner.model):
+        return runner.model.module
+    return runner.model

@@ -1,0 +1,1 @@
+"""Whole checkpoints, and runs that go on from them exactly."""

@@ -1,0 +1,210 @@
+"""A resumed run equals one that was never interrupted, bit for bit."""
+from typing import Optional
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from .gradient_buckets import settle_gradient_buckets
+from .rank_state import (gather_buffers, gather_gradients, is_sharded,
+                         restore, window_is_open)
+from .resumable_loading import EndlessBatches, make_resumable
+from .run_setting import report_changes, run_setting
+from .schedule_rescaling import rescale_schedules
+from ...utils.seeding import seed_generators
+
+STATE = 'exact_resume'  # our entry in a checkpoint: plain types and tensors
+STEP, EPOCH_START, EVALUATION = range(3)  # uses of random numbers
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Make interrupted and uninterrupted training the same computation.
+
+    ``custom_hooks = [dict(type='ExactResumeHook')]`` is all it takes, with
+    epoch- and iteration-based loops, any checkpoint interval (also within an
+    epoch) and any number of dataloader workers. On CPU in float32 the result
+    is equal in every bit; on CUDA as far as the kernels are deterministic
+    (``randomness = dict(deterministic=True)``).
+
+    How, beyond what mmengine's checkpoints hold:
+
+    - *Random numbers.* All generators are seeded at every step from (seed of
+      the rank, step), and before every sample from (seed, epoch, place in the
+      sampler's order). So evaluation, hooks, workers and restarts cannot
+      shift them, and no generator's state needs saving.
+    - *Sample order.* Loading starts at the batch after the checkpoint; the
+      batches before it are not loaded.
+    - *State of each rank.* A checkpoint within an accumulation window contains
+      the gradients of all ranks (each as large as the model; intervals that
+      are multiples of ``accumulative_counts`` avoid it). Buffers that are not
+      rank 0's, as BatchNorm statistics, are in it too.
+    - *Sums over processes.* DDP arranges its gradient buckets before the first
+      step of every life, see :func:`settle_gradient_buckets`.
+    - *Evaluation.* One that was due at the checkpoint is run (again): its
+      result may decide about schedules, stopping and the best checkpoint.
+
+    With other processes or batch sizes than before, training goes on at the
+    same image of the epoch, with iteration-based schedules stretched to the
+    new number of iterations, and a warning says what is no longer exact.
+
+    Not restored: generators and state that a component keeps for itself and
+    leaves out of its ``state_dict``.
+
+    Args:
+        repeat_evaluation (bool): False saves the time of that evaluation,
+            where it takes long and nothing depends on it.
+    """
+
+    # Last: what other hooks draw before a step does not change the step.
+    priority = 'LOWEST'
+
+    def __init__(self, repeat_evaluation: bool = True) -> None:
+        self.repeat_evaluation = repeat_evaluation
+        self.state: Optional[dict] = None  # of the checkpoint resumed from
+        self.rank_state: Optional[dict] = None  # while a checkpoint is written
+        self.first_iter = self.first_batch = 0  # where this process started
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Read our state; adapt the checkpoint to other processes."""
+        if not runner._resume:
+            return
+        loader, meta = runner.train_dataloader, checkpoint['meta']
+        now = run_setting(loader)
+        if STATE in checkpoint:
+            self.state = checkpoint[STATE]
+        else:
+            runner.logger.warning(
+                'The checkpoint was written without ExactResumeHook: random '
+                'numbers and augmentation are not those of the first run.')
+            self.state = dict(
+                now, samples=self._batches_done(runner, meta) *
+                now['total_batch'], evaluated=False, gradients=None,
+                buffers=None)
+        self.first_batch = self.state['samples'] // now['total_batch']
+        report_changes(runner.logger, self.state, now)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            ratio = len(loader) / self.state['batches_per_epoch']
+            if ratio != 1:
+                self.first_batch = min(self.first_batch, len(loader))
+                meta['iter'] = meta['epoch'] * len(loader) + self.first_batch
+                rescale_schedules(runner, checkpoint, ratio)
+        self.first_iter = meta['iter']
+
+    def before_train(self, runner) -> None:
+        """Take the data loading over; catch up on what a kill cut short."""
+        loop, state = runner.train_loop, self.state or {}
+        sampler = getattr(loop.dataloader.batch_sampler, 'sampler', None)
+        if state.get('sampler_seed') is not None:
+            sampler.seed = state['sampler_seed']
+        seed = getattr(sampler, 'seed', runner.seed)
+        self.loads_exactly = (
+            isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop))
+            and make_resumable(loop.dataloader, seed))
+        if not self.loads_exactly:
+            runner.logger.warning(
+                'This loop or its dataloader cannot start in the middle: a '
+                'resumed run does not see the images of an uninterrupted one.')
+        elif isinstance(loop, IterBasedTrainLoop):
+            # mmengine 0.10.7 skips by asking for every batch.
+            asks = not hasattr(loop, 'fast_forward_on_resume')
+            loop.dataloader_iterator = EndlessBatches(
+                loop.dataloader, self.first_batch, loop.iter if asks else 0)
+        if not settle_gradient_buckets(runner.model) and state and (
+                get_world_size() > 2):
+            runner.logger.warning(
+                'DDP with static_graph among more than two processes sums the '
+                'first step after a restart in another order: not exact.')
+        if state:
+            self._restore_rank_state(runner)
+        if (state and not state['evaluated'] and self.repeat_evaluation
+                and self._evaluation_due(runner)):
+            runner.logger.info('Running the evaluation that was due when the '
+                               'checkpoint was written.')
+            runner.val_loop.run()
+
+    def before_train_epoch(self, runner) -> None:
+        """Start an epoch, the first one where the checkpoint was."""
+        seed_generators(runner.seed, runner.iter, EPOCH_START)
+        loop, first = runner.train_loop, self.first_batch
+        if not isinstance(loop, EpochBasedTrainLoop) or not self.loads_exactly:
+            return
+        loop.dataloader.batch_sampler.start_pass(runner.epoch, first)
+        if first:  # batches keep their numbers within the epoch, for the log
+            run_iter = loop.run_iter
+            loop.run_iter = lambda idx, batch: run_iter(idx + first, batch)
+
+    def after_train_epoch(self, runner) -> None:
+        """Only the first epoch starts late."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self.first_batch = 0
+            vars(runner.train_loop).pop('run_iter', None)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Give the step its random numbers: mixing masks, drop path, ..."""
+        seed_generators(runner.seed, runner.iter, STEP)
+
+    def before_val(self, runner) -> None:
+        """Give an evaluation its own, repeatable random numbers."""
+        seed_generators(runner.seed, runner.iter, EVALUATION)
+
+    def before_save_on_all_ranks(self, runner) -> None:
+        """Called by :class:`SafeCheckpointHook` before it saves."""
+        if is_sharded(runner):
+            return  # no rank has whole tensors
+        self.rank_state = dict(
+            gradients=gather_gradients(runner.model, runner.optim_wrapper),
+            buffers=gather_buffers(runner.model))
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Add our state: plain types and tensors, for safe loading."""
+        if get_world_size() == 1:
+            self.before_save_on_all_ranks(runner)
+        if not self.rank_state and window_is_open(runner.optim_wrapper):
+            runner.logger.warning(
+                'This checkpoint cuts an accumulation window and lacks its '
+                'gradients, so that a resume from it is not exact: with '
+                'several processes this needs SafeCheckpointHook, and no '
+                'sharding.')
+        now = run_setting(runner.train_dataloader)
+        checkpoint[STATE] = dict(
+            now,
+            samples=self._batches_done(runner, checkpoint['meta']) *
+            now['total_batch'],
+            evaluated=runner.message_hub.get_info('loop_stage') == 'val',
+            **(self.rank_state or dict(gradients=None, buffers=None)))
+        self.rank_state = None
+
+    def _batches_done(self, runner, meta: dict) -> int:
+        """Batches consumed of this pass, or of an iteration-based run."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            return meta['iter'] - meta['epoch'] * len(runner.train_dataloader)
+        return self.first_batch + meta['iter'] - self.first_iter
+
+    def _restore_rank_state(self, runner) -> None:
+        gradients = self.state.pop('gradients')
+        buffers = self.state.pop('buffers')
+        if self.state['world_size'] == get_world_size():
+            restore(runner.model, gradients, buffers)
+            if gradients:
+                runner.logger.info('The open accumulation window goes on with '
+                                   'the gradients in the checkpoint.')
+        elif gradients:
+            runner.logger.warning(
+                'The gradients of the open accumulation window are dropped: '
+                'they belong to other processes.')
+
+    def _evaluation_due(self, runner) -> bool:
+        """Whether the loop evaluates at the point where it resumes."""
+        loop, done, end = runner.train_loop, runner.iter, runner.max_iters
+        if isinstance(loop, EpochBasedTrainLoop):
+            done, end = runner.epoch, runner.max_epochs
+            if self.first_batch:
+                return False
+        if runner.val_loop is None or done < max(loop.val_begin, 1):
+            return False
+        loop._decide_current_val_interval()
+        return done % loop.val_interval == 0 or done == end
+
+

@@ -1,0 +1,1 @@
+"""The train and test commands: load, apply options, check everything once, build."""

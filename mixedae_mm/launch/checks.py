@@ -1,0 +1,116 @@
+"""What a command refuses before it builds anything, each in one sentence."""
+
+import os
+from typing import Iterator
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from .. import compat
+from ..utils.errors import ConfigurationError
+
+# What each launcher sets in every process: rank, number of processes, rank on
+# the node.
+LAUNCHER_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE',
+            'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+
+
+def check_toolbox(cfg: Config, config_path: str) -> None:
+    """Refuse a config whose toolbox is not installed or cannot work."""
+    scope = cfg.get('default_scope')
+    if scope not in ('mmseg', 'mmdet'):
+        return
+    if not compat.is_available(scope):
+        raise ConfigurationError(
+            f'{config_path} is a config of {scope}, which is not installed: run '
+            f'`{compat.install_command(scope)}`')
+    if not compat.has_compiled_mmcv():
+        raise ConfigurationError(
+            f'{config_path} is a config of {scope}, which needs the compiled operators '
+            'of mmcv, but the installed mmcv has none: build it with '
+            '`pip install --no-build-isolation --no-cache-dir` against this PyTorch, '
+            'or in a checkout of this project run `make test`')
+
+
+def check_checkpoints(cfg: Config) -> None:
+    """Refuse a training that would start from a file which is not there."""
+    if isinstance(cfg.get('load_from'), str):
+        check_checkpoint(cfg.load_from)
+    for path in initial_weights(cfg):
+        check_checkpoint(path, '; the environment variable PRETRAINED, or init_cfg in '
+                         'the config, says where the weights are')
+
+
+def check_checkpoint(path: str, advice: str = '') -> None:
+    """Refuse a checkpoint path that names no file; URLs are left to mmengine."""
+    # A sharded checkpoint is a folder.
+    if '://' not in path and not os.path.exists(
+            os.path.expanduser(path)):
+        raise ConfigurationError(f'checkpoint {path} does not exist{advice}')
+
+
+def initial_weights(node) -> Iterator[str]:
+    """Every checkpoint that an ``init_cfg`` in a config names."""
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from initial_weights(item)
+    elif isinstance(node, (dict, Config)):
+        if type_name(node) in ('Pretrained', 'PretrainedInit') and isinstance(
+                node.get('checkpoint'), str):
+            yield node['checkpoint']
+        for _, value in node.items():
+            yield from initial_weights(value)
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process, or too many processes."""
+    if launcher == 'none':
+        return
+    missing = [name for name in LAUNCHER_VARIABLES[launcher] if name not in os.environ]
+    if missing:
+        start = {'pytorch': 'torchrun, as tools/dist_train.sh does',
+                 'slurm': 'srun, as tools/slurm_train.sh does', 'mpi': 'mpirun'}
+        raise ConfigurationError(
+            f'--launcher {launcher} needs {", ".join(missing)} in the environment: '
+            f'start with {start[launcher]}, or use --launcher none')
+    local_rank = int(os.environ[LAUNCHER_VARIABLES[launcher][2]])
+    gpus = torch.cuda.device_count()
+    if get_device() == 'cuda' and local_rank >= gpus:
+        raise ConfigurationError(
+            f'process {local_rank} of this node has no GPU, there are only {gpus}: '
+            'start at most one process a GPU, or set CUDA_VISIBLE_DEVICES=-1 to run '
+            'on the CPU')
+
+
+def check_strategy(cfg: Config) -> None:
+    """Refuse a strategy of ``FlexibleRunner`` that cannot start here."""
+    kind = type_name(cfg.get('strategy') or {})
+    if kind in ('', 'SingleDeviceStrategy'):
+        return
+    if cfg.get('launcher', 'none') == 'none':
+        raise ConfigurationError(
+            f'The config trains with {kind}, which needs several processes: start '
+            'with tools/dist_train.sh CONFIG PROCESSES, or add --cfg-options '
+            'strategy.type=SingleDeviceStrategy')
+    package = {'DeepSpeedStrategy': 'deepspeed',
+               'ColossalAIStrategy': 'colossalai'}.get(kind)
+    if package and not compat.is_available(package):
+        raise ConfigurationError(
+            f'The config trains with {kind}, which needs the package {package}: run '
+            f'`pip install {package}`, or use ViTFSDPStrategy, which needs none')
+
+
+def type_name(node: dict) -> str:
+    """Name of the registered type of a config node, '' if it has none.
+
+    Old configs write a name, with or without a scope, new ones the class itself.
+    """
+    kind = node.get('type') or ''
+    if isinstance(kind, str):
+        return kind.rpartition('.')[2]
+    return getattr(kind, '__name__', '')

@@ -1,0 +1,86 @@
+"""Configs written for GPUs, on a machine that has none."""
+
+import datetime
+import os
+import subprocess
+from typing import List, Optional
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.utils import digit_version
+
+from .checks import LAUNCHER_VARIABLES, type_name
+
+
+def adapt_to_cpu(cfg: Config) -> List[str]:
+    """Replace, in place, what mmengine can only do on a GPU.
+
+    Mixed precision becomes float32; among several processes, DDP gets no device
+    and synchronised batch norm becomes plain batch norm.
+
+    Returns:
+        One sentence for each change that alters the numbers, to be logged.
+    """
+    notes = []
+    optim_wrapper = cfg.get('optim_wrapper')
+    if optim_wrapper is not None and type_name(optim_wrapper) == 'AmpOptimWrapper':
+        optim_wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            optim_wrapper.pop(key, None)
+        notes.append('No GPU was found: mixed precision is off, all is float32.')
+    if optim_wrapper is not None and digit_version(
+            torch.__version__) < digit_version('2.4'):
+        # Only newer PyTorch has the fused update, the same numbers, on the CPU.
+        optim_wrapper.get('optimizer', {}).pop('fused', None)
+    strategy = cfg.get('strategy') or {}
+    if type_name(strategy) == 'DDPStrategy':
+        strategy.model_wrapper = ConfigDict(
+            dict(broadcast_buffers=False), **(strategy.get('model_wrapper') or {}),
+            device_ids=None)
+    if cfg.launcher != 'none':
+        wrapper = cfg.setdefault('model_wrapper_cfg', ConfigDict(
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)))
+        if type_name(wrapper) in (
+                '', 'MMDistributedDataParallel', 'DistributedDataParallel'):
+            wrapper.device_ids = None  # the only value allowed for CPU modules
+        cfg.sync_bn = None
+        if _replace_types(cfg.get('model'), {'SyncBN': 'BN'}):
+            notes.append('No GPU was found: SyncBN is BN, each process normalises '
+                         'its own batch.')
+    return notes
+
+
+def init_cpu_process_group(launcher: str, timeout: Optional[float] = None) -> None:
+    """Start the gloo process group that mmengine would only start with a GPU.
+
+    Args:
+        launcher: A key of :data:`.launch_checks.LAUNCHER_VARIABLES`.
+        timeout: Seconds after which a collective that hangs is an error.
+    """
+    names = LAUNCHER_VARIABLES[launcher]
+    for name, source in zip(LAUNCHER_VARIABLES['pytorch'], names):
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
+            check=True, capture_output=True, text=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    kwargs = {} if timeout is None else dict(
+        timeout=datetime.timedelta(seconds=timeout))
+    torch.distributed.init_process_group('gloo', **kwargs)
+
+
+def _replace_types(node, replacements: dict) -> int:
+    """Rename registered types everywhere below ``node``; returns how many."""
+    count = 0
+    if isinstance(node, (list, tuple)):
+        count = sum(_replace_types(item, replacements) for item in node)
+    elif isinstance(node, dict):
+        if type_name(node) in replacements:
+            node['type'] = replacements[type_name(node)]
+            count = 1
+        count += sum(_replace_types(item, replacements) for item in node.values())
+    return count

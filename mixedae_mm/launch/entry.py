@@ -1,0 +1,145 @@
+"""From a config file to a Runner: what ``tools/train.py`` and ``test.py`` share.
+
+One path serves configs of mmpretrain, mmseg and mmdet, one process or many, GPU
+or CPU. What is refused at once is in :mod:`.launch_checks`, what takes the place
+of mmengine's GPU-only parts in :mod:`.launch_on_cpu`.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Callable
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.registry import RUNNERS
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner.checkpoint import load_from_local
+
+from ..utils.config_names import PREFIX, config_path, similar_config
+from ..utils.errors import ConfigurationError
+from ..models.checkpoint_reading import read_checkpoint
+from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
+                            check_toolbox)
+from .cpu import adapt_to_cpu, init_cpu_process_group
+
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has, under OpenMMLab's names."""
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results '
+                        '(default: work_dirs/NAME_OF_CONFIG)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        help='override settings of the config: model.backbone.depth=2, '
+        'key="[a,b]" or key=a,b for a list; quotes are needed, white space is not '
+        'allowed')
+    parser.add_argument('--launcher', choices=['none', *LAUNCHER_VARIABLES],
+                        default='none', help='what started the processes')
+    parser.add_argument('--no-pin-memory', action='store_true',
+                        help='do not pin the memory of the data loaders')
+    # Launchers of old PyTorch versions pass the rank on the node this way.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+
+
+def report_errors(command: Callable[[argparse.Namespace], None],
+                  args: argparse.Namespace) -> int:
+    """Run ``command`` and print an error of ours as its one sentence.
+
+    Any other error keeps its traceback; ``MIXEDAE_TRACEBACK=1`` keeps it for
+    ours too.
+
+    Returns:
+        The exit status: 0, or 2 after a :class:`ConfigurationError`.
+    """
+    try:
+        command(args)
+    except ConfigurationError as error:
+        if os.environ.get('MIXEDAE_TRACEBACK', '0') != '0':
+            raise
+        rank = os.environ.get('RANK')
+        # What comes from a dataloader worker has its traceback before it.
+        sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+        print(f'error{f" (rank {rank})" if rank else ""}: {sentence}', file=sys.stderr)
+        return 2
+    if is_distributed():
+        torch.distributed.destroy_process_group()
+    return 0
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and apply the options of :func:`add_arguments`."""
+    named = args.config.startswith(PREFIX)
+    path = Path(config_path(args.config) if named else args.config)
+    if not path.is_file():
+        raise ConfigurationError(
+            f'config {args.config} does not exist{similar_config(path)}')
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(args.cfg_options)
+    check_toolbox(cfg, args.config)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', path.stem)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Check what can be checked cheaply, start the process group, build."""
+    check_launcher(cfg.launcher)
+    check_strategy(cfg)
+    notes = []
+    if get_device() == 'cpu':
+        notes = adapt_to_cpu(cfg)
+        if cfg.launcher != 'none' and not is_distributed():
+            timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+            init_cpu_process_group(cfg.launcher, timeout)
+    set_dataloader_defaults(cfg)
+    read_checkpoints_as_data(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for note in notes:
+        runner.logger.warning(note)
+    return runner
+
+
+def read_checkpoints_as_data(cfg: Config) -> None:
+    """Let mmengine read weights without running code that a file may contain.
+
+    Resuming is the exception, because optimizers and log buffers are more than
+    tensors: the checkpoint that ``--resume`` names, and those in the run's own
+    work folder, are unpickled.
+    """
+
+    def read(path: str, map_location=None) -> dict:
+        own = Path(cfg.work_dir).resolve() in Path(path).expanduser().resolve().parents
+        if cfg.get('resume') and (own or path == cfg.get('load_from')):
+            return load_from_local(path, map_location)
+        return read_checkpoint(path)
+
+    CheckpointLoader.register_scheme(('', 'http://', 'https://'), read, force=True)
+
+
+def set_dataloader_defaults(cfg: Config) -> None:
+    """Fill in what mmpretrain's own commands fill in, for mmpretrain's configs.
+
+    Its configs leave out the collate function, pinned memory and persistent
+    workers and rely on the command for them; those of mmseg and mmdet do not.
+    """
+    for name in DATALOADERS:
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            # Pinning means nothing without a GPU, and PyTorch warns about it.
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', True)
+        if loader.get('num_workers', 0) == 0:
+            # `--cfg-options train_dataloader.num_workers=0` must not need more.
+            loader.persistent_workers = False

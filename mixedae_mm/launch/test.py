@@ -1,0 +1,164 @@
+"""The test command of all three toolboxes; ``tools/test.py`` runs it."""
+
+import argparse
+from copy import deepcopy
+from typing import Optional, Sequence
+
+import mmengine
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import METRICS
+from mmengine.runner import Runner
+
+from ..utils.errors import ConfigurationError
+from .data_paths import check_data_paths
+from .entry import add_arguments, build_runner, load_config, report_errors
+from .checks import check_checkpoint
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Test as the command line says; returns the exit status."""
+    return report_errors(test, parse_arguments(argv))
+
+
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Evaluate a checkpoint with a config of mmpretrain, mmseg or '
+        'mmdet.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    add_arguments(parser)
+    parser.add_argument('--out', help='where to write predictions: a .pkl file for '
+                        'mmpretrain and mmdet, a folder for mmseg')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'],
+                        help='what --out takes: predictions (default), or the '
+                        'metrics as .json, .yml or .pkl')
+    parser.add_argument('--amp', action='store_true',
+                        help='test with automatic mixed precision')
+    parser.add_argument('--tta', action='store_true',
+                        help='average over augmented copies of each image')
+    parser.add_argument('--show', action='store_true',
+                        help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--interval', type=int, default=1,
+                        help='draw every so many images')
+    parser.add_argument('--wait-time', type=float, default=2,
+                        help='seconds that --show shows a picture')
+    return parser.parse_args(argv)
+
+
+def test(args: argparse.Namespace) -> None:
+    check_checkpoint(args.checkpoint)
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    check_data_paths(cfg, ['test_dataloader'])
+    runner = build_runner(cfg)
+    if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
+        dump_predictions(runner, args.out, scope_of(cfg))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics' and runner.rank == 0:
+        mmengine.dump(metrics, args.out)
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options of the command line into the config, in place."""
+    if cfg.get('test_dataloader') is None:
+        raise ConfigurationError(f'{args.config} has no test_dataloader: there is '
+                                 'nothing in it to test, as in all pre-training')
+    check_output(args, scope_of(cfg))
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.tta:
+        enable_test_time_augmentation(cfg, args.config)
+    if args.show or args.show_dir:
+        if args.tta and scope_of(cfg) == 'mmpretrain':
+            raise ConfigurationError(
+                "--tta and --show cannot be combined with mmpretrain's configs: its "
+                'visualization hook takes one picture an image, not several')
+        enable_pictures(cfg, args)
+    if args.out and args.out_item != 'metrics' and scope_of(cfg) == 'mmseg':
+        metrics = cfg.test_evaluator
+        for metric in metrics if isinstance(metrics, list) else [metrics]:
+            metric.output_dir = args.out
+            metric.keep_results = True
+    if args.no_pin_memory:
+        cfg.test_dataloader.pin_memory = False
+
+
+def scope_of(cfg: Config) -> str:
+    return cfg.get('default_scope') or 'mmpretrain'
+
+
+def check_output(args: argparse.Namespace, scope: str) -> None:
+    """Refuse a file type that could only fail after the whole test has run."""
+    if args.out is None:
+        if args.out_item is not None:
+            raise ConfigurationError(f'--out-item {args.out_item} needs --out FILE')
+        return
+    if args.out_item == 'metrics':
+        allowed = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+    elif scope == 'mmseg':
+        return
+    else:
+        allowed = ('.pkl', '.pickle')
+    if not args.out.endswith(allowed):
+        raise ConfigurationError(
+            f'--out {args.out} must end in one of {", ".join(allowed)}')
+
+
+def dump_predictions(runner: Runner, path: str, scope: str) -> None:
+    """Let the evaluator also write every prediction; mmdet compresses masks."""
+    kind = 'mmdet.DumpDetResults' if scope == 'mmdet' else 'DumpResults'
+    runner.test_loop.evaluator.metrics.append(
+        METRICS.build(dict(type=kind, out_file_path=path)))
+
+
+def enable_pictures(cfg: Config, args: argparse.Namespace) -> None:
+    """Turn on the toolbox's visualization hook, which each spells its own way."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ConfigurationError(
+            '--show and --show-dir need a visualization hook in default_hooks, but '
+            f'{args.config} has none')
+    hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
+    if scope_of(cfg) == 'mmseg':
+        hook.draw = True
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    elif scope_of(cfg) == 'mmdet':
+        hook.draw = True
+        hook.test_out_dir = args.show_dir
+    else:
+        hook.enable = True
+        hook.out_dir = args.show_dir
+
+
+def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
+    """Wrap the model and the pipeline as the config says, or by flipping."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:  # RepeatDataset and its like
+        dataset = dataset.dataset
+    scope = scope_of(cfg)
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        if scope == 'mmseg':
+            raise ConfigurationError(
+                f'--tta needs tta_model and tta_pipeline in the config, but '
+                f'{config_path} does not have both')
+        pipeline = deepcopy(dataset.pipeline)
+        pack = pipeline.pop()
+        if scope == 'mmdet':
+            model = dict(type='DetTTAModel', tta_cfg=dict(
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+            # Boxes are flipped back by what the packed sample says of its flip.
+            pack = dict(type='PackDetInputs', meta_keys=(
+                'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
+                'flip', 'flip_direction'))
+        else:
+            model = dict(type='AverageClsScoreTTA')
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (1., 0.)]
+        cfg.setdefault('tta_model', ConfigDict(model))
+        cfg.setdefault('tta_pipeline', [*pipeline, dict(
+            type='TestTimeAug', transforms=[flips, [pack]])])
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline

@@ -1,0 +1,109 @@
+"""The training command of all three toolboxes; ``tools/train.py`` runs it."""
+
+import argparse
+from typing import Optional, Sequence
+
+from mmengine.config import Config
+
+from ..utils.errors import ConfigurationError
+from ..engine.resume.checkpoint_files import find_resumable_checkpoint
+from .data_paths import check_data_paths
+from .entry import add_arguments, build_runner, load_config, report_errors
+from .checks import check_checkpoints, type_name
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Train as the command line says; returns the exit status."""
+    return report_errors(train, parse_arguments(argv))
+
+
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train with a config of mmpretrain, mmseg or mmdet.')
+    parser.add_argument('config', help='config file')
+    add_arguments(parser)
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, which must be one you trust, because optimizer '
+        'states are unpickled; alone or with "auto", from the latest one in the work '
+        'folder')
+    parser.add_argument('--amp', action='store_true',
+                        help='train with automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate from the batch size that the '
+                        'config names to the real one')
+    parser.add_argument('--no-validate', action='store_true',
+                        help='do not evaluate during training')
+    parser.add_argument('--no-persistent-workers', action='store_true',
+                        help='start the data loading workers anew each epoch')
+    return parser.parse_args(argv)
+
+
+def train(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    check_checkpoints(cfg)
+    check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
+    build_runner(cfg).train()
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options of the command line into the config, in place."""
+    if cfg.get('train_dataloader') is None:
+        raise ConfigurationError(f'{args.config} has no train_dataloader, so it '
+                                 'cannot be trained')
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume == 'auto' and type_name(
+                dict(type=cfg.get('runner_type'))) == 'FlexibleRunner':
+            # It loads before SafeCheckpointHook could skip a damaged file.
+            cfg.load_from = find_resumable_checkpoint(cfg.work_dir)
+    if args.amp:
+        enable_mixed_precision(cfg, args.config)
+    if args.auto_scale_lr:
+        enable_lr_scaling(cfg, args.config)
+    count_accumulation(cfg)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.no_pin_memory:
+        cfg.train_dataloader.pin_memory = False
+    if args.no_persistent_workers:
+        cfg.train_dataloader.persistent_workers = False
+
+
+def enable_lr_scaling(cfg: Config, config_path: str) -> None:
+    """Have mmengine scale the learning rate to the real batch, in place."""
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise ConfigurationError(
+            '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the '
+            f'config, the batch size its learning rate is for, but {config_path} has '
+            'none')
+    cfg.auto_scale_lr.enable = True
+
+
+def count_accumulation(cfg: Config) -> None:
+    """Make automatic scaling count accumulated batches, in place.
+
+    mmengine takes processes x batch size for the real batch and overlooks
+    gradient accumulation; dividing the nominal batch by the accumulated steps
+    gives the right ratio.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    steps = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    # The mark stays in the config that a run saves, which may be run again.
+    if scaling.get('enable') and steps > 1 and not scaling.get('accumulation_counted'):
+        scaling.base_batch_size /= steps
+        scaling.accumulation_counted = True
+
+
+def enable_mixed_precision(cfg: Config, config_path: str) -> None:
+    """Turn a plain optimizer wrapper into the mixed-precision one, in place."""
+    kind = type_name(cfg.optim_wrapper)
+    if kind in ('', 'OptimWrapper'):
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif kind != 'AmpOptimWrapper':
+        raise ConfigurationError(
+            f'--amp needs an optim_wrapper of type OptimWrapper, but {config_path} '
+            f'has {kind}')

@@ -1,0 +1,1 @@
+"""Parts of encoder and decoder: layers, positions, relative position bias."""

@@ -1,0 +1,1 @@
+"""Homologous attention on GPUs: kernels in Triton."""

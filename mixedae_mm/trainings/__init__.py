@@ -1,1 +1,0 @@
-"""Many runs of ``tools/train.py``: stopped at any moment, continued, recognised."""

@@ -1,0 +1,28 @@
+"""Describe the machine that a figure was measured on."""
+import platform
+
+import torch
+
+
+def machine(device: torch.device) -> dict:
+    """What a figure was measured on: never a host name or a path."""
+    facts = dict(
+        device=device.type,
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__)
+    if device.type == 'cuda':
+        facts['gpu'] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        with open('/proc/cpuinfo') as lines:
+            for line in lines:
+                if line.startswith('model name'):
+                    return line.split(':', 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()

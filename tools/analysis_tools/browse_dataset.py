@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Look at what a config's data are when the model gets them: augmented, mixed.
+
+For configs of mmpretrain; mmseg and mmdet have a browser that draws their labels.
+"""
+import argparse
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.config import DictAction  # noqa: E402
+
+from mixedae_mm.analysis.browsing import PHASES, browse  # noqa: E402
+from mixedae_mm.launch.entry import load_config, report_errors  # noqa: E402
+from mixedae_mm.utils.seeding import seed_generators  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file, or mixedae_mm::NAME')
+    parser.add_argument('--output-dir', '-o', type=Path, default=Path('browse'),
+                        help='folder for the pictures (default: browse)')
+    parser.add_argument('--phase', '-p', choices=PHASES, default='train')
+    parser.add_argument('--show-number', '-n', type=int, default=16,
+                        help='how many samples (default: 16)')
+    parser.add_argument('--seed', type=int, default=0, help='of augmentation and masks')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE', help='override settings of the config')
+    parser.set_defaults(launcher='none', work_dir=None)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    seed_generators(args.seed)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    # Not the first ones: they are of one class.
+    positions = [random.randrange(2**62) for _ in range(args.show_number)]
+    figures = browse(cfg, args.phase, positions)
+    for number, figure in enumerate(figures):
+        file = args.output_dir / f'{args.phase}_{number:03d}.png'
+        figure.savefig(file, dpi=130)
+        print(f'wrote {file}')
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(main, parse_args()))

@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""How well the CLS token's attention separates objects from background (Fig. 5).
+
+Attention of the last layer, mean over heads, against exact masks: average
+precision of the pixels, and intersection over union at the best threshold.
+Masks are those of a folder like VOCdevkit/VOC2012, or of COCO's annotation
+file with --images. Works with any ViT with a CLS token: MixedAE, MAE,
+classifiers.
+"""
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mixedae_mm.analysis.figures import (draw_attention,  # noqa: E402
+                                         outline_objects)
+from mixedae_mm.analysis.folder_measures import with_progress  # noqa: E402
+from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
+                                         image_size_of, load_models)
+from mixedae_mm.analysis.object_awareness import (  # noqa: E402
+    attention_on_objects, score_models)
+from mixedae_mm.analysis.object_masks import masks_of, sample_masks  # noqa: E402
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument('masks', help="VOC's folder, or COCO's instances_*.json")
+    parser.add_argument('--images', help="folder of the images of COCO's file")
+    parser.add_argument('--split', help="one of VOC's lists, such as val "
+                        '(default: every image with a mask)')
+    parser.add_argument('--num-images', type=int, default=1000,
+                        help='at most, drawn at random; 0: all '
+                        '(default: 1000)')
+    parser.add_argument('--size', type=int,
+                        help='side of the square cut out of each image (default: '
+                        'what the model was built for)')
+    parser.add_argument('--out', help='also draw some images with outlined '
+                        'objects and attention, to a .png, .pdf or .svg')
+    parser.add_argument('--json', type=Path, help='also write the numbers there')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    masks = masks_of(args.masks, args.images, args.split)
+    models = load_models(args)
+    size = args.size or image_size_of(next(iter(models.values())).backbone)
+    count = min(args.num_images or len(masks), len(masks))
+    entries = attention_on_objects(
+        models, with_progress(sample_masks(masks, count), 'attention', count), size)
+    scores = score_models(entries)
+    first = next(iter(scores.values()))
+    print(f'{first.num_images} images of {size} x {size} pixels, '
+          f'{100 * first.object_share:.1f} % of them objects (which is the '
+          'average precision of chance)')
+    print(f'{"":<24}{"average":>10}{"IoU, best":>12}{"IoU, one":>12}')
+    print(f'{"[%]":<24}{"precision":>10}{"threshold":>12}{"for all":>12}')
+    for name, score in scores.items():
+        print(f'{name:<24}{100 * score.average_precision:>10.1f}'
+              f'{100 * score.iou:>12.1f}{100 * score.iou_shared:>12.1f}')
+    if args.json:
+        args.json.write_text(json.dumps(
+            {name: score._asdict() for name, score in scores.items()},
+            indent=1) + '\n')
+    if args.out:
+        shown = random.Random(0).sample(entries, min(8, len(entries)))
+        draw_attention([outline_objects(e.image, e.mask) for e in shown],
+                       {name: [e.maps[name] for e in shown] for name in models}
+                       ).savefig(args.out, dpi=200)
+        print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(main, parse_args()))

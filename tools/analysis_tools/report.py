@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""An HTML page about a MixedAE pre-training run, in one file.
+
+Headline, mixing and reconstructions, loss curves, TopK accuracy, attention
+maps and set-up.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mixedae_mm.analysis.report import write_report  # noqa: E402
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('work_dir', help='work folder of the run')
+    parser.add_argument(
+        'images', help='folder of images for the pictures, best ones that '
+        'were not trained on')
+    parser.add_argument('--out', help='default: WORK_DIR/report.html')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of masks and choice of images')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    out = args.out or str(Path(args.work_dir) / 'report.html')
+    for label, text in write_report(
+            args.work_dir, args.images, out, seed=args.seed).items():
+        print(f'  {label}: {text}')
+    print(f'wrote {out}')
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(main, parse_args()))

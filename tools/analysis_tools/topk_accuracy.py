@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""TopK sampling accuracy of checkpoints on a folder of images (Fig. 6a).
+
+Of the patches that each patch would attend to under homologous attention, the
+share that comes from its own image, layer by layer. Any ViT of mmpretrain can
+be measured: models that do not mix are shown mixes of four images.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mixedae_mm.analysis.figures import draw_accuracy_per_layer  # noqa: E402
+from mixedae_mm.analysis.folder_measures import (  # noqa: E402
+    folder_topk_accuracy)
+from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
+                                         find_images, load_models)
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument('images', help='folder, searched at any depth')
+    parser.add_argument(
+        '--num-images', type=int, default=1024, help='at most (default: 1024)')
+    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument(
+        '--topk', type=int,
+        help='K, keys kept a query (default: that of the model)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of images and masks')
+    parser.add_argument('--out', help='also draw it, to a .png, .pdf or .svg')
+    parser.add_argument('--json', help='also write the numbers to this file')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    paths = find_images(args.images, args.num_images, args.seed)
+    models = load_models(args)
+    percent = {
+        name: [
+            100 * share for share in folder_topk_accuracy(
+                model, paths, args.topk, args.seed, args.batch_size).tolist()
+        ]
+        for name, model in models.items()
+    }
+    preprocessor = next(iter(models.values())).data_preprocessor
+    chance = 100 / getattr(preprocessor, 'num_sources', 4)
+    print(f'TopK sampling accuracy [%] on {len(paths)} images, chance '
+          f'{chance:.3g}, first layer first:')
+    for name, values in percent.items():
+        print(f'  {name}:  ' + '  '.join(f'{value:.1f}' for value in values))
+    if args.json:
+        Path(args.json).write_text(json.dumps(percent, indent=1) + '\n')
+    if args.out:
+        draw_accuracy_per_layer(percent, chance).savefig(args.out, dpi=200)
+        print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(main, parse_args()))

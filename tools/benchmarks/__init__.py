@@ -1,0 +1,1 @@
+"""Fair comparisons with the peers, run by ``tools/benchmarks``."""

@@ -1,0 +1,120 @@
+#!/usr/bin/env python
+"""Measure MixedAE against its peers, by turns, in one run.
+
+    attention   homologous attention against SDPA and naive TopK
+    step        a training step against mmpretrain's MAE as it ships
+    memory      peak memory of that step
+    backbone    peak memory of the backbone at 800 x 1333, in transfer
+    data        loading pipelines, images a second and core
+    listing     start-up on a folder of 200 000 images
+
+    page        write docs/speed.md from docs/measurements/*.json, where
+                the others put their results with --save
+"""
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+
+import torch  # noqa: E402
+
+import mixedae_mm  # noqa: E402,F401
+from benchmarks import attention, backbone_memory, cost, data, listing, page, step  # noqa: E402
+from benchmarks.compare import as_table  # noqa: E402
+from mixedae_mm.utils.machine import machine  # noqa: E402
+
+CONFIG = 'configs/mixedae_vitb_300e.py'
+MEASUREMENTS = ROOT / 'docs/measurements'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'what', choices=['attention', 'step', 'memory', 'backbone', 'data',
+                         'listing', 'page'])
+    parser.add_argument(
+        '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--batch-size', type=int,
+        help='default: 8 (GPU: 256) for attention, 1 for backbone, '
+        '16 (GPU: 256) otherwise')
+    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument(
+        '--images', type=int, default=200_000, help='of listing')
+    parser.add_argument(
+        '--compile', action='store_true',
+        help='step: ours also with CompileHook')
+    parser.add_argument('--json', type=Path, help='write the result to this file')
+    parser.add_argument(
+        '--note', help='what a reader of the result should know')
+    parser.add_argument(
+        '--save', action='store_true',
+        help='write the result where the docs are made from')
+    return parser.parse_args()
+
+
+def measure(args, device, batch_size):
+    if args.what == 'attention':
+        dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
+        return attention.run(device, batch_size, args.repeats, dtype)
+    if args.what == 'memory':
+        return step.run_memory(args.config, device, batch_size)
+    if args.what == 'backbone':
+        return backbone_memory.run(device, batch_size)
+    if args.what == 'data':
+        return data.run(args.config, args.repeats)
+    if args.what == 'listing':
+        return listing.run(args.images)
+    return step.run(args.config, device, batch_size, args.repeats, args.compile)
+
+
+def command(note):
+    """What was typed, but for the note, which the result holds anyway."""
+    words = [word for word in sys.argv[1:]
+             if word not in ('--note', note) and word != f'--note={note}']
+    return shlex.join(['python', 'tools/benchmarks', *words])
+
+
+def main():
+    args = parse_args()
+    if args.what == 'page':
+        path = page.write(MEASUREMENTS, ROOT / 'docs/speed.md')
+        return print('wrote', path)
+    device = torch.device(args.device)
+    small = dict(attention=8, backbone=1).get(args.what, 16)
+    large = 1 if args.what == 'backbone' else 256
+    batch_size = args.batch_size or (
+        large if device.type == 'cuda' else small)
+    rows = measure(args, device, batch_size)
+    result = dict(
+        what=args.what,
+        command=command(args.note),
+        config=Path(args.config).stem,
+        batch_size=batch_size,
+        machine=machine(device),
+        rows=rows)
+    if args.note:
+        result['note'] = args.note
+    print(as_table(f'{args.what}, batch {batch_size}', rows))
+    print('machine:', ', '.join(map(str, result['machine'].values())))
+    paper = cost.PAPER_V100_GPU_DAYS.get(result['config'])
+    if args.what == 'step' and paper:
+        print(f'the paper, on V100: {paper} GPU-days for this config')
+    files = [args.json] if args.json else []
+    if args.save:
+        files.append(MEASUREMENTS / f'{args.what}-{device.type}.json')
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,74 @@
+"""Homologous attention against SDPA and against naive TopK."""
+from typing import Callable, List
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixedae_mm.ops import homologous_attention
+from .compare import alternate, in_own_process, peak_memory, summarize
+
+
+def naive_topk_attention(query: Tensor, key: Tensor, value: Tensor,
+                         topk: int) -> Tensor:
+    """TopK attention as one writes it down, autograd through ``topk``."""
+    scores = query @ key.transpose(-2, -1) * query.size(-1)**-.5
+    kept, index = scores.topk(topk, dim=-1)
+    weights = torch.zeros_like(scores).scatter(-1, index, kept.softmax(-1))
+    return weights @ value
+
+
+TOPK = 49  # K of ViT-B/16 at r = 1/4
+PEER = 'SDPA'
+ATTENTION = {
+    PEER: F.scaled_dot_product_attention,
+    'homologous': lambda q, k, v: homologous_attention(q, k, v, TOPK),
+    'naive TopK': lambda q, k, v: naive_topk_attention(q, k, v, TOPK),
+}
+
+
+def forward_and_backward(name: str, device: torch.device, batch_size: int,
+                         dtype: torch.dtype) -> Callable[[], None]:
+    """One contender at ViT-B's shape, ``(B, 12, 197, 64)``."""
+    torch.manual_seed(0)
+    shape = (batch_size, 12, 197, 64)
+    query, key, value, gradient = (
+        torch.randn(shape, device=device, dtype=dtype) for _ in range(4))
+    for tensor in (query, key, value):
+        tensor.requires_grad_()
+
+    def run_once():
+        out = ATTENTION[name](query, key, value)
+        torch.autograd.grad(out, (query, key, value), gradient)
+
+    return run_once
+
+
+def run(device: torch.device, batch_size: int, repeats: int,
+        dtype: torch.dtype) -> List[dict]:
+    """Time forward and backward by turns; measure what memory they take.
+
+    Returns:
+        list[dict]: Rows of :func:`~benchmarks.compare.summarize`,
+        plus ``extra_mib``, peak memory above the inputs, and ``extra_ratio``.
+    """
+    contenders = {
+        name: forward_and_backward(name, device, batch_size, dtype)
+        for name in ATTENTION
+    }
+    rows = summarize(alternate(contenders, device, repeats=repeats), peer=PEER)
+    for row in rows:
+        row['extra_mib'] = in_own_process(
+            _extra_memory, row['name'], str(device), batch_size,
+            dtype) / 2**20
+        row['extra_ratio'] = row['extra_mib'] / rows[0]['extra_mib']
+    return rows
+
+
+def _extra_memory(name: str, device_name: str, batch_size: int,
+                  dtype: torch.dtype) -> int:
+    device = torch.device(device_name)
+    # What libraries take once is no cost of the operation.
+    forward_and_backward(name, device, 1, dtype)()
+    contender = forward_and_backward(name, device, batch_size, dtype)
+    return peak_memory(contender, device)

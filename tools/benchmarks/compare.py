@@ -1,0 +1,126 @@
+"""Time two contenders by turns in one process, and print tables."""
+import multiprocessing
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, Dict, List
+from unittest import mock
+
+import torch
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock reads finished work."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def in_own_process(function: Callable, *arguments):
+    """What a function returns in a process that did nothing before.
+
+    There large blocks go back to the system when they are freed, so that its
+    resident memory is what is in use.
+    """
+    with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536'), \
+            multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def peak_memory(run: Callable[[], None], device: torch.device) -> int:
+    """Bytes that a call takes at its peak, above what was taken before.
+
+    On a GPU what PyTorch allocated. On a CPU the process's resident memory,
+    read from Linux; call it :func:`in_own_process`.
+    """
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    Path('/proc/self/clear_refs').write_text('5')  # forget the peak so far
+    before = _resident_bytes('VmRSS')
+    run()
+    return _resident_bytes('VmHWM') - before
+
+
+def _resident_bytes(key: str) -> int:
+    status = Path('/proc/self/status').read_text()
+    return int(status.split(f'{key}:')[1].split()[0]) * 1024
+
+
+def alternate(contenders: Dict[str, Callable[[], None]],
+              device: torch.device,
+              repeats: int = 7,
+              warmup: int = 2) -> Dict[str, List[float]]:
+    """Run every contender once a round, so that drift hits all alike.
+
+    Args:
+        contenders (dict[str, Callable]): Name to a function without
+            arguments.
+        device (torch.device): Waited for before and after each run.
+        repeats (int): Rounds that count.
+        warmup (int): Rounds before them that do not.
+
+    Returns:
+        dict[str, list[float]]: Seconds of each counted run.
+    """
+    seconds = {name: [] for name in contenders}
+    for round_index in range(warmup + repeats):
+        for name, run in contenders.items():
+            synchronize(device)
+            start = time.perf_counter()
+            run()
+            synchronize(device)
+            if round_index >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
+    """Medians, and ratios to the peer round by round.
+
+    Args:
+        seconds (dict[str, list[float]]): From :func:`alternate`.
+        peer (str): The contender that ratios are taken to.
+
+    Returns:
+        list[dict]: One row a contender: ``name``, ``median_s``, ``ratio``
+        (median of the rounds' ratios), ``ratio_min``, ``ratio_max``.
+    """
+    rows = []
+    for name, own in seconds.items():
+        ratios = [a / b for a, b in zip(own, seconds[peer])]
+        rows.append(
+            dict(
+                name=name,
+                median_s=statistics.median(own),
+                ratio=statistics.median(ratios),
+                ratio_min=min(ratios),
+                ratio_max=max(ratios)))
+    return rows
+
+
+def with_ratios(rows: List[dict], key: str) -> List[dict]:
+    """Adds ``ratio``, of ``key`` to that of the first row, the peer's."""
+    for row in rows:
+        row['ratio'] = row[key] / rows[0][key]
+    return rows
+
+
+def as_table(title: str, rows: List[dict]) -> str:
+    """A plain-text table of dicts with equal keys."""
+    header = list(rows[0])
+    cells = [header] + [[_format(row[key]) for key in header] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    lines = [title]
+    for line in cells:
+        lines.append('  '.join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))))
+    return '\n'.join(lines)
+
+
+def _format(value) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

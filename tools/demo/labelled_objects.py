@@ -1,0 +1,172 @@
+"""Small labelled sets of real pixels, in the layouts of the large ones.
+
+What is in the images is said in :mod:`~.object_painter`.
+"""
+import os
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from mixedae_mm.utils.errors import ConfigurationError
+from .coco_annotations import CocoAnnotations
+from .generated import generate_once
+from .object_painter import OBJECT_CLASSES, SPLITS, Painter
+
+# Classes of the segmentation maps; value v in a file is class v - 1, as in
+# ADE20K, whose 0 means "other".
+SCENE_CLASSES = ('background', ) + OBJECT_CLASSES
+PALETTE = ((120, 120, 120), (230, 60, 60), (255, 150, 120), (60, 160, 60),
+           (150, 220, 110), (60, 90, 230), (120, 190, 255), (190, 60, 190),
+           (240, 160, 240))
+
+JPEG_QUALITY = 92
+
+
+def make_object_folder(folder: str,
+                       num_train: int = 2000,
+                       num_val: int = 400,
+                       size: int = 96,
+                       seed: int = 0,
+                       classes: Sequence[str] = OBJECT_CLASSES) -> bool:
+    """Images of one centred object each, in ImageNet's layout, with masks.
+
+    Writes ``{train,val}/<class>/*.jpg``, beside them
+    ``masks/{train,val}/<class>/*.png`` (255 on the object, 0 elsewhere) and the
+    same masks in COCO's format, ``annotations/instances_{train,val}.json``.
+    The classes take turns.
+
+    Args:
+        folder (str): Where to; must be new, empty or generated before.
+        num_train (int): Number of training images, at least one per class.
+        num_val (int): Number of validation images, at least one per class.
+        size (int): Side of the square images in pixels, at least 32.
+        seed (int): Seed, in [0, 2**32).
+        classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
+
+    Returns:
+        bool: False if the folder was there already.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, the folder holds
+            other files or scikit-image is not installed.
+    """
+    labels = _labels('make_object_folder', classes)
+    _check('make_object_folder', size, seed, dict(
+        num_train=(num_train, len(classes)), num_val=(num_val, len(classes))))
+
+    def write(root: str) -> None:
+        for split, number in zip(SPLITS, (num_train, num_val)):
+            painter, coco = Painter(seed, split), CocoAnnotations(classes)
+            for index in range(number):
+                label = index % len(classes)
+                image, instance = painter.centred_object(
+                    index, labels[label], size)
+                name = classes[label]
+                stem = f'{split}/{name}/{name}_{index:05d}'
+                _save(image, root, f'{stem}.jpg')
+                _save(np.uint8(instance.mask) * 255, root, f'masks/{stem}.png')
+                coco.add(f'{stem}.jpg', [instance._replace(label=label)],
+                         image.shape)
+            coco.write(os.path.join(root, f'annotations/instances_{split}.json'))
+
+    return generate_once(
+        folder,
+        dict(generator='labelled objects', version=1, num_train=num_train,
+             num_val=num_val, size=size, seed=seed, classes=classes), write)
+
+
+def make_scene_folder(folder: str,
+                      num_train: int = 400,
+                      num_val: int = 100,
+                      size: int = 160,
+                      max_objects: int = 6,
+                      seed: int = 0,
+                      classes: Sequence[str] = OBJECT_CLASSES) -> bool:
+    """Images of several objects, in ADE20K's and in COCO's layout.
+
+    Writes the same scenes twice:
+
+    - ``ade/images/{training,validation}/*.jpg`` and
+      ``ade/annotations/{training,validation}/*.png``, maps of indices into
+      ``('background', *classes)`` plus one, to be read with
+      ``reduce_zero_label=True``;
+    - ``coco/{train,val}2017/*.jpg`` and
+      ``coco/annotations/instances_{train,val}2017.json``, with the visible
+      part of each object as run lengths.
+
+    Args:
+        folder (str): Where to; must be new, empty or generated before.
+        num_train (int): Number of training images, at least 1.
+        num_val (int): Number of validation images, at least 1.
+        size (int): Longer side of an image in pixels, at least 32.
+        max_objects (int): Largest number of objects in an image, at least 2.
+        seed (int): Seed, in [0, 2**32).
+        classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
+
+    Returns:
+        bool: False if the folder was there already.
+
+    Raises:
+        ConfigurationError: As :func:`make_object_folder`.
+    """
+    labels = _labels('make_scene_folder', classes)
+    _check('make_scene_folder', size, seed, dict(
+        num_train=(num_train, 1), num_val=(num_val, 1),
+        max_objects=(max_objects, 2)))
+
+    def write(root: str) -> None:
+        for split, number, long_name in zip(
+                SPLITS, (num_train, num_val), ('training', 'validation')):
+            painter, coco = Painter(seed, split), CocoAnnotations(classes)
+            for index in range(number):
+                image, instances = painter.scene(
+                    index, size, max_objects, labels)
+                instances = [
+                    instance._replace(label=labels.index(instance.label))
+                    for instance in instances
+                ]
+                semantic = np.ones(image.shape[:2], np.uint8)  # background
+                for label, mask in instances:
+                    semantic[mask] = 1 + label + 1
+                stem = f'{long_name}/ADE_{split}_{index + 1:08d}'
+                _save(image, root, f'ade/images/{stem}.jpg')
+                _save(semantic, root, f'ade/annotations/{stem}.png')
+                file_name = f'{index + 1:012d}.jpg'
+                _save(image, root, f'coco/{split}2017/{file_name}')
+                coco.add(file_name, instances, image.shape)
+            coco.write(os.path.join(
+                root, f'coco/annotations/instances_{split}2017.json'))
+
+    return generate_once(
+        folder,
+        dict(generator='labelled scenes', version=1, num_train=num_train,
+             num_val=num_val, size=size, max_objects=max_objects, seed=seed,
+             classes=classes),
+        write)
+
+
+def _save(array: np.ndarray, root: str, relative: str) -> None:
+    path = os.path.join(root, relative)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Image.fromarray(array).save(path, quality=JPEG_QUALITY)
+
+
+def _labels(function: str, classes: Sequence[str]) -> List[int]:
+    unknown = [name for name in classes if name not in OBJECT_CLASSES]
+    if unknown or not classes or len(set(classes)) < len(classes):
+        raise ConfigurationError(
+            f'{function}: classes must be different ones of '
+            f'{", ".join(OBJECT_CLASSES)}, got {", ".join(classes) or "none"}.')
+    return [OBJECT_CLASSES.index(name) for name in classes]
+
+
+def _check(function: str, size: int, seed: int,
+           numbers: Dict[str, Tuple[int, int]]) -> None:
+    for name, (value, smallest) in dict(numbers, size=(size, 32)).items():
+        if value < smallest:
+            raise ConfigurationError(
+                f'{function}: {name} must be at least {smallest}, got {value!r}.')
+    if not 0 <= seed < 2**32:
+        raise ConfigurationError(
+            f'{function}: seed must be in [0, 2**32), got {seed!r}.')

@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Test the paper's claims in a small controlled experiment, with a report.
+
+Pre-trains MAE, naive mixing, MixedAE and what lies between on the same images
+with the same steps and seeds, measures all of them, and writes report.html,
+results.json and results.csv. Every training is an ordinary run of
+tools/train.py. What is finished is not repeated, and a training that was
+interrupted goes on where it was: repeat the command.
+
+  tiny    about an hour on two cores
+  small   for one large GPU
+  paper   prints the commands for ImageNet, and what they cost
+"""
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from reproduce.command import run  # noqa: E402
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--preset', default='tiny',
+                        help='tiny (default), small, paper or smoke')
+    parser.add_argument('--work-dir', type=Path,
+                        help='default: work_dirs/reproduce/PRESET')
+    parser.add_argument('--images', type=Path, metavar='FOLDER',
+                        help='pre-train on and classify FOLDER/{train,val}/<class>/* '
+                        'instead of generated images')
+    parser.add_argument('--variants', nargs='+', metavar='NAME',
+                        help='only these, by the names in configs/reproduce')
+    parser.add_argument('--seeds', type=int, help='runs of each variant')
+    parser.add_argument('--steps', type=int, help='of each pre-training')
+    parser.add_argument('--workers', type=int,
+                        help='trainings at a time (default: one a core; four a GPU)')
+    parser.add_argument('--threads', type=int, default=1,
+                        help='of PyTorch in each training (default: 1)')
+    parser.add_argument('--no-finetune', action='store_true',
+                        help='leave out the fine-tunings')
+    parser.add_argument('--train-only', action='store_true',
+                        help='measure and report another time')
+    parser.add_argument('--report-only', action='store_true',
+                        help='train nothing; report on what is finished')
+    parser.add_argument('--claims', type=Path, metavar='FILE',
+                        help='also write the page about each claim of the paper')
+    parser.add_argument('--results', type=Path, metavar='JSON',
+                        help='write that page from a results.json, and nothing else')
+    parser.add_argument('--images-per-second', type=float,
+                        help='of one GPU, for the costs that paper prints')
+    return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(run, parse_args()))

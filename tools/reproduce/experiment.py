@@ -1,0 +1,229 @@
+"""All runs of an experiment, from its data to its measurements."""
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from mixedae_mm.analysis.run_log import Curve, layer_accuracies, read_run
+from mixedae_mm.utils.config_names import mim_folder
+from demo import (make_object_folder, make_photograph_folder,
+                  make_scene_folder)
+from mixedae_mm.utils.errors import ConfigurationError
+from transfer.fine_tunings import CLASSES
+from .scheduling import train_all
+from .training_run import START, TrainingRun, folder_fingerprint
+from . import measuring
+from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
+
+CONFIGS = mim_folder() / 'configs/reproduce'
+FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'
+ACCURACY = 'accuracy/top1'
+NUM_MEASURED = 400  # images for losses and TopK accuracy
+
+
+class Outcome(NamedTuple):
+    """What one seed of a variant gave.
+
+    Attributes:
+        variant (str): Name.
+        seed (int): Of weights, order, crops and masks.
+        values (dict): From :func:`.measuring.measure`, plus ``finetune`` where
+            that was done, and ``seconds`` of training.
+        curves (dict[str, Curve]): What the training logged.
+    """
+    variant: str
+    seed: int
+    values: Dict[str, Any]
+    curves: Dict[str, Curve]
+
+
+class Experiment:
+    """Where things are in a work folder, and which runs there are.
+
+    Args:
+        preset (Preset): The size.
+        folder (Path): Work folder; everything is below it.
+        images (Path, optional): Images of the user's own in ImageNet's
+            layout, ``train/<class>`` and ``val/<class>``, to pre-train on and
+            to classify, instead of the generated objects. Object awareness
+            and fine-tuning stay with those, which have exact masks.
+        seeds (int, optional): Instead of the preset's.
+        steps (int, optional): Likewise.
+        variants (Sequence[str], optional): Only these pre-trainings.
+
+    Raises:
+        ConfigurationError: For a number below 1, an unknown variant, or
+            images in another layout.
+    """
+
+    def __init__(self, preset: Preset, folder: Path,
+                 images: Optional[Path] = None, seeds: Optional[int] = None,
+                 steps: Optional[int] = None,
+                 variants: Optional[Sequence[str]] = None) -> None:
+        known = [variant.name for variant in ALL]
+        for name in variants or ():
+            if name not in known:
+                raise ConfigurationError(
+                    f"There is no variant '{name}'; choose from "
+                    f'{", ".join(known)}.')
+        self.variants = variants or known
+        for name, value in (('seeds', seeds), ('steps', steps)):
+            if value is not None and value < 1:
+                raise ConfigurationError(
+                    f'{name} is {value}, but must be at least 1.')
+        changes = {
+            name: value
+            for name, value in dict(seeds=seeds, steps=steps).items() if value
+        }
+        self.preset = preset._replace(**changes)
+        self.folder = folder.resolve()
+        self.data = self.folder / 'data'
+        self.images = images and images.resolve()
+        if images is not None:
+            for split in ('train', 'val'):
+                if not (images / split).is_dir():
+                    raise ConfigurationError(
+                        f'{images} must hold train/<class>/* and val/<class>/*, '
+                        f'but has no folder {split}.')
+
+    def make_data(self) -> None:
+        """Generate what is not there yet."""
+        preset = self.preset
+        make_object_folder(str(self.data / 'objects'), *preset.objects, size=72)
+        # Colours alone tell the photographs apart, and need no learning.
+        make_photograph_folder(
+            str(self.data / 'photographs'), *preset.photographs, size=72,
+            grey=True)
+        make_object_folder(
+            str(self.data / 'labelled'), preset.labelled, preset.objects[1],
+            size=72, classes=CLASSES)
+        # Off the centre, or a map of the centre would beat any attention.
+        make_scene_folder(
+            str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2)
+
+    @property
+    def pretraining_images(self) -> Path:
+        return (self.images or self.data / 'objects') / 'train'
+
+    def pretraining(self, variant: Variant, seed: int) -> TrainingRun:
+        """The pre-training of a variant."""
+        steps = self.preset.steps
+        return TrainingRun(
+            f'{variant.name} seed {seed}',
+            self.folder / 'runs' / f'{variant.name}_seed{seed}',
+            CONFIGS / f'{variant.name}.py',
+            self.preset.options(variant, seed), self.pretraining_images,
+            f'iter_{steps}.pth', steps)
+
+    def finetuning(self, variant: str, seed: int,
+                   start: Optional[TrainingRun]) -> TrainingRun:
+        """The fine-tuning of a variant; None starts from random weights."""
+        epochs = self.preset.finetune_epochs
+        warmup = max(1, epochs // 8)
+        batch = min(32, self.preset.labelled)
+        options = {
+            'train_dataloader.batch_size': batch,
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'param_scheduler.0.end': warmup,
+            'param_scheduler.1.begin': warmup,
+            'param_scheduler.1.end': epochs,
+            'default_hooks.checkpoint.interval': epochs,
+            'randomness.seed': seed,
+        }
+        if start is None:
+            options['model.backbone.init_cfg'] = None
+        else:
+            options[START] = str(start.checkpoint)
+        for key, value in self.preset.encoder.items():
+            options[f'model.backbone.arch.{key}'] = value
+        if self.preset.encoder:
+            options['model.head.in_channels'] = self.preset.encoder['embed_dims']
+        steps = epochs * (self.preset.labelled // batch)
+        return TrainingRun(
+            f'fine-tuning of {variant} seed {seed}',
+            self.folder / 'runs' / f'{variant}_seed{seed}_finetuned',
+            FINETUNE, options, self.data / 'labelled',
+            f'epoch_{epochs}.pth', steps, needs=start, metrics=(ACCURACY, ))
+
+    def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
+        """All pre-trainings: whole comparisons of one seed after the other."""
+        preset = self.preset
+        return [(variant, seed, self.pretraining(variant, seed))
+                for seed in range(preset.seeds) for variant in ALL
+                if variant.name in self.variants
+                and (variant in VARIANTS or seed < preset.sweep_seeds)]
+
+    def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
+        """Fine-tunings of the variants and of no pre-training."""
+        runs = [(variant.name, seed, self.finetuning(variant.name, seed, run))
+                for variant, seed, run in self.pretrainings()
+                if variant in VARIANTS]
+        return runs + [(RANDOM, seed, self.finetuning(RANDOM, seed, None))
+                       for seed in range(self.preset.seeds)]
+
+    def train(self, workers: int, threads: int, report: Callable[[str], None],
+              keep_open=(), finetune: bool = True) -> None:
+        """All trainings that are not finished."""
+        runs = [run for _, _, run in self.pretrainings()]
+        if finetune:
+            runs += [run for _, _, run in self.finetunings()]
+        train_all(runs, workers, threads, report, keep_open)
+
+    def outcomes(self, report: Callable[[str], None]) -> List[Outcome]:
+        """Measure all finished runs that were not measured yet."""
+        finetuned = {(name, seed): run for name, seed, run in self.finetunings()}
+        outcomes = []
+        for variant, seed, run in self.pretrainings():
+            if not run.is_finished:
+                continue
+            report(f'measuring {run.name}')
+            values = measuring.measured(
+                run.folder / 'measurements.json', run.check_setting(),
+                lambda run=run: measuring.model_of_run(run),
+                self.measured_images(), NUM_MEASURED)
+            curves = read_run(run.folder)
+            values.update(self._finetuned(finetuned.get((variant.name, seed))))
+            outcomes.append(Outcome(variant.name, seed, values, curves))
+        for seed in range(self.preset.seeds):
+            report(f'measuring random weights seed {seed}')
+            values = measuring.measured(
+                self.folder / 'runs' / f'{RANDOM}_seed{seed}.json',
+                folder_fingerprint(self.pretraining_images),
+                lambda seed=seed: measuring.untrained_model(
+                    CONFIGS / 'both.py', self.preset.encoder, seed),
+                self.measured_images(), NUM_MEASURED)
+            values.update(self._finetuned(finetuned.get((RANDOM, seed))))
+            outcomes.append(Outcome(RANDOM, seed, values, {}))
+        return outcomes
+
+    def unfinished(self) -> List[str]:
+        """Names of runs that the results lack."""
+        missing = [
+            run.name for _, _, run in self.pretrainings() if not run.is_finished
+        ]
+        finetunings = [run for _, _, run in self.finetunings()]
+        if not any(run.is_finished for run in finetunings):
+            return [*missing, 'all fine-tunings']
+        return missing + [r.name for r in finetunings if not r.is_finished]
+
+    def measured_images(self) -> measuring.Images:
+        own = {} if self.images is None else dict(images=self.images)
+        scenes = self.data / 'scenes/coco'
+        return measuring.Images(
+            labelled=dict(
+                own, objects=self.data / 'labelled',
+                photographs=self.data / 'photographs'),
+            mixing=(self.images or self.data / 'objects') / 'val',
+            annotations=scenes / 'annotations/instances_val2017.json',
+            masked=scenes / 'val2017')
+
+    @staticmethod
+    def _finetuned(run: Optional[TrainingRun]) -> Dict[str, float]:
+        if run is None or not run.is_finished:
+            return {}
+        return dict(
+            finetune=float(read_run(run.folder)[ACCURACY][1][-1]))
+
+
+def accuracy_curves(outcome: Outcome) -> Dict[int, Curve]:
+    """TopK accuracy of a training by layer."""
+    return layer_accuracies(outcome.curves)

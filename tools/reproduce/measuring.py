@@ -1,0 +1,186 @@
+"""What is measured on each pre-trained encoder, with plain numbers as result."""
+import json
+import logging
+import random
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from mixedae_mm.analysis.attention_probe import topk_sampling_accuracy
+from mixedae_mm.analysis.frozen_classifiers import best_knn, best_probe
+from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
+                                        build_labelled_dataset,
+                                        extract_features, labelled_folder)
+from mixedae_mm.analysis.loading import (find_images, image_size_of, load_images,
+                                load_model)
+from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
+from mixedae_mm.analysis.probe_batch import mix_for_probing
+from mixedae_mm.analysis.reconstruction import reconstruction_loss
+from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
+from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
+from mixedae_mm.analysis.object_masks import masks_of, sample_masks
+from mixedae_mm.engine.resume.checkpoint_files import write_text
+
+# Measured again whenever this changes.
+VERSION = 2
+MASKS_AN_IMAGE = 4
+CROPS_AN_IMAGE = 4
+CROP_SCALE = (0.8, 1.0)  # of configs/reproduce/*_views.py
+NUM_PROBED_READOUTS = 3
+MOST_LABELLED = 1200  # of either split, to classify by or to be classified
+
+
+class Images(NamedTuple):
+    """Where the images to measure on are.
+
+    Attributes:
+        labelled (dict[str, Path]): Name -> folder with ``train`` and ``val``
+            in ImageNet's layout.
+        mixing (Path): Images that were not trained on, for the losses and
+            TopK accuracy.
+        annotations (Path): Masks, COCO's or VOC's format.
+        masked (Path): The images of COCO's annotations.
+    """
+    labelled: Dict[str, Path]
+    mixing: Path
+    annotations: Path
+    masked: Path
+
+
+def untrained_model(config: Path, encoder: Dict[str, int],
+                    seed: int) -> nn.Module:
+    """The model of a config with fresh weights, in evaluation mode."""
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.arch.update(encoder)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    with own_random_numbers(seed), _quiet():
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+    model.to(get_device())
+    model.eval()
+    return model
+
+
+@contextmanager
+def _quiet():
+    """Without mmengine's line for each weight."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def measured(record: Path, identity: str, model_of, images: Images,
+             num_images: int) -> Dict[str, Any]:
+    """Measurements of a model, from their record if it is of this model.
+
+    Args:
+        record (Path): ``measurements.json``.
+        identity (str): Fingerprint of the training.
+        model_of (Callable): Builds the model, if it is needed.
+        images (Images): What to measure on.
+        num_images (int): For losses and TopK accuracy.
+    """
+    key = dict(training=identity, version=VERSION, num_images=num_images)
+    if record.is_file():
+        content = json.loads(record.read_text())
+        if content['key'] == key:
+            return content['values']
+    values = measure(model_of(), images, num_images)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_text(str(record), json.dumps(dict(key=key, values=values), indent=1))
+    return values
+
+
+def measure(model: nn.Module, images: Images, num_images: int
+            ) -> Dict[str, Any]:
+    """Everything that needs no training of the encoder."""
+    size = image_size_of(model.backbone)
+    paths = find_images(images.mixing, num_images, seed=0)
+    pixels = torch.stack([image for _, image in load_images(paths, size)])
+    crops = _crops(paths[:len(paths) // CROPS_AN_IMAGE], size)
+    values: Dict[str, Any] = dict(
+        loss_recon=_mean([
+            reconstruction_loss(model, pixels, seed)
+            for seed in range(MASKS_AN_IMAGE)
+        ]),
+        loss_views=_mean([
+            reconstruction_loss(model, crops, seed)
+            for seed in range(MASKS_AN_IMAGE)
+        ]),
+        topk=_topk_accuracy(model, pixels),
+        classified={})
+    for name, folder in images.labelled.items():
+        values['classified'][name] = _classify(model, folder, size)
+    entries = attention_on_objects(
+        dict(model=model),
+        sample_masks(masks_of(str(images.annotations), str(images.masked))),
+        size)
+    scores = score_models(entries)
+    values['attention'] = scores['model']._asdict()
+    values['centre'] = scores['centre of the image']._asdict()
+    return values
+
+
+def _crops(paths: List[str], size: int) -> Tensor:
+    """Similar crops, those of one image side by side."""
+    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
+    with own_random_numbers(0):
+        return torch.stack([
+            crop(load(dict(img_path=path)))['img'] for path in paths
+            for _ in range(CROPS_AN_IMAGE)
+        ])
+
+
+def _topk_accuracy(model: nn.Module, pixels) -> List[float]:
+    """By layer, in percent."""
+    with evaluating(model):
+        batch = mix_for_probing(model, pixels, seed=0)
+        return (100 * topk_sampling_accuracy(
+            model.backbone, batch.mixed, batch.mix_mask)).tolist()
+
+
+def _classify(model: nn.Module, folder: Path, size: int) -> Dict[str, Any]:
+    """k-NN and linear probe on frozen features."""
+    train, test = (_features(model, folder / split, size)
+                   for split in ('train', 'val'))
+    knn = best_knn(train, test)
+    ranked = sorted(knn.validation, key=knn.validation.get, reverse=True)
+    # The probe takes a thousand times as long, so it tries fewer read-outs.
+    probe = best_probe(
+        train._replace(features={
+            name: train.features[name] for name in ranked[:NUM_PROBED_READOUTS]
+        }), test)
+    return dict(
+        knn=100 * knn.accuracy,
+        knn_readout=knn.readout,
+        probe=100 * probe.accuracy,
+        probe_readout=probe.readout,
+        num_test=len(test.labels),
+        num_classes=int(train.labels.max()) + 1)
+
+
+def _features(model: nn.Module, folder: Path, size: int) -> LabelledFeatures:
+    dataset = build_labelled_dataset(labelled_folder(folder, size))
+    if len(dataset) > MOST_LABELLED:
+        chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
+        dataset = Subset(dataset, chosen)
+    with evaluating(model):
+        return extract_features(model, dataset)
+
+
+def model_of_run(run) -> nn.Module:
+    """The model of a finished :class:`.training_run.TrainingRun`."""
+    return load_model(run.saved_config, run.checkpoint)
+
+
+def _mean(values: List[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,135 @@
+"""What is compared, and at which sizes."""
+from typing import Dict, NamedTuple, Tuple
+
+from mixedae_mm.utils.errors import ConfigurationError
+
+RANDOM = 'random'  # the encoder without any pre-training
+
+
+class Variant(NamedTuple):
+    """A pre-training that is compared with the others.
+
+    Attributes:
+        name (str): Of its config in ``configs/reproduce``.
+        title (str): For people.
+        batch_divisor (int): Images a step are so many times fewer. Full mode
+            makes four mixed samples of four images where compose mode makes
+            one: a quarter of the images is the same work (as in the paper's
+            batches, 1024 and 4096).
+    """
+    name: str
+    title: str
+    batch_divisor: int = 1
+
+
+VARIANTS = (
+    Variant('mae', 'MAE'),
+    Variant('naive_mixing', 'naive mixing'),
+    Variant('attention_only', 'attention only'),
+    Variant('both', 'MixedAE (both)'),
+    Variant('contrastive_only', 'contrastive only'),
+    Variant('segment_embedding', '+ segment embedding'),
+    Variant('full', 'MixedAE, full mode', batch_divisor=4),
+)
+# Table 3a and 3d: what the variants above do not have yet.
+SWEEPS = (
+    Variant('naive_mixing_r05', 'naive mixing, r = 0.5'),
+    Variant('topk_0125', 'K = 0.125 L'),
+    Variant('topk_05', 'K = 0.5 L'),
+)
+# Eq. 5 is an equality for sources that have nothing in common, as independent
+# images; here a group is four crops of one image that differ a little.
+VIEWS = (
+    Variant('mae_views', 'MAE, four crops an image'),
+    Variant('naive_mixing_views', 'naive mixing of four crops'),
+)
+ALL = VARIANTS + VIEWS + SWEEPS
+TITLES = {
+    **{variant.name: variant.title for variant in ALL},
+    RANDOM: 'no pre-training'
+}
+
+
+class Preset(NamedTuple):
+    """A size of the experiment.
+
+    Attributes:
+        name (str): Of the preset.
+        steps (int): Pre-training iterations of each run.
+        batch_size (int): Clean images a step.
+        seeds (int): Runs of each variant.
+        sweep_seeds (int): Runs of each point of the sweeps, and of the crops.
+        objects (tuple[int, int]): Generated images to train on, and new ones.
+        photographs (tuple[int, int]): Crops of photographs to classify by,
+            and to be classified.
+        labelled (int): Images of objects to classify by, and of the short
+            fine-tuning.
+        scenes (int): Images of several objects, for the attention.
+        finetune_epochs (int): Over those.
+        encoder (dict): ``arch`` of the ViT; empty for the demo's.
+    """
+    name: str
+    steps: int
+    batch_size: int
+    seeds: int
+    sweep_seeds: int
+    objects: Tuple[int, int]
+    photographs: Tuple[int, int]
+    labelled: int
+    scenes: int
+    finetune_epochs: int
+    encoder: Dict[str, int]
+
+    def options(self, variant: Variant, seed: int) -> Dict[str, object]:
+        """What a run changes of its config, as ``--cfg-options``."""
+        warmup = min(100, self.steps // 10)
+        options: Dict[str, object] = {
+            'train_cfg.max_iters': self.steps,
+            'param_scheduler.0.end': warmup,
+            'param_scheduler.1.begin': warmup,
+            'param_scheduler.1.end': self.steps,
+            'train_dataloader.batch_size':
+            self.batch_size // variant.batch_divisor,
+            'default_hooks.checkpoint.interval': max(1, self.steps // 6),
+            'default_hooks.checkpoint.max_keep_ckpts': 1,
+            # Fewer steps than the demo's take a larger one.
+            'optim_wrapper.optimizer.lr': 2e-3,
+            'randomness.seed': seed,
+        }
+        for key, value in self.encoder.items():
+            options[f'model.backbone.arch.{key}'] = value
+        if self.encoder and variant.name == 'mae':  # the others are told
+            options['model.neck.embed_dim'] = self.encoder['embed_dims']
+        return options
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset('tiny', steps=800, batch_size=64, seeds=2, sweep_seeds=1,
+               objects=(3000, 800), photographs=(960, 800), labelled=640,
+               scenes=400, finetune_epochs=12, encoder={}),
+        Preset('small', steps=6000, batch_size=128, seeds=3, sweep_seeds=2,
+               objects=(12000, 2000), photographs=(3200, 1600),
+               labelled=1600, scenes=1000, finetune_epochs=30,
+               encoder=dict(embed_dims=192, num_layers=12, num_heads=3,
+                            feedforward_channels=768)),
+        # So that the whole chain can be tried in a minute or two.
+        Preset('smoke', steps=12, batch_size=16, seeds=1, sweep_seeds=1,
+               objects=(64, 40), photographs=(64, 32), labelled=64,
+               scenes=8, finetune_epochs=2, encoder={}),
+    )
+}
+
+
+def preset_named(name: str) -> Preset:
+    """A preset by its name.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ConfigurationError(
+            f"There is no preset '{name}'; choose one of "
+            f'{", ".join(PRESETS)}, paper.')
+    return PRESETS[name]

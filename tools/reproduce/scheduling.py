@@ -1,0 +1,172 @@
+"""Do many trainings, some at a time; stop and go on at any moment."""
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Iterator, List, Sequence, Tuple
+
+from mixedae_mm.utils.errors import ConfigurationError
+from .training_run import TrainingRun
+
+# Exit status: run me again. It is the PreemptionHook's.
+INTERRUPTED = 75
+SECONDS_BETWEEN_LINES = 30
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[int]:
+    """Hold a folder, so that no second process writes to it.
+
+    Yields:
+        int: A file descriptor. Processes that inherit it hold the folder too,
+        also when this one was killed.
+
+    Raises:
+        ConfigurationError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / '.lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f'Another process is working in {folder}; wait for it or give '
+                'another --work-dir.') from None
+        yield lock.fileno()
+
+
+def train_all(runs: Sequence[TrainingRun],
+              workers: int,
+              threads: int,
+              report: Callable[[str], None],
+              keep_open: Sequence[int] = ()) -> None:
+    """Do the runs that are not finished, in their order.
+
+    On SIGTERM or SIGINT all trainings save a checkpoint and end, and so does
+    the program.
+
+    Args:
+        runs (Sequence[TrainingRun]): A run stands behind the one it needs.
+        workers (int): Trainings at a time.
+        threads (int): Of PyTorch in each.
+        report (Callable): Is told the progress and the time left, in lines.
+        keep_open (Sequence[int]): File descriptors for the trainings.
+
+    Raises:
+        ConfigurationError: If a training fails; the others are stopped.
+        SystemExit: After a signal, when all have ended; with the status
+            :data:`INTERRUPTED`.
+    """
+    for run in runs:
+        if run.is_finished:
+            run.check_setting()  # or it is the result of something else
+    waiting = [run for run in runs if not run.is_finished]
+    running: List[Tuple[TrainingRun, subprocess.Popen]] = []
+    progress = _Progress(runs)
+    stop: List[int] = []
+    with _signals_to(stop):
+        try:
+            while (waiting or running) and not stop:
+                for run, process in list(running):
+                    if process.poll() is not None:
+                        running.remove((run, process))
+                        _check_end(run, process.returncode)
+                        report(f'finished {run.name}; {progress}')
+                for run in list(waiting):
+                    ready = run.needs is None or run.needs.is_finished
+                    if ready and len(running) < workers:
+                        waiting.remove(run)
+                        process = run.start(threads, tuple(keep_open))
+                        running.append((run, process))
+                if progress.is_due():
+                    report(f'{progress}: ' + ', '.join(
+                        f'{run.name} {run.steps_done()}/{run.steps}'
+                        for run, _ in running))
+                time.sleep(POLL_SECONDS)
+        finally:
+            for _, process in running:
+                process.terminate()  # it saves a checkpoint and exits
+            for _, process in running:
+                process.wait()
+    if stop:
+        report(f'{signal.Signals(stop[0]).name}: the trainings saved a '
+               'checkpoint; the same command goes on from there.')
+        raise SystemExit(INTERRUPTED)
+
+
+@contextmanager
+def ending_with_us(process: subprocess.Popen) -> Iterator[None]:
+    """Pass SIGTERM on to a child, which outlives us otherwise.
+
+    An interrupt from the keyboard goes to both anyway.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def default_workers() -> int:
+    """As many trainings as cores; on a GPU four, which small models share."""
+    import torch
+    if torch.cuda.is_available():
+        return 4 * torch.cuda.device_count()
+    return len(os.sched_getaffinity(0))
+
+
+class _Progress:
+    """Share of the work that is done, and the time that the rest will take."""
+
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self.runs = runs
+        self.total = sum(run.steps * run.cost for run in runs)
+        self.begun = time.time()
+        self.at_begin = self._done()
+        self.last_line = self.begun
+
+    def is_due(self) -> bool:
+        """Whether it is time for a line."""
+        if time.time() - self.last_line < SECONDS_BETWEEN_LINES:
+            return False
+        self.last_line = time.time()
+        return True
+
+    def __str__(self) -> str:
+        done = self._done()
+        text = f'{100 * done / self.total:.0f} % done'
+        gained = done - self.at_begin
+        if gained > 0:
+            seconds = (time.time() - self.begun) / gained * (self.total - done)
+            text += f', about {max(1, round(seconds / 60))} min left'
+        return text
+
+    def _done(self) -> float:
+        return sum(run.steps_done() * run.cost for run in self.runs)
+
+
+@contextmanager
+def _signals_to(received: List[int]):
+    """Remember SIGTERM and SIGINT instead of dying of them."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {
+        number: signal.signal(number, lambda n, frame: received.append(n))
+        for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_end(run: TrainingRun, status: int) -> None:
+    if status or not run.is_finished:
+        raise ConfigurationError(
+            f'The training of {run.name} ended with status {status} '
+            f'("{run.last_words()}"); its output is in '
+            f'{run.folder / "train.log"}.')

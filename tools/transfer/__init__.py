@@ -1,0 +1,1 @@
+"""Transfer: the eleven sets, and the demo of all three tasks."""

@@ -1,0 +1,181 @@
+#!/usr/bin/env python
+"""Use the demo's pre-training: classify, segment and detect, and report on it.
+
+Fine-tunes a classifier, an UperNet and a Cascade Mask R-CNN with the configs
+of the paper's transfer, made small, on generated images with exact labels:
+from random weights, from MAE and from MixedAE, both pre-trained equally long
+on the same photographs. Starts from the demo's checkpoint and makes it, like
+MAE's, if it is not there. What is finished is not repeated, and a training
+that was interrupted goes on where it was: repeat the command.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+
+import torch  # noqa: E402
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.device import get_device  # noqa: E402
+
+from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
+from mixedae_mm.analysis.run_log import read_run, training_seconds  # noqa: E402
+from mixedae_mm.utils.machine import machine  # noqa: E402
+from demo.labelled_objects import (make_object_folder,  # noqa: E402
+                                                  make_scene_folder)
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
+from transfer import fine_tunings as transfer_demo, report as transfer_report  # noqa: E402
+from transfer.fine_tunings import MAE, MIXEDAE, RANDOM  # noqa: E402
+from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
+from reproduce.scheduling import (INTERRUPTED,  # noqa: E402
+                                             default_workers, ending_with_us,
+                                             only_writer, train_all)
+
+TASKS = {task.name: task for task in transfer_demo.TASKS}
+
+
+def parse_arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--demo', type=Path, default=ROOT / 'work_dirs/demo',
+                        help="the demo's work folder (default: work_dirs/demo)")
+    parser.add_argument('--work-dir', type=Path,
+                        default=ROOT / 'work_dirs/demo_transfer',
+                        help='for data, checkpoints and the report '
+                        '(default: work_dirs/demo_transfer)')
+    parser.add_argument('--objects', type=int, nargs=2, default=(1200, 400),
+                        metavar=('TRAIN', 'VAL'), help='images of one object')
+    parser.add_argument('--scenes', type=int, nargs=2, default=(240, 60),
+                        metavar=('TRAIN', 'VAL'), help='images of several objects')
+    parser.add_argument('--tasks', nargs='+', metavar='TASK', default=list(TASKS),
+                        choices=list(TASKS),
+                        help=f'some of {" ".join(TASKS)} (default: all)')
+    parser.add_argument('--parallel', type=int, help='trainings at a time '
+                        '(default: one a core; four a GPU)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE',
+                        help='changes to all fine-tunings, as in tools/train.py')
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    if (args.parallel or 1) < 1:
+        raise ConfigurationError('--parallel must be at least 1.')
+    args.work_dir, args.demo = args.work_dir.resolve(), args.demo.resolve()
+    with only_writer(args.work_dir) as lock:
+        transfer(args, lock)
+
+
+def transfer(args: argparse.Namespace, lock: int) -> None:
+    begun = time.time()
+    data = args.work_dir / 'data'
+    print(f'1/4  Generating labelled images in {data}', flush=True)
+    classes = transfer_demo.CLASSES
+    make_object_folder(str(data / 'objects'), *args.objects, classes=classes)
+    make_scene_folder(str(data / 'scenes'), *args.scenes, classes=classes)
+
+    print('2/4  MixedAE pre-training, by the demo', flush=True)
+    mixedae, setting = demo_checkpoint(args.demo)
+    mae = transfer_demo.mae_pretraining(
+        args.work_dir / 'mae', args.demo / 'data/train', **setting)
+    starts = {RANDOM: (None, None), MAE: (mae.checkpoint, mae),
+              MIXEDAE: (mixedae, None)}
+    runs = [
+        transfer_demo.fine_tuning(
+            task, start, checkpoint, data,
+            (args.objects if name == 'classification' else args.scenes)[0],
+            args.work_dir, args.cfg_options, needs)
+        for name, task in reversed(TASKS.items())  # the longest first
+        if name in args.tasks
+        for start, (checkpoint, needs) in starts.items()
+    ]
+    trainings = [mae, *(run.training for run in runs)]
+    forget_other_settings(trainings)
+    parallel = args.parallel or min(default_workers(), len(trainings))
+    print(f"3/4  MAE's pre-training, {setting['steps']} steps too, and {len(runs)} "
+          f'fine-tunings, {parallel} at a time', flush=True)
+    train_all(trainings, parallel, max(1, os.cpu_count() // parallel),
+              lambda line: print('    ', line, flush=True), [lock])
+
+    report = args.work_dir / 'report.html'
+    print(f'4/4  Writing {report}', flush=True)
+    results = {start: {} for start in starts}
+    for run in runs:
+        results[run.start].update(run.results())
+    times = times_taken(args, runs, parallel)
+    transfer_report.write_report(report, runs, results, data, setting, times)
+    print()
+    for line in transfer_demo.table(results):
+        print(f'  {line[0]:<22}' + ''.join(f'{cell:>9}' for cell in line[1:]))
+    print(f'\n{transfer_report.CAVEAT}\n')
+    for what, text in times.items():
+        print(f'  {what:<22} {text}')
+    print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
+          f'Open the report: {report}')
+
+
+def forget_other_settings(trainings: Sequence) -> None:
+    """Delete runs of other data, weights or options: they are made anew."""
+    for training in trainings:
+        changed = training.changes()
+        if changed:
+            print(f'     {training.name} is done anew: {changed[0]}', flush=True)
+            shutil.rmtree(training.folder)
+
+
+def times_taken(args: argparse.Namespace,
+                runs: Sequence[transfer_demo.FineTuning],
+                parallel: int) -> Dict[str, str]:
+    """How long the steps of what took, also in earlier calls, and the machine."""
+    def seconds(folder: Path) -> float:
+        try:
+            return training_seconds(read_run(folder))
+        except ConfigurationError:  # too short to log anything
+            return 0.0
+
+    return {
+        'MixedAE pre-training': format_seconds(seconds(args.demo)),
+        'MAE pre-training': format_seconds(seconds(args.work_dir / 'mae')),
+        f'{len(runs)} fine-tunings': format_seconds(
+            sum(seconds(run.training.folder) for run in runs)) +
+        f' of training steps in sum, {parallel} at a time',
+        'machine': f'{os.cpu_count()} cores, ' + ', '.join(
+            str(fact) for name, fact in machine(
+                torch.device(get_device())).items() if name != 'threads'),
+    }
+
+
+def demo_checkpoint(folder: Path):
+    """The demo's last checkpoint, and what MAE has to share with it."""
+    try:
+        config, checkpoint = run_files(folder)
+        complete = read_checkpoint(str(checkpoint))['meta']['iter'] >= (
+            Config.fromfile(config).train_cfg.max_iters)
+    except ConfigurationError:
+        complete = False
+    if not complete:
+        demo = subprocess.Popen(
+            [sys.executable, ROOT / 'tools/demo', '--work-dir', folder])
+        try:
+            with ending_with_us(demo):
+                status = demo.wait()
+        except KeyboardInterrupt:  # the demo got it too
+            status = demo.wait() or INTERRUPTED
+        if status:  # it said why
+            sys.exit(status)
+        config, checkpoint = run_files(folder)
+    config = Config.fromfile(config)
+    return checkpoint.resolve(), dict(
+        steps=config.train_cfg.max_iters,
+        batch_size=config.train_dataloader.batch_size)
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(main, parse_arguments()))

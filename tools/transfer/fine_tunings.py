@@ -1,0 +1,148 @@
+"""Three tasks from three starting points, at the demo's size.
+
+The trainings are ordinary ``tools/train.py`` runs of the configs in
+``configs/demo/transfer``, some at a time.
+"""
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from mmengine.config import Config
+
+from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.utils.config_names import mim_folder
+from reproduce.training_run import START, TrainingRun
+
+CONFIGS = mim_folder() / 'configs/demo/transfer'
+RANDOM = 'random initialisation'
+MAE = 'MAE'
+MIXEDAE = 'MixedAE'
+# Two outlines with two textures: few enough to be learnt in minutes.
+CLASSES = ('brick_disc', 'gravel_disc', 'brick_star', 'gravel_star')
+
+
+class Task(NamedTuple):
+    """A way to use the backbone.
+
+    Attributes:
+        name (str): For people and folders.
+        config (str): File in ``configs/demo/transfer``.
+        data (str): Folder below the demo's data.
+        metrics (dict[str, tuple[str, float]]): Column -> name in the log and
+            factor that makes it percent.
+        cost (float): Of a step, relative to the classifier's.
+    """
+    name: str
+    config: str
+    data: str
+    metrics: Dict[str, Tuple[str, float]]
+    cost: float
+
+
+TASKS = (
+    Task('classification', 'finetune_vit-tiny_objects.py', 'objects',
+         {'top-1': ('accuracy/top1', 1)}, 1.0),
+    Task('segmentation', 'upernet_vit-tiny_scenes.py', 'scenes/ade',
+         {'mIoU': ('mIoU', 1)}, 1.3),
+    Task('detection', 'cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', {
+        'box AP': ('coco/bbox_mAP', 100),
+        'mask AP': ('coco/segm_mAP', 100)
+    }, 2.3),
+)
+COLUMNS = tuple(column for task in TASKS for column in task.metrics)
+
+
+class FineTuning(NamedTuple):
+    """A task from a starting point.
+
+    Attributes:
+        task (Task): What is trained.
+        start (str): Name of the starting point.
+        training (TrainingRun): What trains it.
+    """
+    task: Task
+    start: str
+    training: TrainingRun
+
+    def results(self) -> Dict[str, float]:
+        """Metrics of the finished training in percent, by column."""
+        curves = read_run(self.training.folder)
+        return {
+            column: factor * curves[name][1][-1]
+            for column, (name, factor) in self.task.metrics.items()
+        }
+
+
+def fine_tuning(task: Task, start: str, checkpoint: Optional[Path], data: Path,
+                num_images: int, work_dir: Path, options: Mapping[str, Any],
+                needs: Optional[TrainingRun] = None) -> FineTuning:
+    """Set up a fine-tuning.
+
+    Args:
+        task (Task): What to train.
+        start (str): Name of the starting point.
+        checkpoint (Path, optional): Its weights; None is random.
+        data (Path): The demo's data.
+        num_images (int): To train on.
+        work_dir (Path): Of the demo.
+        options (Mapping): More ``--cfg-options``.
+        needs (TrainingRun, optional): What makes the checkpoint.
+
+    Returns:
+        FineTuning: Not begun.
+    """
+    file = CONFIGS / task.config
+    options = {**({'model.backbone.init_cfg': None} if checkpoint is None else
+                  {START: str(checkpoint)}), **options}
+    config = Config.fromfile(file)
+    config.merge_from_dict(options)
+    steps = config.train_cfg.get('max_iters')
+    last_checkpoint = f'iter_{steps}.pth'
+    if steps is None:
+        epochs = config.train_cfg.max_epochs
+        steps = epochs * -(-num_images // config.train_dataloader.batch_size)
+        last_checkpoint = f'epoch_{epochs}.pth'
+    return FineTuning(
+        task, start,
+        TrainingRun(
+            f'{task.name} from {start}', work_dir / f'{task.name}_{start.split()[0]}',
+            file, options, data / task.data, last_checkpoint, steps, task.cost, needs,
+            tuple(name for name, _ in task.metrics.values())))
+
+
+def mae_pretraining(folder: Path, images: Path, steps: int,
+                    batch_size: int) -> TrainingRun:
+    """Set up MAE's pre-training, as long as the demo's.
+
+    Args:
+        folder (Path): Work folder.
+        images (Path): What the demo was trained on.
+        steps (int): Of the demo.
+        batch_size (int): Likewise.
+
+    Returns:
+        TrainingRun: Not begun.
+    """
+    options = {
+        'train_cfg.max_iters': steps,
+        'train_dataloader.batch_size': batch_size,
+        'param_scheduler.0.end': steps // 10,
+        'param_scheduler.1.begin': steps // 10,
+        'param_scheduler.1.end': steps,
+    }
+    return TrainingRun(
+        'MAE pre-training', folder, CONFIGS / 'mae_vit-tiny_demo.py', options,
+        images, f'iter_{steps}.pth', steps, cost=0.4)
+
+
+def table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
+    """Header and one line for each starting point, of what all have.
+
+    Args:
+        results (dict[str, dict[str, float]]): Start -> column -> percent.
+    """
+    columns = [column for column in COLUMNS
+               if all(column in values for values in results.values())]
+    return [['starting point', *columns]] + [
+        [start, *(f'{values[column]:.1f}' for column in columns)]
+        for start, values in results.items()
+    ]

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Fine-tune on the eleven small sets of Table 2; `--help` lists the options."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# A checkout runs without being installed, from any directory.
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+
+from mmengine.config import DictAction  # noqa: E402
+
+from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from transfer import eleven_sets  # noqa: E402
+
+
+def parse_arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Fine-tune on the eleven small sets of Table 2: a sweep over '
+        'learning rate and weight decay on validation images, then one test. '
+        'Finished runs are kept, so that the command can be repeated to go on.')
+    parser.add_argument('checkpoint', help='pre-trained weights')
+    parser.add_argument('--sets', nargs='+', choices=list(eleven_sets.SETS),
+                        default=list(eleven_sets.SETS), metavar='SET',
+                        help=f'some of {" ".join(eleven_sets.SETS)} (default: all)')
+    parser.add_argument('--data-root', help='the folder that holds all sets under '
+                        'their usual names (default: data, as the configs say)')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/eleven'))
+    parser.add_argument('--learning-rates', nargs='+', type=float, metavar='LR',
+                        default=eleven_sets.LEARNING_RATES)
+    parser.add_argument('--weight-decays', nargs='+', type=float, metavar='WD',
+                        default=eleven_sets.WEIGHT_DECAYS)
+    parser.add_argument('--gpus', type=int, default=1, help='processes a run; the '
+                        'batch of 64 is divided among them')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE', help='changes to every config')
+    return parser.parse_args(argv)
+
+
+def transfer(args: argparse.Namespace) -> None:
+    os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
+    tools = ROOT / 'tools'
+    if args.gpus > 1:
+        train = eleven_sets.train_with(['bash', str(tools / 'dist_train.sh')],
+                                       [str(args.gpus)])
+        args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
+    else:
+        train = eleven_sets.train_with([sys.executable, str(tools / 'train.py')])
+    print(eleven_sets.transfer(
+        args.sets, ROOT / 'configs/classification/small_sets', args.work_dir,
+        args.data_root, args.checkpoint,
+        eleven_sets.grid(args.learning_rates, args.weight_decays),
+        args.cfg_options, train))
+
+
+if __name__ == '__main__':
+    sys.exit(report_errors(transfer, parse_arguments()))
