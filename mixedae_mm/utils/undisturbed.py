@@ -1,10 +1,10 @@
 """Measure in the middle of a training run without changing it."""
-import random
 from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import torch
 from torch import nn
+
+from .random import own_random_numbers  # noqa: F401  found here before
 
 
 @contextmanager
@@ -29,22 +29,3 @@ def _uncompiled():
     if hasattr(torch.compiler, 'set_stance'):
         return torch.compiler.set_stance('force_eager')
     return nullcontext()  # PyTorch before 2.6
-
-
-@contextmanager
-def own_random_numbers(seed: int):
-    """Python, NumPy and PyTorch generators start from ``seed`` inside.
-
-    After it they go on as if nothing had been drawn.
-    """
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    with torch.random.fork_rng():
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

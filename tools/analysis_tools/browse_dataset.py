@@ -14,7 +14,7 @@ from mmengine.config import DictAction  # noqa: E402
 
 from mixedae_mm.analysis.browsing import PHASES, browse  # noqa: E402
 from mixedae_mm.launch.entry import load_config, report_errors  # noqa: E402
-from mixedae_mm.utils.seeding import seed_generators  # noqa: E402
+from mixedae_mm.utils.random import seed_generators  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..resume.exact_resume_hook import STEP
 from ..resume.rank_state import bare, is_sharded
-from ...utils.seeding import seed_generators
+from ...utils.random import seed_generators
 
 
 def describe(losses: Dict[str, float], files: List[str], most: int = 8) -> str:

@@ -8,6 +8,7 @@ from typing import List, Optional
 from mmengine.logging import print_log
 
 from ...utils.errors import ConfigurationError
+from ...utils.files import write_atomically as write_text  # noqa: F401
 
 PARTIAL = '.partial'  # ends the name of a file that is being written
 
@@ -34,17 +35,6 @@ def commit(partial: str, final: str) -> None:
         shutil.rmtree(final)
     os.replace(partial, final)
     _flush(osp.dirname(osp.abspath(final)))
-
-
-def write_text(path: str, text: str) -> None:
-    """Replace a small text file as a whole.
-
-    Raises:
-        OSError: If the disk refuses. The file is then what it was before.
-    """
-    with open(path + PARTIAL, 'w') as file:
-        file.write(text)
-    commit(path + PARTIAL, path)
 
 
 def remove(path: str) -> None:

@@ -12,7 +12,7 @@ from .rank_state import (gather_buffers, gather_gradients, is_sharded,
 from .resumable_loading import EndlessBatches, make_resumable
 from .run_setting import report_changes, run_setting
 from .schedule_rescaling import rescale_schedules
-from ...utils.seeding import seed_generators
+from ...utils.random import seed_generators
 
 STATE = 'exact_resume'  # our entry in a checkpoint: plain types and tensors
 STEP, EPOCH_START, EVALUATION = range(3)  # uses of random numbers

@@ -1,0 +1,103 @@
+"""Files that are whole or not there, and a lock between processes."""
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Union
+
+from .errors import ConfigurationError
+
+PARTIAL = '.partial-'  # in the name of what is being written
+
+
+@contextmanager
+def atomically(destination: Union[str, Path]) -> Iterator[Path]:
+    """Write a file or a folder that takes its place as a whole.
+
+    Data reaches the disk before the name does, so that not even a power cut
+    leaves the name with half a file. On an error inside the ``with``, what was
+    written is deleted, and what was at ``destination`` stays.
+
+    Args:
+        destination (str | Path): A file, or a folder if the block makes one.
+            A file or folder that is there is replaced.
+
+    Yields:
+        Path: Where to write: hidden, in the same folder, with the same ending.
+        It does not exist yet.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    destination = Path(destination)
+    temporary = destination.with_name(
+        f'.{destination.stem}{PARTIAL}{os.getpid()}{destination.suffix}')
+    outdated = destination.with_name(f'.{destination.name}.old-{os.getpid()}')
+    try:
+        yield temporary
+        for path in (temporary, *temporary.rglob('*')):
+            _flush(path)
+        if destination.exists() and (temporary.is_dir() or destination.is_dir()):
+            # A folder cannot be replaced in one step: the old one waits.
+            os.rename(destination, outdated)
+        os.replace(temporary, destination)
+        _flush(destination.parent)
+    finally:
+        delete(temporary)
+        if outdated.exists() and not destination.exists():
+            os.rename(outdated, destination)
+        delete(outdated)
+
+
+def write_atomically(path: Union[str, Path], content: Union[str, bytes]) -> None:
+    """Write a file as a whole; text is encoded as UTF-8.
+
+    Raises:
+        OSError: If the disk refuses. The file is then what it was before.
+    """
+    with atomically(path) as temporary:
+        temporary.write_bytes(
+            content.encode() if isinstance(content, str) else content)
+
+
+def delete(path: Union[str, Path]) -> None:
+    """Delete a file or a folder if it is there."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Union[str, Path], refusal: str) -> Iterator[int]:
+    """Hold a lock file, which no second process gets at the same time.
+
+    The lock ends with the process, however that ends. The file stays.
+
+    Args:
+        path (str | Path): The file; it is made where it is missing, and its
+            content is not touched.
+        refusal (str): What to say if another process holds the lock.
+
+    Yields:
+        int: A file descriptor. Processes that inherit it hold the lock too.
+
+    Raises:
+        ConfigurationError: With ``refusal``.
+    """
+    with open(path, 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(refusal) from None
+        yield file.fileno()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
