@@ -5,7 +5,8 @@ from .hooks.data_check_hook import DataCheckHook
 from .resume.exact_resume_hook import ExactResumeHook
 from .strategies.fsdp_strategy import ViTFSDPStrategy
 from .hooks.knn_evaluation_hook import KNNEvaluationHook
-from .optimizers.layer_decay_optim_constructor import LayerDecayOptimWrapperConstructor
+from .optimizers import (LayerDecayOptimWrapperConstructor,
+                         MergedOptimWrapperConstructor)
 from .hooks.mixing_visualization_hook import MixingVisualizationHook
 from .hooks.nonfinite_dump import replay_nonfinite_loss
 from .hooks.nonfinite_loss_hook import NonFiniteLossError, NonFiniteLossHook
@@ -16,7 +17,8 @@ from .hooks.topk_accuracy_hook import TopKAccuracyHook
 
 __all__ = [
     'CompileHook', 'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
-    'LayerDecayOptimWrapperConstructor', 'MixingVisualizationHook',
+    'LayerDecayOptimWrapperConstructor', 'MergedOptimWrapperConstructor',
+    'MixingVisualizationHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PreemptionHook',
     'SafeCheckpointHook', 'ThroughputHook', 'TopKAccuracyHook',
     'ViTFSDPStrategy', 'find_resumable_checkpoint', 'replay_nonfinite_loss'

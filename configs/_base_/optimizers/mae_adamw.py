@@ -2,6 +2,7 @@
 optim_wrapper = dict(
     optimizer=dict(
         type='AdamW', betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    constructor='MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         custom_keys={
             'ln': dict(decay_mult=0.0),

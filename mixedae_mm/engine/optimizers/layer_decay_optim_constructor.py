@@ -1,12 +1,13 @@
 """Layer-wise learning rate decay, one mechanism for all three toolboxes."""
 from functools import partial
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from torch import nn
 
 from ...utils.errors import ConfigurationError
+from .parameter_groups import merge_equal_groups
 
 # MAE and BEiT do not decay these, nor biases, norms and what else has one
 # dimension.
@@ -33,8 +34,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
     mmpretrain's constructor, from which the rules are, asks the whole model
     for depths, which the models of mmseg and mmdet cannot tell. And it makes
-    a parameter group of each parameter; here it is one for each layer and
-    weight decay, with which optimizers are several times faster.
+    one parameter group per parameter; here it is one per layer and weight decay,
+    with which optimizers are several times faster.
 
     Args:
         optim_wrapper_cfg (dict): With ``optimizer``, which must have ``lr``
@@ -89,10 +90,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         super().add_params(
             single, module,
             get_layer_depth=partial(backbone.get_layer_depth, prefix='backbone.'))
-        groups: Dict[Tuple, dict] = {}
-        for group in sorted(single, key=lambda group: group['layer_id']):
-            parameters = group.pop('params')
+        for group in single:
             del group['param_name']
-            key = tuple(sorted(group.items()))
-            groups.setdefault(key, dict(group, params=[]))['params'] += parameters
-        params += groups.values()
+        params += merge_equal_groups(
+            sorted(single, key=lambda group: group['layer_id']))
