@@ -6,6 +6,7 @@ and the configs that it names exist. `pytest -m slow tests/test_docs.py -s` prin
 many there were of each kind.
 """
 import ast
+import inspect
 import json
 import os
 import re
@@ -22,6 +23,8 @@ import pytest
 import skimage.data
 import torch
 from mmengine.config import Config
+from mmengine.registry import (DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS,
+                               TRANSFORMS)
 from packaging.requirements import Requirement
 from PIL import Image
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
@@ -349,6 +352,28 @@ def test_costs_of_the_recipes_are_the_papers_and_the_configs():
     for name, millions, _ in rows:
         epochs = Config.fromfile(ROOT / f'configs/{name}.py').train_cfg.max_epochs
         assert round(epochs * cost.IMAGENET_IMAGES / 1e6) == int(millions)
+
+
+OPTION = re.compile(r'`((?:model|train_dataloader|optim_wrapper|default_hooks)'
+                    r'(?:\.\w+)+)(?:=[^`]*)?`')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_options_of(page):
+    """Every option that a page names is one that the config or a component knows."""
+    config = Config.fromfile(ROOT / 'configs/mixedae_vitb_folder.py')
+    for option in OPTION.findall(page.read_text()):
+        node = config
+        *parents, last = option.split('.')
+        for name in parents:
+            node = node[int(name)] if name.isdigit() else node[name]
+        known = set(node)
+        if 'type' in node:
+            part = next(registry.get(node.type) for registry in (
+                MODELS, OPTIM_WRAPPERS, HOOKS, DATASETS, TRANSFORMS) if node.type in registry)
+            for base in part.__mro__:
+                known |= set(inspect.signature(base.__init__).parameters)
+        assert last in known, f'{page.name}: {option}'
 
 
 def test_both_front_pages_show_the_same_output_of_the_demo():
