@@ -1,6 +1,6 @@
 # MAE, the baseline of Table 1, with its own learning rate.
 _base_ = [
-    '_base_/models/mae_vit-base-p16.py',
+    '_base_/models/mae_vitb.py',
     '_base_/datasets/imagenet_pretrain.py',
     '_base_/schedules/pretrain_300e.py',
     '_base_/pretrain_runtime.py',
