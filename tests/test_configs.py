@@ -202,3 +202,13 @@ def test_data_root_comes_from_the_environment(photo_folder, monkeypatch):
                 ).train_dataloader.dataset.data_root == 'data/images'
     assert load('mixedae_vitb_300e.py'
                 ).train_dataloader.dataset.data_root == 'data/imagenet'
+
+
+@pytest.mark.parametrize('folder', sorted(
+    {path.parent for path in ROOT.rglob('*.py') if '_base_' not in path.parts}),
+    ids=lambda folder: str(folder.relative_to(ROOT.parent)))
+def test_every_config_is_in_the_table_of_its_folder(folder):
+    table = (folder / 'README.md').read_text()
+    missing = [path.name for path in folder.glob('*.py')
+               if f'`{path.name}`' not in table]
+    assert not missing
