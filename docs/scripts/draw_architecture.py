@@ -20,14 +20,17 @@ STEPS = [
 ]
 # The package, from what users call down to what stands alone.
 LAYERS = [
-    [('tools/', 'command lines')],
-    [('engine/', 'hooks, resume, launching'),
-     ('analysis/, benchmark/,\nevidence/, trials/ ...', 'measuring, reports'),
-     ('interop/, encoder.py', 'timm, Hugging Face,\nONNX, features')],
-    [('models/', 'one registered\ncomponent a file'),
-     ('datasets/', 'images in, fast')],
-    [('mixing.py', 'Eq. 1-3, functions'), ('ops/', 'Eq. 6: reference, fast'),
-     ('compat.py', 'the two package stacks')],
+    [('tools/', 'train, test, demo,\nreproduce, transfer')],
+    [('launch/', 'train and test:\ncheck once, build'),
+     ('engine/', 'hooks, resume,\noptimizers')],
+    [('apis/', 'load(), features,\nsearch, export'),
+     ('analysis/', 'TopK accuracy,\nattention, report'),
+     ('interop/', 'timm, Hugging Face,\nMeta: names, files')],
+    [('models/', 'one registered\ncomponent per file'),
+     ('datasets/', 'decode, crop,\nsample seeds'),
+     ('evaluation/', 'the metric that the\ntoolboxes lack')],
+    [('mixing.py', 'Eq. 1-3 as functions'), ('ops/', 'Eq. 6: reference,\nfast paths'),
+     ('utils/', 'each helper once'), ('compat.py', 'two package stacks')],
 ]
 
 
@@ -41,27 +44,27 @@ def box(axes, x, y, name, text, colour) -> None:
 
 
 def main() -> None:
-    figure = Figure(figsize=(11.5, 7.4))
+    figure = Figure(figsize=(11.5, 8.6))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    axes.set(xlim=(-0.2, 18.4), ylim=(-0.3, 11))
+    axes.set(xlim=(-0.2, 18.4), ylim=(-0.3, 12.8))
     axes.axis('off')
     arrow = dict(arrowstyle='-|>', color='0.3', linewidth=1.4)
-    axes.text(0, 10.9, 'A training step: MixedAE.loss hands a batch from left to right',
+    axes.text(0, 12.7, 'A training step: MixedAE.loss hands a batch from left to right',
               fontsize=11, va='top')
     for i, (name, text, handed) in enumerate(STEPS):
         x = 3.6 * i
-        box(axes, x, 8.9, name, text, STEP)
-        axes.annotate('', (x + 3.55, 9.3), (x + WIDTH + 0.08, 9.3), arrowprops=arrow)
-        axes.text(x + 3.16, 9.4, handed, ha='center', va='bottom', fontsize=7)
-    axes.text(0, 7.8, 'The package: each layer imports from those below it, never from '
+        box(axes, x, 10.7, name, text, STEP)
+        axes.annotate('', (x + 3.55, 11.1), (x + WIDTH + 0.08, 11.1), arrowprops=arrow)
+        axes.text(x + 3.16, 11.2, handed, ha='center', va='bottom', fontsize=6.2)
+    axes.text(0, 9.7, 'The package: each layer imports from those below it, never from '
               'those above', fontsize=11, va='top')
     for row, layer in enumerate(LAYERS):
-        y = 5.7 - 1.9 * row
+        y = 7.6 - 1.9 * row
         left = 9 - (len(layer) * WIDTH + (len(layer) - 1) * 1.2) / 2
         for i, (name, text) in enumerate(layer):
             box(axes, left + i * (WIDTH + 1.2), y, name, text, ROOM)
-    axes.annotate('', (2.2, 0.1), (2.2, 6.8), arrowprops=arrow)
-    axes.text(2.0, 3.5, 'imports', rotation=90, ha='right', va='center', fontsize=9)
+    axes.annotate('', (1.2, 0.1), (1.2, 8.7), arrowprops=arrow)
+    axes.text(1.0, 4.4, 'imports', rotation=90, ha='right', va='center', fontsize=9)
     figure.savefig(OUT, dpi=80)
 
 
