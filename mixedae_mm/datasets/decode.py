@@ -7,14 +7,19 @@ PNG makes torchvision's decoder crash the whole process (segmentation fault
 inside libpng's error handler, seen with torchvision 0.29), where Pillow raises.
 """
 import io
+import warnings
 from typing import Union
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from ..utils.errors import ConfigurationError
+from ..utils.pixels import rgb_of_pil
+
+# torchvision 0.29 announces that its decoder will move, once per process.
+warnings.filterwarnings(
+    'ignore', message='The image decoding and encoding capabilities')
 
 # Pillow knows more formats; those left out are documents, need an external
 # program to be read (EPS), or are unlikely to be photographs.
@@ -22,8 +27,11 @@ Image.init()
 FORMATS = tuple(
     name for name in ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM',
                       'JPEG2000', 'AVIF') if name in Image.OPEN)
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif',
-              '.ppm', '.pgm', '.jp2', '.avif')
+# All names that Pillow knows for them, `.jfif` and `.jpe` included: the one list
+# of what counts as an image file. MPO is a JPEG of several pictures.
+EXTENSIONS = tuple(
+    sorted(extension for extension, name in Image.registered_extensions().items()
+           if name in FORMATS or name == 'MPO'))
 
 # Pillow's own limit against decompression bombs, 89 million pixels.
 MAX_PIXELS = int(1024 * 1024 * 1024 // 4 // 3)
@@ -46,8 +54,9 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
     The result is that of ``ImageOps.exif_transpose(Image.open(file))
     .convert('RGB')``: the EXIF orientation is applied, an alpha channel is
     dropped, grey values are repeated, CMYK is converted, of an animation the
-    first frame is taken. Of 16-bit channels the high byte is kept, grey ones
-    included, which Pillow would clip.
+    first frame is taken. More than 8 bits, which Pillow would clip, are
+    :func:`~mixedae_mm.utils.pixels.to_8_bits`'s: of 16-bit channels the high
+    byte is kept.
 
     Args:
         data: The content of the file.
@@ -61,8 +70,8 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
 
     Raises:
         UnreadableImageError: If the file is empty, no image, damaged,
-            truncated, too large, too small, or of a pixel type without an
-            agreed range (32-bit integer, floating point).
+            truncated, too large, too small, or has pixels without an agreed
+            range (32-bit integers, floating point outside 0..1).
     """
     if len(data) == 0:
         raise _unreadable(name, 'the file is empty')
@@ -103,7 +112,7 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
     try:
         if is_jpeg and _is_upright(image):
             return _decode_jpeg(data)
-        return _decode_with_pillow(image)
+        return rgb_of_pil(image)
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -118,24 +127,6 @@ def _decode_jpeg(data) -> torch.Tensor:
     # A copy, because tensors over read-only memory bring a warning each.
     buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     return decode_jpeg(buffer, ImageReadMode.RGB)
-
-
-def _decode_with_pillow(image: Image.Image) -> torch.Tensor:
-    # Older versions of Pillow open a 16-bit grey PNG as 'I'.
-    has_16_bits = (
-        image.mode.startswith('I;16')
-        or (image.mode == 'I' and image.format == 'PNG'))
-    image = ImageOps.exif_transpose(image)
-    if has_16_bits:
-        # Pillow's conversion to 8 bits would clip at 255, to almost white.
-        high_byte = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
-        pixels = np.repeat(high_byte[:, :, None], 3, axis=2)
-    elif image.mode in ('I', 'F'):
-        raise TypeError(f'pixels of the type {image.mode} have no agreed range, '
-                        'convert the file to 8 bits per channel')
-    else:
-        pixels = np.array(image.convert('RGB'))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _unreadable(name: str, reason: str) -> UnreadableImageError:

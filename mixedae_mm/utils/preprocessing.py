@@ -4,12 +4,13 @@ from typing import Sequence, Tuple, Union
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from .errors import ConfigurationError
+from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
 
@@ -20,51 +21,55 @@ def resize_side(img_size: int) -> int:
 
 
 def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
-    """A picture in memory as a uint8 or float RGB tensor.
+    """A picture in memory as the tensor that its file would be decoded to.
 
     Args:
-        image: A PIL image of any mode; an array ``(H, W, 3)`` or ``(H, W)``;
-            a tensor ``(3, H, W)`` or ``(1, H, W)``. Arrays and tensors are
-            RGB or grey, uint8 in 0..255 or floating point in 0..1.
+        image: A PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)``; a
+            tensor ``(C, H, W)``. One channel is grey, three are RGB; a second
+            or fourth one is alpha, which is dropped. For the types and ranges
+            of values see :func:`~.pixels.to_8_bits`.
 
     Returns:
-        Tensor: ``(3, H, W)``, uint8 or float32.
+        Tensor: ``(3, H, W)``, uint8.
 
     Raises:
         ConfigurationError: For any other shape, type or range.
     """
-    if isinstance(image, Image.Image):
-        image = np.array(ImageOps.exif_transpose(image).convert('RGB'))
-    given = 'tensor'
-    if isinstance(image, np.ndarray):
-        given = 'array'
-        if image.ndim == 2:
-            image = image[:, :, None]
-        if image.ndim == 3:
-            image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    if not isinstance(image, Tensor):
+    if not isinstance(image, (Image.Image, np.ndarray, Tensor)):
         raise ConfigurationError(
             f'{type(image).__name__} is no picture; give a PIL image, an array '
             '(H, W, 3), a tensor (3, H, W), or the path of a file or folder.')
-    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        wanted = '(H, W, 3)' if given == 'array' else '(3, H, W)'
+    if not isinstance(image, Image.Image):
+        _check_shape(image)
+    try:
+        if isinstance(image, Image.Image):
+            return rgb_of_pil(image)
+        if isinstance(image, np.ndarray):
+            return rgb_of_array(image)
+        if image.dtype == torch.uint8 and len(image) in (1, 3):
+            return image.expand(3, -1, -1)
+        values = image.detach().cpu()
+        if values.is_floating_point():
+            values = values.float()  # NumPy has no bfloat16
+        pixels = to_8_bits(values.numpy(), str(image.dtype))
+        return rgb_of_array(pixels.transpose(1, 2, 0)).to(image.device)
+    except (ValueError, OSError) as error:  # OSError: a lazily opened file
         raise ConfigurationError(
-            f'A picture as {given} has shape {wanted}, but this one has '
-            f'{tuple(image.shape)} as channels, height, width.')
-    image = image.expand(3, -1, -1)
-    if image.dtype == torch.uint8:
-        return image
-    if not image.is_floating_point():
+            f'This picture ({type(image).__name__}) cannot be used: {error}; for '
+            'normalised tensors call encoder.model directly.') from error
+
+
+def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
+    is_array = isinstance(image, np.ndarray)
+    shape = tuple(image.shape)
+    if is_array and len(shape) == 2:
+        shape += (1, )
+    channels = shape[-1 if is_array else 0] if len(shape) == 3 else 0
+    if not 1 <= channels <= 4 or 0 in shape:
         raise ConfigurationError(
-            f'A picture as {given} is uint8 in 0..255 or floating point in '
-            f'0..1, but this one is {image.dtype}.')
-    low, high = image.min().item(), image.max().item()
-    if not (0 <= low and high <= 1):
-        raise ConfigurationError(
-            f'A floating-point picture lies in 0..1, but this {given} goes '
-            f'from {low:.3g} to {high:.3g}; for normalised tensors call '
-            'encoder.model directly.')
-    return image.float()
+            f'A picture as {"array" if is_array else "tensor"} has shape '
+            f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
+            f'are allowed too, but this one has {tuple(image.shape)}.')
 
 
 class Preprocessing:

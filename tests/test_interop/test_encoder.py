@@ -179,7 +179,7 @@ def test_foreign_checkpoints_load(tmp_path):
 
 
 @pytest.mark.parametrize('wrong, message', [
-    (np.zeros((4, 4, 2), np.uint8), r'has shape \(H, W, 3\)'),
+    (np.zeros((4, 4, 5), np.uint8), r'has shape \(H, W, 3\)'),
     (torch.zeros(4, 4), r'has shape \(3, H, W\)'),
     (torch.full((3, 4, 4), 2.), 'goes from 2 to 2'),
     (torch.full((3, 4, 4), torch.nan), 'goes from nan to nan'),

@@ -1,0 +1,99 @@
+"""Pixels of any type as 8-bit RGB.
+
+The one conversion for image files, PIL images, arrays and tensors: a picture is
+the same tensor whichever way it comes.
+"""
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# Premultiplied colours, which Pillow converts to RGB only by way of these.
+UNMULTIPLIED = {'La': 'LA', 'RGBa': 'RGBA'}
+
+
+def rgb_of_pil(image: Image.Image) -> Tensor:
+    """Convert a PIL image of any mode.
+
+    The EXIF orientation is applied, an alpha channel dropped, a palette looked
+    up, grey values are repeated; for more than 8 bits see :func:`to_8_bits`.
+
+    Returns:
+        Tensor: uint8, ``(3, H, W)``.
+
+    Raises:
+        ValueError: If the pixels have no agreed range, or Pillow cannot convert
+            the mode.
+    """
+    # Older versions of Pillow open a 16-bit grey PNG as 'I'.
+    is_16_bit = image.mode == 'I' and image.format == 'PNG'
+    image = ImageOps.exif_transpose(image)
+    if is_16_bit:
+        pixels = np.asarray(image).astype(np.uint16)
+    elif image.mode.startswith('I') or image.mode == 'F':
+        # Pillow's conversion to RGB would clip at 255, to almost white.
+        pixels = np.asarray(image)
+    else:
+        if image.mode in UNMULTIPLIED:
+            image = image.convert(UNMULTIPLIED[image.mode])
+        pixels = np.array(image.convert('RGB'))
+    return rgb_of_array(pixels)
+
+
+def rgb_of_array(pixels: np.ndarray) -> Tensor:
+    """Convert ``(H, W)`` or ``(H, W, C)`` with 1 to 4 channels.
+
+    Two channels are grey and alpha, four are RGB and alpha; alpha is dropped.
+
+    Returns:
+        Tensor: uint8, ``(3, H, W)``.
+
+    Raises:
+        ValueError: See :func:`to_8_bits`.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] in (2, 4):
+        pixels = pixels[:, :, :-1]
+    pixels = to_8_bits(pixels, str(pixels.dtype))
+    pixels = np.require(pixels, requirements='CW')  # what from_numpy takes
+    return torch.from_numpy(pixels).permute(2, 0, 1).expand(3, -1, -1)  # (3, H, W)
+
+
+def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
+    """Bring pixel values to uint8 in 0..255.
+
+    ==================  ====================================================
+    uint8               as it is
+    bool                0 and 255
+    uint16              the high byte
+    wider integers      as uint16, if the largest value needs 9 to 16 bits
+    floating point      0..1 becomes 0..255, rounded
+    ==================  ====================================================
+
+    Args:
+        values (np.ndarray): Of any shape, not empty.
+        type_name (str): Their type, for the message.
+
+    Raises:
+        ValueError: If the values have no agreed range. The message has no full
+            stop, for a caller who puts it into a sentence.
+    """
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if values.dtype.kind == 'u' and values.dtype.itemsize == 2:
+        return (values >> 8).astype(np.uint8)
+    low, high = values.min().item(), values.max().item()
+    if values.dtype.kind == 'f':
+        if 0 <= low and high <= 1:
+            return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+        raise ValueError(
+            'floating-point pixels have no agreed range outside 0..1, but this '
+            f'picture ({type_name}) goes from {low:.3g} to {high:.3g}')
+    if values.dtype.kind in 'iu' and 0 <= low and 2**8 <= high < 2**16:
+        return (values >> 8).astype(np.uint8)
+    raise ValueError(
+        'pixels are uint8 in 0..255, uint16, or floating point in 0..1; those of '
+        f'the type {type_name}, here from {low} to {high}, have no agreed range')
