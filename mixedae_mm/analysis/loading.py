@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ..datasets import (LoadImageTensor, UnlabelledImageFolder,
-                        UnreadableImageError)
+from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
 from ..utils.errors import ConfigurationError
 from ..models.checkpoint_reading import read_weights
 
@@ -154,11 +153,11 @@ def find_images(folder: PathLike,
     """
     if Path(folder).is_file():
         return [str(folder)]
-    dataset = UnlabelledImageFolder(data_root=str(folder))
-    total = len(dataset)
+    index = index_folder(str(folder))
+    total = len(index.ends)
     count = min(num_images or total, total)
     if seed is None:
         indices = [i * total // count for i in range(count)]
     else:
         indices = random.Random(seed).sample(range(total), count)
-    return [dataset.get_img_path(i) for i in indices]
+    return [str(Path(folder) / index.path(i)) for i in indices]

@@ -4,6 +4,7 @@ import logging
 import os
 import struct
 from typing import Callable, Iterator, List, Optional, Sequence, Union
+from urllib.error import URLError
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -12,25 +13,24 @@ from mmengine.registry import DATASETS
 
 from ..utils.errors import ConfigurationError
 from .decode import EXTENSIONS, UnreadableImageError
-from .folder_index import index_folder
+from .folder_index import FolderIndex, index_folder, index_folder_together
 from .sample_seeding import SampleSeeding
 from .shared_numbers import SharedNumbers
 
-UNSEEN, READABLE, UNREADABLE = 0, 1, 2
+# UNREADABLE stays so for the run; what is MISSED is tried again when it is due.
+UNSEEN, READABLE, UNREADABLE, MISSED = range(4)
 
 
 @DATASETS.register_module()
 class UnlabelledImageFolder(SampleSeeding, BaseDataset):
     """All images below a folder, in natural order of their paths.
 
-    Samples are ``dict(img_path=..., sample_idx=...)`` for the pipeline. The
-    folder is listed by the first process of a distributed run only, and the
-    list of a large folder is remembered (see :func:`~.folder_index
-    .index_folder`).
+    Samples are ``dict(img_path=..., sample_idx=...)`` for the pipeline.
 
-    An image that cannot be read (:class:`UnreadableImageError`,
-    :class:`OSError` from the pipeline) is named in one warning, counted, and
-    replaced by another image, whose choice depends on nothing but the index.
+    An image that cannot be read is named in one warning, counted, and replaced
+    by another image, whose choice depends on nothing but the index. If its
+    content is to blame (:class:`UnreadableImageError`), it is not tried again;
+    if it could not be reached (:class:`OSError`), it is, the next time it is due.
     When more than ``max_bad_share`` of the images read so far are bad (and at
     least ``min_bad``, so that single ones do not stop a small set), the run
     stops with a summary. Counts are kept in memory shared with the
@@ -49,8 +49,10 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
             which the run stops. Defaults to 0.01.
         min_bad (int): Number of unreadable images below which the run is never
             stopped. Defaults to 10.
-        index_cache (bool | str): Whether to remember the list of a large
-            folder, or the folder in which to do so. Defaults to True.
+        listed_together (bool): In a distributed run the first process lists the
+            folder and hands the list to all others, so that all have the same
+            images. Every process must then build the data set; with False each
+            lists for itself. Defaults to True.
         seed (int, optional): Seed of the augmentations, see
             :class:`~.sample_seeding.SampleSeeding`. Whoever sets it must also
             call ``set_epoch`` before each epoch. Defaults to None.
@@ -69,7 +71,7 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
                  extensions: Sequence[str] = EXTENSIONS,
                  max_bad_share: float = 0.01,
                  min_bad: int = 10,
-                 index_cache: Union[bool, str] = True,
+                 listed_together: bool = True,
                  seed: Optional[int] = None,
                  indices: Optional[Union[int, Sequence[int]]] = None,
                  metainfo: Optional[dict] = None,
@@ -85,7 +87,7 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         self.extensions = tuple(extensions)
         self.max_bad_share = max_bad_share
         self.min_bad = min_bad
-        self.index_cache = index_cache
+        self.listed_together = listed_together
         self.init_sample_seeding(seed)
         super().__init__(
             data_root=data_root,
@@ -110,10 +112,9 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         """
         if self._fully_initialized:
             return
-        use_cache = bool(self.index_cache)
-        cache_dir = self.index_cache if isinstance(self.index_cache, str) else None
-        self.data_bytes, self.data_address = index_folder(
-            self.folder, self.extensions, cache_dir, use_cache)
+        list_images = index_folder_together if self.listed_together else index_folder
+        self.data_bytes, self.data_address = list_images(
+            self.folder, self.extensions)
         self._fully_initialized = True
         self._forget_bad()
         if self._indices is not None:
@@ -132,11 +133,8 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         """``dict(img_path, sample_idx)`` of the idx-th image."""
         self.full_init()
         idx = range(len(self))[idx]
-        begin = self.data_address[idx - 1] if idx > 0 else 0
-        name = self.data_bytes[begin:self.data_address[idx]].tobytes()
-        return dict(
-            img_path=os.path.join(self.folder, os.fsdecode(name)),
-            sample_idx=idx)
+        name = FolderIndex(self.data_bytes, self.data_address).path(idx)
+        return dict(img_path=os.path.join(self.folder, name), sample_idx=idx)
 
     def prepare_data(self, idx: int):
         """The idx-th sample after the pipeline, or that of its replacement."""
@@ -164,12 +162,15 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
     @property
     def num_bad(self) -> int:
         """How many images turned out unreadable so far."""
-        return int((self._status.tensor == UNREADABLE).sum())
+        return len(self._bad())
 
     def bad_images(self) -> List[str]:
         """Paths of the images that turned out unreadable so far."""
-        bad = torch.nonzero(self._status.tensor == UNREADABLE).flatten()
-        return [self.get_img_path(idx) for idx in bad.tolist()]
+        return [self.get_img_path(idx) for idx in self._bad().tolist()]
+
+    def _bad(self) -> torch.Tensor:
+        status = self._status.tensor
+        return torch.nonzero((status == UNREADABLE) | (status == MISSED)).flatten()
 
     def _candidates(self, idx: int) -> Iterator[int]:
         """The index, then the same pseudo-random ones whenever it is asked.
@@ -191,9 +192,10 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
     def _report_bad(self, idx: int, error: Exception) -> None:
         """Count and name an unreadable image; stop where there are too many."""
         status = self._status.tensor
-        status[idx] = UNREADABLE
-        print_log(f'Skipped an unreadable image: {error}', logger='current',
-                  level=logging.WARNING)
+        if status[idx] != MISSED:  # warned of already
+            print_log(f'Skipped an unreadable image: {error}', logger='current',
+                      level=logging.WARNING)
+        status[idx] = MISSED if _may_pass(error) else UNREADABLE
         num_bad, num_read = self.num_bad, int((status != UNSEEN).sum())
         too_many = num_bad > self.max_bad_share * num_read
         if too_many and (num_bad >= self.min_bad or num_bad == len(self)):
@@ -203,3 +205,12 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
                 f'{self.folder} are unreadable ({num_bad / num_read:.1%}, '
                 f'allowed is {self.max_bad_share:.1%}), among them {examples}; '
                 'remove them or raise max_bad_share of the dataset.') from None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the way to a file failed, not its content.
+
+    Decoders raise OSError too, but only the system sets its number.
+    """
+    return isinstance(error, URLError) or (
+        isinstance(error, OSError) and error.errno is not None)

@@ -1,4 +1,6 @@
-"""Listing folders, and remembering the lists."""
+"""Listing folders of images."""
+import errno
+import logging
 import os
 import subprocess
 import sys
@@ -8,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from PIL import Image
+
 from mixedae_mm.datasets import EXTENSIONS, folder_index
 from mixedae_mm.datasets.folder_index import (FolderIndex, index_folder,
                                               natural_key, scan_folder)
+from mixedae_mm.datasets.other_files import describe_files
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -21,44 +26,25 @@ def touch(folder, *names):
         path.touch()
 
 
-def paths_of(index):
-    begins = np.concatenate([[0], index.ends[:-1]])
-    return [
-        os.fsdecode(index.names[begin:end].tobytes())
-        for begin, end in zip(begins, index.ends)
-    ]
-
-
 @pytest.fixture
-def cached(monkeypatch):
-    """Caching of small lists and of folders that were only just made."""
-    monkeypatch.setattr(folder_index, 'MIN_IMAGES_TO_CACHE', 1)
-    monkeypatch.setattr(folder_index, 'SETTLED_AFTER_SECONDS', -10)
-
-
-@pytest.fixture
-def scans(monkeypatch):
-    """Counts how often a folder is listed."""
-    calls = []
-
-    def scan(*args):
-        calls.append(args)
-        return scan_folder(*args)
-
-    monkeypatch.setattr(folder_index, 'scan_folder', scan)
-    return calls
+def logged(monkeypatch):
+    """What the listing wrote to the log: (level, message)."""
+    lines = []
+    monkeypatch.setattr(
+        folder_index, 'print_log', lambda message, logger=None, level=logging.INFO:
+        lines.append((level, message)))
+    return lines
 
 
 def test_natural_order_at_any_depth(tmp_path):
     touch(tmp_path, 'img10.jpg', 'img2.jpg', 'b10/1.PNG', 'b9/x/y/z.webp', 'b9/a.tif',
           'img02.jpg', 'notes.txt', '.hidden.jpg', '.cache/a.jpg', 'folder.jpg/1.jpg')
-    images, folders, times = scan_folder(str(tmp_path), EXTENSIONS)
-    assert [os.fsdecode(path) for path in images] == [
+    images, others = scan_folder(str(tmp_path), EXTENSIONS)
+    assert others == ['notes.txt']
+    assert images == [
         'img02.jpg', 'img2.jpg', 'img10.jpg', 'b9/a.tif', 'b9/x/y/z.webp',
         'b10/1.PNG', 'folder.jpg/1.jpg'
     ]
-    assert len(folders) == len(times) == 6
-    assert all(os.path.isdir(folder) for folder in folders)
 
 
 @given(st.lists(st.text(alphabet='ab0129._', max_size=8), max_size=12))
@@ -74,91 +60,23 @@ def test_links_are_followed_but_never_in_a_circle(tmp_path):
     os.symlink(tmp_path / 'elsewhere', tmp_path / 'data' / 'linked')
     os.symlink(tmp_path / 'data', tmp_path / 'data' / 'a' / 'circle')
     os.symlink(tmp_path / 'gone.jpg', tmp_path / 'data' / 'dangling.jpg')
-    images, _, _ = scan_folder(str(tmp_path / 'data'), EXTENSIONS)
-    assert images == [b'a/1.jpg', b'linked/2.jpg']
+    images, others = scan_folder(str(tmp_path / 'data'), EXTENSIONS)
+    assert images == ['a/1.jpg', 'linked/2.jpg']
+    assert others == ['dangling.jpg']
 
 
 def test_pipes_are_no_images(tmp_path):
     """Opening one would wait for a writer for ever."""
     touch(tmp_path, '1.jpg')
     os.mkfifo(tmp_path / '2.jpg')
-    assert scan_folder(str(tmp_path), EXTENSIONS)[0] == [b'1.jpg']
+    assert scan_folder(str(tmp_path), EXTENSIONS) == (['1.jpg'], ['2.jpg'])
 
 
 def test_names_of_any_bytes(tmp_path):
     names = ['a\nb.jpg', 'ü.jpg', os.fsdecode(b'\xff\xfe.jpg'), 'a b.jpg']
     touch(tmp_path, *names)
-    index = index_folder(str(tmp_path), EXTENSIONS, use_cache=False)
-    assert sorted(paths_of(index)) == sorted(names)
-
-
-def test_second_run_reads_the_list(tmp_path, cached, scans):
-    touch(tmp_path, 'data/a/1.jpg', 'data/b/2.jpg')
-    first, second = (
-        index_folder(str(tmp_path / 'data'), EXTENSIONS, str(tmp_path / 'cache'))
-        for _ in range(2))
-    assert len(scans) == 1
-    assert paths_of(first) == paths_of(second) == ['a/1.jpg', 'b/2.jpg']
-    assert len(os.listdir(tmp_path / 'cache')) == 1
-
-
-@pytest.mark.parametrize('change', [
-    lambda data: touch(data, 'a/3.jpg'),
-    lambda data: touch(data, 'c/3.jpg'),
-    lambda data: os.remove(data / 'b' / '2.jpg'),
-    lambda data: os.rename(data / 'b' / '2.jpg', data / 'b' / '4.jpg'),
-    lambda data: os.rename(data / 'b', data / 'z'),
-], ids=['add', 'add folder', 'remove', 'rename', 'rename folder'])
-def test_changes_are_seen(change, tmp_path, cached, scans):
-    touch(tmp_path, 'data/a/1.jpg', 'data/b/2.jpg')
-    # Time stamps of the past, as the clock's ticks may be coarse.
-    for folder in ('data/a', 'data/b', 'data'):
-        os.utime(tmp_path / folder, (1e9, 1e9))
-    arguments = str(tmp_path / 'data'), EXTENSIONS, str(tmp_path / 'cache')
-    index_folder(*arguments)
-    change(tmp_path / 'data')
-    index = index_folder(*arguments)
-    assert len(scans) == 2
-    expected = [os.fsdecode(path) for path in scan_folder(*arguments[:2])[0]]
-    assert paths_of(index) == expected
-
-
-def test_other_extensions_are_another_list(tmp_path, cached, scans):
-    touch(tmp_path, 'data/1.jpg', 'data/2.png')
-    folder, cache = str(tmp_path / 'data'), str(tmp_path / 'cache')
-    assert paths_of(index_folder(folder, ('.jpg', ), cache)) == ['1.jpg']
-    assert paths_of(index_folder(folder, ('.png', ), cache)) == ['2.png']
-    assert len(scans) == 2
-
-
-@pytest.mark.parametrize('content', [b'', b'damaged' * 100, None])
-def test_damaged_list_is_made_anew(content, tmp_path, cached, scans):
-    touch(tmp_path, 'data/1.jpg')
-    arguments = str(tmp_path / 'data'), EXTENSIONS, str(tmp_path / 'cache')
-    index_folder(*arguments)
-    file, = (tmp_path / 'cache').iterdir()
-    file.write_bytes(file.read_bytes()[:-50] if content is None else content)
-    assert paths_of(index_folder(*arguments)) == ['1.jpg']
-    index_folder(*arguments)
-    assert len(scans) == 2
-
-
-def test_fresh_and_small_folders_are_not_remembered(tmp_path, monkeypatch):
-    touch(tmp_path, 'data/1.jpg')
-    arguments = str(tmp_path / 'data'), EXTENSIONS, str(tmp_path / 'cache')
-    index_folder(*arguments)
-    monkeypatch.setattr(folder_index, 'MIN_IMAGES_TO_CACHE', 1)
-    index_folder(*arguments)  # a file may still arrive in this tick of the clock
-    assert not (tmp_path / 'cache').exists()
-    os.utime(tmp_path / 'data', (1e9, 1e9))
-    index_folder(*arguments)
-    assert len(os.listdir(tmp_path / 'cache')) == 1
-
-
-def test_cache_that_cannot_be_written(tmp_path, cached):
-    touch(tmp_path, 'data/1.jpg', 'cache')
-    index = index_folder(str(tmp_path / 'data'), EXTENSIONS, str(tmp_path / 'cache'))
-    assert paths_of(index) == ['1.jpg']
+    index = index_folder(str(tmp_path))
+    assert sorted(index.paths()) == sorted(names)
 
 
 def test_index_is_compact():
@@ -181,37 +99,113 @@ def test_folder_without_images(tmp_path, monkeypatch):
     monkeypatch.delenv('DATA_ROOT', raising=False)
     with pytest.raises(ConfigurationError) as caught:
         index_folder(str(tmp_path), EXTENSIONS)
-    assert str(caught.value) == (
-        f'No image in the folder {tmp_path}: looked at any depth for files that '
-        f'end in {", ".join(EXTENSIONS)}.')
+    for fact in (f'folder {tmp_path}:', *EXTENSIONS, '1 .txt (a/notes.txt)'):
+        assert fact in str(caught.value)
     monkeypatch.setenv('DATA_ROOT', str(tmp_path))
     with pytest.raises(ConfigurationError, match=(
             f'{tmp_path}/a .from the environment variable DATA_ROOT={tmp_path}.')):
         index_folder(str(tmp_path / 'a'), EXTENSIONS)
 
 
+JPEG_NAMES = ['a.jpg', 'b.JPEG', 'c.jfif', 'd.jpe', 'e.JFIF']
+
+
+def test_all_names_of_jpegs_are_read(tmp_path):
+    touch(tmp_path, *JPEG_NAMES)
+    assert sorted(index_folder(str(tmp_path)).paths()) == sorted(JPEG_NAMES)
+
+
+def test_what_is_left_out_is_named_and_counted(tmp_path, logged):
+    touch(tmp_path, '1.jpg', 'README', 'notes.txt', 'b/more.TXT', 'b/x.heic',
+          '.DS_Store', 'Thumbs.db', 'b/desktop.ini', '.git/config')
+    os.symlink(tmp_path / 'gone.jpg', tmp_path / 'dangling.jpg')
+    index_folder(str(tmp_path))
+    (level, message), = (line for line in logged if line[0] != logging.INFO)
+    assert level == logging.WARNING and str(tmp_path) in message
+    for fact in ('2 .txt (', 'notes.txt', 'b/more.TXT', '1 .heic (b/x.heic)',
+                 '1 without an extension (README)', '(dangling.jpg)'):
+        assert fact in message
+    for hidden in ('DS_Store', 'humbs', 'desktop.ini', 'config'):
+        assert hidden not in message
+
+
+def test_nothing_left_out_is_nothing_said(tmp_path, logged):
+    touch(tmp_path, '1.jpg', '.hidden', 'Thumbs.db')
+    index_folder(str(tmp_path))
+    assert [level for level, _ in logged] == [logging.INFO]
+
+
+def test_long_lists_are_cut_but_counted():
+    names = [f'{i}.txt' for i in range(50)] + [f'x.{letter}' for letter in 'abcdefgh']
+    said = describe_files(names)
+    assert said.startswith('50 .txt (0.txt, 1.txt, 2.txt, ...)')
+    assert said.endswith('3 others') and len(said) < 300
+    assert '\ufffd' in describe_files([os.fsdecode(b'\xff')])
+
+
+def failing_scandir(monkeypatch, number, times):
+    """Listing a folder called `b` fails so many times."""
+    scandir, calls = os.scandir, []
+
+    def scan(path):
+        if os.path.basename(path) == 'b' and len(calls) < times:
+            calls.append(path)
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', scan)
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+
+
+def test_passing_errors_of_a_network_lose_no_folder(tmp_path, monkeypatch, logged):
+    touch(tmp_path, 'a/1.jpg', 'b/2.jpg')
+    failing_scandir(monkeypatch, errno.EIO, 2)
+    assert list(index_folder(str(tmp_path)).paths()) == ['a/1.jpg', 'b/2.jpg']
+    failing_scandir(monkeypatch, errno.ESTALE, 10**6)
+    with pytest.raises(ConfigurationError, match=f'{tmp_path}/b'):
+        index_folder(str(tmp_path))
+
+
+def test_forbidden_folders_are_left_out_and_named(tmp_path, monkeypatch, logged):
+    touch(tmp_path, 'a/1.jpg', 'b/2.jpg')
+    failing_scandir(monkeypatch, errno.EACCES, 10**6)
+    assert list(index_folder(str(tmp_path)).paths()) == ['a/1.jpg']
+    (level, message), = (line for line in logged if line[0] != logging.INFO)
+    assert level == logging.WARNING and f'{tmp_path}/b' in message
+
+
 DISTRIBUTED = '''
-import os, sys
+import sys
 import torch.distributed
-from mixedae_mm.datasets import EXTENSIONS, folder_index
-from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.analysis.loading import find_images
+from mixedae_mm.apis.encoder import pictures_of
+from mixedae_mm.datasets import UnlabelledImageFolder, folder_index
 rank, folder, port = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.distributed.init_process_group(
     'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+if rank == 1:  # on one rank: nothing waits for the other
+    print(len(find_images(folder)), len(list(pictures_of(folder))),
+          len(UnlabelledImageFolder(folder, listed_together=False)))
 scan_folder, scans = folder_index.scan_folder, []
 folder_index.scan_folder = lambda *args: scans.append(1) or scan_folder(*args)
-index = folder_index.index_folder(folder, EXTENSIONS)
-print(len(scans), index.names.tobytes().decode())
-try:
-    folder_index.index_folder(folder + '/missing', EXTENSIONS)
-except ConfigurationError as error:
-    print(error)
+dataset = UnlabelledImageFolder(folder)
+print(len(scans), dataset.data_bytes.tobytes().decode())
+def fail(*args):
+    raise RuntimeError('unforeseen')
+for change in ({}, dict(scan_folder=fail)):
+    vars(folder_index).update(change)
+    try:
+        UnlabelledImageFolder(folder + '/missing')
+    except Exception as error:
+        print(error)
 '''
 
 
 @pytest.mark.slow
-def test_only_the_first_process_lists(tmp_path):
-    touch(tmp_path, '1.jpg', '2.jpg')
+def test_several_processes(tmp_path):
+    """The training set is listed once for all; nothing else waits for others."""
+    for name in ('1.jpg', '2.jpg'):
+        Image.new('RGB', (9, 9)).save(tmp_path / name)
     import socket
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -224,4 +218,7 @@ def test_only_the_first_process_lists(tmp_path):
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for rank, output in enumerate(outputs):
         assert f'{1 - rank} 1.jpg2.jpg' in output
-        assert 'Cannot list the image folder' in output  # in both, no hang
+        # In both, and no hang: whatever went wrong in the first process.
+        assert 'Cannot list the image folder' in output
+        assert 'unforeseen' in output
+    assert '2 2 2' in outputs[1]

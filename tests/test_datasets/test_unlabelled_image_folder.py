@@ -1,10 +1,12 @@
 """The data set of any folder of images."""
+import errno
 import logging
 import os
 import shutil
 
 import pytest
 import torch
+from mmengine import fileio
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
@@ -17,7 +19,7 @@ PIPELINE = [dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', s
 
 def build(folder, **kwargs):
     return UnlabelledImageFolder(
-        data_root=str(folder), pipeline=PIPELINE, index_cache=False, **kwargs)
+        data_root=str(folder), pipeline=PIPELINE, **kwargs)
 
 
 def names_of(dataset, folder):
@@ -133,6 +135,52 @@ def test_unreadable_images_are_replaced_named_and_counted(image_folder, warnings
     for index, sample in enumerate(samples):
         path = os.path.relpath(sample['img_path'], image_folder)
         assert (path != ALL[index]) == (ALL[index] in bad) and path not in bad
+
+
+@pytest.fixture
+def storage(monkeypatch):
+    """Reading a file fails for the paths in `storage`, so many times each."""
+    failures = {}
+    get = fileio.get
+
+    def failing_get(path, **kwargs):
+        if failures.get(path, 0) > 0:
+            failures[path] -= 1
+            raise OSError(errno.EIO, 'Input/output error', path)
+        return get(path, **kwargs)
+
+    monkeypatch.setattr(fileio, 'get', failing_get)
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    return failures
+
+
+def test_a_passing_error_of_the_storage_is_not_noticed(image_folder, storage,
+                                                       warnings):
+    path = str(image_folder / 'a/1.jpg')
+    storage[path] = 2
+    assert build(image_folder)[1]['img_path'] == path
+    assert warnings == []
+
+
+def test_an_image_that_could_not_be_reached_is_tried_again(image_folder, storage,
+                                                           warnings):
+    """An outage does not take the image away for the life of the process."""
+    path = str(image_folder / 'a/1.jpg')
+    storage[path] = 6  # two accesses of three tries
+    dataset = build(image_folder)
+    for _ in range(2):
+        assert dataset[1]['img_path'] != path
+        assert dataset.num_bad == 1 and dataset.bad_images() == [path]
+    assert len(warnings) == 1 and path in warnings[0]
+    assert dataset[1]['img_path'] == path
+    assert dataset.num_bad == 0
+
+
+def test_a_storage_that_is_gone_stops_the_run(image_folder, storage):
+    for name in ALL:
+        storage[str(image_folder / name)] = 10**6
+    with pytest.raises(ConfigurationError, match='10 of the 10 images'):
+        build(image_folder)[0]
 
 
 def test_replacement_depends_on_the_index_only(image_folder):

@@ -29,15 +29,13 @@ def run(num_images: int) -> List[dict]:
         list[dict]: ``name``, ``images``, ``first_s``, ``again_s``, ``ratio``
         (of ``first_s``) and ``ratio_again``.
     """
-    with tempfile.TemporaryDirectory() as root, \
-            tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as root:
         make_tree(Path(root), num_images)
         datasets = {
             PEER:
             lambda: CustomDataset(root, with_label=False),
             'UnlabelledImageFolder':
-            lambda: UnlabelledImageFolder(
-                data_root=root, pipeline=[], index_cache=cache),
+            lambda: UnlabelledImageFolder(data_root=root, pipeline=[]),
         }
         rows = []
         for name, build in datasets.items():

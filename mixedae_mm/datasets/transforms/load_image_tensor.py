@@ -2,10 +2,10 @@
 from typing import Optional
 
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmengine.registry import TRANSFORMS
 
 from ..decode import MAX_PIXELS, decode_rgb
+from ..reading import read_file
 
 
 @TRANSFORMS.register_module()
@@ -33,6 +33,8 @@ class LoadImageTensor(BaseTransform):
 
     Raises:
         UnreadableImageError: If the file cannot be used; it names the file.
+        OSError: If the file cannot be read, for passing errors of a network
+            after three tries.
     """
 
     def __init__(self,
@@ -45,7 +47,7 @@ class LoadImageTensor(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        data = fileio.get(path, backend_args=self.backend_args)
+        data = read_file(path, self.backend_args)
         image = decode_rgb(data, path, self.max_pixels, self.min_side)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = tuple(image.shape[1:])

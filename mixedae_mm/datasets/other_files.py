@@ -1,0 +1,40 @@
+"""Name and count the files that are left out of a folder of images."""
+import os
+from collections import defaultdict
+from typing import Dict, List, Sequence
+
+# What Windows leaves in every folder; hidden files are not looked at either.
+SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
+MAX_KINDS, MAX_NAMES = 6, 3
+
+
+def describe_files(paths: Sequence[str], extensions: Sequence[str] = ()) -> str:
+    """Describe files by kind, the most frequent kinds first.
+
+    >>> describe_files(['a.txt', 'b/c.TXT', 'README'])
+    '2 .txt (a.txt, b/c.TXT), 1 without an extension (README)'
+
+    Args:
+        paths (Sequence[str]): The files.
+        extensions (Sequence[str]): Those of images: what bears one of them and
+            is here all the same is no file, such as a broken link.
+
+    Returns:
+        str: Without a full stop; empty if there are no files.
+    """
+    kinds: Dict[str, List[str]] = defaultdict(list)
+    for path in paths:
+        extension = os.path.splitext(path)[1].lower()
+        kind = extension or 'without an extension'
+        if extension in extensions:
+            kind = 'broken links or special files'
+        # A name may hold bytes that no log can be written with.
+        kinds[kind].append(os.fsencode(path).decode(errors='replace'))
+    ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    parts = [
+        f'{len(names)} {kind} ({", ".join(names[:MAX_NAMES])}'
+        f'{", ..." if len(names) > MAX_NAMES else ""})'
+        for kind, names in ordered[:MAX_KINDS]
+    ]
+    rest = sum(len(names) for _, names in ordered[MAX_KINDS:])
+    return ', '.join(parts + ([f'{rest} others'] if rest else []))
