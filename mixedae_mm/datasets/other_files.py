@@ -8,7 +8,9 @@ SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
 MAX_KINDS, MAX_NAMES = 6, 3
 
 
-def describe_files(paths: Sequence[str], extensions: Sequence[str] = ()) -> str:
+def describe_files(paths: Sequence[str],
+                   extensions: Sequence[str] = (),
+                   keep_case: bool = False) -> str:
     """Describe files by kind, the most frequent kinds first.
 
     >>> describe_files(['a.txt', 'b/c.TXT', 'README'])
@@ -18,13 +20,16 @@ def describe_files(paths: Sequence[str], extensions: Sequence[str] = ()) -> str:
         paths (Sequence[str]): The files.
         extensions (Sequence[str]): Those of images: what bears one of them and
             is here all the same is no file, such as a broken link.
+        keep_case (bool): Tell ``.JPG`` from ``.jpg``.
 
     Returns:
         str: Without a full stop; empty if there are no files.
     """
     kinds: Dict[str, List[str]] = defaultdict(list)
     for path in paths:
-        extension = os.path.splitext(path)[1].lower()
+        extension = os.path.splitext(path)[1]
+        if not keep_case:
+            extension = extension.lower()
         kind = extension or 'without an extension'
         if extension in extensions:
             kind = 'broken links or special files'

@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
+from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.errors import ConfigurationError
 from .data_paths import check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
@@ -52,6 +53,7 @@ def test(args: argparse.Namespace) -> None:
     apply_options(cfg, args)
     check_data_paths(cfg, ['test_dataloader'])
     runner = build_runner(cfg)
+    DataCheckHook.of(runner).check(runner, 'test')
     if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
         dump_predictions(runner, args.out, scope_of(cfg))
     metrics = runner.test()

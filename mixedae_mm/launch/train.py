@@ -5,6 +5,7 @@ from typing import Optional, Sequence
 
 from mmengine.config import Config
 
+from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.errors import ConfigurationError
 from ..engine.resume.checkpoint_files import find_resumable_checkpoint
 from .data_paths import check_data_paths
@@ -44,7 +45,9 @@ def train(args: argparse.Namespace) -> None:
     apply_options(cfg, args)
     check_checkpoints(cfg)
     check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    DataCheckHook.of(runner).check(runner, 'train', 'val')
+    runner.train()
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:

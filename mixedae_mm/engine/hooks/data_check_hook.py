@@ -1,75 +1,150 @@
 """Data that cannot work with the model, refused before the first step."""
-import os
-from typing import Iterator, Tuple
+from typing import Dict, Sequence, Set, Tuple
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from ...datasets import checks
 from ...utils.errors import ConfigurationError
-
-# Files of a sample, by the names that the toolboxes' datasets give them.
-FILES = ('img_path', 'seg_map_path')
 
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Compare datasets with the heads, and see whether their files are there.
+    """Compare data sets with each other, with the model and with the metrics.
 
-    Without it, wrong class numbers end in an index error of a loss, a device
-    assertion or, if there are too few, in nothing but bad results, and a
-    missing annotation folder in the traceback of a worker.
+    Without it, other class names end in wrong results, wrong class numbers in
+    an index error of a loss or a device assertion, a metric that cannot be
+    computed in an error after the first epoch, and a missing annotation folder
+    in the traceback of a worker. What is checked is in
+    :mod:`mixedae_mm.datasets.checks`.
+
+    ``tools/train.py`` and ``tools/test.py`` check whether a config names this
+    hook or not, and before mmengine builds what depends on the number of
+    batches.
 
     Raises:
-        ConfigurationError: Before training or testing, if a dataset is
-            empty, the first sample's files do not exist, or a head predicts
-            another number of classes than the dataset has.
+        ConfigurationError: Before training or testing, if the data cannot
+            work.
     """
+    priority = 'VERY_HIGH'
 
-    def before_train(self, runner) -> None:
-        self._check(runner, runner.train_loop.dataloader, 'train_dataloader')
-        if runner.val_loop is not None:
-            self._check(runner, runner.val_loop.dataloader, 'val_dataloader')
+    def __init__(self) -> None:
+        self.done: Set[Tuple[str, bool]] = set()
+        self.trained_classes: Sequence[str] = ()
 
-    def before_val(self, runner) -> None:
-        self._check(runner, runner.val_loop.dataloader, 'val_dataloader')
+    @classmethod
+    def of(cls, runner: Runner) -> 'DataCheckHook':
+        """The runner's hook; registers one if there is none."""
+        for hook in runner.hooks:
+            if isinstance(hook, cls):
+                return hook
+        hook = cls()
+        runner.register_hook(hook)
+        return hook
 
-    def before_test(self, runner) -> None:
-        self._check(runner, runner.test_loop.dataloader, 'test_dataloader')
+    def before_train(self, runner: Runner) -> None:
+        self.check(runner, 'train', 'val')
 
-    @staticmethod
-    def _check(runner, dataloader, name: str) -> None:
-        dataset = dataloader.dataset
-        kind = f'The {type(dataset).__name__} of {name}'
-        if len(dataset) == 0:
-            raise ConfigurationError(
-                f'{kind} has no samples; is its data_root right?')
-        sample = dataset.get_data_info(0) if hasattr(
-            dataset, 'get_data_info') else {}
-        for key in FILES:
-            path = sample.get(key)
-            if path and '://' not in path and not os.path.isfile(path):
-                raise ConfigurationError(
-                    f'{kind} names {path}, which does not exist.')
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        if classes is None:
-            return
-        for head, num_classes in _heads(runner.model):
-            if num_classes != len(classes):
-                raise ConfigurationError(
-                    f'{kind} has {len(classes)} classes, but the model '
-                    f'predicts {num_classes} ({head}.num_classes).')
+    def before_val(self, runner: Runner) -> None:
+        self.check(runner, 'val')
+
+    def before_test(self, runner: Runner) -> None:
+        self.check(runner, 'test')
+        checks.check_positions(self.trained_classes,
+                               runner.test_loop.dataloader.dataset,
+                               'test_dataloader')
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember what the checkpoint says of the classes it was trained on."""
+        meta = checkpoint.get('meta') or {}
+        data = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        self.trained_classes = (data or {}).get('classes') or ()
+
+    def check(self, runner: Runner, *modes: str) -> None:
+        """Build the loops and check their data, once.
+
+        Args:
+            runner (Runner): With a built model or, as a FlexibleRunner before
+                it runs, without.
+            *modes (str): ``'train'``, ``'val'`` or ``'test'``; those that the
+                runner does not have are left out.
+        """
+        has_model = isinstance(runner.model, nn.Module)
+        heads = heads_of(runner.model) if has_model else {}
+        loops = {}
+        for mode in modes:
+            loop = _built_loop(runner, mode)
+            if loop is not None:
+                loops[mode] = loop
+        for mode, loop in loops.items():
+            if (mode, has_model) in self.done:
+                continue
+            self.done.add((mode, has_model))
+            _check_loop(loop, mode, heads, runner.model if has_model else None)
+        if 'train' in loops and 'val' in loops:
+            checks.check_same_classes(
+                loops['train'].dataloader.dataset, loops['val'].dataloader.dataset,
+                'train_dataloader', 'val_dataloader')
 
 
-def _heads(model: nn.Module) -> Iterator[Tuple[str, int]]:
-    """Parts that know how many classes a dataset has, with the number."""
+def heads_of(model: nn.Module) -> Dict[str, int]:
+    """Parts that know how many classes a data set has, with the number."""
     if is_model_wrapper(model):
         model = model.module
+    heads = {}
     for name, module in model.named_modules():
         number = getattr(module, 'num_classes', None)
-        # mmpretrain's preprocessor makes one-hot labels of mixup; a region
-        # proposal has one class: object.
-        if isinstance(number, int) and 'rpn' not in name and (
-                'head' in name or name == 'data_preprocessor'):
-            yield name, number
+        # mmpretrain's preprocessor makes one-hot labels of mixup. A region
+        # proposal has one class, object; a semantic branch has its own.
+        if isinstance(number, int) and number > 0 and (
+                'head' in name or name == 'data_preprocessor') and not any(
+                    other in name for other in ('rpn', 'semantic', 'loss')):
+            heads[name] = number
+    return heads
+
+
+def _built_loop(runner: Runner, mode: str):
+    name = f'{mode}_dataloader'
+    try:
+        return getattr(runner, f'{mode}_loop', None)
+    except ConfigurationError:
+        raise
+    except Exception:
+        config = getattr(runner, 'cfg', {}).get(name) or {}
+        if isinstance(config.get('dataset'), dict):
+            checks.explain_failure(config['dataset'], name)
+        raise
+
+
+def _check_loop(loop, mode: str, heads: Dict[str, int], model) -> None:
+    loader, name = loop.dataloader, f'{mode}_dataloader'
+    dataset = loader.dataset
+    checks.check_not_empty(dataset, name)
+    checks.check_files(dataset, name)
+    by_epoch = mode != 'train' or isinstance(loop, EpochBasedTrainLoop)
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    checks.check_batches(
+        loader, name, by_epoch,
+        getattr(preprocessor, 'num_sources', 1) if mode == 'train' else 1)
+    checks.check_folder_names(dataset, name)
+    checks.check_coco(dataset, name)
+    # The classes of retrieved images are others than those of the training.
+    if mode == 'train' or not hasattr(model, 'prototype'):
+        checks.check_num_classes(dataset, heads, name)
+        checks.check_label_range(dataset, heads, name)
+    checks.check_masks(dataset, {
+        head: number for head, number in heads.items() if 'head' in head}, name,
+        getattr(getattr(model, 'decode_head', None), 'ignore_index', 255))
+    metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+    accuracies = [one for one in metrics if type(one).__name__ == 'Accuracy']
+    checks.check_topk(accuracies, heads, f'{mode}_evaluator')
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    for metric in metrics:
+        checks.check_coco_metric(metric, classes)
+    if mode == 'train' and model is not None:
+        checks.check_topk(
+            [part for part in model.modules() if getattr(part, 'cal_acc', False)],
+            heads, 'model')

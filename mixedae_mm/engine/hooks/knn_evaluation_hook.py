@@ -11,13 +11,14 @@ from ...analysis import evaluating, own_random_numbers
 from ...analysis.frozen_classifiers import knn_accuracy
 from ...analysis.frozen_features import (build_labelled_dataset,
                                         default_readout, extract_features)
+from ...datasets import checks
 from ...utils.errors import ConfigurationError
 from .probe_hook import bare_model, is_due
 
 
 @HOOKS.register_module()
 class KNNEvaluationHook(Hook):
-    """Classify labelled images by their nearest neighbours every so often.
+    """Classify labelled images by their nearest neighbours at intervals.
 
     Features are frozen, standardised and compared by cosine; see
     :func:`~mixedae_mm.analysis.frozen_classifiers.knn_predict`. Training is
@@ -29,14 +30,15 @@ class KNNEvaluationHook(Hook):
     The log gets one line; TensorBoard, ``vis_data/scalars.json`` and other
     visualisation backends get ``knn_accuracy``, in percent. ::
 
-        labelled = dict(type='ImageNet', data_root='data/imagenet', pipeline=[
+        labelled = dict(type='CustomDataset', data_root='data/animals', pipeline=[
             dict(type='LoadImageTensor'),
-            dict(type='ResizeEdge', scale=256, edge='short'), ...,
+            dict(type='torchvision/Resize', size=256, antialias=True),
+            dict(type='torchvision/CenterCrop', size=224),
             dict(type='PackInputs')])
         custom_hooks = [dict(
             type='KNNEvaluationHook', interval=5000,
-            train_dataset=dict(split='train', **labelled),
-            test_dataset=dict(split='val', **labelled))]
+            train_dataset=dict(data_prefix='train', **labelled),
+            test_dataset=dict(data_prefix='val', **labelled))]
 
     Args:
         train_dataset (dict | Dataset): Any labelled data set of mmpretrain:
@@ -51,12 +53,13 @@ class KNNEvaluationHook(Hook):
             default the mean of the patch tokens after the last layer.
         max_images (int, optional): At most so many images of either set,
             evenly spread over it; all by default.
-        batch_size (int): Images at a time and process.
+        batch_size (int): Images per step and process.
         num_workers (int): Processes that load images.
 
     Raises:
         ConfigurationError: If ``interval`` is below 1 or, before training, if
-            the images have no labels or there are fewer than ``k``.
+            the images have no labels, there are fewer than ``k``, or one label
+            stands for different classes in the two sets.
     """
     priority = 'LOW'  # after the line of the iteration has been logged
 
@@ -95,6 +98,11 @@ class KNNEvaluationHook(Hook):
             return
         self.train_dataset = self._prepared(self.train_dataset)
         self.test_dataset = self._prepared(self.test_dataset)
+        checks.check_same_classes(
+            self.train_dataset, self.test_dataset,
+            'train_dataset of KNNEvaluationHook', 'test_dataset')
+        for name in ('train_dataset', 'test_dataset'):
+            checks.check_files(getattr(self, name), f'{name} of KNNEvaluationHook')
         if len(self.train_dataset) < self.k:
             raise ConfigurationError(
                 f'KNNEvaluationHook lets {self.k} neighbours vote, but '

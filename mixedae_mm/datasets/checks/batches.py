@@ -1,0 +1,56 @@
+"""Images must make at least one batch, and batches whole groups."""
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from torch.utils.data import DataLoader
+
+from ...utils.errors import ConfigurationError
+
+
+def check_batches(loader: DataLoader, name: str, by_epoch: bool,
+                  group_size: int = 1) -> None:
+    """Refuse a loader that gives no batch, or one that cannot be mixed.
+
+    Args:
+        loader (DataLoader): Of this process.
+        name (str): What the config calls it.
+        by_epoch (bool): Whether an epoch of it ends: not so if a loop by
+            iterations takes from a sampler that never ends.
+        group_size (int): Images that are mixed; batches are multiples of it.
+    """
+    sampler = getattr(loader, 'sampler', None)
+    batch_size = getattr(loader, 'batch_size', None) or getattr(
+        getattr(loader, 'batch_sampler', None), 'batch_size', None)
+    if sampler is None or batch_size is None:
+        return
+    if batch_size % group_size:
+        raise ConfigurationError(
+            f'{name}.batch_size is {batch_size}, but groups of {group_size} images '
+            f'are mixed: give a multiple of {group_size}.')
+    endless = 'Infinite' in type(sampler).__name__ or isinstance(
+        sampler, InfiniteSampler)
+    if endless and not by_epoch:
+        return
+    if len(loader) == 0:
+        raise ConfigurationError(_no_batch(loader, name, batch_size, group_size))
+    drop_last = loader.drop_last or getattr(loader.batch_sampler, 'drop_last', False)
+    left = len(sampler) % batch_size
+    if not drop_last and left % group_size:
+        raise ConfigurationError(
+            f'The last batch of {name} has {left} images, since {len(sampler)} per '
+            f'process make batches of {batch_size}, but groups of {group_size} are '
+            f'mixed: set {name}.drop_last=True.')
+
+
+def _no_batch(loader, name, batch_size, group_size) -> str:
+    processes = get_world_size()
+    share = f', {len(loader.sampler)} per process' if processes > 1 else ''
+    largest = len(loader.sampler) // group_size * group_size
+    advice = f'set {name}.batch_size to at most {largest}'
+    if group_size > 1:
+        advice += f', a multiple of {group_size}'
+    if largest == 0:
+        advice = f'give at least {group_size * processes} images'
+    return (
+        f'{name} gives no batch: its {len(loader.dataset)} images{share} are fewer '
+        f'than batch_size={batch_size}, and drop_last leaves out what does not fill '
+        f'a batch; {advice}.')

@@ -1,0 +1,157 @@
+"""Labels are numbers: what each stands for must be the same everywhere."""
+from typing import Iterator, Mapping, Optional, Sequence, Tuple
+
+from torch.utils.data import Dataset
+
+from ...utils.errors import ConfigurationError
+from .walking import leaves, place_of, sample_infos
+
+# How many labels are looked at where nothing names the classes.
+NUM_LABELS = 10_000
+
+
+def declared_names(dataset: Dataset) -> Optional[Sequence[str]]:
+    """The classes in a data set's meta information, in the order of labels."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+
+
+def folder_names(dataset: Dataset) -> Optional[Sequence[str]]:
+    """The folders that labels 0, 1, ... come from, where they come from folders.
+
+    mmpretrain numbers them in alphabetical order, whatever ``classes`` say.
+    """
+    numbers = getattr(dataset, 'folder_to_idx', None)
+    return sorted(numbers, key=numbers.get) if numbers else None
+
+
+def check_same_classes(first: Dataset, second: Dataset, first_name: str,
+                       second_name: str) -> None:
+    """Refuse two data sets in which one label stands for different classes.
+
+    Folders are compared with folders and declared names with declared names.
+
+    Args:
+        first (Dataset): Of any toolbox, in any wrappers.
+        second (Dataset): Likewise.
+        first_name (str): What the config calls it, as ``train_dataloader``.
+        second_name (str): Likewise.
+    """
+    for one in leaves(first):
+        for other in leaves(second):
+            for names_of in (folder_names, declared_names):
+                names, other_names = names_of(one), names_of(other)
+                if names and other_names and list(names) != list(other_names):
+                    raise ConfigurationError(_disagreement(
+                        names, other_names, f'{first_name} ({place_of(one)})',
+                        f'{second_name} ({place_of(other)})'))
+            zero = [getattr(part, 'reduce_zero_label', None)
+                    for part in (one, other)]
+            if None not in zero and zero[0] != zero[1]:
+                raise ConfigurationError(
+                    f'reduce_zero_label is {zero[0]} in {first_name}, but {zero[1]} '
+                    f'in {second_name}: all labels would differ by one; set both '
+                    'alike.')
+
+
+def check_folder_names(dataset: Dataset, name: str) -> None:
+    """Refuse class names in another order than the folders they name."""
+    for part in leaves(dataset):
+        folders, declared = folder_names(part), declared_names(part)
+        if folders and declared:
+            moved = _moved(folders, declared)
+            if moved:
+                raise ConfigurationError(
+                    f'{name}: the folder {moved[0]} of {place_of(part)} has label '
+                    f'{moved[1]}, since folders are numbered in alphabetical order, '
+                    f'but classes names it as label {moved[2]}; give classes in the '
+                    f'order {", ".join(folders[:10])}'
+                    f'{", ..." if len(folders) > 10 else ""}, or leave them out.')
+
+
+def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
+                    name: str) -> None:
+    """Refuse a class that had another label when the model was trained.
+
+    Args:
+        trained (Sequence[str], optional): Classes that a checkpoint names. Only
+            the positions of names that both know are compared, because releases
+            spell the names of public data sets differently.
+        dataset (Dataset): To be tested on.
+        name (str): What the config calls it.
+    """
+    names = declared_names(dataset)
+    moved = _moved(trained, names) if trained and names else None
+    if moved:
+        raise ConfigurationError(
+            f"The class '{moved[0]}' has label {moved[2]} in {name} "
+            f'({place_of(next(leaves(dataset)))}), but label {moved[1]} in the '
+            'checkpoint, which names the classes it was trained on: give the data '
+            'set the same classes, in the same order.')
+
+
+def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
+                      name: str) -> None:
+    """Refuse heads that predict another number of classes than there are."""
+    meta = getattr(dataset, 'metainfo', None) or {}
+    classes = declared_names(dataset)
+    # Heads for things and for stuff divide the classes among them.
+    if classes is None or 'thing_classes' in meta:
+        return
+    for head, num_classes in heads.items():
+        if num_classes != len(classes):
+            raise ConfigurationError(
+                f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
+                f'but the model predicts {num_classes} ({head}.num_classes).')
+
+
+def check_label_range(dataset: Dataset, heads: Mapping[str, int],
+                      name: str) -> None:
+    """Refuse labels that no head predicts, where nothing names the classes."""
+    if not heads or declared_names(dataset) is not None:
+        return
+    limit = min(heads.values())
+    head = next(head for head, number in heads.items() if number == limit)
+    for part in leaves(dataset):
+        for info in sample_infos(part, NUM_LABELS):
+            for label in _labels_of(info):
+                if not 0 <= label < limit:
+                    raise ConfigurationError(
+                        f'{info.get("img_path", name)} has the label {label} in '
+                        f'{place_of(part)} ({name}), but {head} has {limit} classes, '
+                        f'0 to {limit - 1}.')
+
+
+def _labels_of(info: dict) -> Iterator[int]:
+    labels = info.get('gt_label')
+    if isinstance(labels, int):
+        yield labels
+    elif isinstance(labels, (list, tuple)):
+        yield from (label for label in labels if isinstance(label, int))
+
+
+def _moved(names: Sequence[str], others: Sequence[str]
+           ) -> Optional[Tuple[str, int, int]]:
+    """A name that both have at different places, with the two places."""
+    positions = {name: index for index, name in enumerate(names)}
+    return next(((name, positions[name], index)
+                 for index, name in enumerate(others)
+                 if positions.get(name, index) != index), None)
+
+
+def _disagreement(names, other_names, place, other_place) -> str:
+    pairs = zip(names, other_names)
+    label = next((index for index, (one, other) in enumerate(pairs)
+                  if one != other), min(len(names), len(other_names)))
+    says = [f"'{part[label]}'" if label < len(part) else 'no class'
+            for part in (names, other_names)]
+    only = [', '.join(name for name in one if name not in set(other)) or 'none'
+            for one, other in ((names, other_names), (other_names, names))]
+    return (
+        f'Label {label} is {says[0]} in {place}, but {says[1]} in {other_place}; '
+        'both must have the same classes in the same order (an empty folder keeps '
+        f'the place of a missing class). Only in the first: {_short(only[0])}; only '
+        f'in the second: {_short(only[1])}.')
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + '...'

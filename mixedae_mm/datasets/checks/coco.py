@@ -1,0 +1,153 @@
+"""Annotation files in COCO's format: categories by name, and complete."""
+import difflib
+from typing import Optional, Sequence
+
+from mmengine import fileio
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from ...utils.errors import ConfigurationError
+from .class_names import declared_names
+from .masks import sizes_of
+from .walking import is_local, leaves, sample_infos
+
+# What mmdet's data set reads of every annotation; evaluation needs one more.
+TRAINED_KEYS = ('bbox', 'area', 'category_id')
+EVALUATED_KEYS = (*TRAINED_KEYS, 'iscrowd')
+NUM_SAMPLES = 8
+
+
+def check_coco(dataset: Dataset, name: str) -> None:
+    """Refuse an annotation file that does not fit the classes of its data set.
+
+    Args:
+        dataset (Dataset): In any wrappers, listed or not; others are let
+            through.
+        name (str): What the config calls it.
+    """
+    for part in leaves(dataset):
+        classes = declared_names(part)
+        if not _reads_categories_by_name(part) or not classes:
+            continue
+        content = fileio.load(part.ann_file, backend_args=getattr(
+            part, 'backend_args', None))
+        check_annotations(content, part.ann_file, TRAINED_KEYS)
+        own_class = not type(part).__module__.startswith('mmdet.')
+        default = type(part).METAINFO.get('classes', ())
+        check_categories(content, part.ann_file, classes,
+                         is_own=own_class or list(classes) != list(default))
+        check_boxes(part, content, name)
+        for info in sample_infos(part, NUM_SAMPLES) if _is_listed(part) else ():
+            check_image_size(info, part.ann_file)
+
+
+def check_coco_metric(metric, classes: Optional[Sequence[str]]) -> None:
+    """Refuse an annotation file that mmdet's ``CocoMetric`` cannot evaluate."""
+    coco = getattr(metric, '_coco_api', None)
+    if coco is None or not hasattr(coco, 'dataset'):
+        return
+    path = getattr(metric, 'ann_file', None) or f'of {type(metric).__name__}'
+    if any('segments_info' in part for part in coco.dataset['annotations'][:1]):
+        return  # panoptic
+    check_annotations(coco.dataset, path, EVALUATED_KEYS)
+    if classes:
+        check_categories(coco.dataset, path, classes, is_own=False)
+
+
+def check_annotations(content: dict, path: str, keys: Sequence[str]) -> None:
+    """Refuse annotations that lack what mmdet or pycocotools read of them."""
+    for section in ('images', 'annotations', 'categories'):
+        if not isinstance(content, dict) or section not in content:
+            raise ConfigurationError(
+                f"{path} has no '{section}', which COCO's format demands.")
+    for annotation in content['annotations']:
+        missing = [key for key in keys if key not in annotation]
+        if missing:
+            advice = {'iscrowd': "0 for a single object",
+                      'area': 'of the mask, or width times height of the box'}
+            hint = advice.get(missing[0])
+            raise ConfigurationError(
+                f"Annotation {annotation.get('id', 'without id')} in {path} has no "
+                f"'{missing[0]}'{f' ({hint})' if hint else ''}; each must have "
+                f'{", ".join(keys)}.')
+
+
+def check_categories(content: dict, path: str, classes: Sequence[str],
+                     is_own: bool) -> None:
+    """Refuse classes that the file does not have.
+
+    mmdet leaves their boxes out and moves all later classes up by one.
+
+    Args:
+        content (dict): Of the file.
+        path (str): The file.
+        classes (Sequence[str]): Of the data set.
+        is_own (bool): Whether the user gave them. The order of those that mmdet
+            gives is only warned of: it changes nothing but names.
+    """
+    names = [category['name'] for category in content['categories']]
+    for missing in (one for one in classes if one not in names):
+        close = difflib.get_close_matches(missing, names, n=1, cutoff=0.5)
+        nearest = f" (did you mean '{close[0]}'?)" if close else ''
+        raise ConfigurationError(
+            f"{path} has no category '{missing}'{nearest}; it has "
+            f'{", ".join(names[:20])}{", ..." if len(names) > 20 else ""}.')
+    ordered = [name for name in names if name in classes]
+    if ordered != list(classes):
+        sentence = (
+            f'Labels follow the order of the categories in {path}, not that of '
+            f"classes: label {_first_difference(ordered, classes)} is "
+            f"'{ordered[_first_difference(ordered, classes)]}'; give classes in the "
+            f'order {", ".join(ordered[:20])}{", ..." if len(ordered) > 20 else ""}.')
+        if is_own:
+            raise ConfigurationError(sentence)
+        print_log(sentence, logger='current', level=30)  # a warning
+
+
+def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
+    """Refuse a file of which not one image is left."""
+    filters = getattr(dataset, 'filter_cfg', None) or {}
+    if not content['images']:
+        raise ConfigurationError(f'{dataset.ann_file} of {name} has no images.')
+    if getattr(dataset, 'test_mode', False) or not filters.get('filter_empty_gt'):
+        return
+    wanted = {category['id'] for category in content['categories']
+              if category['name'] in declared_names(dataset)}
+    known = {image['id'] for image in content['images']}
+    if not any(one['category_id'] in wanted and one.get('image_id') in known
+               for one in content['annotations']):
+        raise ConfigurationError(
+            f'Not one of the {len(content["images"])} images in {dataset.ann_file} '
+            f'of {name} has an annotation of the classes, and filter_empty_gt '
+            'leaves out images without: are image_id and category_id right?')
+
+
+def check_image_size(info: dict, path: str) -> None:
+    """Refuse an image of another size than its annotations were made for."""
+    image_path, width, height = (info.get(key) for key in (
+        'img_path', 'width', 'height'))
+    if not is_local(image_path) or width is None:
+        return
+    stored, shown = sizes_of(image_path)
+    if (width, height) != shown:
+        turned = stored != shown and stored == (width, height)
+        raise ConfigurationError(
+            f'{path} says {width} x {height} pixels for {image_path}, which has '
+            f'{shown[0]} x {shown[1]} when it is loaded' + (
+                ', turned as its EXIF orientation says: write it turned and without '
+                'the orientation.' if turned else '.'))
+
+
+def _reads_categories_by_name(dataset: Dataset) -> bool:
+    """Whether labels come from names in the file, as in mmdet's CocoDataset."""
+    load = getattr(type(dataset), 'load_data_list', None)
+    return getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
+
+
+def _is_listed(dataset: Dataset) -> bool:
+    return getattr(dataset, '_fully_initialized', True)
+
+
+def _first_difference(names: Sequence[str], others: Sequence[str]) -> int:
+    return next(index for index, (one, other) in enumerate(zip(names, others))
+                if one != other)

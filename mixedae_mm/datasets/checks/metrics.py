@@ -1,0 +1,25 @@
+"""Metrics must be possible with the number of classes."""
+from typing import Iterable, Mapping
+
+from ...utils.errors import ConfigurationError
+
+
+def check_topk(metrics: Iterable, heads: Mapping[str, int], name: str) -> None:
+    """Refuse the accuracy of the best k of fewer than k classes.
+
+    Args:
+        metrics (Iterable): Of an evaluator, or parts of a model that have
+            ``topk`` because they log this accuracy themselves.
+        heads (Mapping[str, int]): Number of classes of each head.
+        name (str): What the config calls the evaluator or part.
+    """
+    if not heads:
+        return
+    num_classes = min(heads.values())
+    for metric in metrics:
+        largest = max(getattr(metric, 'topk', None) or (0, ))
+        if largest > num_classes:
+            raise ConfigurationError(
+                f'{name}: {type(metric).__name__} asks for the top-{largest} '
+                f'accuracy of {num_classes} classes; set its topk to at most '
+                f'{num_classes}, such as topk=(1, ).')

@@ -1,0 +1,367 @@
+"""What data must be: each check by the facts of its refusal."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
+from PIL import ExifTags, Image
+from torch.utils.data import ConcatDataset, DataLoader, Subset
+
+from mixedae_mm.datasets import SampleSeededDataset, checks
+from mixedae_mm.datasets.checks import coco, files, masks, unbuilt
+from mixedae_mm.utils.errors import ConfigurationError
+
+
+class Labelled(BaseDataset):
+    """What mmpretrain's CustomDataset says of folders, without them."""
+
+    def __init__(self, folders=None, classes=None, labels=(), **attributes):
+        self.labels = labels
+        super().__init__(
+            metainfo=None if classes is None else dict(classes=classes),
+            data_root='', serialize_data=False)
+        if folders is not None:
+            self.folder_to_idx = {name: i for i, name in enumerate(folders)}
+        vars(self).update(attributes)
+
+    def load_data_list(self):
+        return [dict(img_path=f'{i}.jpg', gt_label=label)
+                for i, label in enumerate(self.labels)]
+
+
+def refused(*facts):
+    """The sentence must have these facts, in any order."""
+    everything = ''.join(f'(?=.*{fact})' for fact in facts)
+    return pytest.raises(ConfigurationError, match=f'(?s){everything}')
+
+
+ANIMALS = ['ant', 'bee', 'cat']
+SHIFTED = ['aardvark', 'ant', 'bee']
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda dataset: dataset, SampleSeededDataset,
+    lambda dataset: Subset(dataset, [0]), lambda dataset: ConcatDataset([dataset])])
+@pytest.mark.parametrize('kind', ['folders', 'classes'])
+def test_shifted_labels(wrap, kind):
+    first, second = (wrap(Labelled(labels=[0], **{kind: names}))
+                     for names in (ANIMALS, SHIFTED))
+    checks.check_same_classes(first, first, 'train', 'val')
+    with refused("Label 0 is 'ant' in train", "'aardvark' in val", 'first: cat',
+                 'second: aardvark'):
+        checks.check_same_classes(first, second, 'train', 'val')
+
+
+def test_equal_names_do_not_hide_other_folders():
+    first, second = (Labelled(folders, ANIMALS) for folders in (ANIMALS, SHIFTED))
+    with refused("Label 0 is 'ant'", "'aardvark'"):
+        checks.check_same_classes(first, second, 'train', 'val')
+
+
+def test_fewer_classes_in_the_second_set():
+    with refused("Label 2 is 'cat' in train", 'no class in val', 'empty folder'):
+        checks.check_same_classes(
+            Labelled(ANIMALS), Labelled(ANIMALS[:2]), 'train', 'val')
+
+
+def test_sets_that_do_not_name_the_same_thing_are_not_compared():
+    """ImageNet's folders are numbers of WordNet, its annotations have names."""
+    checks.check_same_classes(
+        Labelled(folders=['n01', 'n02']), Labelled(classes=['tench', 'goldfish']),
+        'train', 'val')
+    checks.check_same_classes(Labelled(), Labelled(folders=ANIMALS), 'a', 'b')
+
+
+def test_zero_label_is_reduced_in_both_sets_or_in_none():
+    first, second = (Labelled(reduce_zero_label=value) for value in (True, False))
+    with refused('reduce_zero_label is True in train', 'False in val'):
+        checks.check_same_classes(first, second, 'train', 'val')
+
+
+def test_class_names_in_another_order_than_their_folders():
+    checks.check_folder_names(Labelled(ANIMALS, ['Ants', 'Bees', 'Cats']), 'train')
+    with refused('the folder cat', 'has label 2', 'names it as label 0',
+                 'ant, bee, cat'):
+        checks.check_folder_names(Labelled(ANIMALS, ANIMALS[::-1]), 'train')
+
+
+def test_classes_of_the_checkpoint():
+    dataset = Labelled(classes=ANIMALS)
+    for same in (None, ANIMALS, ['Ant', 'bee', 'feline']):
+        checks.check_positions(same, dataset, 'test')
+    with refused("'ant' has label 0 in test", 'label 1 in the checkpoint'):
+        checks.check_positions(SHIFTED, dataset, 'test')
+
+
+@pytest.mark.parametrize('labels', [[0, 1, 3], [0, -1], [[0], [1, 3]]])
+def test_labels_of_a_file_without_names(labels):
+    dataset = Labelled(labels=labels, ann_file='labels.txt')
+    checks.check_label_range(dataset, dict(head=4), 'train') if -1 not in labels else 0
+    with refused('label (3|-1)', 'labels.txt', 'head has 3 classes', '0 to 2'):
+        checks.check_label_range(dataset, dict(head=3), 'train')
+
+
+def loader(size, batch_size, drop_last, sampler=DefaultSampler):
+    dataset = Labelled(labels=range(size))
+    return DataLoader(dataset, batch_size, drop_last=drop_last,
+                      sampler=sampler(dataset))
+
+
+@pytest.mark.parametrize('size, batch_size, group, advice', [
+    (5, 8, 1, 'at most 5'), (5, 64, 4, 'at most 4, a multiple of 4'),
+    (3, 4, 4, 'at least 4 images')])
+def test_fewer_images_than_a_batch(size, batch_size, group, advice):
+    with refused(f'its {size} images', f'batch_size={batch_size}', advice):
+        checks.check_batches(
+            loader(size, batch_size, True), 'train_dataloader', True, group)
+
+
+def test_fewer_images_than_a_batch_per_process(monkeypatch):
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (0, 2))
+    monkeypatch.setattr('mixedae_mm.datasets.checks.batches.get_world_size', lambda: 2)
+    with refused('its 12 images, 6 per process', 'at most 4'):
+        checks.check_batches(loader(12, 8, True), 'train_dataloader', True, 4)
+
+
+def test_batches_that_are_not_whole_groups():
+    with refused('batch_size is 6', 'multiple of 4'):
+        checks.check_batches(loader(24, 6, True), 'train_dataloader', True, 4)
+    with refused('last batch .* has 2 images', 'drop_last=True'):
+        checks.check_batches(loader(18, 8, False), 'train_dataloader', True, 4)
+
+
+def test_batches_that_are_possible():
+    for args in ((loader(5, 8, False), 'val', True), (loader(24, 8, False), 'x', True, 4),
+                 (loader(18, 8, True), 'x', True, 4),
+                 # It never ends, so its batches are always full.
+                 (loader(5, 8, True, InfiniteSampler), 'x', False, 4)):
+        checks.check_batches(*args)
+    with refused('gives no batch'):  # but an epoch of it has no step
+        checks.check_batches(loader(5, 8, True, InfiniteSampler), 'x', True)
+
+
+def test_topk_of_too_few_classes():
+    from mmpretrain.evaluation import Accuracy
+    checks.check_topk([Accuracy(topk=(1, 3))], dict(head=3), 'val_evaluator')
+    with refused('top-5', '3 classes', 'val_evaluator', 'at most 3'):
+        checks.check_topk([Accuracy(topk=(1, 5))], dict(head=3), 'val_evaluator')
+
+
+# COCO
+
+CATEGORIES = ['ant', 'bee', 'cat']
+
+
+def coco_content(categories=CATEGORIES, without=(), **image):
+    annotation = dict(id=7, image_id=1, bbox=[1, 1, 5, 5], area=25, category_id=2,
+                      iscrowd=0)
+    for key in without:
+        annotation.pop(key)
+    return dict(
+        images=[dict(id=1, file_name='1.jpg', width=60, height=40, **image)],
+        annotations=[annotation],
+        categories=[dict(id=i, name=name) for i, name in enumerate(categories, 1)])
+
+
+class CocoDataset(BaseDataset):
+    """What the checks see of mmdet's data set."""
+    METAINFO = dict(classes=CATEGORIES)
+
+    def load_data_list(self):
+        content = json.load(open(self.ann_file))
+        return [dict(img_path=str(self.data_root) + '/' + image['file_name'],
+                     width=image['width'], height=image['height'])
+                for image in content['images']]
+
+
+def coco_dataset(folder, content, size=(60, 40), orientation=1, **kwargs):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new('RGB', size).save(folder / '1.jpg', exif=exif)
+    (folder / 'a.json').write_text(json.dumps(content))
+    return CocoDataset(ann_file='a.json', data_root=str(folder), **kwargs)
+
+
+def test_coco_that_fits(tmp_path):
+    dataset = coco_dataset(tmp_path, coco_content(without=['iscrowd']))
+    checks.check_coco(dataset, 'train')
+    checks.check_coco(SampleSeededDataset(dataset), 'train')
+    checks.check_coco(Labelled(classes=ANIMALS), 'train')
+
+
+def test_mistyped_class_of_coco(tmp_path):
+    dataset = coco_dataset(
+        tmp_path, coco_content(), metainfo=dict(classes=['ant', 'bea', 'cat']))
+    with refused("no category 'bea'", "did you mean 'bee'", 'a.json', 'ant, bee, cat'):
+        checks.check_coco(dataset, 'train')
+
+
+def test_labels_of_coco_follow_the_file(tmp_path):
+    dataset = coco_dataset(
+        tmp_path, coco_content(), metainfo=dict(classes=['cat', 'bee', 'ant']))
+    with refused("label 0 is 'ant'", 'ant, bee, cat'):
+        checks.check_coco(dataset, 'train')
+
+
+@pytest.mark.parametrize('key', ['area', 'bbox', 'category_id', 'iscrowd'])
+def test_incomplete_annotations(key):
+    content = coco_content(without=[key])
+    with refused('Annotation 7 in a.json', f"no '{key}'"):
+        coco.check_annotations(content, 'a.json', coco.EVALUATED_KEYS)
+    if key != 'iscrowd':
+        with refused('Annotation 7 in a.json', f"no '{key}'"):
+            coco.check_annotations(content, 'a.json', coco.TRAINED_KEYS)
+    with refused("no 'categories'"):
+        coco.check_annotations(dict(images=[], annotations=[]), 'a.json', ())
+
+
+def test_file_of_the_metric():
+    class Metric:
+        ann_file = 'val.json'
+
+    metric = Metric()
+    checks.check_coco_metric(metric, CATEGORIES)  # without a file of its own
+    metric._coco_api = Metric()
+    metric._coco_api.dataset = coco_content()
+    checks.check_coco_metric(metric, CATEGORIES)
+    with refused("no category 'dog'", 'val.json'):
+        checks.check_coco_metric(metric, ['ant', 'dog'])
+    metric._coco_api.dataset = coco_content(without=['iscrowd'])
+    with refused("no 'iscrowd'", 'Annotation 7 in val.json'):
+        checks.check_coco_metric(metric, CATEGORIES)
+
+
+def test_no_image_with_a_wanted_class(tmp_path):
+    content = coco_content()
+    content['annotations'][0]['category_id'] = 99
+    dataset = coco_dataset(
+        tmp_path, content, filter_cfg=dict(filter_empty_gt=True))
+    with refused('Not one of the 1 images', 'a.json', 'filter_empty_gt'):
+        checks.check_coco(dataset, 'train')
+
+
+def test_image_of_another_size_than_annotated(tmp_path):
+    with refused('says 60 x 40', 'has 30 x 20'):
+        checks.check_coco(coco_dataset(tmp_path, coco_content(), (30, 20)), 'train')
+    with refused('says 60 x 40', 'has 40 x 60', 'EXIF'):
+        checks.check_coco(
+            coco_dataset(tmp_path, coco_content(), orientation=6), 'train')
+    # Annotated as it is shown, which is how it is loaded.
+    checks.check_coco(
+        coco_dataset(tmp_path, coco_content(), (40, 60), orientation=6), 'train')
+
+
+# Masks
+
+
+def write_pair(folder, values, image_size=(60, 40), orientation=1):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new('RGB', image_size).save(folder / 'a.jpg', exif=exif)
+    mask = np.resize(np.array(values, np.uint8), (40, 60))
+    Image.fromarray(mask).save(folder / 'a.png')
+    return str(folder / 'a.jpg'), str(folder / 'a.png')
+
+
+def check_labels(values, num_classes, **info):
+    return masks.check_mask_labels(
+        'a.png', np.array([values]), info, dict(decode_head=num_classes), 255)
+
+
+def test_labels_of_masks():
+    assert check_labels([0, 1, 255], 2) == {0, 1, 255}
+    check_labels([0, 1, 2], 2, reduce_zero_label=True)
+    check_labels([0, 3, 9], 2, label_map={0: 0, 3: 1, 9: 255})
+    with refused('a.png', 'label 11', '11 classes', '0 to 10', 'reduce_zero_label'):
+        check_labels([0, 11], 11)
+    with refused('label 12', '11 classes'):
+        check_labels([1, 12], 11, reduce_zero_label=True)
+    with refused('3 channels'):
+        masks.check_mask_labels('a.png', np.zeros((4, 4, 3)), {}, {}, 255)
+
+
+@pytest.mark.parametrize('reduce, label_map', [
+    (False, None), (True, None), (False, {0: 0, 1: 255, 2: 1}),
+    (True, {0: 1, 1: 255, 2: 0})])
+def test_labels_are_those_that_mmseg_loads(tmp_path, reduce, label_map):
+    loading = pytest.importorskip('mmseg.datasets.transforms.loading')
+    values = np.array([0, 1, 2, 3, 254, 255])
+    _, path = write_pair(tmp_path, values)
+    info = dict(reduce_zero_label=reduce, label_map=label_map)
+    loaded = loading.LoadAnnotations()(
+        dict(info, seg_map_path=path, seg_fields=[]))['gt_seg_map'].ravel()[:6]
+    assert masks.loaded_labels(values, info).tolist() == loaded.tolist()
+
+
+def test_sizes_of_masks(tmp_path):
+    pair = write_pair(tmp_path, [0])
+    masks.check_mask_size(*pair, (60, 40))
+    with refused('a.png has 30 x 20', 'a.jpg has 60 x 40'):
+        masks.check_mask_size(*pair, (30, 20))
+    pair = write_pair(tmp_path, [0], orientation=6)
+    masks.check_mask_size(*pair, (40, 60))
+    with refused('has 60 x 40', 'has 40 x 60', 'EXIF'):
+        masks.check_mask_size(*pair, (60, 40))
+
+
+def seg_dataset(folder, **kwargs):
+    datasets = pytest.importorskip('mmseg.datasets')
+    return datasets.BaseSegDataset(
+        data_root=str(folder), data_prefix=dict(img_path='', seg_map_path=''),
+        metainfo=dict(classes=['a', 'b']), pipeline=[dict(type='LoadAnnotations')],
+        **kwargs)
+
+
+def test_masks_of_a_data_set(tmp_path):
+    write_pair(tmp_path, [0, 1, 255])
+    dataset = seg_dataset(tmp_path)
+    checks.check_masks(dataset, dict(decode_head=2), 'train')
+    write_pair(tmp_path, [0, 2])
+    with refused('a.png', 'label 2', '2 classes'):
+        checks.check_masks(SampleSeededDataset(dataset), dict(decode_head=2), 'train')
+
+
+# Empty data sets, and those that fail to be built
+
+
+def test_images_by_another_name(tmp_path, monkeypatch):
+    for name in ('a.JPG', 'b.JPG', 'c.jpg'):
+        Image.new('RGB', (9, 9)).save(tmp_path / name, 'JPEG')
+    said = []
+    monkeypatch.setattr(files, 'print_log', lambda text, **kwargs: said.append(text))
+    files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
+    assert '2 .JPG (a.JPG, b.JPG)' in said[0] and '.jpg' in said[0]
+    with refused('2 .JPG', '1 .jpg', 'img_suffix takes only', '.png'):
+        files.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
+    files.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
+    assert len(said) == 1
+
+
+def test_why_a_segmentation_set_is_empty(tmp_path):
+    pytest.importorskip('mmseg.datasets')
+    Image.new('RGB', (9, 9)).save(tmp_path / 'a.JPG', 'JPEG')
+    config = dict(type='mmseg.BaseSegDataset', data_root=str(tmp_path),
+                  data_prefix=dict(img_path=''), metainfo=dict(classes=['a']))
+    with refused('1 .JPG', 'img_suffix', 'not one image'):
+        unbuilt.explain_failure(
+            dict(type='RepeatDataset', times=2, dataset=config), 'train_dataloader')
+
+
+def test_why_a_folder_of_classes_is_empty(tmp_path):
+    (tmp_path / 'ant').mkdir()
+    Image.new('RGB', (9, 9)).save(tmp_path / 'ant/a.webp')
+    config = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path))
+    with refused('1 .webp', 'extensions', '.jpeg'):
+        unbuilt.explain_failure(config, 'train_dataloader')
+
+
+def test_samples_are_looked_at_over_the_whole_set(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path / '0.jpg')
+    dataset = Labelled(labels=[0] * 3)
+    for info in dataset.data_list:
+        info['img_path'] = str(tmp_path / info['img_path'])
+    with refused(f'{tmp_path}/1.jpg'):
+        checks.check_files(ConcatDataset([dataset]), 'train')
+    with refused('has no samples'):
+        checks.check_not_empty(torch.utils.data.Subset(dataset, []), 'train')
