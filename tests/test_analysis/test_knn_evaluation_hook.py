@@ -1,8 +1,13 @@
 """k-NN accuracy in the middle of a training run."""
+import os
+import textwrap
+from types import SimpleNamespace
+
 import pytest
 import torch
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, HOOKS
 from mmpretrain.structures import DataSample
+from PIL import Image
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Dataset
 
@@ -90,3 +95,30 @@ def test_sharded_models_are_left_alone(watched, monkeypatch):
     hook.after_train_iter(watched, 0)  # does not build or load anything
     assert isinstance(hook.train_dataset, dict)
     assert len(warnings) == 1 and 'FSDP' in warnings[0]
+
+
+def coloured_folders(folder, names):
+    for index, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new('RGB', (20, 20), (90 * index, 9 * number, 0)).save(
+                folder / name / f'{number}.jpg')
+
+
+def test_the_documented_config_runs(tmp_path):
+    """And labels that mean other classes in the two sets are refused."""
+    _, _, code = KNNEvaluationHook.__doc__.partition('::\n')
+    code = textwrap.dedent(code.partition('    Args:')[0])
+    namespace = {}
+    exec(code.replace('data/animals', str(tmp_path)), namespace)
+    settings, = namespace['custom_hooks']
+    coloured_folders(tmp_path / 'train', ['ant', 'bee', 'cat'])
+    coloured_folders(tmp_path / 'val', ['ant', 'bee', 'cat'])
+    hook = HOOKS.build(dict(settings, k=2))
+    hook.before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))
+    assert hook.train_dataset[5]['inputs'].shape == (3, 224, 224)
+    assert len(hook.test_dataset) == 6
+    os.rename(tmp_path / 'val/cat', tmp_path / 'val/aardvark')
+    hook = HOOKS.build(dict(settings, k=2))
+    with pytest.raises(ConfigurationError, match=f"'ant'.*{tmp_path}.*'aardvark'"):
+        hook.before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))

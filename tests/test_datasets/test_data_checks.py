@@ -1,5 +1,6 @@
 """What data must be: each check by the facts of its refusal."""
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def test_batches_that_are_not_whole_groups():
 
 
 def test_batches_that_are_possible():
-    for args in ((loader(5, 8, False), 'val', True), (loader(24, 8, False), 'x', True, 4),
+    for args in ((loader(5, 8, False), 'val', True),
+                 (loader(24, 8, False), 'x', True, 4),
                  (loader(18, 8, True), 'x', True, 4),
                  # It never ends, so its batches are always full.
                  (loader(5, 8, True, InfiniteSampler), 'x', False, 4)):
@@ -217,19 +219,16 @@ def test_incomplete_annotations(key):
 
 
 def test_file_of_the_metric():
-    class Metric:
-        ann_file = 'val.json'
-
-    metric = Metric()
-    checks.check_coco_metric(metric, CATEGORIES)  # without a file of its own
-    metric._coco_api = Metric()
+    metric = SimpleNamespace()
+    checks.check_coco_metric(metric, CATEGORIES, 'val.json')  # without a file
+    metric._coco_api = SimpleNamespace()
     metric._coco_api.dataset = coco_content()
-    checks.check_coco_metric(metric, CATEGORIES)
+    checks.check_coco_metric(metric, CATEGORIES, 'val.json')
     with refused("no category 'dog'", 'val.json'):
-        checks.check_coco_metric(metric, ['ant', 'dog'])
+        checks.check_coco_metric(metric, ['ant', 'dog'], 'val.json')
     metric._coco_api.dataset = coco_content(without=['iscrowd'])
     with refused("no 'iscrowd'", 'Annotation 7 in val.json'):
-        checks.check_coco_metric(metric, CATEGORIES)
+        checks.check_coco_metric(metric, CATEGORIES, 'val.json')
 
 
 def test_no_image_with_a_wanted_class(tmp_path):

@@ -18,6 +18,6 @@ from .walking import leaves
 __all__ = [
     'check_batches', 'check_coco', 'check_coco_metric', 'check_files',
     'check_folder_names', 'check_label_range', 'check_masks', 'check_not_empty',
-    'check_num_classes', 'check_positions', 'check_same_classes', 'check_suffix', 'check_topk',
-    'explain_failure', 'leaves'
+    'check_num_classes', 'check_positions', 'check_same_classes',
+    'check_suffix', 'check_topk', 'explain_failure', 'leaves'
 ]

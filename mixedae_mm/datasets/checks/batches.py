@@ -17,9 +17,9 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
             iterations takes from a sampler that never ends.
         group_size (int): Images that are mixed; batches are multiples of it.
     """
-    sampler = getattr(loader, 'sampler', None)
-    batch_size = getattr(loader, 'batch_size', None) or getattr(
-        getattr(loader, 'batch_sampler', None), 'batch_size', None)
+    batches = getattr(loader, 'batch_sampler', None)
+    sampler = getattr(batches, 'sampler', getattr(loader, 'sampler', None))
+    batch_size = getattr(batches, 'batch_size', None)
     if sampler is None or batch_size is None:
         return
     if batch_size % group_size:
@@ -31,26 +31,27 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
     if endless and not by_epoch:
         return
     if len(loader) == 0:
-        raise ConfigurationError(_no_batch(loader, name, batch_size, group_size))
-    drop_last = loader.drop_last or getattr(loader.batch_sampler, 'drop_last', False)
+        raise ConfigurationError(_no_batch(
+            len(loader.dataset), len(sampler), name, batch_size, group_size))
     left = len(sampler) % batch_size
-    if not drop_last and left % group_size:
+    if not getattr(batches, 'drop_last', False) and left % group_size:
         raise ConfigurationError(
             f'The last batch of {name} has {left} images, since {len(sampler)} per '
             f'process make batches of {batch_size}, but groups of {group_size} are '
             f'mixed: set {name}.drop_last=True.')
 
 
-def _no_batch(loader, name, batch_size, group_size) -> str:
+def _no_batch(num_images: int, num_own: int, name: str, batch_size: int,
+              group_size: int) -> str:
     processes = get_world_size()
-    share = f', {len(loader.sampler)} per process' if processes > 1 else ''
-    largest = len(loader.sampler) // group_size * group_size
+    share = f', {num_own} per process' if processes > 1 else ''
+    largest = num_own // group_size * group_size
     advice = f'set {name}.batch_size to at most {largest}'
     if group_size > 1:
         advice += f', a multiple of {group_size}'
     if largest == 0:
         advice = f'give at least {group_size * processes} images'
     return (
-        f'{name} gives no batch: its {len(loader.dataset)} images{share} are fewer '
-        f'than batch_size={batch_size}, and drop_last leaves out what does not fill '
-        f'a batch; {advice}.')
+        f'{name} gives no batch: its {num_images} images{share} are fewer than '
+        f'batch_size={batch_size}, and drop_last leaves out what does not fill a '
+        f'batch; {advice}.')

@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 from ...utils.errors import ConfigurationError
 from .walking import leaves, place_of, sample_infos
 
-# How many labels are looked at where nothing names the classes.
+# How many labels of an annotation file are looked at.
 NUM_LABELS = 10_000
 
 
@@ -106,12 +106,14 @@ def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
 
 def check_label_range(dataset: Dataset, heads: Mapping[str, int],
                       name: str) -> None:
-    """Refuse labels that no head predicts, where nothing names the classes."""
-    if not heads or declared_names(dataset) is not None:
+    """Refuse labels in an annotation file that no head predicts."""
+    if not heads:
         return
     limit = min(heads.values())
     head = next(head for head, number in heads.items() if number == limit)
     for part in leaves(dataset):
+        if folder_names(part):
+            continue
         for info in sample_infos(part, NUM_LABELS):
             for label in _labels_of(info):
                 if not 0 <= label < limit:

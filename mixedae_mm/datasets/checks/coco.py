@@ -1,5 +1,6 @@
 """Annotation files in COCO's format: categories by name, and complete."""
 import difflib
+import logging
 from typing import Optional, Sequence
 
 from mmengine import fileio
@@ -41,12 +42,17 @@ def check_coco(dataset: Dataset, name: str) -> None:
             check_image_size(info, part.ann_file)
 
 
-def check_coco_metric(metric, classes: Optional[Sequence[str]]) -> None:
-    """Refuse an annotation file that mmdet's ``CocoMetric`` cannot evaluate."""
+def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> None:
+    """Refuse an annotation file that mmdet's ``CocoMetric`` cannot evaluate.
+
+    Args:
+        metric: Any metric; those without a loaded COCO file are let through.
+        classes (Sequence[str], optional): Of the data set.
+        path (str): The file, or the option that names it.
+    """
     coco = getattr(metric, '_coco_api', None)
     if coco is None or not hasattr(coco, 'dataset'):
         return
-    path = getattr(metric, 'ann_file', None) or f'of {type(metric).__name__}'
     if any('segments_info' in part for part in coco.dataset['annotations'][:1]):
         return  # panoptic
     check_annotations(coco.dataset, path, EVALUATED_KEYS)
@@ -94,14 +100,14 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
             f'{", ".join(names[:20])}{", ..." if len(names) > 20 else ""}.')
     ordered = [name for name in names if name in classes]
     if ordered != list(classes):
+        label = next(i for i, one in enumerate(ordered) if one != classes[i])
         sentence = (
             f'Labels follow the order of the categories in {path}, not that of '
-            f"classes: label {_first_difference(ordered, classes)} is "
-            f"'{ordered[_first_difference(ordered, classes)]}'; give classes in the "
+            f"classes: label {label} is '{ordered[label]}'; give classes in the "
             f'order {", ".join(ordered[:20])}{", ..." if len(ordered) > 20 else ""}.')
         if is_own:
             raise ConfigurationError(sentence)
-        print_log(sentence, logger='current', level=30)  # a warning
+        print_log(sentence, logger='current', level=logging.WARNING)
 
 
 def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
@@ -146,8 +152,3 @@ def _reads_categories_by_name(dataset: Dataset) -> bool:
 
 def _is_listed(dataset: Dataset) -> bool:
     return getattr(dataset, '_fully_initialized', True)
-
-
-def _first_difference(names: Sequence[str], others: Sequence[str]) -> int:
-    return next(index for index, (one, other) in enumerate(zip(names, others))
-                if one != other)

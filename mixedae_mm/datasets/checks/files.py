@@ -1,4 +1,5 @@
 """A data set must have samples, and their files must exist."""
+import logging
 import os
 from typing import Sequence
 
@@ -6,8 +7,8 @@ from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
-from ..folder_index import scan_folder
 from ..decode import EXTENSIONS
+from ..folder_index import scan_folder
 from ..other_files import describe_files
 from .walking import is_local, leaves, sample_infos
 
@@ -64,4 +65,4 @@ def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
     if len(others) == len(images):
         raise ConfigurationError(f'{where}, but {takes}: not one image is left.')
     print_log(f'{where}, which are left out: {takes}.', logger='current',
-              level=30)  # a warning
+              level=logging.WARNING)

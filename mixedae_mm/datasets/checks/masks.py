@@ -1,4 +1,5 @@
 """Masks must have the size of their image, and labels that the head predicts."""
+import logging
 from typing import Mapping, Optional
 
 import numpy as np
@@ -41,7 +42,7 @@ def check_masks(dataset: Dataset, heads: Mapping[str, int], name: str,
             print_log(
                 f'{name}: the masks that were looked at hold 0 and 255 only, and '
                 '255 is ignored; if 255 is the foreground, write it as 1.',
-                logger='current', level=30)  # a warning
+                logger='current', level=logging.WARNING)
 
 
 def check_mask_size(image_path: str, path: str, mask_size) -> None:

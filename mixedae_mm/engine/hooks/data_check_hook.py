@@ -83,7 +83,8 @@ class DataCheckHook(Hook):
             if (mode, has_model) in self.done:
                 continue
             self.done.add((mode, has_model))
-            _check_loop(loop, mode, heads, runner.model if has_model else None)
+            _check_loop(loop, mode, heads, runner.model if has_model else None,
+                        _evaluated_file(runner, mode))
         if 'train' in loops and 'val' in loops:
             checks.check_same_classes(
                 loops['train'].dataloader.dataset, loops['val'].dataloader.dataset,
@@ -103,7 +104,8 @@ def heads_of(model: nn.Module) -> Dict[str, int]:
                 'head' in name or name == 'data_preprocessor') and not any(
                     other in name for other in ('rpn', 'semantic', 'loss')):
             heads[name] = number
-    return heads
+    # The heads first: refusals name the first part that does not fit.
+    return dict(sorted(heads.items(), key=lambda item: 'head' not in item[0]))
 
 
 def _built_loop(runner: Runner, mode: str):
@@ -119,7 +121,18 @@ def _built_loop(runner: Runner, mode: str):
         raise
 
 
-def _check_loop(loop, mode: str, heads: Dict[str, int], model) -> None:
+def _evaluated_file(runner: Runner, mode: str) -> str:
+    """The annotation file that the config gives a metric, or that option's name."""
+    name = f'{mode}_evaluator'
+    metrics = getattr(runner, 'cfg', {}).get(name) or []
+    for metric in metrics if isinstance(metrics, list) else [metrics]:
+        if isinstance(metric, dict) and metric.get('ann_file'):
+            return metric['ann_file']
+    return f'{name}.ann_file'
+
+
+def _check_loop(loop, mode: str, heads: Dict[str, int], model,
+                evaluated_file: str) -> None:
     loader, name = loop.dataloader, f'{mode}_dataloader'
     dataset = loader.dataset
     checks.check_not_empty(dataset, name)
@@ -143,7 +156,7 @@ def _check_loop(loop, mode: str, heads: Dict[str, int], model) -> None:
     checks.check_topk(accuracies, heads, f'{mode}_evaluator')
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     for metric in metrics:
-        checks.check_coco_metric(metric, classes)
+        checks.check_coco_metric(metric, classes, evaluated_file)
     if mode == 'train' and model is not None:
         checks.check_topk(
             [part for part in model.modules() if getattr(part, 'cal_acc', False)],

@@ -1,0 +1,119 @@
+"""The checks as a run meets them: before the first step, whatever the config says."""
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mixedae_mm.launch import test as test_command
+from mixedae_mm.launch import train as train_command
+
+VIT = dict(
+    type='MixedAEViT', img_size=16, patch_size=4,
+    arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
+PIPELINE = [
+    dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', size=16),
+    dict(type='PackInputs', meta_keys=('img_path', ))
+]
+
+
+def loader(folder, prefix, **kwargs):
+    kind = 'CustomDataset' if prefix else 'UnlabelledImageFolder'
+    return dict(
+        batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(type=kind, data_root=str(folder), data_prefix=prefix,
+                     pipeline=PIPELINE), **kwargs)
+
+
+def common(folder):
+    return dict(
+        default_scope='mmpretrain', work_dir=str(folder / 'work'), log_level='ERROR',
+        custom_imports=dict(imports=['mixedae_mm']), randomness=dict(seed=0),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), param_scheduler=[],
+        train_cfg=dict(by_epoch=True, max_epochs=1))
+
+
+def pretraining(folder):
+    return dict(
+        model=dict(
+            type='MixedAE', backbone=VIT, neck=dict(
+                type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=1,
+                decoder_num_heads=2), head=dict(type='MixedAEPretrainHead')),
+        train_dataloader=loader(folder / 'train', '', drop_last=True),
+        **common(folder))
+
+
+def classification(folder):
+    val = loader(folder, 'val')
+    evaluator = dict(type='Accuracy', topk=(1, ))
+    return dict(
+        model=dict(
+            type='ImageClassifier', backbone=dict(VIT, out_type='avg_featmap'),
+            head=dict(type='LinearClsHead', in_channels=16, num_classes=3),
+            data_preprocessor=dict(num_classes=3)),
+        train_dataloader=loader(folder, 'train'), val_dataloader=val, val_cfg=dict(),
+        val_evaluator=evaluator, test_dataloader=val, test_cfg=dict(),
+        test_evaluator=evaluator, **common(folder))
+
+
+def write_images(folder, names):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new('RGB', (20, 20), (9 * index, 0, 0)).save(
+                folder / name / f'{index}.jpg')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ('train', 'val'):
+        write_images(tmp_path / split, ['ant', 'bee', 'cat'])
+    return tmp_path
+
+
+def run(command, folder, config, *arguments):
+    path = folder / 'config.py'
+    Config(config).dump(path)
+    return command.main([str(path), *map(str, arguments)])
+
+
+SCHEDULE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(), dict(param_scheduler=[SCHEDULE]),
+    dict(train_cfg=dict(by_epoch=False, max_iters=2))])
+def test_fewer_images_than_a_batch(folder, settings, capsys):
+    """Neither a run of no step nor an error of mmengine's schedules."""
+    config = dict(pretraining(folder), **settings)
+    config['train_dataloader']['batch_size'] = 8
+    assert run(train_command, folder, config) == 2
+    said = capsys.readouterr().err
+    assert '6 images' in said and 'batch_size=8' in said and 'at most 4' in said
+    assert not list((folder / 'work').glob('*.pth'))
+
+
+def test_other_classes_to_validate_or_test_on(folder, capsys):
+    assert run(train_command, folder, classification(folder)) == 0
+    checkpoint = folder / 'work/epoch_1.pth'
+    config = classification(folder)
+    assert run(test_command, folder, config, checkpoint) == 0
+    (folder / 'val/cat').rename(folder / 'val/aardvark')
+    capsys.readouterr()
+    assert run(test_command, folder, config, checkpoint) == 2
+    said = capsys.readouterr().err
+    assert "'ant'" in said and 'checkpoint' in said and f'{folder}/val' in said
+    checkpoint.unlink()
+    assert run(train_command, folder, config) == 2
+    said = capsys.readouterr().err
+    assert "'ant'" in said and "'aardvark'" in said
+    assert not checkpoint.exists()
+
+
+def test_impossible_metrics(folder, capsys):
+    for name, command, arguments in (
+            ('val_evaluator', train_command, []),
+            ('test_evaluator', test_command, [__file__])):
+        config = classification(folder)
+        config[name] = dict(type='Accuracy', topk=(1, 5))
+        assert run(command, folder, config, *arguments) == 2
+        said = capsys.readouterr().err
+        assert name in said and 'top-5' in said and '3 classes' in said
