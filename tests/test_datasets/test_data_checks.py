@@ -231,6 +231,13 @@ def test_file_of_the_metric():
         checks.check_coco_metric(metric, CATEGORIES, 'val.json')
 
 
+def test_file_that_is_no_json(tmp_path):
+    dataset = coco_dataset(tmp_path, coco_content())
+    (tmp_path / 'a.json').write_text('{"images": [')
+    with refused('a.json', 'train', 'JSON'):
+        checks.check_coco(dataset, 'train')
+
+
 def test_no_image_with_a_wanted_class(tmp_path):
     content = coco_content()
     content['annotations'][0]['category_id'] = 99
@@ -319,6 +326,9 @@ def test_masks_of_a_data_set(tmp_path):
     write_pair(tmp_path, [0, 2])
     with refused('a.png', 'label 2', '2 classes'):
         checks.check_masks(SampleSeededDataset(dataset), dict(decode_head=2), 'train')
+    # Bands of a satellite, say, which Pillow does not know.
+    (tmp_path / 'a.jpg').write_bytes(b'unknown')
+    checks.check_masks(dataset, dict(decode_head=2), 'train')
 
 
 # Empty data sets, and those that fail to be built

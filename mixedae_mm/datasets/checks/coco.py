@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
 from .class_names import declared_names
-from .masks import sizes_of
+from .masks import UNKNOWN_TO_PILLOW, sizes_of
 from .walking import is_local, leaves, sample_infos
 
 # What mmdet's data set reads of every annotation; evaluation needs one more.
@@ -30,8 +30,12 @@ def check_coco(dataset: Dataset, name: str) -> None:
         classes = declared_names(part)
         if not _reads_categories_by_name(part) or not classes:
             continue
-        content = fileio.load(part.ann_file, backend_args=getattr(
-            part, 'backend_args', None))
+        try:
+            content = fileio.load(part.ann_file, backend_args=getattr(
+                part, 'backend_args', None))
+        except ValueError as error:
+            raise ConfigurationError(
+                f'{part.ann_file} of {name} cannot be read as JSON: {error}.') from error
         check_annotations(content, part.ann_file, TRAINED_KEYS)
         own_class = not type(part).__module__.startswith('mmdet.')
         default = type(part).METAINFO.get('classes', ())
@@ -134,7 +138,10 @@ def check_image_size(info: dict, path: str) -> None:
         'img_path', 'width', 'height'))
     if not is_local(image_path) or width is None:
         return
-    stored, shown = sizes_of(image_path)
+    try:
+        stored, shown = sizes_of(image_path)
+    except UNKNOWN_TO_PILLOW:
+        return  # other loaders may read it
     if (width, height) != shown:
         turned = stored != shown and stored == (width, height)
         raise ConfigurationError(

@@ -11,6 +11,7 @@ from ...utils.errors import ConfigurationError
 from .walking import is_local, leaves, sample_infos
 
 NUM_MASKS = 8
+UNKNOWN_TO_PILLOW = (OSError, Image.DecompressionBombError)
 # Orientations that exchange height and width.
 TURNED = (5, 6, 7, 8)
 
@@ -33,11 +34,13 @@ def check_masks(dataset: Dataset, heads: Mapping[str, int], name: str,
             path, image_path = info.get('seg_map_path'), info.get('img_path')
             if not is_local(path) or not is_local(image_path):
                 continue
-            with Image.open(path) as mask:
-                check_mask_size(image_path, path, mask.size)
-                found = check_mask_labels(
-                    path, np.asarray(mask), info, heads, ignore_index)
-            values |= found
+            try:
+                with Image.open(path) as mask:
+                    check_mask_size(image_path, path, mask.size)
+                    values |= check_mask_labels(
+                        path, np.asarray(mask), info, heads, ignore_index)
+            except UNKNOWN_TO_PILLOW:
+                continue  # other loaders may read it
         if values == {0, 255} and ignore_index == 255:
             print_log(
                 f'{name}: the masks that were looked at hold 0 and 255 only, and '

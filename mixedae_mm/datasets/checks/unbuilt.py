@@ -21,7 +21,10 @@ def explain_failure(dataset: dict, name: str) -> None:
         ConfigurationError: If the reason is found; returns if not.
     """
     for config in _leaf_configs(dataset):
-        part = DATASETS.build(dict(config, lazy_init=True))
+        try:
+            part = DATASETS.build(dict(config, lazy_init=True))
+        except Exception:  # its arguments are wrong, not its files
+            return
         check_coco(part, name)
         prefix = getattr(part, 'data_prefix', None) or {}
         folder = prefix.get('img_path') if isinstance(prefix, dict) else None

@@ -1,5 +1,5 @@
 """Data that cannot work with the model, refused before the first step."""
-from typing import Dict, Sequence, Set, Tuple
+from typing import Dict, Optional, Sequence, Set, Tuple
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -72,29 +72,33 @@ class DataCheckHook(Hook):
             *modes (str): ``'train'``, ``'val'`` or ``'test'``; those that the
                 runner does not have are left out.
         """
-        has_model = isinstance(runner.model, nn.Module)
-        heads = heads_of(runner.model) if has_model else {}
+        model = runner.model if isinstance(runner.model, nn.Module) else None
+        if is_model_wrapper(model):
+            model = model.module
+        heads = {} if model is None else heads_of(model)
         loops = {}
         for mode in modes:
             loop = _built_loop(runner, mode)
             if loop is not None:
                 loops[mode] = loop
         for mode, loop in loops.items():
-            if (mode, has_model) in self.done:
+            if (mode, model is not None) in self.done:
                 continue
-            self.done.add((mode, has_model))
-            _check_loop(loop, mode, heads, runner.model if has_model else None,
-                        _evaluated_file(runner, mode))
-        if 'train' in loops and 'val' in loops:
+            self.done.add((mode, model is not None))
+            _check_loop(loop, mode, heads, model, _evaluated_file(runner, mode))
+        if 'train' in loops and 'val' in loops and not retrieves(model):
             checks.check_same_classes(
                 loops['train'].dataloader.dataset, loops['val'].dataloader.dataset,
                 'train_dataloader', 'val_dataloader')
 
 
+def retrieves(model: Optional[nn.Module]) -> bool:
+    """Whether it is tested on images of other classes than it is trained on."""
+    return hasattr(model, 'prototype')  # mmpretrain's ImageToImageRetriever
+
+
 def heads_of(model: nn.Module) -> Dict[str, int]:
     """Parts that know how many classes a data set has, with the number."""
-    if is_model_wrapper(model):
-        model = model.module
     heads = {}
     for name, module in model.named_modules():
         number = getattr(module, 'num_classes', None)
@@ -131,8 +135,8 @@ def _evaluated_file(runner: Runner, mode: str) -> str:
     return f'{name}.ann_file'
 
 
-def _check_loop(loop, mode: str, heads: Dict[str, int], model,
-                evaluated_file: str) -> None:
+def _check_loop(loop, mode: str, heads: Dict[str, int],
+                model: Optional[nn.Module], evaluated_file: str) -> None:
     loader, name = loop.dataloader, f'{mode}_dataloader'
     dataset = loader.dataset
     checks.check_not_empty(dataset, name)
@@ -144,8 +148,7 @@ def _check_loop(loop, mode: str, heads: Dict[str, int], model,
         getattr(preprocessor, 'num_sources', 1) if mode == 'train' else 1)
     checks.check_folder_names(dataset, name)
     checks.check_coco(dataset, name)
-    # The classes of retrieved images are others than those of the training.
-    if mode == 'train' or not hasattr(model, 'prototype'):
+    if mode == 'train' or not retrieves(model):
         checks.check_num_classes(dataset, heads, name)
         checks.check_label_range(dataset, heads, name)
     checks.check_masks(dataset, {
