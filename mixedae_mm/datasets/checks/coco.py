@@ -35,7 +35,7 @@ def check_coco(dataset: Dataset, name: str) -> None:
                 part, 'backend_args', None))
         except ValueError as error:
             raise ConfigurationError(
-                f'{part.ann_file} of {name} cannot be read as JSON: {error}.') from error
+                f'{part.ann_file} of {name} is not valid JSON: {error}.') from error
         check_annotations(content, part.ann_file, TRAINED_KEYS)
         own_class = not type(part).__module__.startswith('mmdet.')
         default = type(part).METAINFO.get('classes', ())
