@@ -1,9 +1,30 @@
-"""The one entry to homologous attention: checks, and the fastest path."""
+"""The one entry to homologous attention: checks, and the fastest path.
+
+What every path must do is stated here and nowhere else. A path is a module
+with two functions:
+
+``forward(query, key, value, topk, scale) -> output, thresholds, logsumexps``
+    Eq. 6. The last two are statistics of each query, ``(B, heads, N)``. No
+    kept product ``q k^T`` (without the scale) is below its *threshold*, and
+    every dropped one is. The *log-sum-exp* is that of the kept scores,
+    ``ln(sum(exp(scale * q k^T)))``.
+
+``backward(grad_output, query, key, value, thresholds, logsumexps, scale)``
+    The gradients of query, key and value. It computes the products again,
+    keeps those that are not below the threshold, and never searches.
+
+The path that was chosen in the forward is used in the backward: products that
+are computed in another way could differ in the last bit, and so could the
+choice of keys. Inputs and ``grad_output`` have any strides, 0 included;
+results have the layout of :mod:`.layout`, whatever the strides of the inputs.
+Statistics, products and softmax are float32 for half precision and float32,
+and float64 for float64.
+"""
 import functools
 import logging
 from math import inf
 from types import ModuleType
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +33,7 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from . import blockwise, cpu_kernel
+from .layout import new_heads, new_statistics
 
 
 def homologous_attention(query: Tensor,
@@ -21,15 +43,15 @@ def homologous_attention(query: Tensor,
                          scale: Optional[float] = None) -> Tensor:
     """Homologous attention, Eq. 6: ``softmax(TopK(q k^T * scale)) v``.
 
-    Per query and per head only the ``topk`` largest scores are kept; keys
-    that tie with the ``topk``-th largest are all kept. Scores and softmax are
+    Per query and head only the ``topk`` largest scores are kept; keys that
+    tie with the ``topk``-th largest are all kept. Scores and softmax are
     float32 for float16 and bfloat16 inputs. With ``topk == N`` this is plain
     attention.
 
     Args:
-        query, key, value (Tensor): (B, heads, N, D), one floating-point
-            dtype, one device.
-        topk (int): K, how many keys a query attends to, from 1 to N.
+        query, key, value (Tensor): (B, heads, N, D) with any strides, one
+            floating-point dtype, one device.
+        topk (int): K, keys kept per query and head, from 1 to N.
         scale (float, optional): Factor of the scores, positive. Defaults to
             1 / sqrt(D).
 
@@ -77,8 +99,13 @@ def _check_arguments(query: Tensor, key: Tensor, value: Tensor,
             f'number of keys, {num_keys}, got {topk!r}.')
 
 
+# Paths by name: an operator takes strings, not modules.
+_PATHS: Dict[str, ModuleType] = {
+    path.__name__: path for path in (cpu_kernel, blockwise)}
+
+
 def _path(query: Tensor) -> ModuleType:
-    """The module whose ``forward`` and ``backward`` are fastest."""
+    """The fastest path for tensors like ``query``."""
     if cpu_kernel.supports(query):
         return cpu_kernel
     if query.is_cuda and query.numel() > 0:
@@ -101,6 +128,7 @@ def _triton_kernel() -> Optional[ModuleType]:
         if error.name != 'triton':
             raise
         return None
+    _PATHS[triton_kernel.__name__] = triton_kernel
     return triton_kernel
 
 
@@ -123,34 +151,33 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
 
 
 def _backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
-              thresholds: Tensor, logsumexps: Tensor,
-              scale: float) -> Tuple[Tensor, Tensor, Tensor]:
+              thresholds: Tensor, logsumexps: Tensor, scale: float,
+              path: str) -> Tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(query.device.type, enabled=False):
-        return _path(query).backward(grad_output, query, key, value,
-                                     thresholds, logsumexps, scale)
+        return _PATHS[path].backward(grad_output, query, key, value,
+                                     thresholds.contiguous(),
+                                     logsumexps.contiguous(), scale)
 
 
 def _forward_shapes(query, key, value, topk, scale):
-    statistics = query.new_empty(
-        query.shape[:3],
-        dtype=torch.promote_types(query.dtype, torch.float32))
-    return (torch.empty_like(query), statistics, torch.empty_like(statistics))
+    return (new_heads(query), *new_statistics(query))
 
 
 def _backward_shapes(grad_output, query, key, value, thresholds, logsumexps,
-                     scale):
-    return tuple(torch.empty_like(query) for _ in range(3))
+                     scale, path):
+    return tuple(new_heads(query) for _ in range(3))
 
 
 def _save_for_backward(ctx, inputs, output) -> None:
     query, key, value, _, ctx.scale = inputs
     _, thresholds, logsumexps = output
+    ctx.path = _path(query).__name__  # right after the forward: the same path
     ctx.save_for_backward(query, key, value, thresholds, logsumexps)
 
 
 def _gradients(ctx, grad_output, *_):
-    return (*_attention_backward(grad_output, *ctx.saved_tensors, ctx.scale),
-            None, None)
+    return (*_attention_backward(grad_output, *ctx.saved_tensors, ctx.scale,
+                                 ctx.path), None, None)
 
 
 if hasattr(torch.library, 'custom_op'):

@@ -103,8 +103,8 @@ static void transpose(const float *rows, problem_t size, float *transposed) {
 
 /* -------------------------------------------------------------- scores */
 
-/* Scores of ROWS queries against all keys: scale * q k^T. Never inlined, so
- * that forward and backward run the same instructions. */
+/* Scores of ROWS queries against all keys, q k^T. Never inlined, so that
+ * forward and backward run the same instructions. */
 __attribute__((noinline)) static void
 compute_scores(const float *query, const float *transposed_key, problem_t size,
                float *scores) {
@@ -121,8 +121,8 @@ compute_scores(const float *query, const float *transposed_key, problem_t size,
             }
         }
         for (int row = 0; row < ROWS; row++) {
-            store(scores + row * length + j, size.scale * sums[row][0]);
-            store(scores + row * length + j + LANES, size.scale * sums[row][1]);
+            store(scores + row * length + j, sums[row][0]);
+            store(scores + row * length + j + LANES, sums[row][1]);
         }
     }
 }
@@ -202,10 +202,12 @@ static int64_t keep(float *row, problem_t size, float threshold,
     return kept;
 }
 
-/* exp for numbers that are not positive, to 1e-7; vectorises, unlike expf. */
-static void exponentiate(float *numbers, int64_t count, float shift) {
+/* exp(scale * number - shift), which is at most 1, to 1e-7; vectorises, unlike
+ * expf. */
+static void exponentiate(float *numbers, int64_t count, float scale,
+                         float shift) {
     for (int64_t c = 0; c < count; c++) {
-        float x = numbers[c] - shift;
+        float x = scale * numbers[c] - shift;
         x = x < -87.0f ? -87.0f : x; /* smaller ones underflow */
         const float power = rintf(x * 1.44269504f);
         /* ln 2 in two parts, the first exact in products. */
@@ -309,7 +311,8 @@ static void forward_head(int64_t head, problem_t size, workspace_t work,
         float *weights = scores_of(i, size, work), largest;
         const float threshold = find_threshold(weights, size, &largest);
         const int64_t kept = keep(weights, size, threshold, work.keys);
-        exponentiate(weights, kept, largest);
+        largest *= size.scale;
+        exponentiate(weights, kept, size.scale, largest);
         const float total = sum(weights, kept);
         for (int64_t c = 0; c < kept; c++) weights[c] /= total;
         weighted_sum(weights, work.keys, kept, work.matrix[VALUE], width,
@@ -334,7 +337,7 @@ static void backward_head(int64_t head, problem_t size, workspace_t work,
         float *weights = scores_of(i, size, work);
         const int64_t row = head * size.num_tokens + i;
         const int64_t kept = keep(weights, size, thresholds[row], work.keys);
-        exponentiate(weights, kept, logsumexps[row]);
+        exponentiate(weights, kept, size.scale, logsumexps[row]);
         /* d softmax: P * (dP - sum(P * dP)) */
         float *grads = work.grads, mean = 0;
         for (int64_t c = 0; c < kept; c++) {

@@ -13,6 +13,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from .layout import new_heads, new_statistics, with_contiguous_rows
+
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -38,12 +40,11 @@ def supports(query: Tensor) -> bool:
 
 def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
             scale: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :func:`mixedae_mm.ops.blockwise.forward`; computes in float32."""
+    """See :mod:`mixedae_mm.ops.attention`; computes in float32."""
     dtype = query.dtype
-    output = torch.empty_like(query, dtype=torch.float32)
     query, key, value = map(_as_float32_rows, (query, key, value))
-    thresholds = query.new_empty(query.shape[:3])
-    logsumexps = torch.empty_like(thresholds)
+    output = new_heads(query)
+    thresholds, logsumexps = new_statistics(query)
     problem, memory = _problem_and_memory(query, topk, scale)
     _library().forward(problem, memory.data_ptr(), _heads(query), _heads(key),
                        _heads(value), _heads(output), thresholds.data_ptr(),
@@ -54,13 +55,11 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
 def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
              thresholds: Tensor, logsumexps: Tensor,
              scale: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :func:`mixedae_mm.ops.blockwise.backward`."""
+    """See :mod:`mixedae_mm.ops.attention`."""
     dtype = query.dtype
-    gradients = [
-        torch.empty_like(query, dtype=torch.float32) for _ in range(3)
-    ]
     grad_output, query, key, value = map(_as_float32_rows,
                                          (grad_output, query, key, value))
+    gradients = [new_heads(query) for _ in range(3)]
     problem, memory = _problem_and_memory(query, 0, scale)
     _library().backward(problem, memory.data_ptr(), _heads(grad_output),
                         _heads(query), _heads(key), _heads(value),
@@ -70,9 +69,7 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
 
 
 def _as_float32_rows(tensor: Tensor) -> Tensor:
-    """float32 with contiguous rows; a view of a fused qkv stays a view."""
-    tensor = tensor.float()
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+    return with_contiguous_rows(tensor.float())
 
 
 def _heads(tensor: Tensor) -> _Heads:

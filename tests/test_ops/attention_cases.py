@@ -1,7 +1,7 @@
 """Inputs for homologous attention, and what it has to make of them."""
 import torch
 
-from mixedae_mm.ops.reference import homologous_attention_reference
+from mixedae_mm.ops.reference import homologous_attention_reference, topk_mask
 
 
 def exact_inputs(batch_size, num_heads, num_tokens, head_dim,
@@ -20,6 +20,35 @@ def exact_inputs(batch_size, num_heads, num_tokens, head_dim,
     return [
         tensor.to(dtype).to(device) for tensor in (query, key, value, upstream)
     ]
+
+
+def _sliced(tensor):
+    """Every second row and column of a larger storage, with an offset."""
+    batch_size, num_heads, num_tokens, head_dim = tensor.shape
+    storage = tensor.new_full(
+        (batch_size + 1, num_heads, 2 * num_tokens + 1, 2 * head_dim + 3), 1e4)
+    view = storage[1:, :, 1::2, 3::2]
+    return view.copy_(tensor)
+
+
+# The same numbers in other places of memory: (B, heads, N, D) to (B, heads, N, D).
+LAYOUTS = dict(
+    columns=lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    tokens_first=lambda t: t.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3),
+    reversed=lambda t: t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+    sliced=_sliced,
+)
+# One layout for all four tensors, and another one for each.
+LAYOUTS_OF_FOUR = [(name, ) * 4 for name in LAYOUTS] + [
+    ('columns', 'tokens_first', 'sliced', 'reversed'),
+    ('sliced', 'columns', 'reversed', 'tokens_first')]
+
+
+def laid_out(tensors, names):
+    """Copies of the tensors, each in the layout of that name."""
+    copies = [LAYOUTS[name](tensor) for name, tensor in zip(names, tensors)]
+    assert all(map(torch.equal, copies, tensors))
+    return copies
 
 
 def expected(query, key, value, upstream, topk, scale=None):
@@ -58,3 +87,19 @@ def assert_equal_up_to_rounding(results, references, roundings=8):
         tolerance = roundings * torch.finfo(result.dtype).eps * largest
         torch.testing.assert_close(
             result.double(), reference, rtol=0, atol=tolerance)
+
+
+def assert_statistics(query, key, topk, scale, thresholds, logsumexps):
+    """The two statistics of each query are as ops/attention.py says."""
+    products = query.double() @ key.double().mT  # (B, heads, N, N), exact
+    kept = topk_mask(products, topk)
+    smallest_kept = products.masked_fill(~kept, float('inf')).amin(-1)
+    largest_dropped = products.masked_fill(kept, float('-inf')).amax(-1)
+    assert (thresholds <= smallest_kept).all()
+    assert (thresholds > largest_dropped).all()
+    scores = (products * scale).masked_fill(~kept, float('-inf'))
+    torch.testing.assert_close(
+        logsumexps.double(), scores.logsumexp(-1), rtol=1e-5, atol=1e-5)
+    for statistics in (thresholds, logsumexps):
+        assert statistics.is_contiguous()
+        assert statistics.dtype == torch.promote_types(query.dtype, torch.float32)

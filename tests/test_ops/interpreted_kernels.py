@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 import triton.language as tl
-from attention_cases import (assert_equal_up_to_rounding, computed_by,
-                             exact_inputs, expected)
+from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
+                             assert_statistics, computed_by, exact_inputs,
+                             expected, laid_out)
 from triton.runtime import interpreter
 
-from mixedae_mm.ops import topk_mask
+from mixedae_mm.ops import blockwise, topk_mask
 from mixedae_mm.ops.triton import kernel as triton_kernel
 
 # Rows of NaN and of masked keys overflow on the way; NumPy warns, GPUs don't.
@@ -110,6 +111,36 @@ def test_views_of_a_fused_projection():
             computed_by(triton_kernel, *views, strided_upstream, 5),
             computed_by(triton_kernel, query, key, value, upstream, 5)):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_strides_make_no_difference(layouts):
+    inputs = exact_inputs(2, 2, 20, 16)
+    for ours, theirs in zip(
+            computed_by(triton_kernel, *laid_out(inputs, layouts), 5),
+            computed_by(triton_kernel, *inputs, 5)):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
+def test_expanded_inputs_and_gradients(dtype):
+    """float32 takes two kernels in the backward, float16 the fused one."""
+    query, key, value, upstream = exact_inputs(2, 2, 20, 16, dtype)
+    inputs = [query[:, :1].expand_as(query), key[:1].expand_as(key), value,
+              upstream[:1, :1, :1, :1].expand_as(upstream)]
+    assert_equal_up_to_rounding(
+        computed_by(triton_kernel, *inputs, 5),
+        expected(*(tensor.contiguous() for tensor in inputs), 5))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
+def test_statistics_are_what_the_contract_says(dtype):
+    query, key, value, upstream = exact_inputs(1, 2, 20, 16, dtype)
+    output, *statistics = triton_kernel.forward(query, key, value, 5, 0.25)
+    assert_statistics(query, key, 5, 0.25, *statistics)
+    gradients = blockwise.backward(upstream, query, key, value, *statistics, 0.25)
+    assert_equal_up_to_rounding(
+        (output, *gradients), expected(query, key, value, upstream, 5))
 
 
 @pytest.mark.parametrize('shape, dtype, reason', [

@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 import torch.nn.functional as F
-from attention_cases import (assert_equal_up_to_rounding, computed,
-                             computed_by, exact_inputs, expected)
+from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
+                             assert_statistics, computed, computed_by,
+                             exact_inputs, expected, laid_out)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import MMLogger
@@ -129,6 +130,97 @@ def test_views_of_a_fused_projection(path):
             computed_by(path, *views, strided_upstream, 5),
             computed_by(path, query, key, value, upstream, 5)):
         assert torch.equal(ours, theirs)
+
+
+@PATHS
+@pytest.mark.parametrize('dtype', HALF_AND_SINGLE, ids=str)
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_strides_make_no_difference(path, dtype, layouts):
+    inputs = exact_inputs(2, 3, 20, 16, dtype)
+    results = computed_by(path, *laid_out(inputs, layouts), 5)
+    assert_equal_up_to_rounding(results, expected(*inputs, 5))
+
+
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('topk', [5, 20])
+def test_strides_make_no_difference_to_the_operator(layouts, dtype, topk):
+    """Under autocast too; with all keys it is PyTorch's attention."""
+    inputs = exact_inputs(2, 3, 20, 16, dtype)
+    with torch.autocast('cpu', torch.bfloat16):
+        results = computed(homologous_attention, *laid_out(inputs, layouts), topk)
+    roundings = 2**20 if topk == 20 and dtype == torch.float32 else 8
+    assert_equal_up_to_rounding(results, expected(*inputs, topk), roundings)
+
+
+@pytest.mark.parametrize('topk', [4, 16])
+def test_columns_of_one_batch(topk):
+    """``sum().backward()`` gives a gradient whose strides are all 0."""
+    torch.manual_seed(0)
+    leaves = [torch.randn(1, 2, 8, 16).requires_grad_() for _ in range(3)]
+    contiguous = [t.detach().mT.contiguous().requires_grad_() for t in leaves]
+    output = homologous_attention(*(t.mT for t in leaves), topk)
+    wanted = homologous_attention(*contiguous, topk)
+    torch.testing.assert_close(output, wanted)
+    output.sum().backward()
+    wanted.sum().backward()
+    for ours, theirs in zip(leaves, contiguous):
+        torch.testing.assert_close(ours.grad, theirs.grad.mT)
+
+
+@PATHS
+def test_expanded_inputs_and_gradients(path):
+    """One query for all heads, one key for all samples, one gradient."""
+    query, key, value, upstream = exact_inputs(2, 3, 20, 16)
+    inputs = [query[:, :1].expand_as(query), key[:1].expand_as(key), value,
+              upstream[:1, :1, :1, :1].expand_as(upstream)]
+    assert_equal_up_to_rounding(
+        computed_by(path, *inputs, 5),
+        expected(*(tensor.contiguous() for tensor in inputs), 5))
+
+
+@pytest.mark.parametrize('num_heads, num_tokens, head_dim',
+                         [(1, 9, 8), (3, 9, 1), (1, 2, 1)])
+def test_strides_of_single_rows_and_columns(num_heads, num_tokens, head_dim):
+    """A dimension of size 1 can have any stride."""
+    inputs = exact_inputs(2, num_heads, num_tokens, head_dim)
+    assert_equal_up_to_rounding(
+        computed(homologous_attention,
+                 *laid_out(inputs, ['sliced', 'columns', 'reversed', 'sliced']), 1),
+        expected(*inputs, 1))
+
+
+@pytest.mark.parametrize(
+    'path, dtype', [(path, dtype) for path in (cpu_kernel, blockwise)
+                    for dtype in HALF_AND_SINGLE] + [(blockwise, torch.float64)],
+    ids=lambda of: getattr(of, '__name__', str(of)))
+def test_statistics_are_what_the_contract_says(path, dtype):
+    query, key, value, _ = exact_inputs(2, 3, 20, 16, dtype)
+    _, thresholds, logsumexps = path.forward(query, key, value, 5, 0.3)
+    assert_statistics(query, key, 5, 0.3, thresholds, logsumexps)
+
+
+@pytest.mark.parametrize('of', [cpu_kernel, blockwise])
+def test_one_path_can_read_the_statistics_of_another(of):
+    other = blockwise if of is cpu_kernel else cpu_kernel
+    query, key, value, upstream = exact_inputs(2, 3, 20, 16)
+    output, *statistics = of.forward(query, key, value, 5, 0.25)
+    gradients = other.backward(upstream, query, key, value, *statistics, 0.25)
+    assert_equal_up_to_rounding(
+        (output, *gradients), expected(query, key, value, upstream, 5))
+
+
+def test_the_backward_takes_the_path_of_the_forward(monkeypatch):
+    inputs = exact_inputs(1, 2, 9, 8)
+    query, key, value, upstream = [t.requires_grad_() for t in inputs]
+    output = homologous_attention(query, key, value, 3)
+    monkeypatch.setattr(attention, '_path', lambda query: blockwise)
+    called = []
+    backward = cpu_kernel.backward
+    monkeypatch.setattr(cpu_kernel, 'backward',
+                        lambda *args: called.append(True) or backward(*args))
+    output.backward(upstream)
+    assert called
 
 
 def test_result_does_not_depend_on_the_number_of_threads():
@@ -265,14 +357,35 @@ def test_compile_sees_one_graph():
 
 
 @operator
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_strides_of_results_are_as_the_compiler_is_told(layouts):
+    query, key, value, upstream = laid_out(exact_inputs(2, 3, 9, 8), layouts)
+    operators = torch.ops.mixedae_mm
+    output, *statistics = operators.homologous_attention(query, key, value, 3, 0.3)
+    gradients = operators.homologous_attention_backward(
+        upstream, query, key, value, *statistics, 0.3, cpu_kernel.__name__)
+    told = (*attention._forward_shapes(query, key, value, 3, 0.3),
+            *attention._backward_shapes(upstream, query, key, value, *statistics,
+                                        0.3, cpu_kernel.__name__))
+    for result, shape in zip((output, *statistics, *gradients), told, strict=True):
+        assert result.stride() == shape.stride() and result.dtype == shape.dtype
+
+
+@operator
 @pytest.mark.slow
-def test_compile_with_inductor():
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_compile_with_inductor(layouts):
     inputs = exact_inputs(1, 2, 9, 8)
-    strided = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in inputs]
+    strided = laid_out(inputs, layouts)
     compiled = torch.compile(scaled_attention, fullgraph=True)
     for ours, theirs in zip(computed(compiled, *strided),
                             computed(scaled_attention, *inputs)):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_paths_are_found_by_their_names():
+    for name, path in attention._PATHS.items():
+        assert path.__name__ == name
 
 
 def test_autograd_function_of_older_pytorch(monkeypatch):

@@ -1,8 +1,8 @@
 """homologous_attention on a GPU: the fused kernels as they are compiled."""
 import pytest
 import torch
-from attention_cases import (assert_equal_up_to_rounding, computed,
-                             exact_inputs, expected)
+from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
+                             computed, exact_inputs, expected, laid_out)
 from torch.utils.checkpoint import checkpoint
 
 from mixedae_mm.ops import attention, blockwise, homologous_attention
@@ -38,6 +38,16 @@ def test_equals_the_reference(dtype, num_tokens, head_dim):
             computed(homologous_attention, *inputs, topk),
             expected(*inputs, topk),
             roundings=16 if dtype == torch.float32 else 8)
+
+
+@DTYPES
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_strides_make_no_difference(dtype, layouts):
+    inputs = inputs_on_gpu(2, 3, 37, 64, dtype=dtype)
+    for ours, theirs in zip(
+            computed(homologous_attention, *laid_out(inputs, layouts), 9),
+            computed(homologous_attention, *inputs, 9)):
+        assert torch.equal(ours, theirs)
 
 
 @DTYPES

@@ -6,8 +6,8 @@ where they don't.
 import triton
 import triton.language as tl
 
-from .parts import (all_products, head_of, load, product,
-                           softmax_weights, store)
+from .parts import (all_products, head_of, load, product, softmax_weights,
+                    store)
 
 
 @triton.jit

@@ -2,8 +2,8 @@
 import triton
 import triton.language as tl
 
-from .parts import (LOG2_E, all_products, head_of, load, product,
-                           softmax_weights, store)
+from .parts import (LN_2, all_products, head_of, load, product,
+                    softmax_weights, store)
 from .search import separating_thresholds
 
 
@@ -16,7 +16,7 @@ def forward_kernel(query, query_batch, query_head, query_token,
                    num_heads, num_tokens, topk, scale, first_row, num_blocks,
                    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
                    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """A block of queries: ``num_blocks`` a head, from ``first_row`` on."""
+    """One block of queries: ``num_blocks`` per head, from ``first_row`` on."""
     head = tl.program_id(0) // num_blocks
     rows = (first_row + tl.program_id(0) % num_blocks * BLOCK_M +
             tl.arange(0, BLOCK_M))
@@ -32,7 +32,7 @@ def forward_kernel(query, query_batch, query_head, query_token,
     low = tl.min(scores, 1)  # or lower: where there is no key it is 0
     scores = tl.where(keys[None, :] < num_tokens, scores, float('-inf'))
     threshold = separating_thresholds(scores, low, topk)
-    largest = tl.max(scores, 1) * (scale * LOG2_E)
+    largest = tl.max(scores, 1) * scale
     weights = softmax_weights(scores, threshold[:, None], largest[:, None],
                               scale)
     total = tl.sum(weights, 1)
@@ -45,4 +45,5 @@ def forward_kernel(query, query_batch, query_head, query_token,
     statistics = head.to(tl.int64) * num_tokens + rows
     is_row = rows < num_tokens
     tl.store(thresholds + statistics, threshold, mask=is_row)
-    tl.store(logsumexps + statistics, largest + tl.log2(total), mask=is_row)
+    tl.store(logsumexps + statistics, largest + tl.log2(total) * LN_2,
+             mask=is_row)

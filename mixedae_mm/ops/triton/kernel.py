@@ -1,18 +1,15 @@
 """Homologous attention on the GPU: fused Triton kernels.
 
 A program holds the scores of a block of queries against *all* keys on chip,
-finds each query's threshold there, and goes on to softmax and values: nothing
-of size N x N reaches device memory. A query's threshold and log-sum-exp are
-kept, so the backward computes the scores anew and never searches.
+finds the threshold of each query there, and goes on to softmax and values:
+nothing of size N x N reaches device memory. The backward computes the scores
+again from the statistics that :mod:`mixedae_mm.ops.attention` describes, and
+never searches. Its scores come from other blocks or from transposed products,
+where the hardware may round the last bit differently. Therefore the threshold
+lies halfway between the smallest kept and the largest dropped score: only keys
+whose scores are closer than the rounding error can trade places.
 
-The backward must keep exactly the keys that the forward kept. Its scores come
-from other blocks or transposed products over the same dimensions, in which
-hardware could round the last bit otherwise; therefore the threshold lies
-halfway between the smallest kept and the largest dropped score. Only keys
-whose scores are as close as rounding error could then trade places.
-
-triton_forward.py and triton_backward.py hold the kernels; here is what
-launches them.
+forward.py and backward.py hold the kernels; this module launches them.
 """
 from contextlib import nullcontext
 from typing import List, Optional, Tuple
@@ -21,8 +18,9 @@ import torch
 import triton
 from torch import Tensor
 
+from ..layout import new_heads, new_statistics, with_contiguous_rows
 from .backward import (gradients_kernel, key_value_gradient_kernel,
-                              query_gradient_kernel)
+                       query_gradient_kernel)
 from .forward import forward_kernel
 
 # Rows of scores that fit on chip; products in float32 need more registers.
@@ -60,11 +58,10 @@ def unsupported(query: Tensor) -> Optional[str]:
 
 def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
             scale: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :func:`mixedae_mm.ops.blockwise.forward`."""
-    output = torch.empty_like(query)
-    query, key, value = map(_with_contiguous_rows, (query, key, value))
-    thresholds = query.new_empty(query.shape[:3], dtype=torch.float32)
-    logsumexps = torch.empty_like(thresholds)
+    """See :mod:`mixedae_mm.ops.attention`."""
+    output = new_heads(query)
+    thresholds, logsumexps = new_statistics(query)
+    query, key, value = map(with_contiguous_rows, (query, key, value))
     arguments = (*_strided(query, key, value, output), thresholds, logsumexps,
                  *query.shape[1:3], topk, scale)
     with _on_device_of(query):
@@ -77,10 +74,9 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
 def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
              thresholds: Tensor, logsumexps: Tensor,
              scale: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :func:`mixedae_mm.ops.blockwise.backward`."""
-    grad_query, grad_key, grad_value = (
-        torch.empty_like(query) for _ in range(3))
-    inputs = _strided(*map(_with_contiguous_rows,
+    """See :mod:`mixedae_mm.ops.attention`."""
+    grad_query, grad_key, grad_value = (new_heads(query) for _ in range(3))
+    inputs = _strided(*map(with_contiguous_rows,
                            (query, key, value, grad_output)))
     statistics = (thresholds, logsumexps)
     sizes = (*query.shape[1:3], scale)
@@ -102,10 +98,6 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
     return grad_query, grad_key, grad_value
 
 
-def _with_contiguous_rows(tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
 def _strided(*tensors: Tensor) -> tuple:
     """Each tensor followed by the strides that kernels take."""
     return tuple(argument for tensor in tensors
@@ -118,7 +110,7 @@ def _on_device_of(tensor: Tensor):
 
 
 # Launches: a grid and the kernel's options. Blocks are as large as registers
-# allow, some 128 scores a thread in the forward, without spilling to memory.
+# allow without spilling to memory: about 128 scores per thread in the forward.
 
 
 def _whole(size: int) -> int:
@@ -129,7 +121,7 @@ def _whole(size: int) -> int:
 def _fits(query: Tensor, capability: Optional[Tuple[int, int]] = None) -> bool:
     """Whether a program can hold all keys and values of a head, and their
     gradients: the usual case, 197 tokens and heads of 64, on Hopper, whose
-    matrix units read shared memory. Others would spill."""
+    matrix units read shared memory. Others would spill registers."""
     if query.is_cuda:
         capability = torch.cuda.get_device_capability(query.device)
     return (capability in (None, (9, 0)) and query.element_size() == 2 and
@@ -139,10 +131,11 @@ def _fits(query: Tensor, capability: Optional[Tuple[int, int]] = None) -> bool:
 def _forward_launches(
         query: Tensor, capability: Optional[Tuple[int, int]] = None
 ) -> List[Tuple[int, int, dict]]:
-    """First row, number of blocks a head, and options of each launch.
+    """First row, number of blocks per head, and options of each launch.
 
-    Where all keys fit, a warp holds whole rows, and searches by itself. What
-    is left of 197 rows after three such blocks of 64 takes a smaller one.
+    Where all keys fit, a warp holds whole rows and searches by itself. The
+    rows that are left after the large blocks (5 of 197 after three blocks of
+    64) take smaller ones.
     """
     num_tokens, head_dim = query.shape[2:]
     if not _fits(query, capability):
@@ -163,7 +156,7 @@ def _forward_launches(
 
 
 def _gradients_launch(query: Tensor) -> Tuple[tuple, dict]:
-    """One program a head."""
+    """One program per head."""
     block_n = _whole(query.shape[2])
     options = dict(_WHOLE_HEAD, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]))
     if block_n < 256:

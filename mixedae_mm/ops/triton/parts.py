@@ -2,7 +2,9 @@
 import triton
 import triton.language as tl
 
+# A GPU computes powers of two; statistics are natural logarithms.
 LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -51,9 +53,6 @@ def all_products(left, left_stride, rows, right, right_stride, columns,
 
 @triton.jit
 def softmax_weights(scores, threshold, logsumexp, scale):
-    """``exp(scores * scale - logsumexp)`` of what is kept, 0 of the rest.
-
-    In base two, a GPU's own: so is ``logsumexp``.
-    """
+    """``exp(scores * scale - logsumexp)`` where a score is kept, 0 elsewhere."""
     is_kept = tl.where(scores < threshold, 0., 1.)
-    return is_kept * tl.exp2(scores * (scale * LOG2_E) - logsumexp)
+    return is_kept * tl.exp2(scores * (scale * LOG2_E) - logsumexp * LOG2_E)
