@@ -1,20 +1,19 @@
-"""Mixing and unmixing: Eq. 1-3 of the MixedAE paper as pure tensor functions.
+"""Mixing and unmixing: Eq. 1-4 of the MixedAE paper as pure tensor functions.
 
 Symbols, as in the paper (Sec. 3.1): ``B`` clean images of ``H x W`` pixels are
 cut into ``L`` patches of ``P x P`` pixels and into groups of ``n = 1 / r``
 images, ``r`` being the mixing ratio. A mixing mask ``M`` in ``{0..n-1}^L``
 names, for every position, the source image whose patch is shown there.
 
-``S`` is the number of mixed samples: ``B / n`` in *compose* mode (one mask a
-group), ``B`` in *full* mode (``n`` masks a group). The masks of one group are
+``S`` is the number of mixed samples: ``B / n`` in *compose* mode (one mask per
+group), ``B`` in *full* mode (``n`` masks per group). The masks of one group are
 consecutive. Nothing here loops over groups or waits for the device.
 """
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from .utils.checks import check_number
 from .utils.errors import ConfigurationError
 
 MODES = ('compose', 'full')
@@ -29,8 +28,9 @@ def num_sources_of(mix_ratio: float) -> int:
     Raises:
         ConfigurationError: For any other ratio.
     """
-    check_number('mix_ratio', mix_ratio, lambda ratio: 0 < ratio <= 0.5,
-                 'lie in (0, 0.5]')
+    if not isinstance(mix_ratio, (int, float)) or not 0 < mix_ratio <= 0.5:
+        raise ConfigurationError(
+            f'mix_ratio is {mix_ratio!r}, but must be a number in (0, 0.5].')
     num_sources = round(1 / mix_ratio)
     if abs(1 / mix_ratio - num_sources) > 1e-6 * num_sources:
         raise ConfigurationError(
@@ -92,10 +92,11 @@ def patch_grid(image_size, patch_size: int):
         tuple[int, int]: ``(H / P, W / P)``.
 
     Raises:
-        ConfigurationError: If a side is no multiple of the patch size.
+        ConfigurationError: If a side is not a multiple of the patch size.
     """
     height, width = image_size
-    if height < patch_size or height % patch_size or width % patch_size:
+    if (min(height, width) < patch_size or height % patch_size
+            or width % patch_size):
         raise ConfigurationError(
             f'An image of {height} x {width} pixels (height x width) cannot '
             f'be cut into patches of {patch_size}: both sides must be '
@@ -129,8 +130,8 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
         Tensor: ``(S, C, H, W)``, dtype of ``clean``.
 
     Raises:
-        ConfigurationError: If ``B`` is no multiple of ``n`` or an image side
-            none of ``P``.
+        ConfigurationError: If ``B`` is not a multiple of ``n``, or an image
+            side is not a multiple of ``P``.
     """
     check_batch(len(clean), num_sources)
     rows, columns = patch_grid(clean.shape[-2:], patch_size)
@@ -145,9 +146,41 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
     return groups.gather(1, pixel_masks).flatten(0, 1)
 
 
+def is_shown(mix_masks: Tensor, num_sources: int) -> Tensor:
+    """Whether a source's patch is shown at a position: the one-hot masks.
+
+    Args:
+        mix_masks (Tensor): ``(..., L)`` int64.
+        num_sources (int): ``n``.
+
+    Returns:
+        Tensor: ``(..., L, n)`` bool, True once per position.
+    """
+    sources = torch.arange(num_sources, device=mix_masks.device)
+    return mix_masks[..., None] == sources
+
+
+def vectors_of_sources(vectors: Tensor, mix_masks: Tensor) -> Tensor:
+    """Give each position the vector of the source that is shown there.
+
+    The values are those of ``vectors[mix_masks]``, whose gradient would add
+    ``S * L`` rows into ``n`` by atomics. The gradient of a product with the
+    one-hot masks is a product as well.
+
+    Args:
+        vectors (Tensor): ``(n, C)``, one per source.
+        mix_masks (Tensor): ``(S, L)`` int64.
+
+    Returns:
+        Tensor: ``(S, L, C)``, dtype of ``vectors``, under autocast too.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        return is_shown(mix_masks, len(vectors)).to(vectors.dtype) @ vectors
+
+
 def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
                  mask_token: Tensor) -> Tensor:
-    """Recover one sequence a source from each mixed sample (Eq. 3).
+    """Recover one sequence per source from each mixed sample (Eq. 3).
 
     Source ``i`` keeps the token at ``l`` where ``M_l = i`` and holds the
     ``[MASK]`` token elsewhere.
@@ -161,8 +194,7 @@ def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
     Returns:
         Tensor: ``(S, n, L, C)``.
     """
-    sources = torch.arange(num_sources, device=mix_masks.device)
-    is_own = mix_masks[:, None, :] == sources[:, None]  # (S, n, L)
+    is_own = is_shown(mix_masks, num_sources).mT  # (S, n, L)
     return torch.where(is_own[..., None], tokens[:, None],
                        mask_token.to(tokens.dtype))
 
@@ -189,7 +221,7 @@ def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
     """Pick the entries at the hidden positions of every source.
 
     Args:
-        sequences (Tensor): ``(..., n, L, C)``, one sequence a source.
+        sequences (Tensor): ``(..., n, L, C)``, one sequence per source.
         mix_masks (Tensor): ``(..., L)`` int64, same leading dimensions.
 
     Returns:
@@ -203,6 +235,29 @@ def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
     is_before = hidden < mix_masks[..., None]  # (..., L, n - 1)
     return torch.where(is_before[..., None], sequences[..., :-1, :],
                        sequences[..., 1:, :])
+
+
+def hidden_targets(patches: Tensor, mix_masks: Tensor,
+                   num_sources: int) -> Tensor:
+    """Patches that the decoder has to predict: the targets of Eq. 4.
+
+    Mixed sample ``s`` belongs to group ``g = s // (S / G)``. At position
+    ``l`` its targets are the patches ``l`` of the group's images
+    ``g * n + i``, for every source ``i`` that is not shown there.
+
+    Args:
+        patches (Tensor): ``(B, L, D)`` of the clean images, ``B = G * n``.
+        mix_masks (Tensor): ``(S, L)`` int64.
+        num_sources (int): ``n``.
+
+    Returns:
+        Tensor: ``(S, L, n - 1, D)``, in the order of :func:`hidden_sources`.
+    """
+    groups = patches.unflatten(0, (-1, 1, num_sources))  # (G, 1, n, L, D)
+    masks = mix_masks.unflatten(0, (len(groups), -1))  # (G, S / G, L)
+    # All masks of a group read the same patches, without copies of them.
+    groups = groups.expand(-1, masks.size(1), -1, -1, -1)
+    return gather_hidden(groups, masks).flatten(0, 1)
 
 
 def scatter_hidden(values: Tensor, mix_masks: Tensor,
@@ -256,3 +311,17 @@ def unpatchify(patches: Tensor, grid, patch_size: int) -> Tensor:
         len(patches), rows, columns, patch_size, patch_size, -1)
     return patches.permute(0, 5, 1, 3, 2, 4).reshape(
         len(patches), -1, rows * patch_size, columns * patch_size)
+
+
+def patch_statistics(patches: Tensor) -> Tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each patch, MAE's pixel normalisation.
+
+    Args:
+        patches (Tensor): ``(..., P * P * C)``, at least two values.
+
+    Returns:
+        tuple[Tensor, Tensor]: Both ``(..., 1)``; the standard deviation is
+        ``sqrt(var + 1e-6)`` with the unbiased variance.
+    """
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
