@@ -1,15 +1,16 @@
 """Eq. 1-3 and the index algebra, against the equations written as loops."""
 import pytest
 import torch
-from equations import cut, mix_image, unmix
+from equations import cut, mix_image, norm_pixels, unmix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.mixing import (check_batch, draw_mix_masks, gather_hidden,
-                               hidden_sources, mix_images, num_sources_of,
-                               patch_grid, patchify, scatter_hidden,
-                               unmix_tokens, unpatchify)
+                               hidden_sources, hidden_targets, is_shown,
+                               mix_images, num_sources_of, patch_grid,
+                               patch_statistics, patchify, scatter_hidden,
+                               unmix_tokens, unpatchify, vectors_of_sources)
 
 SIZES = dict(
     num_masks=st.integers(1, 5),
@@ -33,7 +34,8 @@ def test_number_of_sources(ratio, expected):
     assert num_sources_of(ratio) == expected
 
 
-@pytest.mark.parametrize('ratio', [0, -.25, .51, 1, .3, .4, float('nan')])
+@pytest.mark.parametrize(
+    'ratio', [0, -.25, .51, 1, .3, .4, float('nan'), True, None, '0.25'])
 def test_bad_ratio_is_refused_with_its_value(ratio):
     with pytest.raises(ConfigurationError, match=str(ratio)):
         num_sources_of(ratio)
@@ -122,6 +124,8 @@ def test_bad_batches_and_images_are_refused():
         mix_images(torch.rand(4, 3, 10, 8), masks, 4, 4)
     with pytest.raises(ConfigurationError, match='0 x 8'):
         patch_grid((0, 8), 4)
+    with pytest.raises(ConfigurationError, match='8 x 0'):
+        patch_grid((8, 0), 4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -159,6 +163,58 @@ def test_hidden_sources_are_all_but_the_shown(num_masks, num_sources,
     for mask, row in zip(masks, hidden):
         for shown, others in zip(mask.tolist(), row.tolist()):
             assert others == [i for i in range(num_sources) if i != shown]
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SIZES)
+def test_one_source_is_shown_at_each_position(num_masks, num_sources,
+                                              extra_patches, seed):
+    masks = masks_of(num_masks, num_sources, extra_patches, seed)
+    shown = is_shown(masks, num_sources)
+    assert shown.dtype == torch.bool and shown.shape == (*masks.shape, num_sources)
+    for s, mask in enumerate(masks.tolist()):
+        for position, source in enumerate(mask):
+            assert shown[s, position].nonzero().tolist() == [[source]]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('autocast', [False, True])
+def test_vectors_of_sources_are_those_of_indexing(dtype, autocast):
+    """Value and gradient, the latter up to the order of the sum."""
+    masks = masks_of(3, 4, 13, seed=1)
+    ours, theirs = (torch.randn(4, 5, dtype=dtype, generator=torch.Generator(
+        ).manual_seed(0)).requires_grad_() for _ in range(2))
+    upstream = torch.randn(*masks.shape, 5, dtype=dtype)
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        values, expected = vectors_of_sources(ours, masks), theirs[masks]
+    assert values.dtype == dtype and torch.equal(values, expected)
+    values.backward(upstream)
+    expected.backward(upstream)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=100 * eps)
+    if dtype == torch.float64:
+        assert torch.autograd.gradcheck(
+            lambda vectors: vectors_of_sources(vectors, masks), ours)
+
+
+@pytest.mark.parametrize('n, masks_per_group', [(2, 1), (3, 1), (4, 1), (2, 2), (3, 3)])
+def test_hidden_targets_are_those_of_equation_4(n, masks_per_group):
+    num_groups, num_patches = 2, 7
+    masks = draw_mix_masks(num_groups * masks_per_group, num_patches, n)
+    patches = torch.randn(num_groups * n, num_patches, 5)
+    targets = hidden_targets(patches, masks, n)
+    assert targets.shape == (len(masks), num_patches, n - 1, 5)
+    for s, mask in enumerate(masks.tolist()):
+        group = patches[s // masks_per_group * n:][:n]
+        for position, shown in enumerate(mask):
+            others = [group[i, position] for i in range(n) if i != shown]
+            assert torch.equal(targets[s, position], torch.stack(others))
+
+
+def test_patch_statistics_normalise_as_mae():
+    patches = torch.rand(6, 48, dtype=torch.float64)
+    mean, std = patch_statistics(patches)
+    torch.testing.assert_close((patches - mean) / std, norm_pixels(patches))
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..mixing import is_shown
 from ..utils.checks import check_choice, check_number
 from ..utils.errors import ConfigurationError
 
@@ -44,7 +45,7 @@ class HomologousContrastiveLoss(nn.Module):
                  positives: str = 'separate') -> None:
         super().__init__()
         check_number('temperature', temperature, lambda tau: 1e-3 <= tau < inf,
-                     'be a number of at least 0.001')
+                     'be finite and at least 0.001')
         check_choice('positives', positives, self.POSITIVES)
         self.temperature = temperature
         self.positives = positives
@@ -75,26 +76,30 @@ class HomologousContrastiveLoss(nn.Module):
             features = features.to(
                 torch.promote_types(features.dtype, torch.float32))
             directions = F.normalize(features, dim=-1)
-            logits = (directions / self.temperature) @ directions.mT
+            logits = (directions / self.temperature) @ directions.mT  # (S, L, L)
             # j != l: the anchor is not in its own denominator.
             logits.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
             log_denominator = logits.logsumexp(dim=-1)  # (S, L)
 
-            membership = F.one_hot(mix_mask, num_sources).to(features.dtype)
-            share = membership.sum(1, keepdim=True)  # (S, 1, n)
-            num_positives = (membership * share).sum(-1) - 1  # (S, L)
+            one_hot = is_shown(mix_mask, num_sources).to(features.dtype)  # (S, L, n)
+            counts = one_hot.sum(1, keepdim=True)  # (S, 1, n), patches per source
+            num_positives = (one_hot * counts).sum(-1) - 1  # (S, L)
             if self.positives == 'separate':
-                # The mean of cosines is the cosine with the summed
-                # directions, so no (L, L) matrix of positives is needed.
-                source_sum = membership @ (membership.mT @ directions)
-                similarity = (directions * (source_sum - directions)).sum(-1)
-                similarity = similarity / num_positives.clamp(min=1)
+                # The sum of the cosines with all positives is one product, with
+                # the sum of their directions: no (L, L) matrix of positives.
+                source_sums = one_hot @ (one_hot.mT @ directions)  # (S, L, D)
+                positive_sums = source_sums - directions
+                mean_positive_cosine = (
+                    (directions * positive_sums).sum(-1)
+                    / num_positives.clamp(min=1))  # (S, L)
             else:
-                source_mean = membership @ (
-                    membership.mT @ features / share.mT.clamp(min=1))
-                similarity = F.cosine_similarity(
-                    features, source_mean, dim=-1)
-            loss = log_denominator - similarity / self.temperature
+                source_means = one_hot @ (
+                    one_hot.mT @ features / counts.mT.clamp(min=1))  # (S, L, D)
+                mean_positive_cosine = F.cosine_similarity(
+                    features, source_means, dim=-1)  # (S, L)
+            # Eq. 7: -mean_p log(exp(c_p / tau) / sum_j exp(c_j / tau))
+            #      = log(sum_j exp(c_j / tau)) - mean_p(c_p) / tau.
+            loss = log_denominator - mean_positive_cosine / self.temperature
             has_positive = (num_positives > 0).to(loss.dtype)
             return (loss * has_positive).sum() / has_positive.sum()
 

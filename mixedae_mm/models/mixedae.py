@@ -1,13 +1,14 @@
 """The algorithm: the path of a batch through MixedAE."""
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..utils.checks import check_part
 from ..utils.errors import ConfigurationError
+from .mixedae_head import MixedAEPretrainHead
+from .mixedae_vit import MixedAEViT
 
 # MAE's: xavier for linear layers. The parts refine it in their init_weights.
 MAE_INIT = (
@@ -37,8 +38,7 @@ class MixedAE(BaseSelfSupervisor):
         init_cfg (dict | list[dict], optional): Defaults to MAE's.
 
     Raises:
-        ConfigurationError: If a part cannot be built, two of them disagree, or
-            there is no loss.
+        ConfigurationError: If two parts disagree, or there is no loss.
     """
 
     def __init__(self,
@@ -47,45 +47,44 @@ class MixedAE(BaseSelfSupervisor):
                  head: dict,
                  data_preprocessor: Optional[dict] = None,
                  init_cfg=MAE_INIT) -> None:
-        preprocessor = _with_type(
-            data_preprocessor, 'MixedAEDataPreprocessor')
-        parts = dict(data_preprocessor=preprocessor, backbone=backbone, head=head)
+        patch_size = backbone.get('patch_size', 16)
+        channels = backbone.get('in_channels', 3)
+        if data_preprocessor is None:
+            data_preprocessor = {}
+        preprocessor = _build(
+            'data_preprocessor',
+            {'type': 'MixedAEDataPreprocessor', **data_preprocessor},
+            patch_size=patch_size)
+        num_sources = preprocessor.num_sources
+        encoder = _build('backbone', backbone, num_sources=num_sources)
+        shared = dict(num_sources=num_sources, embed_dim=encoder.embed_dims,
+                      patch_size=patch_size)
+        grid = tuple(encoder.patch_resolution)
+        decoder = None
         if neck is not None:
-            parts.update(neck=neck)
-        elif isinstance(head, dict) and head.get('contrast_loss', '') is None:
+            decoder = _build('neck', neck, grid=grid, in_chans=channels, **shared)
+        super().__init__(
+            backbone=encoder,
+            neck=decoder,
+            head=_build('head', head, **shared),
+            data_preprocessor=preprocessor,
+            init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
+        if decoder is None and isinstance(self.head, MixedAEPretrainHead):
+            self._rely_on_contrast()
+        # (channels, height, width) of images
+        self.image_shape = (channels, *(side * patch_size for side in grid))
+
+    def _rely_on_contrast(self) -> None:
+        """Without a decoder, the contrastive loss is the only one."""
+        if self.head.contrast_loss is None:
             raise ConfigurationError(
                 'neck and head.contrast_loss are None, so that there is no loss '
                 'to train with; keep one of them.')
-        for name, part in parts.items():
-            check_part(name, part, MODELS)
-        preprocessor = MODELS.build(
-            _fill(
-                preprocessor,
-                'data_preprocessor',
-                patch_size=backbone.get('patch_size', 16)))
-        encoder = MODELS.build(
-            _fill(
-                backbone, 'backbone', num_sources=preprocessor.num_sources))
-        shared = dict(
-            num_sources=preprocessor.num_sources,
-            embed_dim=encoder.embed_dims,
-            patch_size=preprocessor.patch_size)
-        if neck is not None:
-            neck = _fill(
-                neck,
-                'neck',
-                grid=encoder.patch_resolution,
-                in_chans=backbone.get('in_channels', 3),
-                **shared)
-        super().__init__(
-            backbone=encoder,
-            neck=neck,
-            head=_fill(head, 'head', **shared),
-            data_preprocessor=preprocessor,
-            init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
-        # (channels, height, width) of images
-        self.image_shape = (backbone.get('in_channels', 3), *(
-            side * preprocessor.patch_size for side in encoder.patch_resolution))
+        if (self.head.contrast_input == 'before_norm'
+                and isinstance(self.backbone, MixedAEViT)):
+            # No loss trains the last norm then, and DistributedDataParallel
+            # would wait for its gradient.
+            self.backbone.ln1.requires_grad_(False)
 
     def loss(self, inputs: Dict[str, Tensor], data_samples: List[DataSample],
              **kwargs) -> Dict[str, Tensor]:
@@ -94,7 +93,7 @@ class MixedAE(BaseSelfSupervisor):
         Args:
             inputs (dict[str, Tensor]): ``mixed``, ``clean``, ``mix_mask`` as
                 :class:`MixedAEDataPreprocessor` makes them.
-            data_samples (list[DataSample]): Not used: no labels.
+            data_samples (list[DataSample]): Not used: there are no labels.
 
         Returns:
             dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``.
@@ -109,27 +108,28 @@ class MixedAE(BaseSelfSupervisor):
                 f'The images are {given} (channels, height, width), but the model '
                 f'is built for {built_for}; let the pipeline crop to that, or '
                 'change img_size and in_channels of the backbone.')
-        encoded = self.backbone(inputs['mixed'], mix_mask)
+        encoded = self.backbone(inputs['mixed'], mix_mask)  # (S, 1 + L, C)
         predictions = None
         if self.with_neck:
-            predictions = self.neck(encoded.tokens, mix_mask)
+            predictions = self.neck(encoded.tokens, mix_mask)  # (S, L, n - 1, P * P * C)
         return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
 
 
-def _with_type(part: Optional[dict], default: str):
-    """A part's config, of the default type unless it names one."""
-    if part is None:
-        part = {}
-    return dict(dict(type=default), **part) if isinstance(part, dict) else part
+def _build(name: str, config: dict, **shared) -> nn.Module:
+    """Build a part with what the rest of the model knows filled in.
 
-
-def _fill(part: dict, name: str, **values) -> dict:
-    """Copy a part's config with shared values; refuse what contradicts."""
-    part = dict(part)
-    for key, value in values.items():
-        given = part.setdefault(key, value)
-        if given != value:
+    Raises:
+        ConfigurationError: If its config says otherwise.
+    """
+    for key, value in shared.items():
+        given = config.get(key, value)
+        if _as_tuple(given) != _as_tuple(value):
             raise ConfigurationError(
                 f'{name}.{key} is {given}, but the rest of the model says '
                 f'{value}; leave it out, it is filled in.')
-    return part
+    return MODELS.build(config, default_args=shared)
+
+
+def _as_tuple(value: Any) -> Any:
+    """Configs have lists where Python code has tuples."""
+    return tuple(value) if isinstance(value, list) else value

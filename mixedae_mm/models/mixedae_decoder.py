@@ -1,6 +1,5 @@
 """The neck: unmixing (Eq. 3) and MAE's decoder."""
-from math import inf
-from typing import Callable, Optional
+from typing import Optional, Sequence
 
 import torch
 from mmengine.registry import MODELS
@@ -8,17 +7,15 @@ from mmpretrain.models import MAEPretrainDecoder
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..utils.checks import (check_count, check_flag, check_heads, check_norm,
-                      check_number, check_side)
-from ..utils.errors import ConfigurationError
-from ..mixing import gather_hidden, unmix_tokens
+from ..mixing import unmix_tokens
+from ..utils.checks import check_count
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
 
 
 @MODELS.register_module()
 class MixedAEDecoder(MAEPretrainDecoder):
-    """Decode one sequence a source from each mixed sample.
+    """Decode one sequence per source from each mixed sample.
 
     Parameters and their names are those of mmpretrain's
     ``MAEPretrainDecoder``. The paper's decoder has 8 layers of width 512
@@ -31,7 +28,7 @@ class MixedAEDecoder(MAEPretrainDecoder):
 
     Args:
         num_sources (int): ``n``, images in a mixed sample.
-        grid (tuple[int, int]): Rows and columns of patches; ``L`` is their
+        grid (Sequence[int]): Rows and columns of patches; ``L`` is their
             product.
         embed_dim (int): Width of the encoder.
         with_cp (bool): Gradient checkpointing of every block.
@@ -46,44 +43,20 @@ class MixedAEDecoder(MAEPretrainDecoder):
 
     def __init__(self,
                  num_sources: int = 4,
-                 grid=(14, 14),
+                 grid: Sequence[int] = (14, 14),
                  embed_dim: int = 768,
                  decoder_embed_dim: int = 512,
                  decoder_depth: int = 8,
-                 decoder_num_heads: int = 16,
-                 mlp_ratio: float = 4,
-                 norm_cfg: dict = dict(type='LN', eps=1e-6),
                  with_cp: bool = False,
                  **kwargs) -> None:
-        for name in ('num_patches', 'predict_feature_dim'):
-            if name in kwargs:
-                raise ConfigurationError(
-                    f'MixedAEDecoder has no {name}; it follows from grid and '
-                    'patch_size.')
-        check_side('grid', grid)
-        for name, value in (('num_sources', num_sources),
-                            ('embed_dim', embed_dim),
-                            ('decoder_embed_dim', decoder_embed_dim),
-                            ('decoder_depth', decoder_depth),
-                            ('decoder_num_heads', decoder_num_heads)):
-            check_count(name, value)
-        check_heads('decoder_num_heads', decoder_embed_dim, decoder_num_heads)
-        check_number('decoder_embed_dim', decoder_embed_dim,
-                     lambda width: width % 4 == 0,
-                     'be a multiple of 4, for sin-cos positions')
-        check_number('mlp_ratio', mlp_ratio,
-                     lambda ratio: 1 <= ratio * decoder_embed_dim < inf,
-                     'leave at least one hidden unit')
-        check_norm('norm_cfg', norm_cfg)
-        check_flag('with_cp', with_cp)
+        check_count('num_sources', num_sources, 2)
+        check_count('decoder_depth', decoder_depth, 1)
         super().__init__(
             num_patches=grid[0] * grid[1],
             embed_dim=embed_dim,
             decoder_embed_dim=decoder_embed_dim,
             decoder_depth=decoder_depth,
-            decoder_num_heads=decoder_num_heads,
-            mlp_ratio=mlp_ratio,
-            norm_cfg=norm_cfg,
+            predict_feature_dim=None,  # the pixels of a patch
             **kwargs)
         self.num_sources = num_sources
         self.grid = tuple(grid)
@@ -114,26 +87,24 @@ class MixedAEDecoder(MAEPretrainDecoder):
             of the sources that are not shown there, in the order of
             :func:`mixedae_mm.mixing.hidden_sources`.
         """
-
-        def select_hidden(x):  # (S * n, 1 + L, D) to (S, L, n - 1, D)
-            x = x[:, 1:].unflatten(0, (-1, self.num_sources))
-            return gather_hidden(x, mix_mask)
-
-        tokens = self.decoder_embed(tokens)
+        tokens = self.decoder_embed(tokens)  # (S, 1 + L, D)
         cls_token, patches = tokens[:, None, :1], tokens[:, 1:]
         x = unmix_tokens(patches, mix_mask, self.num_sources,
                          self.mask_token[0, 0])  # (S, n, L, D)
         # Each unmixed sequence gets the mixed sample's CLS token.
         cls_token = cls_token.expand(-1, self.num_sources, -1, -1)
-        x = torch.cat([cls_token, x], dim=2).flatten(0, 1)
-        x = x + self.decoder_pos_embed  # (S * n, 1 + L, D)
-        last = len(self.decoder_blocks) - 1
-        for i, block in enumerate(self.decoder_blocks):
-            x = self._run_block(block, x, select_hidden if i == last else None)
+        x = torch.cat([cls_token, x], dim=2).flatten(0, 1)  # (S * n, 1 + L, D)
+        x = x + self.decoder_pos_embed
+        *blocks, last = self.decoder_blocks
+        for block in blocks:
+            x = self._run_block(block, x)
+        # With the mask, the last block goes on with hidden patches alone once
+        # every token has been attended to.
+        x = self._run_block(last, x, mix_mask)  # (S, L, n - 1, D)
         return self.decoder_pred(self.decoder_norm(x))
 
     def _run_block(self, block: MixedAEDecoderLayer, x: Tensor,
-                   select: Optional[Callable[[Tensor], Tensor]]) -> Tensor:
+                   mix_mask: Optional[Tensor] = None) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, x, select, use_reentrant=False)
-        return block(x, select)
+            return checkpoint(block, x, mix_mask, use_reentrant=False)
+        return block(x, mix_mask)

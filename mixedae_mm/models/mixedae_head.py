@@ -8,10 +8,9 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..utils.checks import (check_choice, check_count, check_flag, check_number,
-                            check_part)
+from ..mixing import hidden_targets, patch_statistics, patchify
+from ..utils.checks import check_choice, check_count, check_number
 from ..utils.errors import ConfigurationError
-from ..mixing import gather_hidden, patchify
 from .mixedae_vit import EncodedMix
 
 
@@ -53,8 +52,7 @@ class MixedAEPretrainHead(BaseModule):
         check_choice('contrast_input', contrast_input, self.CONTRAST_INPUTS)
         check_number('contrast_weight', contrast_weight,
                      lambda weight: 0 <= weight < inf, 'be a number >= 0')
-        check_flag('norm_pix', norm_pix)
-        check_count('proj_dim', proj_dim)
+        check_count('proj_dim', proj_dim, 1)
         self.num_sources = num_sources
         self.patch_size = patch_size
         self.norm_pix = norm_pix
@@ -62,7 +60,6 @@ class MixedAEPretrainHead(BaseModule):
         self.contrast_input = contrast_input
         self.contrast_loss = None
         if contrast_loss is not None:
-            check_part('contrast_loss', contrast_loss, MODELS)
             self.contrast_loss = MODELS.build(contrast_loss)
             self.projector = nn.Linear(embed_dim, proj_dim)
 
@@ -97,12 +94,8 @@ class MixedAEPretrainHead(BaseModule):
     def reconstruction_loss(self, predictions: Tensor, clean: Tensor,
                             mix_mask: Tensor) -> Tensor:
         """Eq. 4: mean squared error on the hidden patches, as MAE takes it."""
-        patches = self.targets(clean)
-        # (groups, masks a group, n, L, P * P * C), without a copy a mask.
-        patches = patches.unflatten(0, (-1, 1, self.num_sources))
-        masks = mix_mask.unflatten(0, (len(patches), -1))
-        patches = patches.expand(-1, masks.size(1), -1, -1, -1)
-        targets = gather_hidden(patches, masks).flatten(0, 1)
+        targets = hidden_targets(
+            self.targets(clean), mix_mask, self.num_sources)  # (S, L, n - 1, P * P * C)
         # Half precision becomes float32, and float64 stays.
         dtype = torch.promote_types(predictions.dtype, torch.float32)
         return F.mse_loss(predictions.to(dtype), targets.to(dtype))
@@ -118,17 +111,3 @@ class MixedAEPretrainHead(BaseModule):
             mean, std = patch_statistics(patches)
             patches = (patches - mean) / std
         return patches
-
-
-def patch_statistics(patches: Tensor):
-    """Mean and standard deviation of each patch, MAE's pixel normalisation.
-
-    Args:
-        patches (Tensor): ``(..., P * P * C)``.
-
-    Returns:
-        tuple[Tensor, Tensor]: Both ``(..., 1)``; the standard deviation is
-        ``sqrt(var + 1e-6)`` with the unbiased variance.
-    """
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    return mean, (variance + 1e-6).sqrt()

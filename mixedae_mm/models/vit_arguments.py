@@ -1,112 +1,62 @@
-"""What a MixedAEViT refuses before anything is built."""
+"""What a MixedAEViT refuses when it is built."""
 from inspect import isclass
-from math import inf
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import VisionTransformer
-from mmpretrain.models.backbones.vision_transformer import (PatchEmbed,
-                                                            TransformerEncoderLayer)
 
-from ..utils.checks import (check_choice, check_count, check_flag, check_heads,
-                            check_names,
-                      check_norm, check_number, check_probability, check_side)
+from ..mixing import patch_grid
+from ..utils.checks import check_count, check_number
 from ..utils.errors import ConfigurationError
 
-# What mmpretrain's patch embedding is told by other arguments.
-PATCH_GEOMETRY = ('in_channels', 'embed_dims', 'conv_type', 'kernel_size',
-                  'stride', 'padding', 'dilation', 'input_size')
 
-
-def check_arch(arch: Union[str, dict], known: dict) -> dict:
-    """The sizes of an architecture: those of ``known``, or given themselves."""
-    if isinstance(arch, dict):
-        for key in ('embed_dims', 'num_layers', 'num_heads',
-                    'feedforward_channels'):
-            check_count(f'arch.{key}', arch.get(key))
-        check_heads('arch.num_heads', arch['embed_dims'], arch['num_heads'])
-        return arch
-    if not isinstance(arch, str) or arch.lower() not in known:
+def check_homologous(vit: VisionTransformer) -> None:
+    """Refuse numbers that homologous attention cannot work with."""
+    check_count('num_global_layers', vit.num_global_layers, 0, vit.num_layers)
+    check_number('k_ratio', vit.k_ratio, lambda ratio: 0 < ratio <= 1,
+                 'lie in (0, 1]: the share of the patches that homologous '
+                 'attention keeps per query')
+    if vit.relative_position_bias and (vit.is_pretraining
+                                       or vit.homologous_in_transfer):
         raise ConfigurationError(
-            f'MixedAEViT has no arch {arch!r}; choose one of {sorted(known)} or '
-            'give a dict.')
-    return known[arch.lower()]
+            'relative_position_bias is for transfer with global attention; it '
+            'does not go with num_sources or homologous_in_transfer.')
 
 
-def check_pretraining(sizes: dict, img_size, patch_size, kwargs: dict) -> None:
-    """Refuse values of mmpretrain's ViT that pre-training cannot work with."""
-    check_number('embed_dims', sizes['embed_dims'], lambda width: width % 4 == 0,
-                 'be a multiple of 4, for sin-cos positions')
-    check_side('img_size', img_size)
-    check_count('patch_size', patch_size)
-    check_count('in_channels', kwargs.get('in_channels', 3))
-    for name in ('drop_rate', 'drop_path_rate'):
-        check_probability(name, kwargs.get(name, 0.))
-    check_number('layer_scale_init_value', kwargs.get('layer_scale_init_value', 0.),
-                 lambda value: 0 <= value < inf, 'be a number >= 0')
-    for name in ('qkv_bias', 'final_norm', 'with_cls_token', 'pre_norm'):
-        check_flag(name, kwargs.get(name, True))
+def check_pretraining(vit: VisionTransformer, patch_size: int) -> None:
+    """Refuse a ViT that can be built, but not be MixedAE's encoder."""
     for name in ('final_norm', 'with_cls_token'):
-        if not kwargs.get(name, True):
+        if not getattr(vit, name):
             raise ConfigurationError(f'{name} must be True in pre-training.')
-    check_norm('norm_cfg', kwargs.get('norm_cfg', dict(type='LN')))
-    check_choice('out_type', kwargs.get('out_type', 'raw'),
-                 sorted(VisionTransformer.OUT_TYPES))
-    check_choice('interpolate_mode', kwargs.get('interpolate_mode', 'bicubic'),
-                 ('bicubic', 'bilinear', 'nearest', 'area'))
-    patch_cfg = _options('patch_cfg', kwargs.get('patch_cfg', {}), PatchEmbed)
-    for name in PATCH_GEOMETRY:
-        if name in patch_cfg:
-            raise ConfigurationError(
-                f'patch_cfg.{name} must not be given in pre-training; say '
-                'patch_size, img_size and in_channels.')
-    layer_cfgs = kwargs.get('layer_cfgs', {})
-    if isinstance(layer_cfgs, dict):
-        layer_cfgs = [layer_cfgs] * sizes['num_layers']
-    if (not isinstance(layer_cfgs, (list, tuple))
-            or len(layer_cfgs) != sizes['num_layers']):
+    if vit.embed_dims % 4:
         raise ConfigurationError(
-            f'layer_cfgs is {layer_cfgs!r}, but must be a dict for all layers, or '
-            f'a list of one for each of the {sizes["num_layers"]}.')
-    for layer_cfg in layer_cfgs:
-        if _options('layer_cfgs', layer_cfg, TransformerEncoderLayer).get(
-                'attn_drop_rate'):
-            raise ConfigurationError(
-                'layer_cfgs.attn_drop_rate must be 0 in pre-training: homologous '
-                'attention keeps exactly its K keys.')
-
-
-def _options(name: str, options, cls: type) -> dict:
-    """A dict of arguments of a class, or an error."""
-    if not isinstance(options, dict):
+            f'embed_dims is {vit.embed_dims}, but must be a multiple of 4 in '
+            'pre-training, for sin-cos positions.')
+    rows, columns = patch_grid(vit.img_size, patch_size)
+    if tuple(vit.patch_resolution) != (rows, columns):
         raise ConfigurationError(
-            f'{name} is {options!r}, but must be a dict of arguments of '
-            f'{cls.__name__}.')
-    check_names(name, options, cls)
-    return options
+            f'patch_cfg makes {tuple(vit.patch_resolution)} patches of an image '
+            f'that img_size and patch_size cut into {(rows, columns)}; leave the '
+            'geometry out of patch_cfg.')
+    if any(layer.attn.attn_drop for layer in vit.layers):
+        raise ConfigurationError(
+            'layer_cfgs.attn_drop_rate must be 0 in pre-training: homologous '
+            'attention keeps exactly its K keys.')
 
 
 def check_out_indices(out_indices, num_layers: int) -> List[int]:
-    """Indices of layers, in order and each once, counted from 0."""
-    if isinstance(out_indices, int):
-        out_indices = [out_indices]
-    if not isinstance(out_indices, (list, tuple, range)):
+    """Indices of layers, ascending and each once, counted from 0."""
+    try:
+        given = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        counted = [range(num_layers)[i] for i in given]  # -1 is the last layer
+    except (TypeError, IndexError):
+        counted = []
+    if not counted or counted != sorted(set(counted)):
         raise ConfigurationError(
-            f'out_indices is {out_indices!r}, but must be the number of a layer, or '
-            'a list of them.')
-    given = list(out_indices)
-    counted = [
-        i + num_layers if isinstance(i, int) and i < 0 else i for i in given
-    ]
-    if not counted or any(i not in range(num_layers) for i in counted):
-        raise ConfigurationError(
-            f'out_indices = {given}, but a ViT of {num_layers} layers '
-            f'has outputs 0 to {num_layers - 1} (or -{num_layers} to -1).')
-    if counted != sorted(set(counted)):
-        raise ConfigurationError(
-            f'out_indices = {given}, but outputs come in the order of the '
-            f'layers, each once: {sorted(set(counted))}.')
+            f'out_indices = {out_indices!r}, but must name layers in ascending '
+            f'order, each once: a ViT of {num_layers} layers has outputs 0 to '
+            f'{num_layers - 1} (or -{num_layers} to -1).')
     return counted
 
 

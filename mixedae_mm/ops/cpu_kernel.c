@@ -3,7 +3,7 @@
  * One head at a time stays in a core's cache. The scores are a dense product;
  * everything after TopK runs over the kept keys alone, which is where the time
  * is saved over plain attention. The forward keeps each query's threshold and
- * log-sum-exp; the backward computes the scores anew by the same function, so
+ * log-sum-exp; the backward computes the scores again by the same function, so
  * to the same bits, and never searches.
  *
  * Compiled by cpu_kernel.py; GNU C (vector_size) for gcc and clang.

@@ -105,7 +105,7 @@ def test_frozen_stages_stay_frozen_in_training():
     assert not any(p.requires_grad for p in everything.parameters())
     for wrong in (-2, 5):
         with pytest.raises(
-                ConfigurationError, match=r'must lie in \[-1, 4\]'):
+                ConfigurationError, match=rf'frozen_stages is {wrong}.*\[-1, 4\]'):
             backbone(frozen_stages=wrong)
 
 
@@ -116,7 +116,8 @@ def test_drop_path_grows_with_depth():
 
 
 @pytest.mark.parametrize('given, counted', [
-    (-1, [3]), (0, [0]), ([0, 3], [0, 3]), ((1, -1), [1, 3]),
+    (-1, [3]), (0, [0]), ([0, 3], [0, 3]), ((1, -1), [1, 3]), ([1, -1], [1, 3]),
+    (range(2), [0, 1]),
 ])
 def test_out_indices(given, counted):
     assert backbone(out_indices=given).out_indices == counted
@@ -131,7 +132,7 @@ def test_wrong_out_indices(wrong):
 
 @pytest.mark.parametrize('wrong', [[3, 1], [1, 1], [0, 3, -1]])
 def test_out_indices_in_the_order_of_the_layers(wrong):
-    with pytest.raises(ConfigurationError, match='in the order of the layers'):
+    with pytest.raises(ConfigurationError, match='ascending order, each once'):
         backbone(out_indices=wrong)
 
 

@@ -83,6 +83,9 @@ def test_a_given_mask_is_used_and_checked():
     assert torch.equal(out['mix_mask'], mask)
     with pytest.raises(ConfigurationError, match=r'\(1, 16\).*\(2, 16\)'):
         preprocessor(dict(batch(), mix_mask=mask[:1]), training=True)
+    for wrong in (mask + 1, mask - 1, mask.int()):
+        with pytest.raises(ConfigurationError, match='int64.* 0 to 3'):
+            preprocessor(dict(batch(), mix_mask=wrong), training=True)
 
 
 def test_bgr_and_lists_of_images():
@@ -211,9 +214,9 @@ def test_segments_reach_only_their_patches():
     mask = torch.arange(16)[None] % 4
     image = torch.randn(1, 3, 32, 32)
     torch.nn.init.zeros_(backbone.segment_embed)
-    without, _ = backbone._embed(image)
+    without, _ = backbone.embed(image)
     torch.nn.init.normal_(backbone.segment_embed)
-    with_segments, _ = backbone._embed(image,
+    with_segments, _ = backbone.embed(image,
                                        backbone.segment_embed[mask])
     difference = with_segments - without
     assert torch.equal(difference[:, 0], torch.zeros(1, 32))
@@ -333,7 +336,17 @@ def test_images_that_are_not_square():
     (dict(backbone=dict(k_ratio=1.5)), r'k_ratio is 1.5.*\(0, 1\]'),
     (dict(backbone=dict(k_ratio=.01)), 'keeps no key'),
     (dict(backbone=dict(num_global_layers=5)), r'is 5.*\[0, 4\]'),
-    (dict(backbone=dict(arch='enormous')), "no arch 'enormous'.*base"),
+    (dict(backbone=dict(num_global_layers=True)), 'is True'),
+    (dict(backbone=dict(final_norm=False)), 'final_norm must be True'),
+    (dict(backbone=dict(with_cls_token=False)), 'with_cls_token must be True'),
+    (dict(backbone=dict(patch_cfg=dict(stride=4))), r'\(8, 8\).*\(4, 4\)'),
+    (dict(backbone=dict(layer_cfgs=dict(attn_drop_rate=.1))), 'attn_drop_rate'),
+    (dict(backbone=dict(arch=dict(ARCH, embed_dims=30))), 'embed_dims is 30'),
+    (dict(neck=dict(grid=[2, 8])), r'neck.grid is \[2, 8\].*\(4, 4\)'),
+    (dict(neck=dict(decoder_depth=0)), 'decoder_depth is 0'),
+    (dict(neck=None, head=dict(contrast_loss=None)), 'no loss'),
+    (dict(head=dict(proj_dim=0)), 'proj_dim is 0'),
+    (dict(data_preprocessor=dict(std=[1, 0, 1])), 'std is 0'),
     (dict(backbone=dict(out_indices=[4])), r'\[4\].*outputs 0 to 3'),
     (dict(backbone=dict(num_sources=2)), 'backbone.num_sources is 2.*says 4'),
     (dict(neck=dict(embed_dim=64)), 'neck.embed_dim is 64.*says 32'),
@@ -349,6 +362,24 @@ def test_images_that_are_not_square():
 def test_bad_configurations_are_refused_when_built(options, message):
     with pytest.raises(ConfigurationError, match=message):
         build(**options)
+
+
+def test_lists_of_configs_are_tuples():
+    """Config files that were dumped and read again have lists everywhere."""
+    tuples = build(
+        backbone=dict(img_size=(16, 32), out_indices=(-1, )), neck=dict(grid=(2, 4)),
+        data_preprocessor=dict(mean=(1., 2., 3.), std=(4., 5., 6.)))
+    lists = build(
+        backbone=dict(img_size=[16, 32], out_indices=[-1]), neck=dict(grid=[2, 4]),
+        data_preprocessor=dict(mean=[1., 2., 3.], std=[4., 5., 6.]))
+    lists.load_state_dict(tuples.state_dict())
+    assert lists.image_shape == tuples.image_shape == (3, 16, 32)
+    assert lists.neck.grid == tuples.neck.grid == (2, 4)
+    assert lists.backbone.out_indices == tuples.backbone.out_indices == [3]
+    data = batch()
+    data['inputs'] = data['inputs'][..., :16, :]
+    torch.testing.assert_close(
+        losses_of(lists, data), losses_of(tuples, data), rtol=0, atol=0)
 
 
 def test_bad_batches_are_refused():

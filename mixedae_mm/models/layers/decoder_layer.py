@@ -1,17 +1,15 @@
-"""Decoder layer that can drop tokens once they were attended to."""
-from typing import Callable, Optional
+"""Decoder layer that can drop the tokens that no loss is taken on."""
+from typing import Optional
 
 from mmpretrain.models.backbones.vision_transformer import \
     TransformerEncoderLayer
 from torch import Tensor
 
+from ...mixing import gather_hidden
+
 
 class MixedAEDecoderLayer(TransformerEncoderLayer):
-    """mmpretrain's Transformer layer, whose second half may see fewer tokens.
-
-    After its attention a token is on its own. The last layer need not go on
-    with tokens that nobody reads, and the others come out the same.
-    """
+    """mmpretrain's Transformer layer, whose MLP may see the hidden patches alone."""
 
     @classmethod
     def adopt(cls, layer: TransformerEncoderLayer) -> 'MixedAEDecoderLayer':
@@ -19,20 +17,23 @@ class MixedAEDecoderLayer(TransformerEncoderLayer):
         layer.__class__ = cls
         return layer
 
-    def forward(self,
-                x: Tensor,
-                select: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+    def forward(self, x: Tensor, mix_mask: Optional[Tensor] = None) -> Tensor:
         """One pre-norm Transformer layer.
 
         Args:
-            x (Tensor): ``(B, N, C)``.
-            select (Callable, optional): From ``(B, N, C)`` to the tokens that
-                are needed, ``(..., C)``. None keeps all.
+            x (Tensor): ``(S * n, 1 + L, D)``, CLS first.
+            mix_mask (Tensor, optional): ``(S, L)`` int64. None keeps all
+                tokens.
 
         Returns:
-            Tensor: ``(B, N, C)``, or what ``select`` left.
+            Tensor: ``(S * n, 1 + L, D)``; with a mask ``(S, L, n - 1, D)``, in
+            the order of :func:`mixedae_mm.mixing.hidden_sources`.
         """
         x = x + self.attn(self.ln1(x))
-        if select is not None:
-            x = select(x)
+        if mix_mask is not None:
+            # After the attention a token is on its own. CLS and the patches that
+            # are shown enter no loss and are dropped; the others come out the
+            # same as without that.
+            x = x[:, 1:].unflatten(0, (len(mix_mask), -1))  # (S, n, L, D)
+            x = gather_hidden(x, mix_mask)  # (S, L, n - 1, D)
         return self.ffn(self.ln2(x), identity=x)

@@ -2,6 +2,7 @@
 from typing import Optional
 
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones.vision_transformer import \
     TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
@@ -15,8 +16,8 @@ class HomologousMultiheadAttention(MultiheadAttention):
     """mmpretrain's attention, also over TopK keys or with a position bias.
 
     Attributes:
-        rel_pos_bias (RelativePositionBias, optional): Set by the backbone
-            where it is asked for; there is none otherwise.
+        rel_pos_bias (RelativePositionBias): Set by the backbone, where it is
+            asked for.
     """
 
     def forward(self,
@@ -27,7 +28,7 @@ class HomologousMultiheadAttention(MultiheadAttention):
 
         Args:
             x (Tensor): ``(B, N, C)``.
-            topk (int, optional): ``K``, keys kept a query and head (Eq. 6).
+            topk (int, optional): ``K``, keys kept per query and head (Eq. 6).
                 None is global attention.
             offsets (PatchOffsets, optional): For global attention with the
                 relative position bias.
@@ -38,7 +39,7 @@ class HomologousMultiheadAttention(MultiheadAttention):
         if topk is None and offsets is None:
             return super().forward(x)
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dims))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, D) each
         if topk is not None:
             x = homologous_attention(query, key, value, topk)
         else:
@@ -53,7 +54,7 @@ class HomologousMultiheadAttention(MultiheadAttention):
 
 
 class MixedAEEncoderLayer(TransformerEncoderLayer):
-    """mmpretrain's encoder layer, with that attention."""
+    """mmpretrain's encoder layer with :class:`HomologousMultiheadAttention`."""
 
     @classmethod
     def adopt(cls, layer: TransformerEncoderLayer) -> 'MixedAEEncoderLayer':
@@ -65,6 +66,11 @@ class MixedAEEncoderLayer(TransformerEncoderLayer):
         """
         layer.__class__ = cls
         layer.attn.__class__ = HomologousMultiheadAttention
+        for module in layer.modules():
+            if isinstance(module, DropPath):
+                # mmpretrain's rates are NumPy numbers, which torch.compile
+                # cannot branch on.
+                module.drop_prob = float(module.drop_prob)
         return layer
 
     def forward(self,

@@ -18,7 +18,7 @@ def _from_ordered_integers(integers):
 
 @triton.jit
 def separating_thresholds(scores, low, topk):
-    """A threshold a row: no kept score is below it, every dropped one is.
+    """One threshold per row: no kept score is below it, every dropped one is.
 
     Found by bisection, all rows together, until each keeps ``topk`` scores or
     has only ties left. NaN is never below, so it is kept and reaches the
@@ -26,7 +26,7 @@ def separating_thresholds(scores, low, topk):
 
     Args:
         scores: (rows, columns) float32, -inf where there is no key.
-        low: (rows,) float32, none of a row's scores is below it.
+        low: (rows,) float32, not above any score of the row.
     """
     high = tl.max(scores, 1)
     # `low` keeps at least topk scores, anything above `high` fewer.
@@ -63,8 +63,11 @@ def separating_thresholds(scores, low, topk):
 
 @triton.jit
 def _count(scores, threshold):
-    """How many of a row's scores are not below its threshold. In float32: that
-    is a comparison and an addition a score, integers take three."""
+    """How many scores of a row are not below its threshold.
+
+    Counted in float32, which takes two instructions per score, a comparison
+    and an addition; integers take three.
+    """
     return tl.sum(tl.where(scores < threshold[:, None], 0., 1.), 1)
 
 

@@ -1,0 +1,138 @@
+"""A plain ViT with what transfer needs beside mmpretrain's."""
+from typing import Iterable, List, Optional, Sequence, Tuple, Union
+
+import torch
+from mmpretrain.models import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..utils.checks import check_count
+from .layers.encoder_layer import MixedAEEncoderLayer
+from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
+                                            patch_offsets)
+from .vit_arguments import check_init_cfg, check_out_indices
+
+
+class TransferViT(VisionTransformer):
+    """mmpretrain's ``VisionTransformer``, with four options more.
+
+    Its parameters are a plain ViT's, plus the bias tables where they are asked
+    for.
+
+    Args:
+        arch (str | dict): As in ``VisionTransformer``.
+        img_size (int | Sequence[int]): Height and width in pixels.
+        patch_size (int): ``P``.
+        out_indices (int | Sequence[int]): Layers whose output is returned,
+            ascending, counted from 0; negative values count from the end.
+        relative_position_bias (bool): Add BEiT's relative position bias in
+            every layer, as MAE and BEiT do on ADE20K. It starts at zero. Its
+            scores, ``N x N`` per head and layer, take memory that global
+            attention otherwise does without.
+        frozen_stages (int): How many layers, with the embeddings, are not
+            trained and stay in evaluation mode; -1 and 0 freeze nothing.
+        with_cp (bool): Gradient checkpointing of every layer: less memory,
+            about a third more compute.
+        pretrained (str, optional): What mmseg's segmentors hand on; short for
+            ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
+        init_cfg (dict | list[dict], optional): Initialisation config.
+        **kwargs: Every other argument of ``VisionTransformer``.
+
+    Raises:
+        ConfigurationError: If ``out_indices`` or ``frozen_stages`` are outside
+            the layers, or a checkpoint is named twice.
+    """
+
+    def __init__(self,
+                 arch: Union[str, dict] = 'base',
+                 img_size: Union[int, Sequence[int]] = 224,
+                 patch_size: int = 16,
+                 out_indices: Union[int, Sequence[int]] = -1,
+                 relative_position_bias: bool = False,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 pretrained: Optional[str] = None,
+                 init_cfg: Union[dict, Sequence[dict], None] = None,
+                 **kwargs) -> None:
+        super().__init__(
+            arch=arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            init_cfg=check_init_cfg(init_cfg, pretrained),
+            **kwargs)
+        self.out_indices = check_out_indices(out_indices, self.num_layers)
+        check_count('frozen_stages', frozen_stages, -1, self.num_layers)
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.relative_position_bias = relative_position_bias
+        for layer in self.layers:
+            MixedAEEncoderLayer.adopt(layer)
+            if relative_position_bias:
+                layer.attn.rel_pos_bias = RelativePositionBias(
+                    self.patch_resolution, layer.attn.num_heads,
+                    self.with_cls_token)
+        self.train()  # freezes stages
+
+    def train(self, mode: bool = True) -> 'TransferViT':
+        """As any module, but frozen layers stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self._freeze_stages()
+        return self
+
+    def embed(self, images: Tensor, segments: Optional[Tensor] = None
+              ) -> Tuple[Tensor, Tuple[int, int]]:
+        """Patches, positions and CLS.
+
+        Args:
+            images (Tensor): ``(B, C, H, W)``.
+            segments (Tensor, optional): ``(B, L, C)``, added to the patches.
+
+        Returns:
+            tuple: Tokens ``(B, 1 + L, C)`` (``L`` without a CLS token), and
+            rows and columns of patches.
+        """
+        x, grid = self.patch_embed(images)  # (B, L, C)
+        if segments is not None:
+            x = x + segments
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = x + self.resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            grid,
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens)
+        return self.pre_norm(self.drop_after_pos(x)), tuple(grid)
+
+    def run_layer(self, layer: nn.Module, x: Tensor, topk: Optional[int] = None,
+                  offsets: Optional[PatchOffsets] = None) -> Tensor:
+        """One encoder layer, ``(B, N, C)`` to ``(B, N, C)``."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(layer, x, topk, offsets, use_reentrant=False)
+        return layer(x, topk, offsets)
+
+    def encode(self, x: Tensor, grid: Tuple[int, int],
+               topks: Iterable[Optional[int]]) -> List[Tensor]:
+        """Run the layers and format the outputs that are asked for.
+
+        Args:
+            x (Tensor): ``(B, N, C)``.
+            grid (tuple[int, int]): Rows and columns of patches.
+            topks (Iterable[int, optional]): ``K`` of each layer, None for
+                global attention.
+
+        Returns:
+            list[Tensor]: One for each of ``out_indices``.
+        """
+        offsets = None
+        if self.relative_position_bias:
+            offsets = patch_offsets(grid, self.with_cls_token, x.device)
+        outs = []
+        for i, (layer, topk) in enumerate(zip(self.layers, topks)):
+            x = self.run_layer(layer, x, topk, offsets)
+            if i == len(self.layers) - 1 and self.final_norm:
+                x = self.ln1(x)
+            if i in self.out_indices:
+                outs.append(self._format_output(x, grid))
+        return outs
