@@ -1,0 +1,169 @@
+"""What a training step must and must not do: gradients, waits, graph breaks."""
+from itertools import cycle, product
+
+import pytest
+import torch
+from mmengine.utils import digit_version
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mixedae_mm.models import MixedAE
+
+ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16)
+CONTRAST = [None, 'after_norm', 'before_norm']
+
+
+def build(backbone=(), neck=(), head=(), data_preprocessor=()):
+    torch.manual_seed(0)
+    model = MixedAE(
+        backbone=dict(dict(type='MixedAEViT', arch=ARCH, img_size=16, patch_size=4,
+                           out_type='raw'), **dict(backbone)),
+        neck=neck if neck is None else dict(dict(
+            type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=2,
+            decoder_num_heads=2), **dict(neck)),
+        head=dict(dict(type='MixedAEPretrainHead', proj_dim=8), **dict(head)),
+        data_preprocessor=dict(data_preprocessor))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=.3)
+    return model
+
+
+def mixed_batch(model, num_images=4):
+    torch.manual_seed(1)
+    images = torch.randint(0, 256, (num_images, 3, 16, 16), dtype=torch.uint8)
+    return model.data_preprocessor(
+        dict(inputs=images, data_samples=None), training=True)['inputs']
+
+
+# Options that could leave a parameter unused, in all combinations ...
+PARTS = [(neck, contrast) for neck, contrast in product([(), None], CONTRAST)
+         if neck is not None or contrast is not None]
+BACKBONES = [dict(zip(('out_type', 'segment_embedding', 'frozen_stages', 'pre_norm'),
+                      values))
+             for values in product(['raw', 'cls_token', 'featmap', 'avg_featmap'],
+                                   [True, False], [-1, 1, 2], [False, True])]
+# ... and others, each beside some of those.
+OTHERS = [
+    dict(), dict(backbone=dict(with_cp=True), neck=dict(with_cp=True)),
+    dict(backbone=dict(homologous_attention=False)),
+    dict(backbone=dict(k_ratio=1, qkv_bias=False)),
+    dict(backbone=dict(num_global_layers=0), head=dict(norm_pix=False)),
+    dict(backbone=dict(layer_scale_init_value=.1), data_preprocessor=dict(mode='full')),
+    dict(backbone=dict(drop_rate=.1, drop_path_rate=.1), neck=dict(decoder_depth=1)),
+    dict(data_preprocessor=dict(mix_ratio=.5), head=dict(contrast_weight=0)),
+]
+
+
+@pytest.mark.parametrize('neck, contrast', PARTS)
+def test_every_trainable_parameter_gets_a_gradient(neck, contrast):
+    """DistributedDataParallel stops in the second step on one that does not."""
+    kinds = cycle(['separate', 'mean'])
+    for options, others in zip(BACKBONES, cycle(OTHERS)):
+        head = dict(contrast_loss=None)
+        if contrast is not None:
+            head = dict(contrast_input=contrast, contrast_loss=dict(
+                type='HomologousContrastiveLoss', positives=next(kinds)))
+        model = build(
+            dict(options, **others.get('backbone', {})),
+            neck if neck is None else others.get('neck', {}),
+            dict(head, **others.get('head', {})),
+            others.get('data_preprocessor', {}))
+        model.train()
+        sum(model(mixed_batch(model), mode='loss').values()).backward()
+        without = [name for name, parameter in model.named_parameters()
+                   if parameter.requires_grad and parameter.grad is None]
+        assert not without, (without, options, others)
+
+
+def test_frozen_stages_freeze_the_segments_too():
+    for frozen_stages, trained in [(-1, True), (0, True), (1, False), (2, False)]:
+        backbone = build(dict(frozen_stages=frozen_stages)).backbone.train()
+        assert backbone.segment_embed.requires_grad is trained
+
+
+def test_features_of_whole_images_in_pretraining():
+    """``avg_featmap`` has a norm of its own, which stays as it starts."""
+    backbone = build(dict(out_type='avg_featmap')).backbone
+    features, = backbone(torch.randn(2, 3, 16, 16))
+    assert features.shape == (2, 16)
+    assert {name for name, p in backbone.named_parameters() if not p.requires_grad
+            } == {'pos_embed', 'ln2.weight', 'ln2.bias'}
+
+
+class NothingWaits(TorchDispatchMode):
+    """Refuses operators after which the host waits for a GPU, or that are atomic."""
+    WAITING = ('_local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'equal',
+               'is_nonzero', 'index_put', 'bincount', 'repeat_interleave.Tensor')
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.__name__
+        assert not name.startswith(self.WAITING), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(backbone=dict(with_cp=True), neck=dict(with_cp=True)),
+    dict(head=dict(contrast_loss=dict(
+        type='HomologousContrastiveLoss', positives='mean'))),
+    dict(data_preprocessor=dict(mode='full', mix_ratio=1 / 3)),
+    dict(backbone=dict(homologous_attention=False), head=dict(norm_pix=False)),
+], ids=['default', 'with_cp', 'mean', 'full', 'naive'])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_a_step_never_waits_for_the_device(options, autocast):
+    model = build(**options)
+    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
+    with NothingWaits():
+        data = model.data_preprocessor(
+            dict(inputs=images, data_samples=None), training=True)
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            losses = model(**data, mode='loss')
+        sum(losses.values()).backward()
+    assert model.backbone.segment_embed.grad.abs().sum() > 0
+
+
+needs_operators = pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.6'),
+    reason='compiling is asked for from PyTorch 2.6 on')
+
+
+@needs_operators
+@pytest.mark.parametrize('backend', [
+    'aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('options', [
+    dict(), dict(head=dict(contrast_loss=dict(
+        type='HomologousContrastiveLoss', positives='mean'),
+        contrast_input='before_norm')),
+    dict(backbone=dict(with_cp=True), neck=dict(with_cp=True),
+         data_preprocessor=dict(mode='full', mix_ratio=1 / 3)),
+], ids=['default', 'mean', 'with_cp-full'])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_compiled_in_one_graph_equals_eager(options, backend, autocast):
+    model = build(**options)
+    inputs = mixed_batch(model, 12)
+    results = []
+    torch.compiler.reset()
+    for loss in (model.loss, torch.compile(model.loss, fullgraph=True,
+                                           backend=backend)):
+        model.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            losses = loss(inputs, None)
+        sum(losses.values()).backward()
+        results.append((losses, {
+            name: p.grad.clone() for name, p in model.named_parameters()
+            if p.requires_grad}))
+    tolerance = dict(rtol=.05, atol=.05) if autocast else dict(rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*results, **tolerance)
+
+
+@needs_operators
+def test_compiled_once_for_all_steps():
+    """Other images and masks of one shape do not compile again."""
+    model = build()
+    torch.compiler.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(model.loss, fullgraph=True, backend=counter)
+    for _ in range(3):
+        images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+        data = model.data_preprocessor(
+            dict(inputs=images, data_samples=None), training=True)
+        sum(compiled(data['inputs'], None).values()).backward()
+    assert counter.frame_count == 1
