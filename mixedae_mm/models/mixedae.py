@@ -109,9 +109,9 @@ class MixedAE(BaseSelfSupervisor):
                 f'is built for {built_for}; let the pipeline crop to that, or '
                 'change img_size and in_channels of the backbone.')
         encoded = self.backbone(inputs['mixed'], mix_mask)  # (S, 1 + L, C)
-        predictions = None
+        predictions = None  # (S, L, n - 1, P * P * C)
         if self.with_neck:
-            predictions = self.neck(encoded.tokens, mix_mask)  # (S, L, n - 1, P * P * C)
+            predictions = self.neck(encoded.tokens, mix_mask)
         return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
 
 
