@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
-from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
+from ..models.checkpoint_names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
 from .vit import Vit, describe
 
 # In every ViT of a layout, and in nothing else.
