@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..utils.checks import check_part
 from ..utils.errors import ConfigurationError
+from .vit_arguments import check_init_cfg
 
 # MAE's: xavier for linear layers. The parts refine it in their init_weights.
 MAE_INIT = (
@@ -82,7 +83,7 @@ class MixedAE(BaseSelfSupervisor):
             neck=neck,
             head=_fill(head, 'head', **shared),
             data_preprocessor=preprocessor,
-            init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
+            init_cfg=check_init_cfg(init_cfg))
         # (channels, height, width) of images
         self.image_shape = (backbone.get('in_channels', 3), *(
             side * preprocessor.patch_size for side in encoder.patch_resolution))

@@ -12,12 +12,14 @@ from ..utils.checks import (check_count, check_flag, check_heads, check_norm,
                       check_number, check_side)
 from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, unmix_tokens
+from .checkpoint_loading import LoadedWhole
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
+from .vit_arguments import check_init_cfg
 
 
 @MODELS.register_module()
-class MixedAEDecoder(MAEPretrainDecoder):
+class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
     """Decode one sequence a source from each mixed sample.
 
     Parameters and their names are those of mmpretrain's
@@ -35,10 +37,12 @@ class MixedAEDecoder(MAEPretrainDecoder):
             product.
         embed_dim (int): Width of the encoder.
         with_cp (bool): Gradient checkpointing of every block.
+        init_cfg (dict | list[dict], optional): With ``type='Pretrained'``, all
+            weights come from its ``checkpoint``.
         **kwargs: Every other argument of ``MAEPretrainDecoder`` but
             ``num_patches``: ``patch_size``, ``in_chans``,
             ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
-            ``mlp_ratio``, ``norm_cfg``, ``init_cfg``.
+            ``mlp_ratio``, ``norm_cfg``.
 
     Raises:
         ConfigurationError: For a value that an argument does not allow.
@@ -54,6 +58,7 @@ class MixedAEDecoder(MAEPretrainDecoder):
                  mlp_ratio: float = 4,
                  norm_cfg: dict = dict(type='LN', eps=1e-6),
                  with_cp: bool = False,
+                 init_cfg=None,
                  **kwargs) -> None:
         for name in ('num_patches', 'predict_feature_dim'):
             if name in kwargs:
@@ -84,6 +89,7 @@ class MixedAEDecoder(MAEPretrainDecoder):
             decoder_num_heads=decoder_num_heads,
             mlp_ratio=mlp_ratio,
             norm_cfg=norm_cfg,
+            init_cfg=check_init_cfg(init_cfg),
             **kwargs)
         self.num_sources = num_sources
         self.grid = tuple(grid)
@@ -93,14 +99,12 @@ class MixedAEDecoder(MAEPretrainDecoder):
 
     def init_weights(self) -> None:
         """MAE's initialisation, with positions for any grid."""
-        # MAEPretrainDecoder's own method assumes a square grid.
-        super(MAEPretrainDecoder, self).init_weights()
-        if isinstance(self.init_cfg,
-                      dict) and self.init_cfg['type'] == 'Pretrained':
-            return  # keep what was loaded
         self.decoder_pos_embed.data.copy_(
             sincos_position_embedding(self.grid, self.mask_token.size(-1)))
         torch.nn.init.normal_(self.mask_token, std=.02)
+        # Last, so that weights that init_cfg names come on top. Not
+        # MAEPretrainDecoder's own method: it assumes a square grid.
+        super(MAEPretrainDecoder, self).init_weights()
 
     def forward(self, tokens: Tensor, mix_mask: Tensor) -> Tensor:
         """Unmix and predict the hidden patches of every source.

@@ -11,13 +11,13 @@ from torch.utils.checkpoint import checkpoint
 from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from ..mixing import patch_grid
-from .checkpoint_loading import load_pretrained
+from .checkpoint_loading import LoadedWhole
 from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.position_embedding import sincos_position_embedding
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                      patch_offsets)
 from .vit_arguments import (check_arch, check_init_cfg, check_out_indices,
-                            check_pretraining, split_init_cfg)
+                            check_pretraining)
 
 
 class EncodedMix(NamedTuple):
@@ -33,7 +33,7 @@ class EncodedMix(NamedTuple):
 
 
 @MODELS.register_module()
-class MixedAEViT(VisionTransformer):
+class MixedAEViT(LoadedWhole, VisionTransformer):
     """Vision Transformer for MixedAE pre-training and for transfer.
 
     Called with a mixing mask it is MixedAE's encoder (Sec. 3.1-3.2); called
@@ -73,8 +73,8 @@ class MixedAEViT(VisionTransformer):
         pretrained (str, optional): What mmseg's segmentors hand on; short for
             ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
         init_cfg (dict | list[dict], optional): With ``type='Pretrained'``,
-            ``checkpoint`` and optionally ``prefix``, the weights come from
-            there, all of them, and a line in the log says so (see
+            ``checkpoint`` and optionally ``prefix`` and ``grid``, the weights
+            come from there, all of them, and a line in the log says so (see
             :func:`.checkpoint_loading.load_pretrained`).
         **kwargs: Every other argument of ``VisionTransformer``.
 
@@ -172,24 +172,17 @@ class MixedAEViT(VisionTransformer):
     def init_weights(self) -> None:
         """MAE's initialisation in pre-training, mmpretrain's in transfer.
 
-        Pre-trained weights, where ``init_cfg`` names some, come on top.
-
         Raises:
-            ConfigurationError: If they do not fit (see
+            ConfigurationError: If weights that ``init_cfg`` names do not fit (see
                 :func:`.checkpoint_loading.load_pretrained`).
         """
-        init_cfg = self.init_cfg
-        # mmengine's own loading would let weights that do not fit pass.
-        pretrained, self.init_cfg = split_init_cfg(init_cfg)
-        try:
-            super().init_weights()
-        finally:
-            self.init_cfg = init_cfg
+        # First, so that what init_cfg says, weights above all, comes on top.
         if self.is_pretraining:
             self._init_as_mae()
-        if pretrained is not None:
-            load_pretrained(self, pretrained['checkpoint'],
-                            pretrained.get('prefix'))
+        else:
+            nn.init.trunc_normal_(self.pos_embed, std=.02)
+        # Not VisionTransformer's own method: it would overwrite positions.
+        super(VisionTransformer, self).init_weights()
 
     def _init_as_mae(self) -> None:
         self.pos_embed.data.copy_(
