@@ -1,6 +1,5 @@
 """Checkpoint files read as data: tensors and containers, never code."""
 import ast
-import fcntl
 import hashlib
 import io
 import os
@@ -15,6 +14,7 @@ import torch
 from mmengine import fileio
 
 from ..utils.errors import ConfigurationError
+from ..utils.files import lock
 from .checkpoint_names import WRAPPERS
 
 # What training scripts save beside the weights: mmengine's log buffers, NumPy
@@ -314,8 +314,7 @@ def _download(address: str) -> str:
     # One download per machine: the other processes wait for the lock. Where the
     # download fails, each of them tries and fails by itself; nobody is left
     # waiting, as in a barrier.
-    with open(f'{local}.lock', 'a') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock(f'{local}.lock'):
         if not local.is_file():
             try:
                 torch.hub.download_url_to_file(address, str(local))
