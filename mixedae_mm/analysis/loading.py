@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
 from ..utils.errors import ConfigurationError
-from ..models.checkpoint_reading import read_weights
+from ..models.checkpoint_loading import load_model as load_weights, read_source
 
 PathLike = Union[str, Path]
 
@@ -66,15 +66,13 @@ def load_model(config: PathLike,
         raise ConfigurationError(f'The config {config} does not exist.')
     cfg = Config.fromfile(config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    weights = read_weights(str(checkpoint))
+    source = read_source(str(checkpoint))
     model = MODELS.build(cfg.model)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
+    report = load_weights(model, source, complete=True)
+    if report.ignored:
         raise ConfigurationError(
             f'{checkpoint} holds the weights of another model than {config} '
-            f'describes: {" ".join(lines)[:300]}') from error
+            f'describes: {", ".join(report.ignored)} have no place in it.')
     model.to(device or get_device())
     model.eval()  # returns nothing for some models of mmpretrain
     return model

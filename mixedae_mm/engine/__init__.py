@@ -1,5 +1,6 @@
 """Hooks and optimizers: what happens around the model while it trains."""
 from .resume.checkpoint_files import find_resumable_checkpoint
+from .hooks.checked_loading_hook import CheckedLoadingHook
 from .hooks.compile_hook import CompileHook
 from .hooks.data_check_hook import DataCheckHook
 from .resume.exact_resume_hook import ExactResumeHook
@@ -16,9 +17,9 @@ from .hooks.throughput_hook import ThroughputHook
 from .hooks.topk_accuracy_hook import TopKAccuracyHook
 
 __all__ = [
-    'CompileHook', 'DataCheckHook', 'ExactResumeHook', 'KNNEvaluationHook',
-    'LayerDecayOptimWrapperConstructor', 'MergedOptimWrapperConstructor',
-    'MixingVisualizationHook',
+    'CheckedLoadingHook', 'CompileHook', 'DataCheckHook', 'ExactResumeHook',
+    'KNNEvaluationHook', 'LayerDecayOptimWrapperConstructor',
+    'MergedOptimWrapperConstructor', 'MixingVisualizationHook',
     'NonFiniteLossError', 'NonFiniteLossHook', 'PreemptionHook',
     'SafeCheckpointHook', 'ThroughputHook', 'TopKAccuracyHook',
     'ViTFSDPStrategy', 'find_resumable_checkpoint', 'replay_nonfinite_loss'

@@ -1,5 +1,5 @@
 """In and out of other libraries: timm, Hugging Face, Meta's MAE, ONNX.
 
-``names.py`` is the table of all names; ``convert.py`` the way of a checkpoint
-from one library to another.
+``convert.py`` is the way of a checkpoint from one library to another; the table of
+all names is in ``models/checkpoint_names.py``.
 """

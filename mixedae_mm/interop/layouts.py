@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from ..version import __version__
-from .names import HF_PREFIX, entries
+from ..models.checkpoint_names import HF_PREFIX, entries
 from ..utils.preprocessing import resize_side
 from .vit import Description, Vit, backbone_config
 

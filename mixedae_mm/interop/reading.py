@@ -1,8 +1,5 @@
 """Checkpoints of every layout into one :class:`~.vit.Vit`."""
-import argparse
-import ast
 import json
-import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
@@ -11,31 +8,14 @@ from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
-from ..models.checkpoint_reading import read_checkpoint
-from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
+from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
+                                       LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
+                                       entries)
+from ..models.checkpoint_reading import literal_config, read_checkpoint, weights_of
 from .vit import Vit, describe
 
-# In every ViT of a layout, and in nothing else.
-LANDMARKS = {
-    'mm': 'patch_embed.projection.weight',
-    'timm': 'patch_embed.proj.weight',
-    'hf': 'embeddings.patch_embeddings.projection.weight',
-}
-COLUMN_TITLES = {
-    'mm': 'mmpretrain',
-    'timm': "timm or Meta's MAE",
-    'hf': 'Hugging Face',
-}
-# What --encoder-only may leave out without changing a feature.
-BESIDE_ENCODER = {
-    'mm': re.compile(r'(?!backbone\.)'),
-    'timm': re.compile(r'head|decoder|mask_token'),
-    'hf': re.compile(r'(?!embeddings\.|encoder\.|layernorm\.)'),
-}
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
-# What training wrappers put before all names.
-WRAPPERS = ('module.', '_orig_mod.')
 
 
 class Source(NamedTuple):
@@ -93,8 +73,8 @@ def read_source(path: str,
         if (folder / 'config.json').is_file():
             config = json.loads((folder / 'config.json').read_text())
     else:
-        checkpoint = _read_file(str(path))
-    tensors = _tensors(checkpoint, path)
+        checkpoint = read_checkpoint(str(path))
+    tensors = weights_of(checkpoint, path)
     found = [
         column for column, landmark in LANDMARKS.items()
         if any(name.endswith(landmark) for name in tensors)
@@ -230,45 +210,6 @@ def hf_facts(config: dict, folder: Path) -> dict:
         classes=_classes(config.get('id2label')))
 
 
-def literal_config(text: str) -> dict:
-    """Read the text of a config without executing it.
-
-    Args:
-        text (str): As ``Config.pretty_text`` writes it: assignments of
-            literals and of ``dict(...)``.
-
-    Returns:
-        dict: The assigned values. What is no literal becomes the text it is
-        written with. Empty if the text is no Python.
-    """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return {}
-    return {
-        node.targets[0].id: _literal(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-
-
-def _literal(node: ast.AST):
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_literal(element) for element in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            _literal(key): _literal(value)
-            for key, value in zip(node.keys, node.values) if key is not None
-        }
-    if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            and node.func.id == 'dict'):
-        return {word.arg: _literal(word.value) for word in node.keywords}
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
-
-
 def _read_folder(folder: Path) -> Dict[str, Tensor]:
     for pattern in WEIGHT_FILES:
         files = sorted(folder.glob(pattern))
@@ -280,41 +221,10 @@ def _read_folder(folder: Path) -> Dict[str, Tensor]:
                 f'({_some([file.name for file in files])}); name one of them.')
         checkpoint: dict = {}
         for file in files:
-            checkpoint.update(_read_file(str(file)))
+            checkpoint.update(read_checkpoint(str(file)))
         return checkpoint
     raise ConfigurationError(
         f'{folder} holds no checkpoint ({", ".join(WEIGHT_FILES)}).')
-
-
-def _read_file(path: str) -> dict:
-    # Meta's training script keeps its arguments beside the weights, in a class
-    # that is nothing but attributes. Before PyTorch 2.5 there are no exceptions.
-    if not hasattr(torch.serialization, 'safe_globals'):
-        return read_checkpoint(path)
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return read_checkpoint(path)
-
-
-def _tensors(checkpoint: dict, path: str) -> Dict[str, Tensor]:
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
-    tensors = {
-        str(name): value.detach()
-        for name, value in checkpoint.items() if isinstance(value, Tensor)
-    }
-    for wrapper in WRAPPERS:
-        if tensors and all(name.startswith(wrapper) for name in tensors):
-            tensors = {name[len(wrapper):]: v for name, v in tensors.items()}
-    broken = [
-        name for name, value in tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if broken:
-        raise ConfigurationError(
-            f'{path} holds NaN or infinite values in {_some(broken)}.')
-    return tensors
 
 
 def _canonical_spelling(source: Source) -> Dict[str, Tensor]:

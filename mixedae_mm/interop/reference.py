@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from .layouts import decoder_config, hf_config, timm_arguments
-from .names import HF_PREFIX, WITHOUT_PLACE, canonical
+from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
 from .reading import Source
 from .vit import Vit, backbone_config, load
 

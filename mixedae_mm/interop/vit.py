@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
+from ..models.checkpoint_fitting import fit
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 
 # Weights do not show the number of heads. These are those of the ViTs that go by
@@ -281,11 +282,6 @@ def backbone_config(vit: Vit) -> dict:
 
 
 def load(module: nn.Module, weights: Dict[str, Tensor], path: str) -> None:
-    """Strict loading whose error is one sentence."""
-    try:
-        module.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ConfigurationError(
-            f'{path} does not hold a complete {type(module).__name__}: '
-            f'{lines[0] if lines else error}') from None
+    """Load all weights of a part, or say in one sentence why they do not fit."""
+    fit(module, weights, path)
+    module.load_state_dict(weights)

@@ -21,6 +21,7 @@ from mmengine.runner.checkpoint import load_from_local
 
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
+from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..models.checkpoint_reading import read_checkpoint
 from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
                             check_toolbox)
@@ -90,8 +91,13 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Check what can be checked cheaply, start the process group, build."""
+def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
+    """Check what can be checked cheaply, start the process group, build.
+
+    Args:
+        cfg (Config): With all options applied.
+        complete_weights (bool): See :class:`.CheckedLoadingHook`.
+    """
     check_launcher(cfg.launcher)
     check_strategy(cfg)
     notes = []
@@ -103,6 +109,7 @@ def build_runner(cfg: Config) -> Runner:
     set_dataloader_defaults(cfg)
     read_checkpoints_as_data(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckedLoadingHook(complete_weights))
     for note in notes:
         runner.logger.warning(note)
     return runner
@@ -122,7 +129,9 @@ def read_checkpoints_as_data(cfg: Config) -> None:
             return load_from_local(path, map_location)
         return read_checkpoint(path)
 
-    CheckpointLoader.register_scheme(('', 'http://', 'https://'), read, force=True)
+    CheckpointLoader.register_scheme(
+        ('', 'http://', 'https://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), read,
+        force=True)
 
 
 def set_dataloader_defaults(cfg: Config) -> None:

@@ -52,7 +52,7 @@ def test(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     apply_options(cfg, args)
     check_data_paths(cfg, ['test_dataloader'])
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, complete_weights=True)
     DataCheckHook.of(runner).check(runner, 'test')
     if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
         dump_predictions(runner, args.out, scope_of(cfg))

@@ -1,49 +1,75 @@
-"""Pre-trained weights into a backbone, completely or not at all."""
-import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+"""Pre-trained weights into a model: the one loader, which says what it did.
 
-import torch
+mmengine loads every checkpoint with ``strict=False`` and only logs what did not
+fit. Here the weights of a part are loaded completely or refused. All ways lead
+here: ``init_cfg`` of type ``Pretrained`` of anything that contains a part of
+MixedAE, ``load_from`` and the test command (by ``CheckedLoadingHook``), and the
+analysis tools. What goes past (mmengine's functions, PyTorch's
+``load_state_dict``) meets the same checks in :class:`LoadedWhole`.
+"""
+import re
+from collections import OrderedDict
+from math import isqrt
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
 from mmengine.logging import print_log
-from mmpretrain.models.utils import resize_pos_embed
+from mmengine.model import PretrainedInit, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
+from mmpretrain.models import MAEViT, VisionTransformer
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
-from .checkpoint_reading import read_weights
-from .layers.position_embedding import sincos_position_embedding
-from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table)
+from .checkpoint_fitting import LANDMARK, Fitted, Grid, fit, refuse
+from .checkpoint_names import (COLUMN_TITLES, MAIN_VIT, WRAPPERS, to_mm_names,
+                               vit_prefixes)
+from .checkpoint_reading import literal_config, read_checkpoint, weights_of
 
-# Parts that a checkpoint may lack because pre-training has no use for them:
-# norms that only some heads need, biases that start at zero, the segments.
-MAY_BE_NEW = re.compile(rf'ln[12]\.|segment_embed$|.*{TABLE}$')
-# Parts that the backbone may be built without.
-MAY_BE_IGNORED = re.compile(
-    r'ln[12]\.|(cls_token|segment_embed|mask_token)$|.*relative_position_index$')
-# In every ViT of mmpretrain, and in nothing else.
-LANDMARK = 'patch_embed.projection.weight'
-# The same in timm, Meta's MAE and Hugging Face.
-FOREIGN_LANDMARK = re.compile(r'patch_embed\.proj\.|patch_embeddings\.')
+# Where a whole model has its parts, by what tells the part: its first tensor.
+USUAL_PREFIXES = ('backbone.', 'neck.', 'head.')
+
+
+class Source(NamedTuple):
+    """Weights, and what is known of them.
+
+    Attributes:
+        path (str): Of their file, for messages.
+        weights (dict[str, Tensor]): By mmpretrain's names.
+        converted (str): Whose names the file has, if others.
+        grids (dict[str, tuple[int, int]]): Rows and columns of patches, by the
+            prefix of the part that has positions, without its dot.
+    """
+    path: str
+    weights: Dict[str, Tensor]
+    converted: str = ''
+    grids: Dict[str, Grid] = {}
 
 
 class LoadReport(NamedTuple):
     """What became of each tensor.
 
     Attributes:
-        num_loaded (int): Backbone tensors taken from the checkpoint.
-        num_total (int): Backbone tensors.
-        resized (list[str]): What was interpolated, with both grids.
-        new (list[str]): Parts of the backbone that the checkpoint lacks.
+        what (str): What was loaded: ``'backbone'`` or another part.
+        num_loaded (int): Its tensors taken from the checkpoint.
+        num_total (int): Its tensors.
+        resized (list[str]): What was made for another grid, with both grids.
+        new (list[str]): Parts of the model that the checkpoint lacks.
         ignored (list[str]): Parts of the checkpoint without use here.
+        converted (str): Whose names the checkpoint has, if not mmpretrain's.
     """
+    what: str
     num_loaded: int
     num_total: int
     resized: List[str]
     new: List[str]
     ignored: List[str]
+    converted: str = ''
 
     def __str__(self) -> str:
         parts = [
-            f'loaded {self.num_loaded} of {self.num_total} backbone tensors'
+            f'loaded {self.num_loaded} of {self.num_total} {self.what} tensors'
         ]
+        if self.converted:
+            parts[0] += f' from the names of {self.converted}'
         if self.resized:
             parts.append('resized ' + ', '.join(self.resized))
         if self.new:
@@ -53,208 +79,321 @@ class LoadReport(NamedTuple):
         return '; '.join(parts)
 
 
-def load_pretrained(backbone: nn.Module,
-                    path: str,
-                    prefix: Optional[str] = None) -> LoadReport:
-    """Load a backbone from a checkpoint and log in one line what happened.
+class LoadedWhole(nn.Module):
+    """A part of a model that no loading, strict or not, may leave half loaded."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._register_state_dict_hook(_note_grid)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        weights = {
+            name[len(prefix):]: value
+            for name, value in state_dict.items() if name.startswith(prefix)
+        }
+        sharded = any('_fsdp_wrapped_module' in name
+                      for name, _ in self.named_parameters())
+        # A backbone is what pre-training is for; a neck or head may be new.
+        if not sharded and (weights or isinstance(self, VisionTransformer)):
+            resized = fit(self, weights, f'The checkpoint under "{prefix}"',
+                          local_metadata.get('grid')).resized
+            if resized:
+                print_log(f'Resized {", ".join(resized)}', logger='current')
+            for name in [n for n in state_dict if n.startswith(prefix)]:
+                del state_dict[name]
+            state_dict.update(
+                {prefix + name: value for name, value in weights.items()})
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def _note_grid(module, state_dict, prefix, local_metadata) -> None:
+    """Let positions say which grid they are of, where PyTorch notes versions."""
+    grid = getattr(module, 'patch_resolution', getattr(module, 'grid', None))
+    if grid is not None:
+        local_metadata['grid'] = tuple(grid)
+
+
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
+class CheckedPretrainedInit(PretrainedInit):
+    """``init_cfg`` of type ``Pretrained``, completely or not at all.
+
+    Models without a part of MixedAE are loaded as mmengine does.
 
     Args:
-        backbone (nn.Module): A ``VisionTransformer`` of mmpretrain.
-        path (str): As in :func:`.checkpoint_reading.read_checkpoint`.
-        prefix (str, optional): What the names of the backbone's tensors
+        checkpoint (str): As in :func:`.checkpoint_reading.read_checkpoint`.
+        prefix (str, optional): As in :func:`load_pretrained`.
+        map_location (str): As in mmengine.
+        grid (tuple[int, int], optional): As in :func:`load_pretrained`.
+    """
+
+    def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None):
+        super().__init__(checkpoint, prefix, map_location)
+        self.grid = grid
+
+    def __call__(self, module: nn.Module) -> None:
+        if not any(isinstance(part, LoadedWhole) for part in module.modules()):
+            super().__call__(module)
+            return
+        load_pretrained(module, self.checkpoint, self.prefix, self.grid)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
+
+
+def load_pretrained(module: nn.Module,
+                    path: str,
+                    prefix: Optional[str] = None,
+                    grid: Optional[Grid] = None) -> LoadReport:
+    """Load a part, or a whole model, and log in one line what happened.
+
+    Args:
+        module (nn.Module): A ``VisionTransformer`` of mmpretrain, a neck, a head
+            or a whole model.
+        path (str): As in :func:`.checkpoint_reading.read_checkpoint`. Names of
+            timm, Meta's MAE and Hugging Face are converted.
+        prefix (str, optional): What the names of the part's tensors
             begin with in the checkpoint, such as ``'backbone.'``. Defaults
-            to wherever the checkpoint has a ViT.
+            to wherever the checkpoint has one.
+        grid (tuple[int, int], optional): Rows and columns of patches of the
+            checkpoint's positions, where it does not say them.
 
     Returns:
         LoadReport: What was logged.
 
     Raises:
-        ConfigurationError: If the file cannot be read, has no ViT under the
-            prefix, one of another architecture, or one that would leave
-            weights of the backbone uninitialised. The backbone is unchanged
-            then.
+        ConfigurationError: If the file cannot be read, has no such part under
+            the prefix, one of another architecture, or one that would leave
+            weights uninitialised. The module is unchanged then.
     """
-    weights = read_weights(path)
-    prefix = _find_prefix(weights, prefix, path)
-    ignored = sorted(
-        {name.split('.')[0] for name in weights if not name.startswith(prefix)})
-    weights = {
-        name[len(prefix):]: value
-        for name, value in weights.items() if name.startswith(prefix)
-    }
-    target = backbone.state_dict()
-    _check_architecture(weights, target, path)
-    is_beit = 'layers.0.gamma_1' in weights
-    if is_beit:
-        weights = _rename_beit(weights)
-    unused = [name for name in weights if name not in target]
-    missing = [name for name in target if name not in weights]
-    _refuse([n for n in unused if not MAY_BE_IGNORED.match(n)],
-            f'{path} has weights that this backbone has no place for' +
-            (' (BEiT needs layer_scale_init_value=0.1 and '
-             'relative_position_bias=True)' if is_beit else ''))
-    _refuse([
-        name for name in missing if not MAY_BE_NEW.match(name)
-        and not (is_beit and name == 'pos_embed')
-    ], f'{path} would leave backbone weights uninitialised')
-    resized = _fit_grids(backbone, weights, target, path)
-    _refuse([
-        f'{name} {tuple(weights[name].shape)} for {tuple(value.shape)}'
-        for name, value in target.items()
-        if name in weights and weights[name].shape != value.shape
-    ], f'{path} has weights of other shapes than this backbone')
+    source = read_source(path, prefix)
+    if grid is not None:
+        source = source._replace(grids={name: tuple(grid) for name in ('', 'backbone')})
+    if isinstance(module, (LoadedWhole, VisionTransformer)):
+        return _load_part(module, source, prefix)
+    return load_model(module, source, prefix)
 
-    if 'pos_embed' in missing:  # BEiT knows relative positions only
-        target['pos_embed'] = torch.zeros_like(target['pos_embed'])
-    backbone.load_state_dict(
-        {name: weights.get(name, value)
-         for name, value in target.items()})
-    report = LoadReport(
-        num_loaded=len(target) - len(missing),
-        num_total=len(target),
-        resized=resized,
-        new=_parts(missing),
-        ignored=_parts(unused) + ignored)
-    print_log(f'{path}: {report}', logger='current')
+
+def read_source(path: str, prefix: Optional[str] = None) -> Source:
+    """Read the weights of a file, and bring them into mmpretrain's names.
+
+    Args:
+        path (str): As in :func:`.checkpoint_reading.read_checkpoint`.
+        prefix (str, optional): Which of several ViTs to convert.
+
+    Raises:
+        ConfigurationError: If the file cannot be read as weights.
+    """
+    return source_of(read_checkpoint(path), path, prefix)
+
+
+def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Source:
+    """As :func:`read_source`, of what a file was read into."""
+    weights = weights_of(checkpoint, path)
+    grids = dict(_noted_grids(checkpoint, weights))
+    if vit_prefixes(weights, 'mm'):
+        return Source(path, weights, '', grids)
+    for column in ('timm', 'hf'):
+        found = vit_prefixes(weights, column)
+        wanted = MAIN_VIT if prefix is None else (_dotted(prefix), '')
+        for start in wanted if len(found) != 1 or prefix else found:
+            if start in found:
+                weights = to_mm_names(weights, column, start)
+                # All these libraries train on squares; what is not is found out.
+                positions = weights.get('backbone.pos_embed')
+                side = 0 if positions is None else isqrt(positions.shape[1] - 1)
+                return Source(path, weights, COLUMN_TITLES[column],
+                              {'backbone': (side, side)})
+    return Source(path, weights, '', grids)
+
+
+def load_model(model: nn.Module,
+               source: Source,
+               prefix: Optional[str] = None,
+               complete: bool = False) -> LoadReport:
+    """Load a whole model; see :func:`load_pretrained` and :func:`fit_model`."""
+    weights, report = fit_model(model, source, prefix, complete)
+    model.load_state_dict(weights)
+    print_log(f'{source.path}: {report}', logger='current')
     return report
 
 
-def _find_prefix(weights: Dict[str, Tensor], prefix: Optional[str],
-                 path: str) -> str:
-    found = [
-        name[:-len(LANDMARK)] for name in weights if name.endswith(LANDMARK)
-    ]
-    if not found:
-        hint = ''
-        if any(FOREIGN_LANDMARK.search(name) for name in weights):
-            hint = (', but the names of timm, Meta or Hugging Face; convert '
-                    'it with tools/converters/convert.py --to mm')
+def fit_model(model: nn.Module,
+              source: Source,
+              prefix: Optional[str] = None,
+              complete: bool = False) -> Tuple[Dict[str, Tensor], LoadReport]:
+    """Make the weights of a checkpoint a whole model's.
+
+    The backbone must be there as a whole, and so must each part of MixedAE that is
+    there. Other parts, such as a head for other classes, may be new.
+
+    Args:
+        model (nn.Module): With a ``backbone``.
+        source (Source): Weights, by the model's names or of the backbone alone.
+        prefix (str, optional): What the names of the model's tensors begin with.
+        complete (bool): Let no weight be new, as a test or a comparison needs.
+
+    Returns:
+        tuple[dict[str, Tensor], LoadReport]: All tensors of the model, what is
+        new as the model has it; and what became of each.
+
+    Raises:
+        ConfigurationError: If weights are left over or missing that must not be.
+    """
+    weights = _below(source.weights, _dotted(prefix)) if prefix else source.weights
+    if LANDMARK in weights:  # the backbone alone was saved
+        weights = {f'backbone.{name}': value for name, value in weights.items()}
+    weights = dict(weights)
+    target = model.state_dict()
+    resized, new, ignored = [], [], []
+    parts = [(f'{name}.', part) for name, part in model.named_modules()
+             if isinstance(part, LoadedWhole)
+             or type(part) in (VisionTransformer, MAEViT)]
+    for start, part in parts:
+        own = _below(weights, start)
+        if not own and not isinstance(part, VisionTransformer):
+            continue  # wholly new, as the loop below says
+        grid = source.grids.get(start[:-1], source.grids.get('backbone'))
+        fitted = fit(part, own, source.path, grid)
+        for name in [name for name in weights if name.startswith(start)]:
+            del weights[name]
+        weights.update({start + name: value for name, value in own.items()})
+        resized += fitted.resized
+        new += [start + name for name in fitted.new]
+        ignored += [start + name for name in fitted.ignored]
+    taken = {name for name in target if name in weights and name not in new}
+    for name, value in target.items():
+        if name in taken and value.shape != weights[name].shape and not _resizes(
+                model, name):
+            taken.remove(name)
+            new.append(name)
+            ignored.append(f'{name} {tuple(weights.pop(name).shape)} instead of '
+                           f'{tuple(value.shape)}')
+        elif name not in weights and name not in new and value.is_floating_point():
+            new.append(name)
+    trained = {name for name, _ in model.named_parameters()}
+    allowed = [name for start, part in parts for name in new if name.startswith(start)]
+    must = [name for name in new if name in trained and name not in weights and (
+        complete or (name.startswith('backbone.') and name not in allowed))]
+    refuse(must, f'{source.path} would leave weights of this '
+            f'{type(model).__name__} uninitialised' + _other_names(source))
+    if not taken:
         raise ConfigurationError(
-            f'{path} has no ViT in the names of mmpretrain{hint}.')
+            f'{source.path} holds nothing of this {type(model).__name__}'
+            f'{_other_names(source)}.')
+    left = [name for name in weights if name not in target and name not in ignored]
+    report = LoadReport(
+        'model', len(taken), len(target), resized, _parts(new),
+        _parts(ignored) + sorted({name.partition('.')[0] for name in left}),
+        source.converted)
+    fitted = OrderedDict(
+        (name, weights.get(name, value)) for name, value in target.items())
+    fitted._metadata = target._metadata  # the grids, now of the model
+    return fitted, report
+
+
+def _load_part(part: nn.Module, source: Source, prefix: Optional[str]) -> LoadReport:
+    what = 'backbone' if isinstance(part, VisionTransformer) else type(part).__name__
+    start = _find_prefix(part, source, prefix)
+    weights = _below(source.weights, start)
+    beside = {name.split('.')[0] for name in source.weights
+              if not name.startswith(start)}
+    grid = source.grids.get(start[:-1], source.grids.get('backbone'))
+    fitted: Fitted = fit(part, weights, source.path, grid, ask=True)
+    target = part.state_dict()
+    complete = OrderedDict(
+        (name, weights.get(name, value)) for name, value in target.items())
+    complete._metadata = target._metadata
+    part.load_state_dict(complete)
+    report = LoadReport(
+        what, len(target) - len(fitted.new), len(target), fitted.resized,
+        _parts(fitted.new), _parts(fitted.ignored) + sorted(beside),
+        source.converted)
+    print_log(f'{source.path}: {report}', logger='current')
+    return report
+
+
+def _find_prefix(part: nn.Module, source: Source, prefix: Optional[str]) -> str:
+    """What a part's names begin with in a checkpoint."""
+    is_vit = isinstance(part, VisionTransformer)
+    what = 'ViT' if is_vit else type(part).__name__
+    found: List[str] = []
+    for mark in [LANDMARK] if is_vit else part.state_dict():
+        found = found or [
+            name[:-len(mark)] for name in source.weights
+            if name == mark or name.endswith(f'.{mark}')
+        ]
+    if not found:
+        raise ConfigurationError(
+            f'{source.path} has no {what} in the names of mmpretrain'
+            f'{_other_names(source)}.')
     if prefix is not None:
-        prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
-        # The backbone alone was saved: there is nothing to choose.
-        if prefix == 'backbone.' and found == ['']:
-            return ''
+        prefix = _dotted(prefix)
+        # The part alone was saved, or converted: there is nothing to choose.
+        if (found == [''] and prefix in USUAL_PREFIXES) or (
+                source.converted and prefix not in found):
+            return found[0]
         if prefix not in found:
             raise ConfigurationError(
-                f"{path} has no ViT under prefix '{prefix}', but under "
+                f"{source.path} has no {what} under prefix '{prefix}', but under "
                 f'{found}.')
         return prefix
-    if len(found) > 1 and 'backbone.' not in found:
+    usual = [start for start in USUAL_PREFIXES if start in found]
+    if len(found) > 1 and not usual:
         raise ConfigurationError(
-            f'{path} has several ViTs; choose one by prefix= of {found}.')
-    return found[0] if len(found) == 1 else 'backbone.'
+            f'{source.path} has several ViTs; choose one by prefix= of {found}.')
+    return found[0] if len(found) == 1 else usual[0]
 
 
-def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
-                        path: str) -> None:
-    given, wanted = _architecture(weights), _architecture(target)
-    differences = [
-        f'{name} {given[name]} instead of {wanted[name]}' for name in wanted
-        if given[name] != wanted[name]
-    ]
-    if differences:
-        raise ConfigurationError(
-            f'{path} holds another ViT than this backbone: '
-            f'{", ".join(differences)}.')
+def _other_names(source: Source) -> str:
+    """What to do about a ViT in a file that cannot be chosen or converted."""
+    for column, title in COLUMN_TITLES.items():
+        found = vit_prefixes(source.weights, column)
+        if column != 'mm' and found and not source.converted:
+            return (f', but ViTs in those of {title} under {found}; choose one by '
+                    'prefix=')
+    return ''
 
 
-def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:
-    width, channels, height, _ = weights[LANDMARK].shape
-    layers = {
-        int(match[1])
-        for match in (re.match(r'layers\.(\d+)\.', name) for name in weights)
-        if match
-    }
-    return {
-        'patch size': height,
-        'width': width,
-        'layers': len(layers),
-        'input channels': channels
-    }
+def _noted_grids(checkpoint: dict,
+                 weights: Dict[str, Tensor]) -> Iterator[Tuple[str, Grid]]:
+    """Patch grids that a checkpoint states: in its config, or with its weights."""
+    meta = checkpoint.get('meta')
+    config = meta.get('cfg') if isinstance(meta, dict) else None
+    if isinstance(config, str):
+        config = literal_config(config)
+    model = config.get('model') if isinstance(config, dict) else None
+    backbone = model.get('backbone') if isinstance(model, dict) else None
+    if isinstance(backbone, dict):
+        size, patch = backbone.get('img_size', 224), backbone.get('patch_size', 16)
+        size = [size, size] if isinstance(size, int) else size
+        if isinstance(patch, int) and isinstance(size, (list, tuple)) and all(
+                isinstance(side, int) for side in size):
+            yield 'backbone', tuple(side // patch for side in size)
+    noted = getattr(checkpoint, '_metadata', None) or getattr(
+        checkpoint.get('state_dict'), '_metadata', None) or {}
+    for name, values in noted.items():
+        for wrapper in WRAPPERS:
+            name = name[len(wrapper):] if f'{name}.'.startswith(wrapper) else name
+        if isinstance(values, dict) and values.get('grid'):
+            yield name, tuple(values['grid'])
 
 
-def _rename_beit(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """mmpretrain's ``BEiTViT`` as a ViT with layer scale and bias tables."""
-    renamed = {}
-    for name, value in weights.items():
-        name = re.sub(r'gamma_1$', 'attn.gamma1.weight', name)
-        name = re.sub(r'gamma_2$', 'ffn.gamma2.weight', name)
-        name = re.sub(rf'attn\.{TABLE}$', f'attn.rel_pos_bias.{TABLE}', name)
-        renamed[name] = value
-    shared_table = renamed.pop(f'rel_pos_bias.{TABLE}', None)
-    for i in range(_architecture(weights)['layers']):
-        attention = f'layers.{i}.attn'
-        if f'{attention}.q_bias' in renamed:  # BEiT's keys have no bias
-            query = renamed.pop(f'{attention}.q_bias')
-            value = renamed.pop(f'{attention}.v_bias')
-            renamed[f'{attention}.qkv.bias'] = torch.cat(
-                [query, torch.zeros_like(query), value])
-        if shared_table is not None:  # shared in pre-training only
-            renamed[f'{attention}.rel_pos_bias.{TABLE}'] = shared_table
-    return renamed
+def _resizes(model: nn.Module, name: str) -> bool:
+    """Whether the module that a tensor belongs to fits other shapes by itself."""
+    owner = model.get_submodule(name.rpartition('.')[0])
+    return bool(owner._load_state_dict_pre_hooks)
 
 
-def _fit_grids(backbone: nn.Module, weights: Dict[str, Tensor],
-               target: Dict[str, Tensor], path: str) -> List[str]:
-    """Interpolate what depends on the patch grid, in place of ``weights``."""
-    resized = []
-    rows, columns = backbone.patch_resolution
-    extra = backbone.num_extra_tokens
-    position = weights.get('pos_embed')
-    if position is not None:
-        if not backbone.with_cls_token:  # no such token: no position for it
-            position = weights['pos_embed'] = position[:, 1:]
-        source = position.shape[1] - extra
-        if source != rows * columns:
-            grid = _source_grid(position[:, extra:], path)
-            weights['pos_embed'] = resize_pos_embed(
-                position, grid, (rows, columns), backbone.interpolate_mode,
-                extra)
-            resized.append(
-                f'pos_embed {grid[0]}x{grid[1]} -> {rows}x{columns}')
-    for name in target:
-        if not name.endswith(TABLE) or name not in weights:
-            continue
-        num_cls = NUM_CLS_ENTRIES if extra else 0
-        side = (1 + round((len(weights[name]) - num_cls)**0.5)) // 2
-        if len(weights[name]) != len(target[name]):
-            weights[name] = resize_table(weights[name], (side, side),
-                                         (rows, columns), num_cls)
-            resized.append(
-                f'{name} {side}x{side} -> {rows}x{columns}')
-    return resized
+def _below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
+    return {name[len(prefix):]: value for name, value in weights.items()
+            if name.startswith(prefix)}
 
 
-def _source_grid(position: Tensor, path: str) -> Tuple[int, int]:
-    """The patch grid that a table of positions ``(1, L, C)`` was made for.
-
-    Fixed sin-cos positions tell their grid; others are taken to be square.
-    """
-    num_patches, width = position.shape[1:]
-    for rows in range(1, num_patches + 1):
-        if num_patches % rows == 0 and width % 4 == 0:
-            grid = (rows, num_patches // rows)
-            table = sincos_position_embedding(grid, width)[:, 1:]
-            if torch.allclose(position.float(), table, atol=1e-3):
-                return grid
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise ConfigurationError(
-            f'{path} has learnt positions of {num_patches} patches, which are '
-            'no square grid, and can be resized from a square one only; '
-            'build the backbone with the img_size of its pre-training.')
-    return side, side
+def _dotted(prefix: str) -> str:
+    return prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
 
 
 def _parts(names: Sequence[str]) -> List[str]:
     """Short names: modules without their ``.weight`` and ``.bias``, once."""
     short = [re.sub(r'\.(weight|bias)$', '', name) for name in names]
-    short = [re.sub(r'^layers\.\d+', 'layers.*', name) for name in short]
+    short = [re.sub(r'(^|\.)layers\.\d+', r'\1layers.*', name) for name in short]
     return list(dict.fromkeys(short))
-
-
-def _refuse(names: List[str], what: str) -> None:
-    if names:
-        raise ConfigurationError(f'{what}: {", ".join(names)}.')

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..utils.errors import ConfigurationError
 from .mixedae_head import MixedAEPretrainHead
 from .mixedae_vit import MixedAEViT
+from .vit_arguments import check_init_cfg
 
 # MAE's: xavier for linear layers. The parts refine it in their init_weights.
 MAE_INIT = (
@@ -68,7 +69,7 @@ class MixedAE(BaseSelfSupervisor):
             neck=decoder,
             head=_build('head', head, **shared),
             data_preprocessor=preprocessor,
-            init_cfg=list(init_cfg) if init_cfg is MAE_INIT else init_cfg)
+            init_cfg=check_init_cfg(init_cfg))
         if decoder is None and isinstance(self.head, MixedAEPretrainHead):
             self._rely_on_contrast()
         # (channels, height, width) of images

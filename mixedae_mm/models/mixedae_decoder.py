@@ -9,12 +9,14 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixing import unmix_tokens
 from ..utils.checks import check_count
+from .checkpoint_loading import LoadedWhole
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
+from .vit_arguments import check_init_cfg
 
 
 @MODELS.register_module()
-class MixedAEDecoder(MAEPretrainDecoder):
+class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
     """Decode one sequence per source from each mixed sample.
 
     Parameters and their names are those of mmpretrain's
@@ -32,10 +34,12 @@ class MixedAEDecoder(MAEPretrainDecoder):
             product.
         embed_dim (int): Width of the encoder.
         with_cp (bool): Gradient checkpointing of every block.
+        init_cfg (dict | list[dict], optional): With ``type='Pretrained'``, all
+            weights come from its ``checkpoint``.
         **kwargs: Every other argument of ``MAEPretrainDecoder`` but
             ``num_patches``: ``patch_size``, ``in_chans``,
             ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
-            ``mlp_ratio``, ``norm_cfg``, ``init_cfg``.
+            ``mlp_ratio``, ``norm_cfg``.
 
     Raises:
         ConfigurationError: For a value that an argument does not allow.
@@ -48,6 +52,7 @@ class MixedAEDecoder(MAEPretrainDecoder):
                  decoder_embed_dim: int = 512,
                  decoder_depth: int = 8,
                  with_cp: bool = False,
+                 init_cfg=None,
                  **kwargs) -> None:
         check_count('num_sources', num_sources, 2)
         check_count('decoder_depth', decoder_depth, 1)
@@ -57,6 +62,7 @@ class MixedAEDecoder(MAEPretrainDecoder):
             decoder_embed_dim=decoder_embed_dim,
             decoder_depth=decoder_depth,
             predict_feature_dim=None,  # the pixels of a patch
+            init_cfg=check_init_cfg(init_cfg),
             **kwargs)
         self.num_sources = num_sources
         self.grid = tuple(grid)
@@ -66,14 +72,12 @@ class MixedAEDecoder(MAEPretrainDecoder):
 
     def init_weights(self) -> None:
         """MAE's initialisation, with positions for any grid."""
-        # MAEPretrainDecoder's own method assumes a square grid.
-        super(MAEPretrainDecoder, self).init_weights()
-        if isinstance(self.init_cfg,
-                      dict) and self.init_cfg['type'] == 'Pretrained':
-            return  # keep what was loaded
         self.decoder_pos_embed.data.copy_(
             sincos_position_embedding(self.grid, self.mask_token.size(-1)))
         torch.nn.init.normal_(self.mask_token, std=.02)
+        # Last, so that weights that init_cfg names come on top. Not
+        # MAEPretrainDecoder's own method: it assumes a square grid.
+        super(MAEPretrainDecoder, self).init_weights()
 
     def forward(self, tokens: Tensor, mix_mask: Tensor) -> Tensor:
         """Unmix and predict the hidden patches of every source.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from ..mixing import hidden_targets, patch_statistics, patchify
 from ..utils.checks import check_choice, check_count, check_number
 from ..utils.errors import ConfigurationError
+from .checkpoint_loading import LoadedWhole
 from .mixedae_vit import EncodedMix
+from .vit_arguments import check_init_cfg
 
 
 @MODELS.register_module()
-class MixedAEPretrainHead(BaseModule):
+class MixedAEPretrainHead(LoadedWhole, BaseModule):
     """Both losses of MixedAE; their sum is Eq. 8.
 
     Args:
@@ -48,7 +50,7 @@ class MixedAEPretrainHead(BaseModule):
                  contrast_input: str = 'after_norm',
                  proj_dim: int = 128,
                  init_cfg: Optional[dict] = None) -> None:
-        super().__init__(init_cfg)
+        super().__init__(check_init_cfg(init_cfg))
         check_choice('contrast_input', contrast_input, self.CONTRAST_INPUTS)
         check_number('contrast_weight', contrast_weight,
                      lambda weight: 0 <= weight < inf, 'be a number >= 0')

@@ -3,16 +3,15 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.registry import MODELS
+from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
 from ..mixing import vectors_of_sources
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
-from .checkpoint_loading import load_pretrained
 from .layers.position_embedding import sincos_position_embedding
 from .transfer_vit import TransferViT
-from .vit_arguments import (check_homologous, check_pretraining,
-                            split_init_cfg)
+from .vit_arguments import check_homologous, check_pretraining
 
 
 class EncodedMix(NamedTuple):
@@ -104,24 +103,17 @@ class MixedAEViT(TransferViT):
     def init_weights(self) -> None:
         """MAE's initialisation in pre-training, mmpretrain's in transfer.
 
-        Pre-trained weights, where ``init_cfg`` names some, come on top.
-
         Raises:
-            ConfigurationError: If they do not fit (see
+            ConfigurationError: If weights that ``init_cfg`` names do not fit (see
                 :func:`.checkpoint_loading.load_pretrained`).
         """
-        init_cfg = self.init_cfg
-        # mmengine's own loading would let weights that do not fit pass.
-        pretrained, self.init_cfg = split_init_cfg(init_cfg)
-        try:
-            super().init_weights()
-        finally:
-            self.init_cfg = init_cfg
+        # First, so that what init_cfg says, weights above all, comes on top.
         if self.is_pretraining:
             self._init_as_mae()
-        if pretrained is not None:
-            load_pretrained(self, pretrained['checkpoint'],
-                            pretrained.get('prefix'))
+        else:
+            nn.init.trunc_normal_(self.pos_embed, std=.02)
+        # Not VisionTransformer's own method: it would overwrite positions.
+        super(VisionTransformer, self).init_weights()
 
     def _init_as_mae(self) -> None:
         self.pos_embed.data.copy_(

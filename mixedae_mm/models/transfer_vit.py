@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.checks import check_count
+from .checkpoint_loading import LoadedWhole
 from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
 from .vit_arguments import check_init_cfg, check_out_indices
 
 
-class TransferViT(VisionTransformer):
+class TransferViT(LoadedWhole, VisionTransformer):
     """mmpretrain's ``VisionTransformer``, with four options more.
 
     Its parameters are a plain ViT's, plus the bias tables where they are asked
@@ -35,7 +36,10 @@ class TransferViT(VisionTransformer):
             about a third more compute.
         pretrained (str, optional): What mmseg's segmentors hand on; short for
             ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
-        init_cfg (dict | list[dict], optional): Initialisation config.
+        init_cfg (dict | list[dict], optional): With ``type='Pretrained'``,
+            ``checkpoint`` and optionally ``prefix`` and ``grid``, the weights
+            come from there, all of them, and a line in the log says so (see
+            :func:`.checkpoint_loading.load_pretrained`).
         **kwargs: Every other argument of ``VisionTransformer``.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a MixedAEViT refuses when it is built."""
 from inspect import isclass
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -60,39 +60,44 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
     return counted
 
 
-def check_init_cfg(init_cfg, pretrained: Optional[str]):
-    """One ``init_cfg`` of the two ways to name a checkpoint."""
-    if pretrained is None:
-        return init_cfg
-    if split_init_cfg(init_cfg)[0] is not None:
-        raise ConfigurationError(
-            f"The backbone was given pretrained='{pretrained}' and an "
-            "init_cfg of type 'Pretrained'; keep one of them (in mmseg, "
-            'model = dict(pretrained=None) drops the first).')
-    return dict(type='Pretrained', checkpoint=pretrained)
+def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
+    """One ``init_cfg`` of the two ways to name a checkpoint.
 
+    Args:
+        init_cfg (dict | list[dict] | None): As for any module of mmengine.
+        pretrained (str, optional): Short for one of type ``Pretrained``.
 
-def split_init_cfg(init_cfg) -> Tuple[Optional[dict], list]:
-    """The entry that names a checkpoint, if any, and the others."""
-    if init_cfg is None:
-        return None, []
-    entries = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
+    Returns:
+        dict | list[dict] | None: What to hand on, with types by name: mmengine
+        takes a class as it is, and ``PretrainedInit`` lets misfits pass.
+
+    Raises:
+        ConfigurationError: If it is neither, or names more than one checkpoint.
+    """
+    entries = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
     if not isinstance(entries, (list, tuple)) or not all(
             isinstance(entry, dict) and _is_initializer(entry.get('type'))
             for entry in entries):
         raise ConfigurationError(
             f'init_cfg is {init_cfg!r}, but must be a dict, or a list of them, with '
             f'a type of {sorted(WEIGHT_INITIALIZERS.module_dict)}.')
-    pretrained = [
-        entry for entry in entries
-        if entry['type'] in ('Pretrained', PretrainedInit)
+    entries = [
+        dict(entry, type='Pretrained') if entry['type'] is PretrainedInit else entry
+        for entry in entries
     ]
-    if len(pretrained) > 1:
+    named = [entry for entry in entries if entry['type'] == 'Pretrained']
+    if pretrained is not None and named:
+        raise ConfigurationError(
+            f"The backbone was given pretrained='{pretrained}' and an "
+            "init_cfg of type 'Pretrained'; keep one of them (in mmseg, "
+            'model = dict(pretrained=None) drops the first).')
+    if len(named) > 1:
         raise ConfigurationError(
             "init_cfg names several checkpoints; keep one of type "
             "'Pretrained'.")
-    return (pretrained[0] if pretrained else None,
-            [entry for entry in entries if entry not in pretrained])
+    if pretrained is not None:
+        entries.append(dict(type='Pretrained', checkpoint=pretrained))
+    return entries[0] if len(entries) == 1 else entries or None
 
 
 def _is_initializer(kind) -> bool:

@@ -4,7 +4,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Iterator, Optional, Union
 
 from .errors import ConfigurationError
 
@@ -71,7 +71,7 @@ def delete(path: Union[str, Path]) -> None:
 
 
 @contextmanager
-def lock(path: Union[str, Path], refusal: str) -> Iterator[int]:
+def lock(path: Union[str, Path], refusal: Optional[str] = None) -> Iterator[int]:
     """Hold a lock file, which no second process gets at the same time.
 
     The lock ends with the process, however that ends. The file stays.
@@ -79,7 +79,8 @@ def lock(path: Union[str, Path], refusal: str) -> Iterator[int]:
     Args:
         path (str | Path): The file; it is made where it is missing, and its
             content is not touched.
-        refusal (str): What to say if another process holds the lock.
+        refusal (str, optional): What to say if another process holds the lock. None
+            waits for it instead.
 
     Yields:
         int: A file descriptor. Processes that inherit it hold the lock too.
@@ -89,7 +90,7 @@ def lock(path: Union[str, Path], refusal: str) -> Iterator[int]:
     """
     with open(path, 'a') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
         except BlockingIOError:
             raise ConfigurationError(refusal) from None
         yield file.fileno()

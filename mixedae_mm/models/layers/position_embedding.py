@@ -1,9 +1,30 @@
 """Fixed sin-cos position embeddings for any patch grid."""
+from typing import NamedTuple, Optional, Tuple
+
+import torch
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from torch import Tensor
 
 
-def sincos_position_embedding(grid, embed_dims: int) -> Tensor:
+class SinCosTable(NamedTuple):
+    """Which sin-cos table some positions are.
+
+    Attributes:
+        grid (tuple[int, int]): Rows and columns of patches.
+        columns_first (bool): Whether the first half of the channels tells the
+            column, as in Meta's MAE; in mmpretrain's it tells the row.
+    """
+    grid: Tuple[int, int]
+    columns_first: bool
+
+    def resized(self, grid, embed_dims: int) -> Tensor:
+        """The table of another grid, as :func:`sincos_position_embedding`."""
+        return sincos_position_embedding(grid, embed_dims, self.columns_first)
+
+
+def sincos_position_embedding(grid,
+                              embed_dims: int,
+                              columns_first: bool = False) -> Tensor:
     """mmpretrain's MAE position table, also for grids that are not square.
 
     mmpretrain's function lays its first half of channels out along the
@@ -14,10 +35,39 @@ def sincos_position_embedding(grid, embed_dims: int) -> Tensor:
     Args:
         grid (tuple[int, int]): Rows and columns of patches.
         embed_dims (int): Channels ``C``, a multiple of 4.
+        columns_first (bool): See :class:`SinCosTable`.
 
     Returns:
         Tensor: ``(1, 1 + rows * columns, C)`` float32; CLS is all zeros.
     """
     rows, columns = grid
-    return build_2d_sincos_position_embedding(
+    table = build_2d_sincos_position_embedding(
         (columns, rows), embed_dims, cls_token=True)
+    return table.roll(embed_dims // 2, dims=-1) if columns_first else table
+
+
+def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
+    """Tell which sin-cos table positions are.
+
+    Args:
+        positions (Tensor): ``(1, L, C)`` of patches alone, in any floating-point
+            type.
+
+    Returns:
+        SinCosTable | None: None if they are not one, that is, were trained.
+    """
+    num_patches, width = positions.shape[1:]
+    if width % 4:
+        return None
+    # bfloat16 rounds by more than the rest.
+    tolerance = max(1e-3, torch.finfo(positions.dtype).eps)
+    for rows in range(1, num_patches + 1):
+        if num_patches % rows:
+            continue
+        for columns_first in (False, True):
+            table = SinCosTable((rows, num_patches // rows), columns_first)
+            if torch.allclose(
+                    positions.float(), table.resized(table.grid, width)[:, 1:],
+                    rtol=0, atol=tolerance):
+                return table
+    return None

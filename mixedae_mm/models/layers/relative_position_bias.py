@@ -1,5 +1,6 @@
 """Relative position bias of BEiT, for transfer."""
-from typing import NamedTuple, Tuple
+from math import isqrt
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ class PatchOffsets(NamedTuple):
 
 
 class RelativePositionBias(nn.Module):
-    """One learnt number a head and offset between two patches.
+    """One learnt number per head and offset between two patches.
 
     As BEiT adds it to the attention scores, and MAE on ADE20K. It starts at
     zero, so that a pre-trained ViT begins as it was. On other grids than its
@@ -33,7 +34,7 @@ class RelativePositionBias(nn.Module):
             image.
         num_heads (int): Attention heads.
         with_cls_token (bool): Whether the first token is CLS, which has three
-            numbers a head of its own.
+            numbers per head of its own.
     """
 
     def __init__(self,
@@ -83,6 +84,26 @@ def patch_offsets(grid: Tuple[int, int],
         index[:, 0] = first + 1
         index[0, 0] = first + 2
     return PatchOffsets((rows, columns), index)
+
+
+def table_grid(num_offsets: int, known: Optional[Tuple[int, int]],
+               wanted: Tuple[int, int]) -> Optional[Tuple[int, int]]:
+    """The patch grid of a bias table, which shows only how many offsets there are.
+
+    Args:
+        num_offsets (int): Its entries without those of CLS.
+        known (tuple[int, int], optional): The grid of its ViT's positions.
+        wanted (tuple[int, int]): The grid of the model that takes it.
+
+    Returns:
+        tuple[int, int] | None: The first that has as many offsets: the known
+        grid, a square one, the wanted one; None if none has.
+    """
+    side = (isqrt(num_offsets) + 1) // 2
+    for grid in (known, (side, side), wanted):
+        if grid and (2 * grid[0] - 1) * (2 * grid[1] - 1) == num_offsets:
+            return tuple(grid)
+    return None
 
 
 def resize_table(table: Tensor,

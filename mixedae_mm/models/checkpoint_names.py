@@ -1,15 +1,42 @@
 """One table: the name of every tensor of a ViT in every layout.
 
-Reading and writing both go by this table and nothing else. A name that is not
-in it cannot be converted.
+Loading, conversion and writing all go by this table and nothing else. A name
+that is not in it cannot be converted.
 
 Positions need no arithmetic. mmpretrain's sin-cos table has the halves for
 rows and columns swapped against Meta's and Hugging Face's, but weights learn
 whichever they were trained with: the table is copied like any other tensor,
 and must never be computed again for converted weights.
 """
+import re
 from itertools import count
-from typing import Collection, Iterator, NamedTuple, Tuple
+from typing import Collection, Dict, Iterator, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+# In every ViT of a layout, and in nothing else.
+LANDMARKS = {
+    'mm': 'patch_embed.projection.weight',
+    'timm': 'patch_embed.proj.weight',
+    'hf': 'embeddings.patch_embeddings.projection.weight',
+}
+COLUMN_TITLES = {
+    'mm': 'mmpretrain',
+    'timm': "timm or Meta's MAE",
+    'hf': 'Hugging Face',
+}
+# Tensors that are not the encoder's.
+BESIDE_ENCODER = {
+    'mm': re.compile(r'(?!backbone\.)'),
+    'timm': re.compile(r'head|decoder|mask_token|lm_head'),
+    'hf': re.compile(r'(?!embeddings\.|encoder\.|layernorm\.)'),
+}
+# What training wrappers put before all names.
+WRAPPERS = ('module.', '_orig_mod.')
+# Of several ViTs in one file, the first of these is its result: ours and DINO's,
+# MoCo v3's, Hugging Face's.
+MAIN_VIT = ('backbone.', 'base_encoder.', 'vit.', '')
 
 # Left, mmpretrain (mixedae_mm, mmseg, mmdet); middle, timm and Meta's MAE; right,
 # Hugging Face as in files of ViTModel and ViTMAEForPreTraining. `*` is weight
@@ -66,6 +93,51 @@ WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
                  'embeddings.mask_token')
 # A plain ViT is complete without these.
 OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
+
+
+def vit_prefixes(names: Collection[str], column: str) -> list:
+    """What stands before the names of each ViT in a file.
+
+    Args:
+        names (Collection[str]): Of all tensors.
+        column (str): Whose names to look for: ``'mm'``, ``'timm'`` or ``'hf'``.
+    """
+    mark = LANDMARKS[column]
+    return [name[:-len(mark)] for name in names
+            if name == mark or name.endswith(f'.{mark}')]
+
+
+def to_mm_names(tensors: Dict[str, Tensor], column: str,
+                prefix: str) -> Dict[str, Tensor]:
+    """Give a ViT, and what surrounds it, the names that mmpretrain uses.
+
+    Args:
+        tensors (dict[str, Tensor]): In the names of ``column``.
+        column (str): ``'timm'`` or ``'hf'``.
+        prefix (str): What stands before the names of the ViT.
+
+    Returns:
+        dict[str, Tensor]: With ``backbone.``, ``neck.`` and ``head.fc.`` in
+        front. Tensors of the encoder that the table does not know have
+        ``backbone.`` too, others keep their names: nothing is dropped.
+    """
+    left, beside = {}, {}
+    for name, value in tensors.items():
+        inside = name.startswith(prefix)
+        # Hugging Face has decoder and classifier beside the encoder.
+        kept = left if inside or column == 'hf' else beside
+        kept[canonical(name[len(prefix):] if inside else name)] = value
+    weights = {}
+    for entry in entries(set(left), column):
+        names = entry.names(column)
+        if names and all(name in left for name in names):
+            values = [left.pop(name) for name in names]
+            weights[entry.mm] = values[0] if len(values) == 1 else torch.cat(values)
+    for name, value in left.items():
+        if not BESIDE_ENCODER[column].match(name):
+            name = 'backbone.' + re.sub(r'^blocks\.', 'layers.', name)
+        weights[name] = value
+    return {**beside, **weights}
 
 
 class Entry(NamedTuple):

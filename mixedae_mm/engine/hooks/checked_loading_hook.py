@@ -1,0 +1,57 @@
+"""Checkpoints of a run loaded completely, or refused before the first step."""
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import HOOKS, MODELS
+from torch import device
+
+from ...models.checkpoint_loading import fit_model, source_of
+
+
+@HOOKS.register_module()
+class CheckedLoadingHook(Hook):
+    """Make what ``load_from`` or ``resume`` reads fit the model, and say so.
+
+    mmengine only logs which weights did not fit, and goes on with random ones.
+    The train and test commands register this hook by themselves.
+
+    Args:
+        complete (bool): Refuse a checkpoint that leaves any weight as it was, for
+            tests. In training a head, say, may be new. What is resumed must be
+            complete in any case.
+
+    Raises:
+        ConfigurationError: In ``after_load_checkpoint``, see
+            :func:`mixedae_mm.models.checkpoint_loading.fit_model`.
+    """
+    priority = 'VERY_HIGH'  # before the hook that averages weights reads them
+
+    def __init__(self, complete: bool = False) -> None:
+        self.complete = complete
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Replace the checkpoint's weights by all weights of the model."""
+        model, resumed = runner.model, bool(runner._resume)
+        kinds = {type(part).__name__ for part in model.modules()}
+        if 'MMDeepSpeedEngineWrapper' in kinds:
+            return  # it has loaded its weights already, from files of its own
+        is_sharded = bool(kinds & {'MMFullyShardedDataParallel',
+                                   'FullyShardedDataParallel'})
+        if is_sharded and resumed:
+            return
+        if is_sharded:
+            # Each process has a share of the weights only; here are their shapes.
+            with device('meta'):
+                model = MODELS.build(runner.cfg.model)
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        source = source_of(checkpoint, str(runner._load_from or 'The checkpoint'))
+        weights, report = fit_model(
+            model, source, complete=self.complete or resumed)
+        for name, value in list(weights.items()):
+            if value.is_meta:
+                del weights[name]  # new; the model has it
+            elif name not in source.weights:
+                weights[name] = value.clone()  # not the model's own memory
+        checkpoint['state_dict'] = weights
+        print_log(f'{source.path}: {report}', logger='current')
