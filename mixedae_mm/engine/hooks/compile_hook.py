@@ -1,48 +1,112 @@
-"""torch.compile of the encoder and the decoder."""
-from typing import Sequence
+"""torch.compile of a training step's losses, as one graph."""
+import time
+from typing import Any, Callable, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.errors import ConfigurationError
+from ..resume.rank_state import is_sharded
 from .probe_hook import bare_model
+
+OLDEST_PYTORCH = 'PyTorch 2.6'
+OLDEST_GPU = (8, 0)  # compute capability: bfloat16 in the matrix units
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Train with parts of the model compiled.
+    """Train with ``model.loss`` compiled: encoder, decoder and losses as one graph.
+
+    Weights, checkpoints and what hooks see of the model stay as they are; results
+    differ by rounding. Under DistributedDataParallel the graph's gradients arrive
+    together, so that their exchange no longer overlaps the backward pass. A model
+    that cannot be compiled trains without, after one line in the log.
 
     mmengine's own ``compile=True`` compiles the optimizer's step along with the
-    model, which fails with AdamW on PyTorch 2.14. Weights, checkpoints and
-    what hooks see of the model stay as they are; results differ by rounding.
+    model, which fails with AdamW on PyTorch 2.14.
 
     Args:
-        parts (Sequence[str]): Attributes of the model.
-        **options: For :func:`torch.compile`, such as ``mode`` or ``dynamic``.
+        enabled (bool | str): ``'auto'`` (the default) compiles on a GPU of compute
+            capability 8.0 or newer, with PyTorch 2.6 or newer, and leaves the CPU
+            alone. True compiles everywhere, False nowhere.
+        **options: For :func:`torch.compile`, such as ``mode='reduce-overhead'``
+            (CUDA graphs). ``dynamic`` is False unless given: batches have one shape.
 
     Raises:
-        ConfigurationError: If PyTorch is older than 2.6, or the model lacks a
-            part.
+        ConfigurationError: If ``enabled`` is none of the three, or True with an
+            older PyTorch.
     """
 
-    def __init__(self,
-                 parts: Sequence[str] = ('backbone', 'neck'),
-                 **options) -> None:
-        if not hasattr(torch.compiler, 'set_stance'):
+    def __init__(self, enabled: Union[bool, str] = 'auto', **options: Any) -> None:
+        if enabled not in (True, False, 'auto'):
             raise ConfigurationError(
-                f'CompileHook needs PyTorch 2.6 or newer, not {torch.__version__}.')
-        self.parts = parts
-        self.options = options
+                f"CompileHook.enabled is {enabled!r}, but must be True, False or 'auto'.")
+        if enabled is True and not _pytorch_can():
+            raise ConfigurationError(f'CompileHook needs {OLDEST_PYTORCH} or newer, not '
+                                     f'{torch.__version__}.')
+        self.enabled = enabled
+        self.options = dict(dict(dynamic=False), **options)
+        self.is_compiled = False
+        self.first_step_began: Optional[float] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Compile; it happens in the first iteration and takes a minute."""
+        """Mark the losses for compiling, which happens in the first step."""
+        if self.enabled is False or (self.enabled == 'auto' and not _gpu_can()):
+            return
+        if is_sharded(runner.model):
+            print_log('CompileHook: a sharded model is trained without compiling.',
+                      logger='current')
+            return
         model = bare_model(runner)
-        for part in self.parts:
-            module = getattr(model, part, None)
-            if not isinstance(module, torch.nn.Module):
-                raise ConfigurationError(
-                    f"CompileHook: the model has no '{part}'; its parts are "
-                    f'{[name for name, _ in model.named_children()]}.')
-            module.compile(**self.options)
+        eager = type(model).loss.__get__(model)
+        model.loss = with_fallback(torch.compile(eager, **self.options), eager)
+        self.is_compiled = True
+        self.first_step_began = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: Any = None) -> None:
+        """Tell CUDA graphs that what the step before returned is no longer needed."""
+        if self.is_compiled and self.options.get('mode'):
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Say how long the first step took."""
+        if self.first_step_began is not None:
+            seconds = time.perf_counter() - self.first_step_began
+            print_log(f'The first step took {seconds:.0f} s: it includes compiling the '
+                      'model (CompileHook).', logger='current')
+            self.first_step_began = None
+
+
+def _pytorch_can() -> bool:
+    # What came with PyTorch 2.6.
+    return hasattr(torch.compiler, 'set_stance')
+
+
+def _gpu_can() -> bool:
+    return (_pytorch_can() and torch.cuda.is_available()
+            and torch.cuda.get_device_capability() >= OLDEST_GPU)
+
+
+def with_fallback(compiled: Callable, eager: Callable) -> Callable:
+    """Call ``compiled``, or from its first failure to compile on ``eager``."""
+    chosen = compiled
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        nonlocal chosen
+        if chosen is eager:
+            return eager(*args, **kwargs)
+        try:
+            return chosen(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print_log('CompileHook: the model cannot be compiled and is trained '
+                      f'without: {reason}', logger='current', level=30)
+            chosen = eager
+            return eager(*args, **kwargs)
+
+    return loss
