@@ -14,7 +14,7 @@ from mixedae_mm.launch import train as launch_train
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 OURS = [path.relative_to(ROOT) for path in sorted(CONFIGS.rglob('*.py'))
         if not {'_base_', 'demo', 'reproduce'} & set(path.parts)]
