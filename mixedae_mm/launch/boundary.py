@@ -75,8 +75,8 @@ def _why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> st
     if re.search('must contain the key "type"|cfg should be a dict', message):
         wrong = frames[-1].f_locals.get('cfg')
         path = _key_of(wrong, part, cfg) or part.path
-        return (f'{path} is {_short(repr(wrong))}, but must be a dict with a type, which '
-                'names what to build.')
+        return (f'{path} is {_short(repr(wrong))}, but must be a dict with a type, '
+                'which names what to build.')
     argument = re.search(r"(\w+)\.?\w*\(\) got an unexpected keyword argument '(\w+)'",
                          message)
     if argument:
