@@ -3,6 +3,7 @@ import os
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
@@ -23,6 +24,11 @@ def refuse(project, monkeypatch, capsys):
     """Train with a config that changes the toy one; returns the sentence."""
     monkeypatch.chdir(project)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    # It asks compilers for their versions, which takes most of a runner's start.
+    monkeypatch.setattr('mmengine.runner.Runner._log_env', lambda self, env_cfg: None)
+
+    # Runs of the same second share a logger, which writes to the stream of its test.
+    MMLogger._instance_dict.clear()
 
     def run(text='', base='classify.py', options=(), main=launch_train.main):
         (project / 'mine.py').write_text(f'_base_ = {base!r}\n{text}\n')
