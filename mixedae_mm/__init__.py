@@ -4,18 +4,23 @@ Importing the package registers its components in mmengine's root registries,
 so that every toolbox finds them by their bare names after
 ``custom_imports = dict(imports=['mixedae_mm'])``.
 """
-from .compat import check_dependencies, separate_subset_copies
+import sys
+
+from .compat import (check_dependencies, separate_subset_copies,
+                     silence_onedl_notice)
+from .utils.config_names import config_path, register
 from .version import __version__
 
-check_dependencies()  # before anything that would fail less clearly
-separate_subset_copies()
+__all__ = ['__version__', 'config_path', 'load', 'register_components']
 
-from . import datasets, engine, evaluation, models  # noqa: E402,F401
-from .utils.config_names import config_path, register  # noqa: E402
 
-register()
-
-__all__ = ['__version__', 'config_path', 'load']
+def register_components() -> None:
+    """Register everything that a config can name, once."""
+    check_dependencies()  # before anything that would fail less clearly
+    silence_onedl_notice()
+    separate_subset_copies()
+    from . import datasets, engine, evaluation, models  # noqa: F401
+    register()
 
 
 def __getattr__(name):
@@ -24,3 +29,10 @@ def __getattr__(name):
         from .apis.encoder import load
         return load
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+# `python -m mixedae_mm` imports the package before it runs __main__, which lists
+# commands without waiting for PyTorch, and registers before it runs one of them.
+# While Python looks for the module, it says '-m' in the place of its path.
+if not (sys.argv[0:1] == ['-m'] and 'mixedae_mm' in sys.orig_argv):
+    register_components()

@@ -9,55 +9,90 @@ import runpy
 import sys
 from importlib import util
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import List, Optional, TextIO
 
-from mmengine.utils import get_installed_path
+import mixedae_mm
 
 from .utils.config_names import mim_folder
+from .utils.errors import nearest
 
-
-def tools() -> Dict[str, Path]:
-    """Name of a command -> its script."""
-    scripts = {
-        file.parent.name if file.stem == '__main__' else
-        file.stem.removesuffix('_command'): file
-        for file in sorted((mim_folder() / 'tools').rglob('*.py'))
-        if "if __name__ == '__main__'" in file.read_text()}
-    scripts.pop('setup_environment', None)
-    return dict(sorted(scripts.items()))
+# What users run; tools/ also holds what the project proves itself with.
+GROUPS = {
+    'use': ('train', 'test', 'convert', 'export', 'extract_features',
+            'nearest_neighbours', 'browse_dataset', 'visualize', 'demo',
+            'demo_transfer'),
+    'measure': ('knn_and_probe', 'sampling_accuracy', 'object_awareness', 'plot_logs',
+                'report', 'conversion_table'),
+    'compare': ('reproduce', 'transfer_eleven', 'benchmarks'),
+}
+# Names of earlier releases, for one release more.
+RENAMED = {
+    'frozen_accuracy': ['knn_and_probe'],
+    'topk_accuracy': ['sampling_accuracy'],
+    'visualize_attention': ['visualize', 'attention'],
+    'visualize_mixing': ['visualize', 'mixing'],
+}
 
 
 def find_script(name: str) -> Optional[Path]:
-    """The script of a command, ours or ``toolbox::folder/script``."""
+    """The script of a command, ours or ``toolbox::folder/script``.
+
+    Ours are NAME.py in ``tools/`` or in a folder of it, or a folder NAME that runs.
+    """
     toolbox, is_theirs, script = name.partition('::')
-    if not is_theirs:
-        return tools().get(name)
-    if util.find_spec(toolbox) is None:
+    if is_theirs:
+        found = util.find_spec(toolbox)
+        if found is None or found.origin is None:
+            return None
+        file = Path(found.origin).parent / '.mim/tools' / script
+        file = file.with_name(file.name.removesuffix('.py') + '.py')
+        return file if file.is_file() else None
+    if not any(name in names for names in GROUPS.values()):
         return None
-    file = Path(get_installed_path(toolbox)) / '.mim/tools' / script
-    file = file.with_name(file.name.removesuffix('.py') + '.py')
-    return file if file.is_file() else None
+    tools = mim_folder() / 'tools'
+    for pattern in (f'{name}.py', f'{name}/__main__.py', f'*/{name}.py'):
+        for file in tools.glob(pattern):
+            return file
+    return None
+
+
+def list_commands(stream: TextIO) -> None:
+    """Print every command with the first line of its script, by group."""
+    print('usage: python -m mixedae_mm COMMAND ...', file=stream)
+    for group, names in GROUPS.items():
+        print(f'\n{group}', file=stream)
+        for name in names:
+            script = find_script(name)
+            if script is not None:
+                text = ast.get_docstring(ast.parse(script.read_text())) or ''
+                print(f'  {name:<20}{text.partition(chr(10))[0]}', file=stream)
+    print('\n  mmpretrain::PATH    a script in the tools folder of a toolbox',
+          file=stream)
 
 
 def main(argv: List[str]) -> int:
     """Run a command as if its script had been; returns the exit status."""
-    script = find_script(argv[0]) if argv else None
-    if script is not None:
-        sys.argv = [str(script), *argv[1:]]
-        runpy.run_path(str(script), run_name='__main__')
+    if not argv or argv[0] in ('-h', '--help'):
+        list_commands(sys.stdout)
         return 0
-    asked = not argv or argv[0] in ('-h', '--help')
-    stream = sys.stdout if asked else sys.stderr
-    if not asked:
-        print(f'error: there is no command {argv[0]}.', file=stream)
-    print('usage: python -m mixedae_mm COMMAND ...\n', file=stream)
-    for name, file in tools().items():
-        first_line = (ast.get_docstring(ast.parse(file.read_text())) or '').partition(
-            '\n')[0]
-        print(f'  {name:<20}{first_line}', file=stream)
-    print('\n  mmpretrain::PATH    a script in the tools folder of a toolbox',
-          file=stream)
-    return 0 if asked else 2
+    name, *arguments = argv
+    if name in RENAMED:
+        new = RENAMED[name]
+        print(f'{name} is called {" ".join(new)} now; the old name goes with the next '
+              'release.', file=sys.stderr)
+        name, *arguments = [*new, *arguments]
+    script = find_script(name)
+    if script is None:
+        known = [name for names in GROUPS.values() for name in names]
+        close = nearest(name, [*known, *RENAMED])
+        hint = f': did you mean {close}?' if close else '.'
+        print(f'error: there is no command {name}{hint}', file=sys.stderr)
+        list_commands(sys.stderr)
+        return 2
+    mixedae_mm.register_components()
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name='__main__')
+    return 0
 
 
 if __name__ == '__main__':

@@ -105,6 +105,24 @@ def drop_misleading_warning() -> None:
         'ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 
+def silence_onedl_notice() -> None:
+    """Do not print "Could not import OneDL" on every command.
+
+    The maintained mmpretrain and mmdet say so when they are imported, of a package
+    that nobody here needs: as a debug message, but without a logger, and then
+    mmengine prints messages of any level.
+    """
+    from mmengine import logging as mmengine_logging
+    print_log = mmengine_logging.print_log
+
+    @functools.wraps(print_log)
+    def print_other_messages(msg, *args, **kwargs):
+        if not str(msg).startswith('Could not import OneDL'):
+            print_log(msg, *args, **kwargs)
+
+    mmengine_logging.print_log = print_other_messages
+
+
 def separate_subset_copies() -> None:
     """Let no ``BaseDataset.get_subset`` see what an earlier call has copied.
 

@@ -253,14 +253,14 @@ def test_killed_continued_and_guarded(tmp_path):
     # The instruments on the checkpoint of mmpretrain's MAE.
     model = [run / 'mae.py', run / 'iter_30.pth']
     data = tmp_path / 'work/data'
-    output = tool('frozen_accuracy', *model, data / 'photographs', '--num-workers',
+    output = tool('analysis_tools/knn_and_probe', *model, data / 'photographs', '--num-workers',
                   '0', '--json', tmp_path / 'frozen.json')
     assert 'knn' in output and 'linear probe' in output
     frozen = json.loads((tmp_path / 'frozen.json').read_text())['mae']
     assert frozen['knn']['accuracy'] * 100 == pytest.approx(
         results['variants']['mae']['metrics']['photographs_knn']['mean'])
     output = tool(
-        'object_awareness', *model,
+        'analysis_tools/object_awareness', *model,
         data / 'scenes/coco/annotations/instances_val2017.json',
         '--images', data / 'scenes/coco/val2017', '--out', tmp_path / 'objects.png')
     precision = results['variants']['mae']['metrics']['object_ap']['mean']

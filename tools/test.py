@@ -1,13 +1,11 @@
 #!/usr/bin/env python
-"""Test a model; `--help` lists the options."""
-
+"""Evaluate a checkpoint with a config of mmpretrain, mmseg or mmdet."""
 import sys
 from pathlib import Path
 
-# A checkout runs without being installed, from any directory.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # of a checkout
 
-from mixedae_mm.launch.test import main  # noqa: E402
+from mixedae_mm.launch.test import main
 
 if __name__ == '__main__':
     sys.exit(main())

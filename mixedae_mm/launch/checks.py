@@ -83,7 +83,7 @@ def check_launcher(launcher: str) -> None:
     if get_device() == 'cuda' and local_rank >= gpus:
         raise ConfigurationError(
             f'process {local_rank} of this node has no GPU, there are only {gpus}: '
-            'start at most one process a GPU, or set CUDA_VISIBLE_DEVICES=-1 to run '
+            'start at most one process per GPU, or set CUDA_VISIBLE_DEVICES=-1 to run '
             'on the CPU')
 
 

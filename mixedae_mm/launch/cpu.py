@@ -55,7 +55,7 @@ def init_cpu_process_group(launcher: str, timeout: Optional[float] = None) -> No
     """Start the gloo process group that mmengine would only start with a GPU.
 
     Args:
-        launcher: A key of :data:`.launch_checks.LAUNCHER_VARIABLES`.
+        launcher: A key of :data:`.checks.LAUNCHER_VARIABLES`.
         timeout: Seconds after which a collective that hangs is an error.
     """
     names = LAUNCHER_VARIABLES[launcher]

@@ -1,6 +1,6 @@
 """Data that is not there, named before anything is built."""
 import os
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 from mmengine.config import Config
 
@@ -30,6 +30,19 @@ def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
                     f'{name} needs {path}, which does not exist; the '
                     'environment variable DATA_ROOT, or data_root in the '
                     'config, says where the data are.')
+
+
+def expand_home(node: Any) -> None:
+    """Replace, in place, a leading ``~/`` of every path in a config.
+
+    A shell does so only outside quotes, and data sets do not.
+    """
+    for key, value in (list(enumerate(node)) if isinstance(node, list) else
+                       list(node.items()) if isinstance(node, (dict, Config)) else ()):
+        if isinstance(value, str) and value.startswith('~/'):
+            node[key] = os.path.expanduser(value)
+        else:
+            expand_home(value)
 
 
 def _paths(dataset: dict) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """From a config file to a Runner: what ``tools/train.py`` and ``test.py`` share.
 
 One path serves configs of mmpretrain, mmseg and mmdet, one process or many, GPU
-or CPU. What is refused at once is in :mod:`.launch_checks`, what takes the place
-of mmengine's GPU-only parts in :mod:`.launch_on_cpu`.
+or CPU. What is refused at once is in :mod:`.unread`, :mod:`.values` and
+:mod:`.checks`; what others raise becomes a sentence in :mod:`.boundary`; what takes
+the place of mmengine's GPU-only parts is in :mod:`.cpu`.
 """
 
 import argparse
@@ -19,30 +20,54 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
-from ..utils.config_names import PREFIX, config_path, similar_config
-from ..utils.errors import ConfigurationError
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..models.checkpoint_reading import read_checkpoint
+from ..utils.config_names import PREFIX, config_path, similar_config
+from ..utils.errors import ConfigurationError
+from .boundary import reading
 from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
-                            check_toolbox)
+                     check_toolbox)
 from .cpu import adapt_to_cpu, init_cpu_process_group
+from .data_paths import expand_home
+from .unread import check_keys, check_options
+from .values import DATALOADERS, check_values
 
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+class Settings(DictAction):
+    """``KEY=VALUE ...`` as a dictionary, with a sentence for what is not."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            key, equals, _ = value.partition('=')
+            if not equals or not all(key.split('.')):
+                parser.error(f'{option_string} {value!r} must be KEY=VALUE, such as '
+                             'train_dataloader.batch_size=64')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that are not closed
+            parser.error(f'{option_string}: {error}')
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--cfg-options``, as every command with a config has it."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=Settings, default={}, metavar='KEY=VALUE',
+        help='override settings of the config: model.backbone.depth=2, '
+        'key="[a,b]" or key=a,b for a list; quotes are needed, white space is not '
+        'allowed')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that every command has, under OpenMMLab's names."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results '
                         '(default: work_dirs/NAME_OF_CONFIG)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-        help='override settings of the config: model.backbone.depth=2, '
-        'key="[a,b]" or key=a,b for a list; quotes are needed, white space is not '
-        'allowed')
+    add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', *LAUNCHER_VARIABLES],
                         default='none', help='what started the processes')
     parser.add_argument('--no-pin-memory', action='store_true',
                         help='do not pin the memory of the data loaders')
+    parser.add_argument('--traceback', action='store_true',
+                        help='where an error is, not only what it is')
     # Launchers of old PyTorch versions pass the rank on the node this way.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)
@@ -52,8 +77,8 @@ def report_errors(command: Callable[[argparse.Namespace], None],
                   args: argparse.Namespace) -> int:
     """Run ``command`` and print an error of ours as its one sentence.
 
-    Any other error keeps its traceback; ``MIXEDAE_TRACEBACK=1`` keeps it for
-    ours too.
+    Any other error keeps its traceback; ``--traceback``, where the command has it,
+    or ``MIXEDAE_TRACEBACK=1`` keep it for ours, too.
 
     Returns:
         The exit status: 0, or 2 after a :class:`ConfigurationError`.
@@ -61,7 +86,8 @@ def report_errors(command: Callable[[argparse.Namespace], None],
     try:
         command(args)
     except ConfigurationError as error:
-        if os.environ.get('MIXEDAE_TRACEBACK', '0') != '0':
+        if (getattr(args, 'traceback', False)
+                or os.environ.get('MIXEDAE_TRACEBACK', '0') != '0'):
             raise
         rank = os.environ.get('RANK')
         # What comes from a dataloader worker has its traceback before it.
@@ -74,15 +100,25 @@ def report_errors(command: Callable[[argparse.Namespace], None],
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config file and apply the options of :func:`add_arguments`."""
+    """Read the config file, apply the options of :func:`add_arguments`, check both.
+
+    Raises:
+        ConfigurationError: For a file that cannot be read, a key or an option that
+            nothing reads, a value that is not allowed.
+    """
     named = args.config.startswith(PREFIX)
     path = Path(config_path(args.config) if named else args.config)
     if not path.is_file():
         raise ConfigurationError(
             f'config {args.config} does not exist{similar_config(path)}')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(args.cfg_options)
+    with reading(path):
+        cfg = Config.fromfile(path)
+        check_keys(cfg)
+        check_options(cfg, args.cfg_options)
+        cfg.merge_from_dict(args.cfg_options)
+    check_values(cfg)
     check_toolbox(cfg, args.config)
+    expand_home(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

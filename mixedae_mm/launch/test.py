@@ -11,9 +11,10 @@ from mmengine.runner import Runner
 
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.errors import ConfigurationError
+from .boundary import preparing
+from .checks import check_checkpoint
 from .data_paths import check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
-from .checks import check_checkpoint
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -50,22 +51,24 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def test(args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
-    apply_options(cfg, args)
-    check_data_paths(cfg, ['test_dataloader'])
-    runner = build_runner(cfg, complete_weights=True)
-    DataCheckHook.of(runner).check(runner, 'test')
-    if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
-        dump_predictions(runner, args.out, scope_of(cfg))
-    metrics = runner.test()
+    with preparing(cfg):
+        apply_options(cfg, args)
+        check_data_paths(cfg, ['test_dataloader'])
+        runner = build_runner(cfg, complete_weights=True)
+        DataCheckHook.of(runner).check(runner, 'test')
+        if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
+            dump_predictions(runner, args.out, scope_of(cfg))
+        metrics = runner.test()
     if args.out and args.out_item == 'metrics' and runner.rank == 0:
         mmengine.dump(metrics, args.out)
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the options of the command line into the config, in place."""
-    if cfg.get('test_dataloader') is None:
-        raise ConfigurationError(f'{args.config} has no test_dataloader: there is '
-                                 'nothing in it to test, as in all pre-training')
+    for needed in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        if cfg.get(needed) is None:
+            raise ConfigurationError(f'{args.config} has no {needed}: there is '
+                                     'nothing in it to test, as in all pre-training')
     check_output(args, scope_of(cfg))
     cfg.load_from = args.checkpoint
     cfg.resume = False
@@ -77,7 +80,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         if args.tta and scope_of(cfg) == 'mmpretrain':
             raise ConfigurationError(
                 "--tta and --show cannot be combined with mmpretrain's configs: its "
-                'visualization hook takes one picture an image, not several')
+                'visualization hook takes one picture per image, not several')
         enable_pictures(cfg, args)
     if args.out and args.out_item != 'metrics' and scope_of(cfg) == 'mmseg':
         metrics = cfg.test_evaluator

@@ -6,11 +6,12 @@ from typing import Optional, Sequence
 from mmengine.config import Config
 
 from ..engine.hooks.data_check_hook import DataCheckHook
-from ..utils.errors import ConfigurationError
 from ..engine.resume.checkpoint_files import find_resumable_checkpoint
+from ..utils.errors import ConfigurationError
+from .boundary import preparing
+from .checks import check_checkpoints, type_name
 from .data_paths import check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
-from .checks import check_checkpoints, type_name
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -42,19 +43,21 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
-    apply_options(cfg, args)
-    check_checkpoints(cfg)
-    check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
-    runner = build_runner(cfg)
-    DataCheckHook.of(runner).check(runner, 'train', 'val')
-    runner.train()
+    with preparing(cfg):
+        apply_options(cfg, args)
+        check_checkpoints(cfg)
+        check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
+        runner = build_runner(cfg)
+        DataCheckHook.of(runner).check(runner, 'train', 'val')
+        runner.train()
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the options of the command line into the config, in place."""
-    if cfg.get('train_dataloader') is None:
-        raise ConfigurationError(f'{args.config} has no train_dataloader, so it '
-                                 'cannot be trained')
+    for needed in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(needed) is None:
+            raise ConfigurationError(f'{args.config} has no {needed}, so it cannot be '
+                                     'trained')
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

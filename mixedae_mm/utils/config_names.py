@@ -1,14 +1,15 @@
-"""Our configs by name, wherever the package is installed.
+"""Our configs by name, wherever the package is installed; any path in DATA_ROOT.
 
 ``mixedae_mm::mixedae_vitb_300e.py`` is to mean what ``mmpretrain::mae/...py``
 does. But mmengine has a closed list of packages that may be named so, looks only
 in subfolders, and has no plug-ins: importing this package is what adds us.
 """
-import difflib
+import os
+import re
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, nearest
 
 PREFIX = 'mixedae_mm::'
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ def config_path(name: str) -> str:
         file = file.with_name(file.name + '.py')
     if relative.is_absolute() or not file.is_file():
         raise ConfigurationError(
-            f'mixedae_mm has no config {name}{similar_config(relative)}.')
+            f'mixedae_mm has no config {name}{similar_config(relative)}')
     return str(file)
 
 
@@ -52,13 +53,15 @@ def similar_config(path: Path) -> str:
     folder = mim_folder() / 'configs'
     known = {file.stem: file for file in folder.rglob('*.py')
              if '_base_' not in file.parts}
-    close = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.6)
-    return f': did you mean {known[close[0]]}?' if close else ''
+    close = nearest(path.stem, known)
+    return f': did you mean {known[close]}?' if close else ''
 
 
 def register() -> None:
     """Make our configs known to mmengine and, as models, to mmpretrain.
 
+    Environment variables in configs may hold any path, see
+    :func:`write_as_literals`.
     ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
     packages, components keep the scope of the config that is read: ours are
     registered under their bare names. ``mmpretrain.list_models`` and
@@ -78,3 +81,42 @@ def register() -> None:
         return theirs(cfg_path, filename)
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
+    substitute = Config._substitute_env_variables
+
+    def substitute_env_variables(source: str, target: str) -> dict:
+        used = write_as_literals(Path(source)) if source.endswith('.py') else {}
+        return {**substitute(source, target), **used}
+
+    Config._substitute_env_variables = staticmethod(substitute_env_variables)
+
+
+def write_as_literals(file: Path) -> Dict[str, str]:
+    """Fill in environment variables that would break the text of a config.
+
+    mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it
+    is, so that a quote in a folder's name ends the string, and a backslash begins
+    an escape.
+
+    Args:
+        file (Path): A copy of a config, which is changed in place.
+
+    Returns:
+        dict: Name -> value of the variables that were filled in.
+    """
+    escapes = str.maketrans(
+        {'\\': r'\\', "'": r"\'", '"': r'\"', '\n': r'\n'})
+    used = {}
+
+    def fill_in(place: 're.Match[str]') -> str:
+        value = os.environ.get(place[1], '')
+        if value == value.translate(escapes):
+            return place[0]
+        used[place[1]] = value
+        return value.translate(escapes)
+
+    text = file.read_text(encoding='utf-8')
+    # Quotes inside the braces mean that Python code is filled in, not text.
+    text = re.sub(r'\{\{\s*\$(\w+)\s*:[^\'"{}]*\}\}', fill_in, text)
+    if used:
+        file.write_text(text, encoding='utf-8')
+    return used

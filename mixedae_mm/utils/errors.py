@@ -1,4 +1,6 @@
 """The one error type for arguments, configurations and data that cannot work."""
+from difflib import get_close_matches
+from typing import Iterable
 
 
 class ConfigurationError(ValueError):
@@ -8,3 +10,19 @@ class ConfigurationError(ValueError):
     Subclassing :class:`ValueError` keeps ``except ValueError`` of existing
     code working.
     """
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The name most like a mistyped one, '' if none of them is.
+
+    Args:
+        name (str): What was given. Upper and lower case do not count.
+        known (Iterable[str]): The names that exist.
+        cutoff (float): Least likeness of the two, in [0, 1], as in
+            :func:`difflib.get_close_matches`.
+    """
+    by_lower = {}
+    for each in known:
+        by_lower.setdefault(each.lower(), each)
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[close[0]] if close else ''

@@ -10,11 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction  # noqa: E402
-
-from mixedae_mm.analysis.browsing import PHASES, browse  # noqa: E402
-from mixedae_mm.launch.entry import load_config, report_errors  # noqa: E402
-from mixedae_mm.utils.random import seed_generators  # noqa: E402
+from mixedae_mm.analysis.browsing import PHASES, browse
+from mixedae_mm.launch.entry import (add_config_options, load_config,
+                                     report_errors)
+from mixedae_mm.utils.random import seed_generators
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,8 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-number', '-n', type=int, default=16,
                         help='how many samples (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='of augmentation and masks')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        metavar='KEY=VALUE', help='override settings of the config')
+    add_config_options(parser)
     parser.set_defaults(launcher='none', work_dir=None)
     return parser.parse_args()
 

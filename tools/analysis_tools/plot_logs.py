@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_curves  # noqa: E402
-from mixedae_mm.analysis.run_log import choose_curves, read_run  # noqa: E402
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
+from mixedae_mm.analysis.figures import draw_curves
+from mixedae_mm.analysis.run_log import choose_curves, read_run
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def parse_args() -> argparse.Namespace:

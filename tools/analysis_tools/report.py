@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.report import write_report  # noqa: E402
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.analysis.report import write_report
+from mixedae_mm.launch.entry import report_errors
 
 
 def parse_args() -> argparse.Namespace:

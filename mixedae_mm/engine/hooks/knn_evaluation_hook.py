@@ -7,12 +7,9 @@ from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Dataset, Subset
 
-from ...analysis import evaluating, own_random_numbers
-from ...analysis.frozen_classifiers import knn_accuracy
-from ...analysis.frozen_features import (build_labelled_dataset,
-                                        default_readout, extract_features)
 from ...datasets import checks
 from ...utils.errors import ConfigurationError
+from ...utils.undisturbed import evaluating, own_random_numbers
 from .probe_hook import bare_model, is_due
 
 
@@ -94,7 +91,7 @@ class KNNEvaluationHook(Hook):
             runner.logger.warning(
                 'KNNEvaluationHook is off: a model that FSDP has sharded cannot '
                 'be read layer by layer. Evaluate its checkpoints with '
-                'tools/analysis_tools/frozen_accuracy.py instead.')
+                'tools/analysis_tools/knn_and_probe.py instead.')
             return
         self.train_dataset = self._prepared(self.train_dataset)
         self.test_dataset = self._prepared(self.test_dataset)
@@ -119,6 +116,8 @@ class KNNEvaluationHook(Hook):
 
     def evaluate(self, runner: Runner, step: int) -> None:
         """Classify the test images and log the accuracy."""
+        from ...analysis.frozen_classifiers import knn_accuracy
+        from ...analysis.frozen_features import default_readout, extract_features
         model = bare_model(runner)
         readout = self.readout or default_readout(model.backbone)
         with own_random_numbers(runner.seed), evaluating(model):
@@ -134,6 +133,7 @@ class KNNEvaluationHook(Hook):
             dict(knn_accuracy=round(percent, 3)), step=step)
 
     def _prepared(self, dataset: Union[dict, Dataset]) -> Dataset:
+        from ...analysis.frozen_features import build_labelled_dataset
         dataset = build_labelled_dataset(dataset)
         count = min(self.max_images or len(dataset), len(dataset))
         if count < len(dataset):

@@ -6,8 +6,6 @@ from mmengine.runner import Runner
 from mmengine.visualization import MLflowVisBackend
 from torch import nn
 
-from ...analysis import (draw_mixing_panel, figure_to_array, mix_for_probing,
-                        mixing_panel)
 from ...utils.errors import ConfigurationError
 from ...models import MixedAE
 from .probe_hook import ProbeHook, bare_model
@@ -50,6 +48,9 @@ class MixingVisualizationHook(ProbeHook):
 
     def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
         """Draw and hand the picture to the visualizer."""
+        from ...analysis.figures import figure_to_array
+        from ...analysis.panels import draw_mixing_panel, mixing_panel
+        from ...analysis.probe_batch import mix_for_probing
         batch = mix_for_probing(model, self.images, self.seed)
         panel = mixing_panel(model, self.images, batch.mix_mask)
         figure = draw_mixing_panel(panel, f'after {step} iterations')

@@ -8,7 +8,6 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...analysis import sample_images
 from ...utils.errors import ConfigurationError
 
 
@@ -58,6 +57,8 @@ class ProbeHook(Hook):
                 f'{type(self).__name__} is off: a single process cannot run a '
                 'model that FSDP has sharded. Look at its checkpoints instead.')
             return
+        # Only a run with such a hook pays for importing figures and classifiers.
+        from ...analysis.probe_batch import sample_images
         self.images = sample_images(runner.train_dataloader, self.num_images,
                                    self.seed)
 

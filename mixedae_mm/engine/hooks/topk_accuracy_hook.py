@@ -4,7 +4,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from ...analysis import evaluating, mix_for_probing, topk_sampling_accuracy
+from ...utils.undisturbed import evaluating
 from .probe_hook import ProbeHook, bare_model
 
 
@@ -46,6 +46,8 @@ class TopKAccuracyHook(ProbeHook):
 
     def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
         """Measure and log."""
+        from ...analysis.attention_probe import topk_sampling_accuracy
+        from ...analysis.probe_batch import mix_for_probing
         with evaluating(model):
             batch = mix_for_probing(model, self.images, self.seed)
             accuracy = 100 * topk_sampling_accuracy(

@@ -12,14 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis import evaluating  # noqa: E402
-from mixedae_mm.analysis.frozen_classifiers import (best_knn,  # noqa: E402
+from mixedae_mm.analysis import evaluating
+from mixedae_mm.analysis.frozen_classifiers import (best_knn,
                                                     best_probe)
-from mixedae_mm.analysis.frozen_features import (  # noqa: E402
+from mixedae_mm.analysis.frozen_features import (
     build_labelled_dataset, extract_features, labelled_folder)
-from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
+from mixedae_mm.analysis.loading import (add_model_arguments,
                                          image_size_of, load_models)
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.launch.entry import report_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,7 +26,7 @@ from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
 from mixedae_mm.utils.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
 
 @pytest.fixture(scope='module')

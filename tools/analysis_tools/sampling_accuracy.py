@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_accuracy_per_layer  # noqa: E402
-from mixedae_mm.analysis.folder_measures import (  # noqa: E402
+from mixedae_mm.analysis.figures import draw_accuracy_per_layer
+from mixedae_mm.analysis.folder_measures import (
     folder_topk_accuracy)
-from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
+from mixedae_mm.analysis.loading import (add_model_arguments,
                                          find_images, load_models)
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.launch.entry import report_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument(
         '--topk', type=int,
-        help='K, keys kept a query (default: that of the model)')
+        help='K, keys kept per query and head (default: that of the model)')
     parser.add_argument(
         '--seed', type=int, default=0, help='of images and masks')
     parser.add_argument('--out', help='also draw it, to a .png, .pdf or .svg')

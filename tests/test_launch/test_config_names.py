@@ -14,7 +14,7 @@ from mixedae_mm.launch import train as launch_train
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 OURS = [path.relative_to(ROOT) for path in sorted(CONFIGS.rglob('*.py'))
         if not {'_base_', 'demo', 'reproduce'} & set(path.parts)]
@@ -131,26 +131,3 @@ def test_mmpretrain_lists_and_builds_our_models():
     listed = ModelHub.get('mixedae_vitb_300e').metadata.data['Parameters']
     full = mmpretrain.get_model('mixedae_vitb_300e')
     assert sum(value.numel() for value in full.parameters()) == listed
-
-
-# ------------------------------------------------------------ python -m mixedae_mm
-
-
-def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, '-m', 'mixedae_mm', *arguments], cwd=cwd,
-        env={'PYTHONPATH': str(ROOT), 'PATH': ''}, capture_output=True, text=True)
-
-
-@pytest.mark.slow
-def test_commands_run_from_any_directory(tmp_path):
-    listed = run(cwd=tmp_path)
-    assert listed.returncode == 0
-    names = {path.stem for path in (ROOT / 'tools').glob('*.py')}
-    shown = {line.split()[0] for line in listed.stdout.splitlines()
-             if line.startswith('  ') and '::' not in line}
-    assert shown == names - {'setup_environment'}
-    done = run('convert', 'missing.pth', 'out', '--to', 'hf', cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith('error: ')
-    assert 'missing.pth' in done.stderr
-    assert run('nonsense', cwd=tmp_path).returncode == 2

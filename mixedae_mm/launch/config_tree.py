@@ -1,0 +1,26 @@
+"""Walking through a config by keys with dots, as in ``--cfg-options``."""
+from typing import Any, Iterator, Sequence, Tuple
+
+from mmengine.config import Config
+
+
+def walk(node: Any, path: str = '') -> Iterator[Tuple[str, Any]]:
+    """Every key with dots below a node, such as ``model.backbone``, and its value."""
+    items = (enumerate(node) if isinstance(node, (list, tuple)) else
+             node.items() if isinstance(node, (dict, Config)) else ())
+    for key, value in items:
+        below = f'{path}.{key}' if path else str(key)
+        yield below, value
+        yield from walk(value, below)
+
+
+def resolve(node: Any, keys: Sequence[str]) -> Any:
+    """The value at a path of keys, None if there is none."""
+    for key in keys:
+        if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, (dict, Config)) and key in node:
+            node = node[key]
+        else:
+            return None
+    return node

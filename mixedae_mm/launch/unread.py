@@ -1,0 +1,207 @@
+"""Options and keys that nothing reads are refused, with the nearest that is read.
+
+A config file may hold helper variables: ``train_pipeline`` is copied into
+``train_dataloader.dataset.pipeline`` while the file is read. To set such a
+variable afterwards, by ``--cfg-options``, changes nothing.
+"""
+import inspect
+from difflib import SequenceMatcher
+from typing import Any, Iterator, List, Sequence, Tuple
+
+from mmengine.config import Config
+from mmengine.runner import FlexibleRunner, Runner
+
+from ..utils.errors import ConfigurationError, nearest
+from .config_tree import resolve, walk
+
+# Top-level keys: what the two runners take as arguments, what they look up in
+# the config besides, and what mmengine's and the toolboxes' commands read.
+READ = (set(inspect.signature(Runner.__init__).parameters)
+        | set(inspect.signature(FlexibleRunner.__init__).parameters)
+        | {'activation_checkpointing', 'compile', 'custom_imports',
+           'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+           'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'}) - {'self', 'cfg'}
+
+# Dictionaries that are read key by key, so that another key is ignored in
+# silence. Others become arguments of a function, which refuses it.
+READ_KEY_BY_KEY = {
+    'auto_scale_lr': ('enable', 'base_batch_size', 'accumulation_counted'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
+    'optim_wrapper.clip_grad': ('type', 'max_norm', 'norm_type', 'clip_value',
+                                'error_if_nonfinite', 'foreach'),
+    'optim_wrapper.paramwise_cfg': (
+        'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+        'dwconv_decay_mult', 'flat_decay_mult', 'dcn_offset_lr_mult',
+        'bypass_duplicate', 'force_default_settings', 'layer_decay_rate',
+        'num_layers', 'decay_rate', 'decay_type'),
+}
+SPECIAL = ('_delete_', '_scope_')
+
+
+def check_keys(cfg: Config) -> None:
+    """Refuse a misspelt key of a config file.
+
+    At the top level, where helper variables of any name are allowed, a key is
+    misspelt if it is very like one that is read, and its value does not occur
+    in what is read.
+
+    Raises:
+        ConfigurationError: Naming the key and the one that is read.
+    """
+    for name, value in cfg.items():
+        if name in READ or _has_own_runner(cfg):
+            continue
+        # 0.88 lie between test_pipeline, a helper, and tta_pipeline.
+        close = nearest(name, READ, cutoff=0.881)
+        if close and not any(_places(cfg, value)):
+            raise ConfigurationError(
+                f'{cfg.filename} sets {name}, which nothing reads: did you mean '
+                f'{close}?')
+    for path, known in READ_KEY_BY_KEY.items():
+        node = resolve(cfg, path.split('.'))
+        for name in node if isinstance(node, dict) else ():
+            close = nearest(name, known, cutoff=0.75)
+            if name not in known and close:
+                raise ConfigurationError(
+                    f'{cfg.filename} sets {path}.{name}, which nothing reads: did '
+                    f'you mean {path}.{close}?')
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Refuse an option of ``--cfg-options`` that nothing reads.
+
+    Args:
+        cfg (Config): As read from its file, before the options are merged.
+        options (dict): Key with dots -> value.
+
+    Raises:
+        ConfigurationError: For a helper variable, a misspelt key, a position that
+            a list does not have, and text where the config has True or False.
+            The sentence names the key that is read instead.
+    """
+    for option, value in options.items():
+        keys = option.split('.')
+        if keys[0] not in READ and not _has_own_runner(cfg):
+            raise ConfigurationError(
+                f'--cfg-options {option} changes nothing, because nothing reads '
+                f'{keys[0]} after the config file{_instead(cfg, keys)}')
+        model = cfg.get('model')
+        if keys[0] == 'data_preprocessor' and 'data_preprocessor' in (
+                model if isinstance(model, dict) else ()):
+            raise ConfigurationError(
+                f'--cfg-options {option} changes nothing, because the model has its '
+                f'own data_preprocessor: set model.{option} instead.')
+        _check_path(cfg, option, keys)
+        _check_kind(option, resolve(cfg, keys), value)
+
+
+def _check_kind(option: str, present: Any, value: Any) -> None:
+    """Refuse text in the place of a number or of True and False."""
+    if not isinstance(value, str) or value in ('auto', 'dynamic'):
+        return
+    if isinstance(present, bool) and value.lower() in (
+            'yes', 'no', 'on', 'off', 'y', 'n', 't', 'f'):
+        raise ConfigurationError(
+            f'--cfg-options {option} is {value!r}, but must be True or False.')
+    if isinstance(present, (int, float)) and not isinstance(present, bool):
+        raise ConfigurationError(
+            f'--cfg-options {option} is {value!r}, but must be a number, such as the '
+            f'{present} of the config.')
+
+
+def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
+    """Refuse a key that leads nowhere below the top level."""
+    node: Any = cfg
+    for depth, key in enumerate(keys):
+        path = '.'.join(keys[:depth])
+        if isinstance(node, (list, tuple)):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigurationError(
+                    f'--cfg-options {option} is not possible: {path} is a list of '
+                    f'{len(node)}, so that {key} must be a position from 0 to '
+                    f'{len(node) - 1}.')
+            node = node[int(key)]
+            continue
+        if not isinstance(node, (dict, Config)):
+            return  # mmengine refuses to merge keys into a value
+        if key in node:
+            node = node[key]
+            continue
+        known = READ_KEY_BY_KEY.get(path)
+        # The names in custom_keys are anything that parameters contain.
+        if (path and key not in (*SPECIAL, *(known or ()))
+                and keys[depth - 1] != 'custom_keys'):
+            close = nearest(key, known or _siblings(node), 0.6 if known else 0.85)
+            if known or close:
+                hint = '.'.join([path, close, *keys[depth + 1:]])
+                raise ConfigurationError(
+                    f'--cfg-options {option} changes nothing, because nothing reads '
+                    f'{key} in {path}: ' + (
+                        f'did you mean {hint}?' if close else
+                        f'there are {", ".join(known)}.'))
+        node = {}
+
+
+def _siblings(node: dict) -> List[str]:
+    """Keys that stand for one thing each, so that one like them is a mistake.
+
+    A registered class may have arguments with names like ``pos_iou_thr`` and
+    ``neg_iou_thr``, and refuses itself what it does not know.
+    """
+    return [] if 'type' in node else list(node)
+
+
+def _instead(cfg: Config, keys: Sequence[str]) -> str:
+    """What to set in place of a key whose first part nothing reads."""
+    for depth in range(1, len(keys) + 1):
+        value = resolve(cfg, keys[:depth])
+        if value is None:
+            break
+        places = _alike(keys[depth - 1], list(_places(cfg, value)), value)
+        if places:
+            return ': set ' + _listed(
+                ['.'.join([place, *keys[depth:]]) for place in places]) + ' instead.'
+    close = nearest(keys[0], READ, cutoff=0.75)
+    if close:
+        return f': did you mean {".".join([close, *keys[1:]])}?'
+    same = [place for place, _ in _nodes(cfg) if place.rpartition('.')[2] == keys[-1]]
+    if same:
+        return f': did you mean {_listed(same)}?'
+    return f'; what is read are {", ".join(key for key in cfg.keys() if key in READ)}.'
+
+
+def _alike(name: str, places: List[str], value: Any) -> List[str]:
+    """Those of equal value that are this variable, and not a chance equality.
+
+    A number is only taken for the same where the names say so, too.
+    """
+    if isinstance(value, (str, dict, list, tuple)) and len(value) > 1:
+        return places
+    return [place for place in places
+            if SequenceMatcher(None, name, place.rpartition('.')[2]).ratio() > 0.6]
+
+
+def _listed(names: List[str], most: int = 4) -> str:
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
+
+
+def _places(cfg: Config, value: Any) -> Iterator[str]:
+    """Keys with dots, in what is read, that hold an equal value."""
+    for path, node in _nodes(cfg):
+        if type(node) is type(value) and node == value:
+            yield path
+
+
+def _nodes(cfg: Config) -> Iterator[Tuple[str, Any]]:
+    """All that is read, with keys with dots."""
+    for key in cfg.keys():
+        if key in READ:
+            yield key, cfg[key]
+            yield from walk(cfg[key], key)
+
+
+def _has_own_runner(cfg: Config) -> bool:
+    """Whether a runner of the user's own may read any key."""
+    return cfg.get('runner_type') not in (None, 'Runner', 'FlexibleRunner')

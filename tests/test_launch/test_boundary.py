@@ -1,0 +1,193 @@
+"""What is raised while a run is prepared becomes one sentence with the key."""
+import os
+
+import pytest
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from toy_projects import write_project
+
+from mixedae_mm.launch import test as launch_test
+from mixedae_mm.launch import train as launch_train
+from mixedae_mm.launch.entry import load_config
+from mixedae_mm.utils.errors import ConfigurationError
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('project')
+    write_project(folder)
+    return folder
+
+
+@pytest.fixture
+def refuse(project, monkeypatch, capsys):
+    """Train with a config that changes the toy one; returns the sentence."""
+    monkeypatch.chdir(project)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    # It asks compilers for their versions, which takes most of a runner's start.
+    monkeypatch.setattr('mmengine.runner.Runner._log_env', lambda self, env_cfg: None)
+
+    # Runs of the same second share a logger, which writes to the stream of its test.
+    MMLogger._instance_dict.clear()
+
+    def run(text='', base='classify.py', options=(), main=launch_train.main):
+        (project / 'mine.py').write_text(f'_base_ = {base!r}\n{text}\n')
+        assert main(['mine.py', *options]) == 2
+        printed = capsys.readouterr().err
+        last = printed.splitlines()[-1]
+        assert last.startswith('error: ') and 'Traceback' not in printed
+        return last
+
+    return run
+
+
+# ------------------------------------------------------------- while it is built
+
+
+@pytest.mark.parametrize('text, facts', [
+    # Names that are not registered, with the nearest that is.
+    ("model = dict(head=dict(type='LinearClsHed'))",
+     ['model.head.type', "'LinearClsHed'", "'LinearClsHead'"]),
+    ("model = dict(backbone=dict(type='mmpretrain.VisionTransfomer'))",
+     ['model.backbone.type', "'VisionTransformer'"]),
+    ("optim_wrapper = dict(optimizer=dict(type='Sgd'))",
+     ['optim_wrapper.optimizer.type', "'SGD'"]),
+    ("optim_wrapper = dict(type='AmpOptimWraper')",
+     ['optim_wrapper.type', "'AmpOptimWrapper'"]),
+    ("train_dataloader = dict(sampler=dict(type='DefaltSampler'))",
+     ['train_dataloader.sampler.type', "'DefaultSampler'"]),
+    ("train_dataloader = dict(dataset=dict(pipeline=[dict(type='PackInput')]))",
+     ['train_dataloader.dataset.pipeline.0.type', "'PackInputs'"]),
+    ("val_evaluator = dict(type='Acuracy')", ['val_evaluator.type', "'Accuracy'"]),
+    ("custom_hooks = [dict(type='EMAHok')]", ['custom_hooks.0.type', "'EMAHook'"]),
+    ("param_scheduler = [dict(type='CosineAnealingLR')]",
+     ['param_scheduler.0.type', "'CosineAnnealingLR'"]),
+    # Arguments that a constructor does not have, or lacks.
+    ('train_dataloader = dict(batchsize=32)',
+     ['train_dataloader.batchsize', 'did you mean batch_size?']),
+    ('train_cfg = dict(max_epoch=3)', ['train_cfg.max_epoch', 'max_epochs?']),
+    ('model = dict(head=dict(num_clases=3))', ['model.head.num_clases', 'num_classes']),
+    ('optim_wrapper = dict(optimizer=dict(wight_decay=1))',
+     ['optim_wrapper.optimizer.wight_decay', 'SGD', 'weight_decay']),
+    ('default_hooks = dict(logger=dict(intervall=3))',
+     ['default_hooks.logger.intervall', 'did you mean interval?']),
+    ('randomness = dict(sed=3)', ['randomness.sed']),
+    ('val_cfg = dict(foo=3)', ['val_cfg.foo', 'ValLoop', 'fp16']),
+    ("model = dict(head=dict(_delete_=True, type='LinearClsHead'))",
+     ['model.head', 'LinearClsHead', 'num_classes', 'in_channels']),
+    # Parts that are not dictionaries with a type.
+    ('model = dict(head=dict(_delete_=True, num_classes=3))',
+     ['model.head', "{'num_classes': 3}", 'type']),
+    ("model = dict(backbone='resnet')", ['model.backbone', "'resnet'", 'dict']),
+    # Values that a constructor refuses in its own words.
+    ("model = dict(head=dict(num_classes='abc'))",
+     ['model.head', 'VisionTransformerClsHead', "num_classes='abc'"]),
+    ("optim_wrapper = dict(optimizer=dict(momentum='abc'))",
+     ['optim_wrapper.optimizer', 'SGD', "momentum='abc'"]),
+    ("model = dict(backbone=dict(arch='foo', _delete_=True, type='VisionTransformer'))",
+     ['model.backbone', "arch='foo'", 'deit-tiny']),
+    ('default_hooks = dict(timer=dict(_delete_=True))', ['default_hooks.timer']),
+    ('val_evaluator = None', ['val_dataloader', 'val_evaluator']),
+    ("log_level = 'LOUD'", ['log_level', "'LOUD'"]),
+])
+def test_what_fails_is_named(refuse, text, facts):
+    sentence = refuse(text)
+    assert all(fact in sentence for fact in facts), sentence
+
+
+def test_the_same_for_the_test_command(refuse, project):
+    (project / 'any.pth').touch()
+    assert 'test_dataloader.foo is not an argument of DataLoader' in refuse(
+        'test_dataloader = dict(foo=1)', options=['any.pth'], main=launch_test.main)
+
+
+def test_errors_of_the_training_keep_their_traceback(project, monkeypatch):
+    """As do all of a user's own runner, which does not come here."""
+    monkeypatch.chdir(project)
+    (project / 'mine.py').write_text(
+        "_base_ = 'classify.py'\nmodel = dict(head=None)\n")
+    with pytest.raises(AttributeError, match="'loss'"):
+        launch_train.main(['mine.py'])
+
+
+@pytest.mark.parametrize('how', ['option', 'environment'])
+def test_the_traceback_is_an_option(project, monkeypatch, how):
+    monkeypatch.chdir(project)
+    (project / 'mine.py').write_text("_base_ = 'classify.py'\n"
+                                     "log_level = 'LOUD'\n")
+    if how == 'environment':
+        monkeypatch.setenv('MIXEDAE_TRACEBACK', '1')
+    with pytest.raises(ConfigurationError) as error:
+        launch_train.main(['mine.py', *(['--traceback'] if how == 'option' else [])])
+    assert error.value.__cause__ is not None
+
+
+# --------------------------------------------------------------- while it is read
+
+
+@pytest.mark.parametrize('text, facts', [
+    ("model = dict(head=dict(type='A'", ['line 2', 'mine.py', 'never closed']),
+    ('a = 1\nb = foo + 1', ['line 3', 'mine.py', "'foo'"]),
+    ('model = dict(head=dict(num_classes=dict(a=1)))',
+     ['model.head.num_classes', 'mine.py', 'int']),
+    ("custom_imports = dict(imports=['mixedae_mmm'])",
+     ['custom_imports', 'mixedae_mmm']),
+])
+def test_where_a_file_cannot_be_read(refuse, text, facts):
+    sentence = refuse(text)
+    assert all(fact in sentence for fact in facts), sentence
+
+
+@pytest.mark.parametrize('base, facts', [
+    ('clasify.py', ['mine.py', 'clasify.py', 'did you mean classify.py?']),
+    ('mixedae_mm::mixedae_vitb_30e', ['mixedae_vitb_300e.py?']),
+    ('mmnothing::a/b.py', ['mmnothing']),
+])
+def test_a_base_that_does_not_exist(refuse, base, facts):
+    sentence = refuse(base=base)
+    assert all(fact in sentence for fact in facts), sentence
+
+
+@pytest.mark.parametrize('option', ['model.head', '=4', 'a..b=1', 'model.x=[1,(2'])
+def test_options_that_are_no_settings(capsys, option):
+    with pytest.raises(SystemExit) as leaving:
+        launch_train.main(['classify.py', '--cfg-options', option])
+    assert leaving.value.code == 2
+    assert '--cfg-options' in capsys.readouterr().err.splitlines()[-1]
+
+
+# ------------------------------------------------------ what DATA_ROOT may hold
+
+
+@pytest.mark.parametrize('name', ["o'brien", 'a"b', r'back\slash\1', 'white space'])
+@pytest.mark.parametrize('text', [
+    "data_root = '{{$DATA_ROOT:data/none}}'",
+    'data_root = "{{$DATA_ROOT:data/none}}"',
+])
+def test_any_name_of_a_folder(tmp_path, monkeypatch, name, text):
+    monkeypatch.setenv('DATA_ROOT', f'/data/{name}')
+    (tmp_path / 'mine.py').write_text(text)
+    assert Config.fromfile(tmp_path / 'mine.py').data_root == f'/data/{name}'
+
+
+def test_python_in_a_variable_stays_python(tmp_path, monkeypatch):
+    monkeypatch.setenv('NAMES', "('ant', 'bee')")
+    (tmp_path / 'mine.py').write_text('''classes = {{'$NAMES:None'}}''')
+    assert Config.fromfile(tmp_path / 'mine.py').classes == ('ant', 'bee')
+
+
+def test_an_empty_variable(refuse, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', '')
+    sentence = refuse(base='mixedae_mm::mixedae_vitb_folder')
+    assert 'DATA_ROOT is empty' in sentence and 'mixedae_vitb_folder.py' in sentence
+
+
+def test_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', '~/images')
+    args = launch_train.parse_arguments([
+        'mixedae_mm::mixedae_vitb_folder', '--cfg-options', 'load_from=~/a.pth',
+        'custom_hooks=[a,~/b]'])
+    cfg = load_config(args)
+    assert cfg.train_dataloader.dataset.data_root == os.path.expanduser('~/images')
+    assert cfg.load_from == os.path.expanduser('~/a.pth')
+    assert cfg.custom_hooks[1] == os.path.expanduser('~/b')
