@@ -20,7 +20,7 @@ PHASES = ('step', 'write', 'evaluation')
 
 
 @HOOKS.register_module()
-class KillHook(Hook):
+class KillPointHook(Hook):
     """Die by SIGKILL within a phase, or measure how long the phases take.
 
     It also logs a hash of the batches of all ranks: the order of the images.

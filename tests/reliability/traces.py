@@ -18,7 +18,7 @@ def traces(work_dir: str) -> Dict[str, str]:
     Returns:
         dict[str, str]: ``weights``, ``optimizer``, ``schedules``, ``losses``
         (the whole history of all that is logged) and, where they exist, ``order``
-        (of the images, from :class:`.hooks.KillHook`) and ``ema``.
+        (of the images, from :class:`.hooks.KillPointHook`) and ``ema``.
     """
     path = Path(work_dir, 'last_checkpoint').read_text().strip()
     # A run's own checkpoint, as in resuming: its history is a pickle.
