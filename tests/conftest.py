@@ -24,8 +24,8 @@ def pytest_addoption(parser):
     group = parser.getgroup('mixedae_mm')
     group.addoption('--strict-optional', action='store_true', help='refuse to run '
                     'without the optional packages, instead of skipping their tests')
-    group.addoption('--kills', type=int, default=2, metavar='N', help='kills of each '
-                    'run in tests/reliability/test_kills.py (default: %(default)s)')
+    group.addoption('--kills', type=int, metavar='N', help='kill each run of tests/'
+                    'reliability/test_kills.py N times (default: some of them, 3)')
     group.addoption('--kill-config', metavar='CONFIG', help='kill this run there '
                     'instead of the two small ones')
     group.addoption('--examples', type=int, default=150, metavar='N', help='random '
@@ -55,17 +55,19 @@ class OptionalModule(pytest.Module):
         try:
             return super().collect()
         except self.CollectError as error:
-            skip_if_optional(error.__cause__)
+            skip_if_optional(error)
             raise
 
 
 def skip_if_optional(error):
-    """Skip the test, or the module, for the lack of an optional package."""
-    if isinstance(error, ModuleNotFoundError):
-        package = (error.name or '').partition('.')[0]
-        if package in OPTIONAL and not find_spec(package):
-            pytest.skip(f'{package} is not installed (optional: '
-                        'requirements/interop.txt)', allow_module_level=True)
+    """Skip the test, or the module, if an error came of a missing optional package."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            for package in {error.name, error.name.partition('.')[0]} & OPTIONAL:
+                if not find_spec(package):
+                    pytest.skip(f'{package} is not installed; it is optional',
+                                allow_module_level=True)
+        error = error.__cause__ or error.__context__
 
 
 def pytest_pycollect_makemodule(module_path, parent):
@@ -73,11 +75,20 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from skipping())
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Skip a test that meets the lack while it runs."""
+    return (yield from skipping())
+
+
+def skipping():
+    """Run a step of a test."""
     try:
         return (yield)
-    except ModuleNotFoundError as error:
+    except Exception as error:
         skip_if_optional(error)
         raise
 

@@ -6,10 +6,9 @@ import sys
 import tempfile
 import time
 from typing import Any, Callable, List, NamedTuple
-from unittest import mock
 
+import preloaded
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
 
 from mixedae_mm.launch import train as train_command
@@ -70,23 +69,12 @@ def in_processes(function: Callable, processes: int, *args) -> Any:
 
 
 def _start(target: Callable, processes: int, *args) -> list:
-    """Start ``target(rank, *args)`` with the environment that torchrun makes.
-
-    They fork from a server that has imported everything and done nothing else:
-    no thread and no generator is inherited.
-    """
-    context = mp.get_context('forkserver')
-    context.set_forkserver_preload([__name__, f'{__package__}.hooks'])
+    """Start ``target(rank, *args)`` with the environment that torchrun makes."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    children = [context.Process(target=_play, args=(
-        target, rank, processes, port, args)) for rank in range(processes)]
-    # The server imports before it is told our sys.path.
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
-        for child in children:
-            child.start()
-    return children
+    return [preloaded.process(_play, target, rank, processes, port, args)
+            for rank in range(processes)]
 
 
 def _play(target: Callable, rank: int, processes: int, port: int, args: tuple) -> None:

@@ -15,15 +15,19 @@ RUNS = dict(pretraining=pretraining, classification=classification)
 
 
 def pytest_generate_tests(metafunc):
-    config = metafunc.config.getoption('--kill-config')
-    metafunc.parametrize('run', [config] if config else RUNS)
+    """Try a few runs in passing, all of them where the number of kills is given."""
+    option = metafunc.config.getoption
+    runs = [option('--kill-config')] if option('--kill-config') else RUNS
+    cases = [(run, processes) for run in runs for processes in (1, 2, 3)]
+    if runs is RUNS and not option('--kills'):
+        cases = [('pretraining', 1), ('classification', 2), ('pretraining', 3)]
+    metafunc.parametrize('run, processes', cases)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('processes', [1, 2, 3])
 def test_killed_runs_end_as_if_they_had_lived(request, tmp_path, tell, run, processes):
     cfg = (RUNS[run](str(tmp_path / 'images')) if run in RUNS
            else Config.fromfile(run))
     said = kill_and_compare(cfg, str(tmp_path), processes,
-                            request.config.getoption('--kills'))
+                            request.config.getoption('--kills') or 3)
     tell(f'{osp.basename(run)}, processes: {processes}; {said}')

@@ -1,23 +1,18 @@
 """The commands as a person types them."""
-import re
-import subprocess
 import sys
-from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 from foreign_checkpoints import classifier_model, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut
 
-ROOT = Path(__file__).parents[2]
 TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export')
 
 
 def tool(name, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / f'tools/{name}.py'), *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True)
+    return preloaded.run([sys.executable, '-m', 'mixedae_mm', name, *arguments], cwd=cwd)
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 import torch
 from mmengine.config import Config
@@ -30,14 +30,8 @@ pytestmark = pytest.mark.slow
 
 def run(command, folder, **environment):
     """Run in a folder outside the repository; what it printed."""
-    result = subprocess.run(
-        list(map(str, command)),
-        cwd=folder,
-        env=dict(
-            os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1',
-            **{k: str(v) for k, v in environment.items()}),
-        capture_output=True,
-        text=True)
+    result = preloaded.run(command, cwd=folder, env=dict(
+        os.environ, **{k: str(v) for k, v in environment.items()}))
     output = result.stdout + result.stderr
     assert result.returncode == 0, output[-4000:]
     return output
