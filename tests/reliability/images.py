@@ -42,7 +42,7 @@ def write_awkward(folder: str) -> List[str]:
     _cut(path / 'cut.jpg')
     (path / 'text.jpg').write_text('This is not an image.\n' * 20)
     (path / 'empty.jpg').touch()
-    return ['cut.jpg', 'text.jpg', 'empty.jpg']
+    return ['one.png', 'wide.png', 'cut.jpg', 'text.jpg', 'empty.jpg']
 
 
 def _noise(random, width: int, height: int) -> Image.Image:

@@ -12,7 +12,8 @@ TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export')
 
 
 def tool(name, *arguments, cwd):
-    return preloaded.run([sys.executable, '-m', 'mixedae_mm', name, *arguments], cwd=cwd)
+    return preloaded.run(
+        [sys.executable, '-m', 'mixedae_mm', name, *arguments], cwd=cwd)
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 import torch  # noqa: E402
 
 import mixedae_mm  # noqa: E402,F401
-from benchmarks import attention, backbone_memory, cost, data, listing, page, resume_cost, step  # noqa: E402
+from benchmarks import (  # noqa: E402
+    attention, backbone_memory, cost, data, listing, page, resume_cost, step)
 from benchmarks.compare import as_table  # noqa: E402
 from mixedae_mm.utils.machine import machine  # noqa: E402
 
