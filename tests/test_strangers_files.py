@@ -98,8 +98,7 @@ COMMANDS = {
 # hand it to tools/train.py as init_cfg.
 OTHERS = {
     'benchmark', 'browse_dataset', 'conversion_table', 'demo', 'demo_transfer',
-    'distributed_test', 'fault_test', 'feature_test',
-    'fuzz_configs', 'kill_test', 'plot_logs', 'reproduce', 'resume_cost', 'scaling',
+    'plot_logs', 'reproduce', 'scaling',
     'setup_environment', 'transfer_eleven'
 }
 

@@ -65,12 +65,13 @@ def watch(folder, kill=False):
     Returns:
         tuple: The exit status, and the peak of its processes' memory in MiB.
     """
-    process, peak = preloaded.process(extract, folder), 0
+    process, peak, looked = preloaded.process(extract, folder), 0, 0
     while process.is_alive():
-        peak = max(peak, memory(process.pid))
+        if time.monotonic() > looked + 0.5:  # reading it takes long
+            peak, looked = max(peak, memory(process.pid)), time.monotonic()
         if kill and len(list(folder.glob(f'{OUT}.parts/part-*'))) >= 2:
             os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.join()
     return process.exitcode, peak
 
