@@ -7,6 +7,7 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import random  # noqa: E402
+import re  # noqa: E402
 from importlib.util import find_spec  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -62,8 +63,10 @@ class OptionalModule(pytest.Module):
 def skip_if_optional(error):
     """Skip the test, or the module, if an error came of a missing optional package."""
     while error is not None:
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            for package in {error.name, error.name.partition('.')[0]} & OPTIONAL:
+        # mmengine's own have no `name`, but all messages have it.
+        if isinstance(error, ModuleNotFoundError):
+            words = re.findall(r'[\w.]+', str(error))
+            for package in OPTIONAL & {*words, *(word.split('.')[0] for word in words)}:
                 if not find_spec(package):
                     pytest.skip(f'{package} is not installed; it is optional',
                                 allow_module_level=True)

@@ -396,7 +396,8 @@ def test_without_network_one_sentence_says_so(tmp_path):
         [sys.executable, ROOT / 'tools/setup_environment.py', '--venv', tmp_path / 'v'],
         env={**os.environ, 'PIP_INDEX_URL': 'http://127.0.0.1:9/simple',
              'PIP_CONFIG_FILE': os.devnull, 'PIP_FIND_LINKS': '',
-             'PIP_EXTRA_INDEX_URL': '', 'PIP_RETRIES': '0'}, capture_output=True, text=True)
+             'PIP_EXTRA_INDEX_URL': '', 'PIP_RETRIES': '0'},
+        capture_output=True, text=True)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert re.match(r'error: the package index cannot be reached: .*\.$', last)

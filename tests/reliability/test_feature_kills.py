@@ -53,7 +53,7 @@ def extract(folder):
     features.PART_SIZE = 64
     done = features.extract_features(
         str(folder / 'images'), str(folder / OUT),
-        encoder.load(str(folder / 'run.pth'), heads=2), progress=False)
+        encoder.load(str(folder / 'run.pth'), heads=2), num_workers=1, progress=False)
     (folder / 'done.txt').write_text(
         f'{done.num_images} images, {done.num_new} of them in the second run, '
         f'{done.num_new / done.seconds:.0f} images/s')
