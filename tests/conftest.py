@@ -1,4 +1,4 @@
-"""What all tests share: reproducible randomness, no window, few threads."""
+"""What all tests share: options, optional packages, randomness, few threads."""
 
 import os
 
@@ -7,11 +7,93 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import random  # noqa: E402
+import re  # noqa: E402
+from importlib.util import find_spec  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
+
+# What `make setup` leaves out: import names of requirements/interop.txt, and the
+# toolboxes of `make test`.
+OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'pyarrow', 'safetensors', 'timm',
+            'transformers', 'mmseg', 'mmdet', 'mmcv._ext'}
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup('mixedae_mm')
+    group.addoption('--strict-optional', action='store_true', help='refuse to run '
+                    'without the optional packages, instead of skipping their tests')
+    group.addoption('--kills', type=int, metavar='N', help='kill each run of tests/'
+                    'reliability/test_kills.py N times (default: some of them, 3)')
+    group.addoption('--kill-config', metavar='CONFIG', help='kill this run there '
+                    'instead of the two small ones')
+    group.addoption('--examples', type=int, default=150, metavar='N', help='random '
+                    'configurations to try (default: %(default)s)')
+    group.addoption('--examples-seed', type=int, metavar='N', help='of the random '
+                    'configurations; without it, they are the same every time')
+    group.addoption('--images', type=int, default=300, metavar='N', help='images whose '
+                    'extraction is killed (default: %(default)s)')
+
+
+def pytest_configure(config):
+    if not config.getoption('--strict-optional'):
+        return
+    missing = sorted(name for name in OPTIONAL if not find_spec(name))
+    if missing:
+        raise pytest.UsageError(f'--strict-optional: {", ".join(missing)} cannot be '
+                                'imported; `make test` installs all packages')
+
+
+class OptionalModule(pytest.Module):
+    """A test module that is skipped if an optional package that it imports is missing.
+
+    Any other error of its imports stays an error.
+    """
+
+    def collect(self):
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            skip_if_optional(error)
+            raise
+
+
+def skip_if_optional(error):
+    """Skip the test, or the module, if an error came of a missing optional package."""
+    while error is not None:
+        # mmengine's own have no `name`, but all messages have it.
+        if isinstance(error, ModuleNotFoundError):
+            words = re.findall(r'[\w.]+', str(error))
+            for package in OPTIONAL & {*words, *(word.split('.')[0] for word in words)}:
+                if not find_spec(package):
+                    pytest.skip(f'{package} is not installed; it is optional',
+                                allow_module_level=True)
+        error = error.__cause__ or error.__context__
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return OptionalModule.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from skipping())
+
+
+def skipping():
+    """Run a step of a test."""
+    try:
+        return (yield)
+    except Exception as error:
+        skip_if_optional(error)
+        raise
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Random configurations of MixedAE, for the fuzzer: coherent ones and faulty ones."""
+"""Random configurations of MixedAE: coherent ones and faulty ones."""
 from copy import deepcopy
 from math import inf, nan
 from typing import Any, NamedTuple
@@ -13,46 +13,65 @@ if digit_version(torch.__version__) >= digit_version('2.4'):
 
 NOT_NUMBERS = ['8', None, True, [], nan]
 NOT_COUNTS = [0, -1, 2.5, inf, *NOT_NUMBERS]
-NOT_FLAGS = [None, 'yes', 1, []]
 NOT_PARTS = ['MixedAEViT', [], 3, dict(), dict(type='NoSuchThing'),
              dict(type='MixedAEViT', no_such_argument=1)]
 NOT_NORMS = [None, 'LN', dict(), dict(type='BN'), dict(type='LN', eps=-1)]
 
-# Where a fault may be, and what is wrong there. ``...`` removes the value.
+# Where a fault may be and what is wrong there; ``...`` removes the value.
+# What the method defines, and how the parts fit each other: never trained with.
 FAULTS = {
     'data_preprocessor': ['compose', [], 3, dict(type='NoSuchThing')],
     'data_preprocessor.mix_ratio': [0, 1, -.25, .3, .75, .01, *NOT_NUMBERS],
     'data_preprocessor.mode': ['half', '', None, 1, []],
     'data_preprocessor.patch_size': [5, *NOT_COUNTS],
-    'data_preprocessor.mean': [0., 'grey', (1, 2), (nan, 0, 0), ('a', 'b', 'c')],
     'data_preprocessor.std': [None, (0, 0, 0), (-1, 1, 1), (1, 2), (inf, 1, 1)],
-    'data_preprocessor.bgr_to_rgb': NOT_FLAGS,
     'data_preprocessor.crop': [1],
     'backbone': NOT_PARTS,
     'backbone.type': [..., 'NoSuchThing', 'ResNet', 7],
+    'backbone.img_size': [30, (16, 16, 16), (16, 0), (16, None), *NOT_COUNTS],
+    'backbone.patch_size': [3, 64, *NOT_COUNTS],
+    'backbone.in_channels': [2, 4, *NOT_COUNTS],
+    'backbone.num_sources': [1, 7, '4', 0, -2, 2.5],
+    'backbone.k_ratio': [0, -.5, 1.5, .001, inf, '0.25', True, nan, []],
+    'backbone.num_global_layers': [-1, 99, 1.5, '1', None, True],
+    'backbone.with_cls_token': [False],
+    'backbone.final_norm': [False],
+    'backbone.topk': [49],
+    'neck': NOT_PARTS,
+    'neck.embed_dim': [3, *NOT_COUNTS],
+    'neck.grid': [(1, 2), (4, ), 4, None],
+    'neck.patch_size': [3, *NOT_COUNTS],
+    'neck.in_chans': [2, *NOT_COUNTS],
+    'neck.num_sources': [7, *NOT_COUNTS],
+    'neck.num_patches': [16],
+    'neck.predict_feature_dim': [7],
+    'neck.dropout': [.1],
+    'head': [None, *NOT_PARTS],
+    'head.contrast_loss': ['HomologousContrastiveLoss', 3, dict(),
+                           dict(type='NoSuchThing'),
+                           dict(type='HomologousContrastiveLoss', tau=1)],
+    'head.contrast_loss.temperature': [0, -1, inf, 1e-30, *NOT_NUMBERS],
+    'head.contrast_loss.positives': ['some', None, 1, []],
+    'head.contrast_weight': [-1, inf, *NOT_NUMBERS],
+    'head.contrast_input': ['both', None, 1, []],
+    'head.proj_dim': NOT_COUNTS,
+    'head.embed_dim': [3, *NOT_COUNTS],
+    'images.channels': [1, 2, 4],
+    'images.batch_size': [0, 1, 3, 5, 7],
+    'images.size': [(8, 8), (15, 17), (48, 48), (1, 1)],
+}
+# Arguments of the libraries that the parts are built on, which check them.
+OTHERS_FAULTS = {
+    'data_preprocessor.mean': [0., 'grey', (1, 2), (nan, 0, 0), ('a', 'b', 'c')],
     'backbone.arch': ['enormous', None, 3, dict(), dict(embed_dims=16)],
     'backbone.arch.embed_dims': [6, 10, *NOT_COUNTS, ...],
     'backbone.arch.num_layers': [*NOT_COUNTS, ...],
     'backbone.arch.num_heads': [3, 5, 64, *NOT_COUNTS, ...],
     'backbone.arch.feedforward_channels': [*NOT_COUNTS, ...],
-    'backbone.img_size': [30, (16, ), (16, 16, 16), (16, 0), (16, None), *NOT_COUNTS],
-    'backbone.patch_size': [3, 64, (8, 8), *NOT_COUNTS],
-    'backbone.in_channels': [2, 4, *NOT_COUNTS],
-    'backbone.num_sources': [1, 7, '4', 0, -2, 2.5],
-    'backbone.k_ratio': [0, -.5, 1.5, .001, inf, '0.25', True, nan, []],
-    'backbone.num_global_layers': [-1, 99, 1.5, '1', None, True],
-    'backbone.homologous_attention': NOT_FLAGS,
-    'backbone.segment_embedding': NOT_FLAGS,
-    'backbone.homologous_in_transfer': NOT_FLAGS,
-    'backbone.relative_position_bias': [True, *NOT_FLAGS],
-    'backbone.with_cp': NOT_FLAGS,
+    'backbone.relative_position_bias': [True],
     'backbone.frozen_stages': [-2, 99, 1.5, '1', None, True],
     'backbone.out_indices': [99, -99, [], [0, 0], 'last', None, 1.5, ['a']],
     'backbone.out_type': ['patches', None, 1, []],
-    'backbone.with_cls_token': [False, *NOT_FLAGS],
-    'backbone.final_norm': [False, *NOT_FLAGS],
-    'backbone.pre_norm': NOT_FLAGS,
-    'backbone.qkv_bias': NOT_FLAGS,
     'backbone.drop_rate': [-.1, 1, 1.5, *NOT_NUMBERS],
     'backbone.drop_path_rate': [-.1, 1, 1.5, *NOT_NUMBERS],
     'backbone.layer_scale_init_value': [-1, inf, *NOT_NUMBERS],
@@ -63,36 +82,11 @@ FAULTS = {
                             dict(attn_drop_rate=.1)],
     'backbone.init_cfg': ['mae', 3, dict(), dict(type='NoSuchThing'),
                           dict(type='Pretrained', checkpoint='no/such.pth')],
-    'backbone.topk': [49],
-    'neck': NOT_PARTS,
-    'neck.embed_dim': [3, *NOT_COUNTS],
-    'neck.grid': [(1, 2), (4, ), 4, None],
-    'neck.patch_size': [3, *NOT_COUNTS],
-    'neck.in_chans': [2, *NOT_COUNTS],
-    'neck.num_sources': [7, *NOT_COUNTS],
-    'neck.num_patches': [16],
-    'neck.predict_feature_dim': [7],
     'neck.decoder_embed_dim': [6, 10, *NOT_COUNTS],
     'neck.decoder_depth': NOT_COUNTS,
     'neck.decoder_num_heads': [3, 5, 64, *NOT_COUNTS],
     'neck.mlp_ratio': [0, -1, .001, inf, *NOT_NUMBERS],
     'neck.norm_cfg': NOT_NORMS,
-    'neck.with_cp': NOT_FLAGS,
-    'neck.dropout': [.1],
-    'head': [None, *NOT_PARTS],
-    'head.contrast_loss': ['HomologousContrastiveLoss', 3, dict(),
-                           dict(type='NoSuchThing'),
-                           dict(type='HomologousContrastiveLoss', tau=1)],
-    'head.contrast_loss.temperature': [0, -1, inf, 1e-30, *NOT_NUMBERS],
-    'head.contrast_loss.positives': ['some', None, 1, []],
-    'head.contrast_weight': [-1, inf, *NOT_NUMBERS],
-    'head.contrast_input': ['both', None, 1, []],
-    'head.norm_pix': NOT_FLAGS,
-    'head.proj_dim': NOT_COUNTS,
-    'head.embed_dim': [3, *NOT_COUNTS],
-    'images.channels': [1, 2, 4],
-    'images.batch_size': [0, 1, 3, 5, 7],
-    'images.size': [(8, 8), (15, 17), (48, 48), (1, 1)],
 }
 
 
@@ -104,7 +98,7 @@ class Draw(NamedTuple):
         images (dict): ``channels``, ``batch_size``, ``size`` and ``dtype`` of
             the batch, and whether it comes ``as_list``.
         precision (str): ``'float32'``, or the type to autocast to.
-        faults (dict): What was made wrong, by its place; none in coherent ones.
+        faults (dict): What was made wrong, by its place; empty in coherent ones.
     """
     model: dict
     images: dict
@@ -114,108 +108,97 @@ class Draw(NamedTuple):
 
 @st.composite
 def configurations(draw) -> Draw:
-    """Coherent configurations, most of them with one or two faults."""
-    model, images = draw(_coherent())
-    whole = dict(model, images=images)
-    faults = {}
+    """Draw coherent configurations, and put one or two faults into most of them."""
+    whole, faults = draw(_coherent()), {}
     if draw(st.integers(0, 3)):
-        for place in draw(st.lists(st.sampled_from(sorted(FAULTS)), min_size=1,
-                                   max_size=2, unique=True)):
-            value = draw(st.sampled_from(FAULTS[place]))
-            if put(whole, place.split('.'), deepcopy(value)):
+        places = [(place, value) for table in (FAULTS, OTHERS_FAULTS)
+                  for place, values in table.items() for value in values]
+        for place, value in draw(st.lists(st.sampled_from(places), min_size=1,
+                                          max_size=2)):
+            if put(whole, place, value):
                 faults[place] = value
     images = whole.pop('images')
-    precision = draw(st.sampled_from(PRECISIONS))
-    return Draw(whole, images, precision, faults)
+    return Draw(whole, images, draw(st.sampled_from(PRECISIONS)), faults)
 
 
-@st.composite
-def _coherent(draw):
-    """A model whose parts fit each other, and images that fit it."""
-    num_sources = draw(st.sampled_from([2, 3, 4, 5, 8]))
-    rows, columns = draw(st.sampled_from(
-        [grid for grid in [(2, 2), (3, 3), (4, 4), (2, 6), (5, 3), (7, 7)]
-         if grid[0] * grid[1] > num_sources]))
-    num_patches = rows * columns
-    patch_size = draw(st.sampled_from([2, 4, 8]))
-    size = rows * patch_size, columns * patch_size
-    heads, layers = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    arch = dict(
-        embed_dims=heads * draw(st.sampled_from([4, 8, 16])), num_layers=layers,
-        num_heads=heads, feedforward_channels=draw(st.integers(1, 64)))
-    backbone = dict(type='MixedAEViT', arch=arch, img_size=size, patch_size=patch_size)
-    if rows == columns and draw(st.booleans()):
-        backbone['img_size'] = size[0]
-    _sometimes(draw, backbone, dict(
-        k_ratio=st.one_of(st.none(), st.floats(1.01 / num_patches, 1)),
-        num_global_layers=st.integers(0, layers),
-        homologous_attention=st.booleans(),
-        segment_embedding=st.booleans(),
-        with_cp=st.booleans(),
-        frozen_stages=st.integers(-1, layers),
-        out_type=st.sampled_from(['raw', 'featmap', 'cls_token', 'avg_featmap']),
-        out_indices=st.integers(-layers, layers - 1),
-        qkv_bias=st.booleans(),
-        pre_norm=st.booleans(),
-        drop_rate=st.floats(0, .9),
-        drop_path_rate=st.floats(0, .9),
-        layer_scale_init_value=st.floats(0, 1),
-        norm_cfg=st.sampled_from([dict(type='LN'), dict(type='LN', eps=1e-3)])))
-    decoder_heads = draw(st.integers(1, 4))
-    neck = dict(
-        type='MixedAEDecoder', decoder_num_heads=decoder_heads,
-        decoder_embed_dim=decoder_heads * draw(st.sampled_from([4, 8])),
-        decoder_depth=draw(st.integers(1, 2)))
-    _sometimes(draw, neck, dict(
-        mlp_ratio=st.sampled_from([1, 2.5, 4]), with_cp=st.booleans(),
-        norm_cfg=st.just(dict(type='LN', eps=1e-6))))
-    head = dict(type='MixedAEPretrainHead')
-    loss = dict(type='HomologousContrastiveLoss')
-    _sometimes(draw, loss, dict(
-        temperature=st.floats(.001, 10),
-        positives=st.sampled_from(['separate', 'mean'])))
-    _sometimes(draw, head, dict(
-        contrast_loss=st.sampled_from([loss, loss, None]),
-        contrast_weight=st.floats(0, 10),
-        contrast_input=st.sampled_from(['after_norm', 'before_norm']),
-        norm_pix=st.booleans(),
-        proj_dim=st.integers(1, 32)))
-    has_contrast = head.get('contrast_loss', loss) is not None
-    preprocessor = dict(mix_ratio=1 / num_sources)
-    channels = draw(st.sampled_from([3, 3, 1]))
-    if channels == 1:
-        backbone['in_channels'] = 1
-        preprocessor.update(mean=[128.], std=(60, ))
-    else:
-        _sometimes(draw, preprocessor, dict(bgr_to_rgb=st.booleans()))
-    _sometimes(draw, preprocessor, dict(mode=st.sampled_from(['compose', 'full'])))
-    if num_sources == 4 and draw(st.booleans()):
-        preprocessor = preprocessor if channels == 1 else None
-    images = dict(
-        channels=channels, size=size,
-        batch_size=num_sources * draw(st.integers(1, 2)),
-        dtype=draw(st.sampled_from(['uint8', 'float32'])),
-        as_list=draw(st.booleans()))
-    without_neck = has_contrast and draw(st.integers(0, 5)) == 0
-    return dict(
-        type='MixedAE', data_preprocessor=preprocessor, backbone=backbone,
-        neck=None if without_neck else neck, head=head), images
-
-
-def _sometimes(draw, part: dict, options: dict) -> None:
-    """Set some of the options; the others stay at their defaults."""
-    for name in draw(st.sets(st.sampled_from(sorted(options)))):
-        part[name] = draw(options[name])
-
-
-def put(whole: dict, place: list, value: Any) -> bool:
-    """Change, add or remove a value; False where there is no such part."""
-    *path, name = place
+def put(whole: dict, place: str, value: Any) -> bool:
+    """Change, add or remove a value; False where its part does not exist."""
+    *path, name = place.split('.')
     for key in path:
         whole = whole.get(key)
         if not isinstance(whole, dict):
             return False
     if value is ...:
         return whole.pop(name, ...) is not ...
-    whole[name] = value
+    whole[name] = deepcopy(value)
     return True
+
+
+@st.composite
+def _coherent(draw) -> dict:
+    """A model whose parts fit each other, and ``images`` that fit it."""
+    num_sources = draw(st.sampled_from([2, 3, 4, 5, 8]))
+    rows, columns = draw(st.sampled_from(
+        [grid for grid in [(2, 2), (3, 3), (4, 4), (2, 6), (5, 3), (7, 7)]
+         if grid[0] * grid[1] > num_sources]))
+    patch_size = draw(st.sampled_from([2, 4, 8]))
+    size = rows * patch_size, columns * patch_size
+    grey, flags = draw(st.integers(0, 2)) == 0, st.booleans()
+    heads, layers = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    backbone = draw(_part(
+        dict(type='MixedAEViT', img_size=size, patch_size=patch_size,
+             in_channels=1 if grey else 3,
+             arch=dict(embed_dims=heads * draw(st.sampled_from([4, 8, 16])),
+                       num_layers=layers, num_heads=heads,
+                       feedforward_channels=draw(st.integers(1, 64)))),
+        k_ratio=st.none() | st.floats(1.01 / (rows * columns), 1),
+        num_global_layers=st.integers(0, layers),
+        homologous_attention=flags, segment_embedding=flags, with_cp=flags,
+        frozen_stages=st.integers(-1, layers),
+        out_type=st.sampled_from(['raw', 'featmap', 'cls_token']),
+        out_indices=st.integers(-layers, layers - 1),
+        qkv_bias=flags, pre_norm=flags, drop_rate=st.floats(0, .9),
+        drop_path_rate=st.floats(0, .9), layer_scale_init_value=st.floats(0, 1),
+        norm_cfg=st.sampled_from([dict(type='LN'), dict(type='LN', eps=1e-3)])))
+    if rows == columns and draw(flags):
+        backbone['img_size'] = size[0]
+    heads = draw(st.integers(1, 4))
+    neck = draw(_part(
+        dict(type='MixedAEDecoder', decoder_num_heads=heads,
+             decoder_embed_dim=heads * draw(st.sampled_from([4, 8])),
+             decoder_depth=draw(st.integers(1, 2))),
+        mlp_ratio=st.sampled_from([1, 2.5, 4]), with_cp=flags,
+        norm_cfg=st.just(dict(type='LN', eps=1e-6))))
+    loss = draw(_part(
+        dict(type='HomologousContrastiveLoss'), temperature=st.floats(.001, 10),
+        positives=st.sampled_from(['separate', 'mean'])))
+    head = draw(_part(
+        dict(type='MixedAEPretrainHead'), norm_pix=flags, proj_dim=st.integers(1, 32),
+        contrast_loss=st.sampled_from([loss, loss, None]),
+        contrast_weight=st.floats(0, 10),
+        contrast_input=st.sampled_from(['after_norm', 'before_norm'])))
+    # Without a decoder, the contrastive loss must train the last normalisation.
+    contrast = head.get('contrast_loss', loss) is not None
+    if contrast and head.get('contrast_input') != 'before_norm' and not draw(
+            st.integers(0, 5)):
+        neck = None
+    statistics = dict(mean=[128.], std=(60, )) if grey else {}
+    preprocessor = draw(_part(
+        dict(mix_ratio=1 / num_sources, **statistics),
+        mode=st.sampled_from(['compose', 'full']), **{} if grey else
+        dict(bgr_to_rgb=flags)))
+    if num_sources == 4 and not grey and draw(flags):
+        preprocessor = None  # which is the default one
+    return dict(
+        type='MixedAE', data_preprocessor=preprocessor, backbone=backbone, neck=neck,
+        head=head, images=dict(
+            channels=1 if grey else 3, size=size,
+            batch_size=num_sources * draw(st.integers(1, 2)),
+            dtype=draw(st.sampled_from(['uint8', 'float32'])), as_list=draw(flags)))
+
+
+def _part(required: dict, **optional) -> st.SearchStrategy:
+    """Set some of the options; the others stay at their defaults."""
+    return st.fixed_dictionaries(
+        {name: st.just(value) for name, value in required.items()},
+        optional=optional)

@@ -1,23 +1,19 @@
 """The commands as a person types them."""
-import re
-import subprocess
 import sys
-from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 from foreign_checkpoints import classifier_model, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut
 
-ROOT = Path(__file__).parents[2]
-TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export', 'feature_test')
+TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export')
 
 
 def tool(name, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / f'tools/{name}.py'), *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True)
+    return preloaded.run(
+        [sys.executable, '-m', 'mixedae_mm', name, *arguments], cwd=cwd)
 
 
 @pytest.mark.slow
@@ -75,16 +71,3 @@ def test_mistakes_are_one_sentence(tmp_path, name, arguments):
     last = done.stderr.splitlines()[-1]
     assert last.startswith('error: ') and 'absent.pth' in last
     assert 'Traceback' not in done.stderr
-
-
-@pytest.mark.slow
-def test_features_are_extracted_killed_and_completed(tmp_path):
-    mm_checkpoint(tmp_path / 'epoch_1.pth', mixedae_model())
-    done = tool('feature_test', 'epoch_1.pth', '--work-dir', 'work', '--images', 300,
-                '--part-size', 32, '--kill-after', 2, '--batch-size', 8, '--workers', 1,
-                cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'killed after' in done.stdout
-    assert '300 images, each of them once' in done.stdout
-    new = re.search(r'300 images, (\d+) of them in this run', done.stdout)
-    assert 0 < int(new[1]) <= 300 - 2 * 32

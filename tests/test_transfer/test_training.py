@@ -2,11 +2,11 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 import torch
 from mmengine.config import Config
@@ -18,6 +18,7 @@ from demo.labelled_objects import (make_object_folder,
 from mixedae_mm.launch.entry import adapt_to_cpu
 from transfer import fine_tunings as transfer_demo, report as transfer_report
 from mixedae_mm.models import MixedAE
+from reliability.kills import kill_and_compare
 from tiny_data import scenes
 
 ROOT = Path(__file__).parents[2]
@@ -29,14 +30,8 @@ pytestmark = pytest.mark.slow
 
 def run(command, folder, **environment):
     """Run in a folder outside the repository; what it printed."""
-    result = subprocess.run(
-        list(map(str, command)),
-        cwd=folder,
-        env=dict(
-            os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1',
-            **{k: str(v) for k, v in environment.items()}),
-        capture_output=True,
-        text=True)
+    result = preloaded.run(command, cwd=folder, env=dict(
+        os.environ, **{k: str(v) for k, v in environment.items()}))
     output = result.stdout + result.stderr
     assert result.returncode == 0, output[-4000:]
     return output
@@ -128,27 +123,25 @@ def test_testing_the_fine_tuned_weights(trained, demo, toolbox):
 
 # What makes runs of six steps, with checkpoints and evaluations in between.
 SHORT = {
-    'mmpretrain': ['train_cfg.max_epochs=3', 'train_cfg.val_interval=2',
-                   'param_scheduler.1.end=3', 'train_dataloader.batch_size=8'],
-    'mmseg': ['train_cfg.max_iters=6', 'train_cfg.val_interval=3',
-              'train_dataloader.batch_size=2'],
-    'mmdet': ['train_cfg.max_epochs=3', 'train_cfg.val_interval=2',
-              'train_dataloader.batch_size=2'],
+    'mmpretrain': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 2,
+                   'param_scheduler.1.end': 3, 'train_dataloader.batch_size': 8},
+    'mmseg': {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 3,
+              'train_dataloader.batch_size': 2},
+    'mmdet': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 2,
+              'train_dataloader.batch_size': 2},
 }
 
 
 @pytest.mark.parametrize('toolbox', TASKS)
-def test_killed_runs_resume_exactly(demo, tmp_path, toolbox):
+def test_killed_runs_resume_exactly(demo, tmp_path, monkeypatch, toolbox):
     pytest.importorskip(toolbox)
     config, data, *_ = TASKS[toolbox]
-    output = run([
-        sys.executable, ROOT / 'tools/kill_test.py', DEMO / config,
-        '--processes', '1', '--kills', '3', '--work-dir', tmp_path / 'runs',
-        '--cfg-options', 'default_hooks.checkpoint.interval=2',
-        'default_hooks.logger.interval=1', *SHORT[toolbox]
-    ], demo, DATA_ROOT=demo / data, PRETRAINED=demo / 'mixedae.pth')
-    assert re.search('[1-3] kills: every run ended as if it had never been '
-                     'killed', output), output
+    monkeypatch.setenv('DATA_ROOT', str(demo / data))
+    monkeypatch.setenv('PRETRAINED', str(demo / 'mixedae.pth'))
+    cfg = Config.fromfile(DEMO / config)
+    cfg.merge_from_dict({'default_hooks.checkpoint.interval': 2,
+                         'default_hooks.logger.interval': 1, **SHORT[toolbox]})
+    kill_and_compare(cfg, str(tmp_path), kills=3)
 
 
 def test_several_scales_and_small_images(trained, demo):

@@ -7,6 +7,7 @@
     backbone    peak memory of the backbone at 800 x 1333, in transfer
     data        loading pipelines, images a second and core
     listing     start-up on a folder of 200 000 images
+    resume      a training step with and without exact resume
 
     page        write docs/speed.md from docs/measurements/*.json, where
                 the others put their results with --save
@@ -23,7 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 import torch  # noqa: E402
 
 import mixedae_mm  # noqa: E402,F401
-from benchmarks import attention, backbone_memory, cost, data, listing, page, step  # noqa: E402
+from benchmarks import (  # noqa: E402
+    attention, backbone_memory, cost, data, listing, page, resume_cost, step)
 from benchmarks.compare import as_table  # noqa: E402
 from mixedae_mm.utils.machine import machine  # noqa: E402
 
@@ -37,7 +39,7 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'what', choices=['attention', 'step', 'memory', 'backbone', 'data',
-                         'listing', 'page'])
+                         'listing', 'resume', 'page'])
     parser.add_argument(
         '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
     parser.add_argument(
@@ -73,6 +75,8 @@ def measure(args, device, batch_size):
         return data.run(args.config, args.repeats)
     if args.what == 'listing':
         return listing.run(args.images)
+    if args.what == 'resume':
+        return resume_cost.run(args.repeats)
     return step.run(args.config, device, batch_size, args.repeats, args.compile)
 
 

@@ -103,7 +103,8 @@ class NonFiniteLossHook(Hook):
             STATE, (self.skips, self.all_skips, self.dropping))
         if self.is_finite:
             return
-        losses = {name: float(value) for name, value in outputs.items()}
+        losses = {name: float(torch.as_tensor(value).detach())
+                  for name, value in outputs.items()}
         bad = [name for name, value in losses.items() if not isfinite(value)]
         report = None
         if bad:

@@ -1,33 +1,30 @@
-"""What the kill test runs when no config is given: small, but with everything.
-
-Both are killed within seconds of training, so nothing here is about results.
-"""
-import os
+"""Runs of seconds that have all there is to lose: what the kills and faults are for."""
 import os.path as osp
-from typing import Callable, Dict
 
-import numpy as np
 from mmengine.config import Config
-from PIL import Image
 
+from .images import write_noise
+
+IMPORTS = dict(imports=['mixedae_mm', 'reliability.hooks'])
 VIT = dict(
     type='MixedAEViT',
     img_size=32,
     patch_size=8,
     drop_path_rate=0.1,
     arch=dict(embed_dims=48, num_layers=3, num_heads=2, feedforward_channels=96))
+MIXEDAE = dict(
+    type='MixedAE',
+    backbone=dict(VIT, out_type='raw'),
+    neck=dict(type='MixedAEDecoder', decoder_embed_dim=32, decoder_depth=1,
+              decoder_num_heads=2),
+    head=dict(type='MixedAEPretrainHead'))
 
 
 def pretraining(folder: str) -> Config:
     """MixedAE by iterations, with accumulation and augmenting workers."""
     return Config(dict(
         _common(),
-        model=dict(
-            type='MixedAE',
-            backbone=dict(VIT, out_type='raw'),
-            neck=dict(type='MixedAEDecoder', decoder_embed_dim=32,
-                      decoder_depth=1, decoder_num_heads=2),
-            head=dict(type='MixedAEPretrainHead')),
+        model=MIXEDAE,
         train_dataloader=_loader(folder, 'UnlabelledImageFolder', 'InfiniteSampler'),
         train_cfg=dict(by_epoch=False, max_iters=40),
         optim_wrapper=_optimizer(accumulative_counts=2),
@@ -46,7 +43,7 @@ def classification(folder: str) -> Config:
             data_preprocessor=dict(num_classes=2, to_rgb=False),
             backbone=dict(VIT, out_type='avg_featmap'),
             train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=48,
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=48, topk=(1, ),
                       loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1,
                                 num_classes=2, mode='original'))),
         train_dataloader=_loader(folder, 'CustomDataset', 'DefaultSampler'),
@@ -62,12 +59,9 @@ def classification(folder: str) -> Config:
         default_hooks=_hooks(by_epoch=False, interval=4, save_best='auto')))
 
 
-BUILT_IN: Dict[str, Callable[[str], Config]] = dict(
-    pretraining=pretraining, classification=classification)
-
-
 def _common(*hooks: dict) -> dict:
     return dict(
+        custom_imports=IMPORTS,
         default_scope='mmpretrain',
         custom_hooks=[dict(type='ExactResumeHook'), dict(type='PreemptionHook'),
                       dict(type='NonFiniteLossHook'), *hooks],
@@ -88,7 +82,9 @@ def _optimizer(**kwargs) -> dict:
 
 def _loader(folder: str, dataset: str, sampler: str, shuffle: bool = True,
             workers: int = 2, batch_size: int = 8) -> dict:
-    _make_images(folder)
+    if not osp.isdir(folder):  # two classes that an epoch can tell apart
+        write_noise(osp.join(folder, 'fine'), 45)
+        write_noise(osp.join(folder, 'coarse'), 45, pixels=8)
     return dict(
         batch_size=batch_size,
         num_workers=workers,
@@ -104,17 +100,3 @@ def _loader(folder: str, dataset: str, sampler: str, shuffle: bool = True,
                 dict(type='TensorRandomResizedCrop', size=32),
                 dict(type='torchvision/RandomHorizontalFlip', p=0.5),
                 dict(type='PackInputs', meta_keys=('img_path', ))]))
-
-
-def _make_images(folder: str) -> None:
-    """90 images of noise in two classes."""
-    if osp.isdir(folder):
-        return
-    chance = np.random.default_rng(0)
-    for name in ('fine', 'coarse'):
-        os.makedirs(osp.join(folder, name))
-        for number in range(45):
-            size = 40 if name == 'fine' else 8
-            pixels = chance.integers(0, 256, (size, size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((40, 40)).save(
-                osp.join(folder, name, f'{number}.png'))

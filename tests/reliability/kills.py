@@ -1,0 +1,60 @@
+"""Kill a run again and again, and compare how it ends with one that lives."""
+import json
+import os.path as osp
+import random
+import signal
+
+from .hooks import PHASES
+from .lives import live
+from .traces import traces
+
+
+def kill_and_compare(cfg, folder, processes=1, kills=3, seed=0):
+    """Let one run live and one die, and compare what they leave.
+
+    Args:
+        cfg (Config): Of the run.
+        folder (str): For both work folders and what they printed.
+        processes (int): Number of processes.
+        kills (int): Number of kills, at random moments.
+        seed (int): Of these moments.
+
+    Returns:
+        str: Where the kills were and what is equal.
+    """
+    log, dying = osp.join(folder, 'kills.jsonl'), osp.join(folder, 'interrupted')
+    living = osp.join(folder, 'uninterrupted')
+    life = live(cfg, living, dict(type='KillPointHook', log=log), processes=processes)
+    assert not any(life.statuses), life.said
+    deaths = []
+    for point in kill_points(_last(log), processes, kills, random.Random(seed)):
+        life = live(cfg, dying, dict(type='KillPointHook', log=log, **point),
+                    processes=processes)
+        if -signal.SIGKILL not in life.statuses:
+            break  # the run ended before its kill
+        deaths.append(_last(log)['where'])
+    life = live(cfg, dying, dict(type='KillPointHook', log=log), processes=processes)
+    assert not any(life.statuses), life.said
+    assert deaths, 'the run was never killed'
+    expected, found = traces(living), traces(dying)
+    assert found == expected, life.said
+    places = ', '.join(f'{place} {deaths.count(place)}'
+                       for place in (*PHASES, 'between'))
+    return f'killed in {places}; equal: {", ".join(expected)}'
+
+
+def kill_points(durations, processes, kills, random):
+    """Draw random moments, by turns in all phases that the run has."""
+    phases = [phase for phase in PHASES if phase in durations]
+    iterations = sorted(random.randrange(durations['iterations'])
+                        for _ in range(kills))
+    for number, iteration in enumerate(iterations):
+        phase = phases[number % len(phases)]
+        yield dict(phase=phase, iteration=iteration,
+                   delay=random.uniform(0, durations[phase]),
+                   rank=0 if phase == 'write' else random.randrange(processes))
+
+
+def _last(log):
+    with open(log) as file:
+        return json.loads(file.readlines()[-1])

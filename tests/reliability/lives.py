@@ -1,0 +1,103 @@
+"""Start a run in processes of this machine, until it ends, dies or is killed."""
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from typing import Any, Callable, List, NamedTuple
+
+import preloaded
+import torch
+from mmengine.config import Config
+
+from mixedae_mm.launch import train as train_command
+
+LIMIT = 300  # seconds of a life; usual are 5
+
+
+class Life(NamedTuple):
+    """How a run ended, and what its rank 0 printed."""
+    statuses: List[int]  # exit status by rank; negative: by that signal
+    said: str
+
+
+def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
+         options: tuple = ('--resume', )) -> Life:
+    """Run ``tools/train.py --resume`` once.
+
+    Args:
+        cfg (Config): Of the run.
+        work_dir (str): Its work folder. The config and what the processes print
+            are kept beside it.
+        *hooks (dict): Hooks that are added to those of the config.
+        processes (int): Number of processes.
+        options (tuple[str]): Of the command.
+    """
+    cfg = Config(cfg.to_dict())
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
+    cfg.custom_imports = dict(imports=[
+        *cfg.get('custom_imports', {}).get('imports', []), 'reliability.hooks'])
+    cfg.dump(f'{work_dir}.py')
+    launcher = 'pytorch' if processes > 1 else 'none'
+    children = _start(_train, processes, f'{work_dir}.said', [
+        f'{work_dir}.py', '--work-dir', work_dir, '--launcher', launcher, *options])
+    end = time.monotonic() + LIMIT
+    while all(child.is_alive() for child in children) and time.monotonic() < end:
+        time.sleep(0.02)
+    killed = any(child.exitcode == -signal.SIGKILL for child in children)
+    for child in children:
+        child.join(0 if killed else max(0, end - time.monotonic()))
+        try:  # what is left of it, its loader workers included
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.join()
+    with open(f'{work_dir}.said0') as file:
+        return Life([child.exitcode for child in children], file.read())
+
+
+def in_processes(function: Callable, processes: int, *args) -> Any:
+    """Call a function in several processes joined by gloo; return rank 0's result."""
+    with tempfile.TemporaryDirectory() as folder:
+        children = _start(_call, processes, folder, function, args)
+        for child in children:
+            child.join(LIMIT)
+            child.kill()
+        assert not any(child.exitcode for child in children), children
+        return torch.load(f'{folder}/0', weights_only=False)
+
+
+def _start(target: Callable, processes: int, *args) -> list:
+    """Start ``target(rank, *args)`` with the environment that torchrun makes."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    return [preloaded.process(_play, target, rank, processes, port, args)
+            for rank in range(processes)]
+
+
+def _play(target: Callable, rank: int, processes: int, port: int, args: tuple) -> None:
+    os.setsid()
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes),
+        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    target(rank, *args)
+
+
+def _train(rank: int, said: str, arguments: List[str]) -> None:
+    output = open(f'{said}{rank}', 'w')
+    os.dup2(output.fileno(), sys.stdout.fileno())
+    os.dup2(output.fileno(), sys.stderr.fileno())
+    sys.exit(train_command.main(arguments))
+
+
+def _call(rank: int, folder: str, function: Callable, args: tuple) -> None:
+    several = int(os.environ['WORLD_SIZE']) > 1
+    if several:
+        torch.distributed.init_process_group('gloo')
+    torch.save(function(*args), f'{folder}/{rank}')
+    if several:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

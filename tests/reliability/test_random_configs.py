@@ -1,0 +1,178 @@
+"""Any configuration trains a step, or is refused before it.
+
+``pytest tests/reliability/test_random_configs.py -m slow --examples 1500
+--examples-seed 1`` tries others.
+"""
+import logging
+import re
+import signal
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from mmengine.registry import MODELS
+
+from mixedae_mm.utils.errors import ConfigurationError
+
+from .config_draws import FAULTS, OTHERS_FAULTS, Draw, configurations, put
+
+pytestmark = pytest.mark.slow
+
+DEADLINE = 60  # seconds that one example may take; usual are 0.05
+TRAINED, LIBRARY = 'trained', 'refused by a library'
+
+
+@pytest.fixture(autouse=True)
+def without_log():
+    """Leave out mmengine's page of log per initialisation of a model."""
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_any_configuration_trains_or_is_refused(request, tell):
+    start, outcomes = request.config.getoption('--examples-seed'), Counter()
+
+    def each(drawn: Draw) -> None:
+        outcomes[outcome(drawn)] += 1
+
+    each = settings(
+        max_examples=request.config.getoption('--examples'), deadline=None,
+        database=None, derandomize=start is None,
+        suppress_health_check=list(HealthCheck))(given(configurations())(each))
+    (each if start is None else seed(start)(each))()
+    tried = sum(outcomes.values())
+    refused = tried - outcomes[TRAINED] - outcomes[LIBRARY]
+    tell(f'{tried} configurations tried: {outcomes[TRAINED]} trained a step, {refused} '
+         f'were refused in {len(set(outcomes) - {TRAINED, LIBRARY})} kinds of '
+         f'sentences, {outcomes[LIBRARY]} by a library while the model was built, 0 '
+         'did anything else')
+    assert outcomes[TRAINED] > tried / 3 and tried - outcomes[TRAINED] > tried / 8
+
+
+@pytest.mark.parametrize('place', FAULTS)
+def test_what_the_method_forbids_is_refused(place):
+    """One fault at a time, in a configuration that is right otherwise."""
+    for value in FAULTS[place]:
+        model = dict(
+            type='MixedAE',
+            data_preprocessor=dict(mix_ratio=.25),
+            backbone=dict(
+                type='MixedAEViT', img_size=16, patch_size=4,
+                arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                          feedforward_channels=8)),
+            neck=dict(type='MixedAEDecoder', decoder_embed_dim=8, decoder_depth=1,
+                      decoder_num_heads=2),
+            head=dict(type='MixedAEPretrainHead',
+                      contrast_loss=dict(type='HomologousContrastiveLoss')),
+            images=dict(channels=3, size=(16, 16), batch_size=4, dtype='uint8',
+                        as_list=False))
+        assert put(model, place, value)
+        images = model.pop('images')
+        assert outcome(Draw(model, images, 'float32', {place: value})) != TRAINED, value
+
+
+def outcome(drawn: Draw) -> str:
+    """Try one configuration.
+
+    Returns:
+        str: :data:`TRAINED`, :data:`LIBRARY`, or the sentence of refusal without its
+        numbers.
+
+    Raises:
+        AssertionError: For a coherent configuration that is refused, a shape
+            that is not the documented one, a number that is not finite.
+        TimeoutError: After :data:`DEADLINE` seconds.
+    """
+    torch.manual_seed(0)
+    try:
+        with deadline():
+            try:
+                model = MODELS.build(drawn.model)
+                model.init_weights()
+            except Exception as error:
+                # The training command makes a sentence of what libraries raise here.
+                if drawn.faults and not isinstance(
+                        error, (ConfigurationError, TimeoutError)):
+                    return LIBRARY
+                raise
+            train_a_step(model, drawn)
+    except ConfigurationError as error:
+        assert drawn.faults, f'a coherent configuration was refused: {error}'
+        sentence = str(error)
+        assert len(sentence) > 20 and '\n' not in sentence, sentence
+        return re.sub(r"'[^']*'|[-\d.e]*\d|\(.*?\)|\[.*?\]|\{.*\}", '*', sentence)[:90]
+    return TRAINED
+
+
+def train_a_step(model, drawn: Draw) -> None:
+    batch = images(**drawn.images)
+    data = model.data_preprocessor(dict(inputs=batch, data_samples=None), training=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    dtype = getattr(torch, drawn.precision)
+    mixed = dtype != torch.float32
+    with torch.autocast('cpu', dtype) if mixed else nullcontext():
+        losses = model(**data, mode='loss')
+    check_shapes(model, data['inputs'], len(batch))
+    expected = {'loss_recon'} if model.with_neck else set()
+    if model.head.contrast_loss is not None:
+        expected.add('loss_homocon')
+    assert set(losses) == expected, losses
+    finite = not OTHERS_FAULTS.keys() & drawn.faults.keys()
+    for name, loss in losses.items():
+        assert loss.shape == () and loss.dtype == torch.float32, (name, loss)
+        assert loss.isfinite() or not finite, (name, loss)
+    sum(losses.values()).backward()
+    if dtype == torch.float16:
+        return  # gradients that overflow are the loss scaler's business
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and finite:
+            assert parameter.grad.isfinite().all(), f'gradient of {name}'
+            assert parameter.isfinite().all(), name
+    assert any(parameter.grad is not None for parameter in model.parameters())
+
+
+def check_shapes(model, inputs: dict, num_images: int) -> None:
+    """Those that the docstrings promise."""
+    preprocessor, backbone = model.data_preprocessor, model.backbone
+    num_sources, patch = preprocessor.num_sources, backbone.patch_embed.projection
+    samples = num_images // (num_sources if preprocessor.mode == 'compose' else 1)
+    height, width = backbone.img_size
+    num_patches = height * width // preprocessor.patch_size**2
+    image = (patch.in_channels, height, width)
+    assert inputs['clean'].shape == (num_images, *image)
+    assert inputs['mixed'].shape == (samples, *image)
+    assert inputs['mix_mask'].shape == (samples, num_patches)
+    assert inputs['mix_mask'].dtype == torch.int64
+    with torch.no_grad():
+        tokens = backbone(inputs['mixed'], inputs['mix_mask']).tokens
+        assert tokens.shape == (samples, 1 + num_patches, backbone.embed_dims)
+        if model.with_neck:
+            assert model.neck(tokens, inputs['mix_mask']).shape == (
+                samples, num_patches, num_sources - 1,
+                preprocessor.patch_size**2 * patch.in_channels)
+
+
+def images(channels: int, batch_size: int, size, dtype: str, as_list: bool):
+    pixels = torch.randint(0, 256, (batch_size, channels, *size), dtype=torch.uint8)
+    pixels = pixels.to(getattr(torch, dtype))  # (B, C, H, W)
+    return list(pixels) if as_list and batch_size else pixels
+
+
+@contextmanager
+def deadline():
+    """Make an error of what hangs."""
+
+    def stop(*args) -> None:
+        raise TimeoutError(f'An example took more than {DEADLINE} seconds.')
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(DEADLINE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
