@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
+from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut, coffee
 

@@ -4,9 +4,10 @@ import pytest
 import timm
 import torch
 import transformers
-from foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
-                                 classifier_model, hf_mae_model, mixedae_model,
-                                 mm_checkpoint, timm_model)
+from test_interop.foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
+                                              classifier_model, hf_mae_model,
+                                              mixedae_model, mm_checkpoint,
+                                              timm_model)
 from PIL import Image
 from skimage.data import astronaut, camera
 from torchvision.transforms import v2

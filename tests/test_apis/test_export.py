@@ -5,8 +5,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from foreign_checkpoints import (SIZE, classifier_model, mixedae_model,
-                                 mm_checkpoint)
+from test_interop.foreign_checkpoints import (SIZE, classifier_model, mixedae_model,
+                                              mm_checkpoint)
 
 import mixedae_mm
 from mixedae_mm.utils.errors import ConfigurationError
