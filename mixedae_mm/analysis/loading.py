@@ -9,12 +9,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
+from ..datasets import UnlabelledImageFolder, UnreadableImageError, decode_rgb
+from ..models.checkpoint_reading import read_weights
 from ..utils.errors import ConfigurationError
-from ..models.checkpoint_loading import load_model as load_weights, read_source
+from ..utils.preprocessing import ImageSize, evaluation_crop
 
 PathLike = Union[str, Path]
 
@@ -78,21 +78,50 @@ def load_model(config: PathLike,
     return model
 
 
-def image_size_of(backbone: nn.Module) -> int:
-    """Side of the square images that a ViT was built for, in pixels."""
-    return min(backbone.img_size)
+def image_size_of(backbone: nn.Module) -> Tuple[int, int]:
+    """Height and width of the images that a ViT was built for, in pixels."""
+    height, width = backbone.img_size
+    return height, width
+
+
+def in_order_of_training(model: nn.Module, images: Tensor) -> Tensor:
+    """RGB images with their channels as the model's data set gives them.
+
+    A data preprocessor that turns BGR into RGB would turn RGB into BGR.
+
+    Args:
+        model (nn.Module): With a ``data_preprocessor``.
+        images (Tensor): ``(N, 3, H, W)``, RGB.
+    """
+    preprocessor = model.data_preprocessor
+    # ClsDataPreprocessor of mmpretrain has one name, all others the other.
+    swaps = (getattr(preprocessor, 'to_rgb', False)
+             or getattr(preprocessor, '_channel_conversion', False))
+    return images.flip(1) if swaps else images
+
+
+def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
+    """What a model's backbone takes, on its device.
+
+    Args:
+        model (nn.Module): With a ``data_preprocessor``.
+        images (Tensor): ``(N, 3, H, W)``, RGB in 0..255.
+    """
+    images = in_order_of_training(model, images)
+    return model.data_preprocessor(
+        dict(inputs=images, data_samples=None))['inputs']
 
 
 def load_images(paths: List[str],
-                size: Optional[int] = None,
+                size: Optional[ImageSize] = None,
                 multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
     """Read images one at a time.
 
     Args:
         paths (list[str]): Image files.
-        size (int, optional): Side of a centre crop after the shorter side was
-            resized to it (bicubic, antialiased). None keeps the image's own
-            size.
+        size (int | tuple[int, int], optional): Height and width of the crop,
+            see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`. None
+            keeps the image's own size.
         multiple_of (int): Without ``size``: crop both sides to a multiple of
             this.
 
@@ -104,19 +133,16 @@ def load_images(paths: List[str],
         ConfigurationError: After the last file, if none could be read; if an
             image is smaller than ``multiple_of``.
     """
-    load = LoadImageTensor()
     num_read = 0
     for path in paths:
         try:
-            image = load(dict(img_path=path))['img']
+            image = decode_rgb(Path(path).read_bytes(), path)
         except (UnreadableImageError, OSError) as error:
             warnings.warn(f'Left out an unreadable image: {error}')
             continue
         num_read += 1
         if size is not None:
-            image = F.resize(
-                image, [size], InterpolationMode.BICUBIC, antialias=True)
-            image = F.center_crop(image, [size, size])
+            image = evaluation_crop(image, size)
         else:
             height, width = (
                 side // multiple_of * multiple_of for side in image.shape[1:])

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
                     model, build_labelled_dataset(
                         labelled_folder(args.folder / split, size)),
                     args.readout, args.batch_size, args.num_workers,
-                    progress=f'{name}, {split}')
+                    progress=f'{name}, {split}', rgb=True)
                 for split in ('train', 'val'))
         results[name] = dict(knn=best_knn(train, test, args.k, args.temperature))
         if not args.no_probe:

@@ -17,13 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.figures import (draw_attention,  # noqa: E402
                                          outline_objects)
-from mixedae_mm.analysis.folder_measures import with_progress  # noqa: E402
 from mixedae_mm.analysis.loading import (add_model_arguments,  # noqa: E402
                                          image_size_of, load_models)
 from mixedae_mm.analysis.object_awareness import (  # noqa: E402
     attention_on_objects, score_models)
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks  # noqa: E402
 from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.utils.preprocessing import height_and_width  # noqa: E402
+from mixedae_mm.utils.progress import with_progress  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,13 +51,14 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     masks = masks_of(args.masks, args.images, args.split)
     models = load_models(args)
-    size = args.size or image_size_of(next(iter(models.values())).backbone)
+    height, width = size = height_and_width(
+        args.size or image_size_of(next(iter(models.values())).backbone))
     count = min(args.num_images or len(masks), len(masks))
     entries = attention_on_objects(
         models, with_progress(sample_masks(masks, count), 'attention', count), size)
     scores = score_models(entries)
     first = next(iter(scores.values()))
-    print(f'{first.num_images} images of {size} x {size} pixels, '
+    print(f'{first.num_images} images of {height} x {width} pixels, '
           f'{100 * first.object_share:.1f} % of them objects (which is the '
           'average precision of chance)')
     print(f'{"":<24}{"average":>10}{"IoU, best":>12}{"IoU, one":>12}')
