@@ -1,5 +1,6 @@
 """A pre-trained encoder, ready for pictures of any kind."""
 import hashlib
+import logging
 import os
 from contextlib import nullcontext
 from itertools import islice
@@ -8,6 +9,7 @@ from typing import Iterable, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..datasets.decode import EXTENSIONS, decode_rgb
@@ -63,6 +65,9 @@ def load(checkpoint: Union[str, Path],
             ``img_size`` is no multiple of the patch size.
     """
     vit = read_vit(str(checkpoint), encoder_only=None, heads=heads)
+    if vit.notes:
+        print_log(f'{checkpoint} does not say everything; assumed: '
+                  f'{"; ".join(vit.notes)}.', 'current', logging.WARNING)
     return Encoder(vit, device=device, img_size=img_size, amp=amp,
                    name=str(checkpoint))
 

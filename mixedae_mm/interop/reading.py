@@ -1,37 +1,53 @@
 """Checkpoints of every layout into one :class:`~.vit.Vit`."""
 import json
+import logging
+import posixpath
+import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
+from urllib.parse import urlsplit, urlunsplit
 
 import torch
+from mmengine import fileio
+from mmengine.logging import print_log
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
-from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
-                                       LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
-                                       entries)
-from ..models.checkpoint_reading import literal_config, read_checkpoint, weights_of
+from ..models.checkpoint_reading import read_checkpoint
+from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
 from .vit import Vit, describe
 
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
+# What training wrappers put before all names.
+WRAPPERS = ('module.', '_orig_mod.')
+# A config.json with one of these keys is of the library.
+CONFIG_KEYS = {
+    'timm': ('architecture', 'model_args', 'pretrained_cfg'),
+    'hf': ('model_type', 'hidden_size'),
+}
+# In the number of a layer, but not of a decoder's.
+LAYER_NUMBER = re.compile(r'(?<!decoder_)(?:blocks|encoder\.layer)\.(\d+)\.')
 
 
 class Source(NamedTuple):
     """A checkpoint as it lies on the disk.
 
     Attributes:
-        path (str): File or folder.
+        path (str): File, folder or address.
         column (str): Whose names it uses: ``'mm'``, ``'timm'``, ``'hf'``.
         tensors (dict[str, Tensor]): All of them.
         facts (dict): What its configuration says, see
             :func:`~.vit.describe`.
+        config (dict): The ``config.json`` that belongs to it, or empty.
     """
     path: str
     column: str
     tensors: Dict[str, Tensor]
     facts: dict
+    config: dict
 
 
 def read_vit(path: str,
@@ -41,8 +57,11 @@ def read_vit(path: str,
     """Read a ViT from a checkpoint of any known layout.
 
     Args:
-        path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm or
-            Meta's MAE, or a folder as Hugging Face and timm publish them.
+        path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm,
+            Hugging Face or Meta's MAE, or a folder as the last but one and
+            timm publish them. What stands beside a file, in ``config.json``
+            and ``preprocessor_config.json``, is read as for the folder. It
+            may be an address.
         encoder_only (bool, optional): Leave out everything but the encoder,
             whatever it is. None leaves out the decoder, and a classifier too
             where something else belongs to it.
@@ -66,15 +85,10 @@ def read_source(path: str,
 
     Arguments and errors are those of :func:`read_vit`.
     """
+    path = str(path)
     folder = Path(path).expanduser()
-    config: dict = {}
-    if folder.is_dir():
-        checkpoint = _read_folder(folder)
-        if (folder / 'config.json').is_file():
-            config = json.loads((folder / 'config.json').read_text())
-    else:
-        checkpoint = read_checkpoint(str(path))
-    tensors = weights_of(checkpoint, path)
+    checkpoint = _read_folder(folder) if folder.is_dir() else _read_file(path)
+    tensors = _tensors(checkpoint, path)
     found = [
         column for column, landmark in LANDMARKS.items()
         if any(name.endswith(landmark) for name in tensors)
@@ -82,18 +96,88 @@ def read_source(path: str,
     if not found:
         raise ConfigurationError(
             f'{path} holds no ViT in the names of {", ".join(COLUMN_TITLES.values())}.')
-    column = found[0]
+    column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
-    elif column == 'timm':
-        facts = timm_facts(config)
     else:
-        facts = hf_facts(config, folder)
+        config = _own_config(path, column, tensors)
+        facts = (timm_facts(config) if column == 'timm' else hf_facts(
+            config, _json_beside(path, 'preprocessor_config.json')))
     if heads is not None:
         facts.update(heads=heads, width=None)  # whatever the file says
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
-    return Source(str(path), column, tensors, facts)
+    return Source(path, column, tensors, facts, config)
+
+
+def _own_config(path: str, column: str, tensors: Dict[str, Tensor]) -> dict:
+    """The ``config.json`` of a checkpoint; empty if it has none.
+
+    Beside a file there may be another model's, which is said and not used; in
+    a folder that is given as a whole this is an error.
+    """
+    config = _json_beside(path, 'config.json')
+    problem = config and _disagreement(config, column, tensors)
+    if not problem:
+        return config
+    sentence = f'The config.json of {path} is of another model: {problem}'
+    if Path(path).expanduser().is_dir():
+        raise ConfigurationError(f'{sentence}.')
+    print_log(f'{sentence}; it was not used.', 'current', logging.WARNING)
+    return {}
+
+
+def _disagreement(config: dict, column: str, tensors: Dict[str, Tensor]) -> str:
+    """In what a config is not that of the tensors; empty if it may be."""
+    if not any(key in config for key in CONFIG_KEYS[column]):
+        return f'it is not one of {COLUMN_TITLES[column]}, whose names the tensors have'
+    projection = next(value for name, value in tensors.items()
+                      if name.endswith(LANDMARKS[column]))
+    numbers = [int(found[1]) for found in map(LAYER_NUMBER.search, tensors) if found]
+    arguments = config.get('model_args') or {}
+    for what, said, there in (
+        ('width', config.get('hidden_size') or arguments.get('embed_dim')
+         or config.get('num_features'), projection.shape[0]),
+        ('number of layers', config.get('num_hidden_layers')
+         or arguments.get('depth'), max(numbers, default=-1) + 1),
+        ('patch size', config.get('patch_size') or arguments.get('patch_size'),
+         projection.shape[-1]),
+    ):
+        if said not in (None, there, [there, there]):
+            return f'{what} {said}, but {there} in the weights'
+    return ''
+
+
+def _json_beside(path: str, name: str) -> dict:
+    """Content of a JSON file in or beside a checkpoint; empty if there is none.
+
+    Raises:
+        ConfigurationError: If a file of a folder that is given as a whole
+            cannot be read. Beside a file it may belong to something else,
+            which is said.
+    """
+    is_folder = False
+    if '://' in path:
+        address = urlsplit(path)
+        file = urlunsplit(address._replace(
+            path=posixpath.join(posixpath.dirname(address.path), name)))
+    else:
+        place = Path(path).expanduser()
+        is_folder = place.is_dir()
+        file = str((place if is_folder else place.parent) / name)
+    try:
+        content = json.loads(fileio.get(file))
+    except OSError:  # not there; what must be assumed then is said
+        return {}
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        return content
+    if is_folder:
+        raise ConfigurationError(f'{file} cannot be read as a JSON object.')
+    print_log(f'{file} cannot be read as a JSON object; it was not used.', 'current',
+              logging.WARNING)
+    return {}
 
 
 def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
@@ -154,6 +238,8 @@ def mm_facts(meta) -> dict:
     head = model.get('head') if isinstance(model.get('head'), dict) else {}
     preprocessor = (
         model.get('data_preprocessor') or config.get('data_preprocessor') or {})
+    if model.get('type') == 'MixedAE':  # whose preprocessor has these by default
+        preprocessor = dict(dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor)
     arch = backbone.get('arch', 'base')
     if isinstance(arch, str):
         arch = VisionTransformer.arch_zoo.get(arch.lower(), {})
@@ -166,7 +252,8 @@ def mm_facts(meta) -> dict:
         norm_pix=head.get('norm_pix'),
         mean=_colours(preprocessor.get('mean')),
         std=_colours(preprocessor.get('std')),
-        pooling={'avg_featmap': 'mean'}.get(backbone.get('out_type')),
+        pooling={'avg_featmap': 'mean', 'cls_token': 'cls'}.get(
+            backbone.get('out_type', 'cls_token')),
         classes=_classes((meta.get('dataset_meta') or {}).get('classes')))
     if neck:
         facts['decoder_heads'] = neck.get('decoder_num_heads', 16)
@@ -184,6 +271,7 @@ def timm_facts(config: dict) -> dict:
         pretrained.get('input_size') or [None] * 3)[1:]
     return dict(
         heads=arguments.get('num_heads'),
+        norm_eps=1e-6 if config else None,  # of all its ViTs
         img_size=img_size if img_size != [None, None] else None,
         mean=_colours(pretrained.get('mean'), 255),
         std=_colours(pretrained.get('std'), 255),
@@ -192,22 +280,27 @@ def timm_facts(config: dict) -> dict:
         classes=_classes(config.get('label_names')))
 
 
-def hf_facts(config: dict, folder: Path) -> dict:
-    """What Hugging Face's ``config.json`` and preprocessor say."""
-    preprocessor = {}
-    if (folder / 'preprocessor_config.json').is_file():
-        preprocessor = json.loads(
-            (folder / 'preprocessor_config.json').read_text())
-    return dict(
+def hf_facts(config: dict, preprocessor: dict) -> dict:
+    """What Hugging Face's ``config.json`` and ``preprocessor_config.json`` say."""
+    facts = dict(
         heads=config.get('num_attention_heads'),
         decoder_heads=config.get('decoder_num_attention_heads'),
         img_size=config.get('image_size'),
-        # its default, which files may leave out
-        norm_eps=config.get('layer_norm_eps', 1e-12),
+        # The default, which a config may leave out.
+        norm_eps=config.get('layer_norm_eps', 1e-12) if config else None,
+        usual_eps=1e-12,
         norm_pix=config.get('norm_pix_loss'),
         mean=_colours(preprocessor.get('image_mean'), 255),
         std=_colours(preprocessor.get('image_std'), 255),
+        pooling='cls',
         classes=_classes(config.get('id2label')))
+    if preprocessor.get('do_normalize') is False:
+        facts.update(mean=(0.0, ) * 3, std=(255.0, ) * 3)
+    activation = config.get('hidden_act', 'gelu')
+    if activation not in ('gelu', 'gelu_python'):
+        facts['refuse'] = (f'has the activation {activation} (hidden_act), but a '
+                           'plain ViT has gelu')
+    return facts
 
 
 def _read_folder(folder: Path) -> Dict[str, Tensor]:
