@@ -110,6 +110,12 @@ class Encoder:
             self._check_img_size(img_size), vit.description.mean,
             vit.description.std)
 
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.img_size
+        return (f'{type(self).__name__}({self.name}: {self.description}; pictures of '
+                f'{height} x {width} pixels; on {self.device}'
+                f'{", bfloat16" if self.amp else ""})')
+
     def encode(self, images: Images, batch_size: int = 32) -> Encoded:
         """Tokens of pictures.
 
@@ -178,9 +184,7 @@ class Encoder:
     @torch.no_grad()
     def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
-        if pooling not in POOLINGS:
-            raise ConfigurationError(
-                f"pooling is '{pooling}', but must be one of {POOLINGS}.")
+        check_pooling(pooling)
         return self.model.pool(self.tokens(crops).float(), pooling).cpu()
 
     def fingerprint(self) -> str:
@@ -216,6 +220,13 @@ class Encoder:
                 f'img_size is {img_size}, but must be one or two multiples of '
                 f'the patch size {patch_size}.')
         return size
+
+
+def check_pooling(pooling: str) -> None:
+    """Refuse what is not one of :data:`POOLINGS`."""
+    if pooling not in POOLINGS:
+        raise ConfigurationError(
+            f"pooling is '{pooling}', but must be one of {POOLINGS}.")
 
 
 def pictures_of(images: Images) -> Iterator[Tensor]:

@@ -6,9 +6,10 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
+from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
-from .layouts import LAYOUTS, check
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
+from .layouts import LAYOUTS, check
 from .reading import COLUMN_TITLES, read_source, to_vit
 from .reference import outputs
 from .vit import Vit
@@ -202,9 +203,9 @@ def parse_arguments(
     parser.add_argument(
         '--encoder-only', action='store_true',
         help='leave out decoder, heads and whatever else is not the encoder')
-    parser.add_argument('--heads', type=int,
+    parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where SRC does not say')
-    parser.add_argument('--decoder-heads', type=int,
+    parser.add_argument('--decoder-heads', type=positive_int,
                         help='attention heads of the decoder, likewise')
     parser.add_argument('--image', help='picture to compare features on')
     parser.add_argument('--overwrite', action='store_true',

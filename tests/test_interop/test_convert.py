@@ -456,9 +456,9 @@ def test_wrong_heads_are_noticed(mixedae, tmp_path):
 
 
 def test_another_activation_is_noticed(tmp_path):
-    """Weights do not show it; the library that the source belongs to does."""
+    """Weights do not show it; the config does."""
     hf_model(hidden_act='quick_gelu').save_pretrained(tmp_path / 'hf')
-    with pytest.raises(ConfigurationError, match='largest difference'):
+    with pytest.raises(ConfigurationError, match='quick_gelu'):
         convert(tmp_path / 'hf', tmp_path / 'mm', 'mm')
 
 
