@@ -135,26 +135,6 @@ def build_labelled_dataset(dataset) -> Dataset:
     return DATASETS.build(dataset)
 
 
-def check_same_classes(train: Dataset, test: Dataset) -> None:
-    """Refuse two data sets whose labels stand for different classes.
-
-    Folders are numbered in the order of their names, so that one folder more
-    in either shifts every label behind it.
-
-    Raises:
-        ConfigurationError: If both name their classes, and differently.
-    """
-    first, second = (getattr(dataset, 'CLASSES', None) for dataset in (train, test))
-    if not first or not second or list(first) == list(second):
-        return
-    only = [', '.join(sorted(set(one) - set(other))[:5]) or 'nothing'
-            for one, other in ((first, second), (second, first))]
-    raise ConfigurationError(
-        f'The training images have {len(first)} classes and the test images '
-        f'{len(second)}, which are not the same in the same order: only the '
-        f'former have {only[0]}, only the latter {only[1]}.')
-
-
 def extract_features(model: nn.Module,
                      dataset: Dataset,
                      readouts: Optional[Iterable[str]] = None,

@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
@@ -15,6 +16,7 @@ from ..datasets import UnlabelledImageFolder, UnreadableImageError, decode_rgb
 from ..models.checkpoint_reading import read_weights
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
+from ..utils.undisturbed import own_random_numbers
 
 PathLike = Union[str, Path]
 
@@ -184,4 +186,31 @@ def find_images(folder: PathLike,
         indices = [i * total // count for i in range(count)]
     else:
         indices = random.Random(seed).sample(range(total), count)
-    return [str(Path(folder) / index.path(i)) for i in indices]
+    return [dataset.get_img_path(i) for i in indices]
+
+
+def untrained_model(config: PathLike, device: Optional[str] = None,
+                    seed: int = 0) -> nn.Module:
+    """A config's model with random weights: what training must surpass.
+
+    Args:
+        config (str | Path): As in :func:`load_model`.
+        device (str, optional): As in :func:`load_model`.
+        seed (int): Of the weights.
+
+    Returns:
+        nn.Module: In evaluation mode.
+    """
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    level = MMLogger.get_current_instance().level
+    with own_random_numbers(seed):
+        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
+        try:
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+        finally:
+            MMLogger.get_current_instance().setLevel(level)
+    model.to(device or get_device())
+    model.eval()  # returns nothing for some models of mmpretrain
+    return model
