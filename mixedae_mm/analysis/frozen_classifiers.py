@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 from .frozen_features import LabelledFeatures
 
 # Inverse strengths of the linear probe's L2 penalty that validation chooses from.
@@ -137,14 +138,10 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
         ConfigurationError: If scikit-learn is not installed, or the training
             images are all of one class.
     """
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise ConfigurationError(
-            f'The linear probe needs the {error.name} package: pip install '
-            'scikit-learn.') from None
+    require('sklearn', 'scikit-learn', 'The linear probe')
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
     if len(train.labels.unique()) < 2:
         raise ConfigurationError(
             'A linear probe tells at least two classes apart, but the '

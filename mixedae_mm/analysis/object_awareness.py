@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode
 
 from ..datasets import decode_rgb
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps
@@ -87,7 +88,9 @@ def object_score(images: Iterable[ScoredImage],
     Raises:
         ConfigurationError: If no image has both object and background.
     """
-    from sklearn.metrics import average_precision_score
+    average_precision_score = require(
+        'sklearn.metrics', 'scikit-learn', 'The average precision'
+    ).average_precision_score
     precisions, ious, shared, shares = [], [], [], []
     for entry in images:
         mask = entry.mask[entry.counts]

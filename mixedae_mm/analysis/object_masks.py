@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 
 VOC_VOID = 255  # borders and what nobody labelled
 
@@ -42,13 +43,8 @@ class CocoMasks:
     """
 
     def __init__(self, annotation_file: str, image_folder: str) -> None:
-        try:
-            from pycocotools import mask as coco_mask
-        except ImportError:
-            raise ConfigurationError(
-                "COCO's masks need the pycocotools package: pip install "
-                'pycocotools.') from None
-        self.coco_mask = coco_mask
+        self.coco_mask = require(
+            'pycocotools.mask', 'pycocotools', "A mask in COCO's format")
         self.folder = Path(image_folder)
         try:
             content = json.loads(Path(annotation_file).read_text())

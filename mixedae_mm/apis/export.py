@@ -4,22 +4,23 @@ import json
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..interop.comparison import Comparison
 from ..interop.vit import PlainViT
 from ..interop.writing import check_file, whole
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 from .encoder import Encoder, load
 
 SUFFIXES = ('.onnx', '.pt2')
 # Larger ONNX files keep their weights beside them: protobuf ends at 2 GiB.
 LARGEST_SINGLE_FILE = 1_900_000_000
-LARGEST_DIFFERENCE = 1e-3
 FIRST_TORCH = (2, 5)
 
 
@@ -73,23 +74,10 @@ class ExportableViT(nn.Module):
         return x[:, 0], x[:, 1:]
 
 
-class Check(NamedTuple):
-    """Comparison with the model itself at one size."""
-    batch_size: int
-    img_size: Tuple[int, int]
-    difference: float
-    largest: float
-
-    def __str__(self) -> str:
-        height, width = self.img_size
-        return (f'{self.batch_size} x {height} x {width}: '
-                f'{self.difference:.1e} (values to {self.largest:.2g})')
-
-
 def export(encoder: Encoder,
            out: str,
            classifier: bool = False,
-           overwrite: bool = False) -> List[Check]:
+           overwrite: bool = False) -> List[Comparison]:
     """Export, check at several sizes, and only then put the file in its place.
 
     Args:
@@ -100,7 +88,7 @@ def export(encoder: Encoder,
         overwrite (bool): Replace a file that is there.
 
     Returns:
-        list[Check]: The largest differences to the model itself.
+        list[Comparison]: With the model itself, at several sizes.
 
     Raises:
         ConfigurationError: If there is no classifier, a package is missing,
@@ -136,13 +124,8 @@ def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
     if classifier and encoder.model.head is None:
         raise ConfigurationError(f'{encoder.name} has no classifier.')
     if suffix == '.onnx':
-        try:
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ConfigurationError(
-                f'ONNX needs the {error.name} package: pip install onnx '
-                'onnxruntime onnxscript.') from None
+        for package in ('onnx', 'onnxruntime', 'onnxscript'):
+            require(package, package, 'An ONNX file')
 
 
 def _grid(encoder: Encoder) -> Tuple[int, int]:
@@ -197,7 +180,7 @@ def _onnx_runtime(path: Path) -> Callable[[Tensor], Tuple[Tensor, ...]]:
 
 
 @torch.no_grad()
-def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Check]:
+def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison]:
     """Compare with the model's own forward at its size and at others."""
     model, patch_size = encoder.model, encoder.description.patch_size
     rows, columns = _grid(encoder)
@@ -213,11 +196,11 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Check]:
                 (tokens[:, 0], tokens[:, 1:]))
         got = run(images)
         got = got if isinstance(got, tuple) else (got, )
-        check = Check(
-            batch_size, img_size,
+        check = Comparison(
+            f'{batch_size} x {img_size[0]} x {img_size[1]}',
             max((a - b).abs().max().item() for a, b in zip(got, want, strict=True)),
             max(value.abs().max().item() for value in want))
-        if not check.difference <= LARGEST_DIFFERENCE * max(1, check.largest):
+        if not check.is_small():
             raise ConfigurationError(
                 f'{encoder.name} was not exported: the result differs at {check}.')
         checks.append(check)

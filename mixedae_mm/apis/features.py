@@ -24,6 +24,7 @@ from ..interop.writing import check_file, whole
 from ..utils.arguments import non_negative_int, positive_int
 from ..utils.errors import ConfigurationError
 from ..utils.files import lock, write_atomically
+from ..utils.optional import require
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
 from .encoder import POOLINGS, Encoder, check_pooling, load
@@ -281,14 +282,8 @@ def pyarrow():
     Raises:
         ConfigurationError: If it is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            'Parquet files need the pyarrow package: pip install pyarrow.'
-        ) from None
-    return pyarrow
+    require('pyarrow.parquet', 'pyarrow', 'A Parquet file')
+    return require('pyarrow', 'pyarrow', 'A Parquet file')
 
 
 def path_at(index: FolderIndex, position: int) -> bytes:

@@ -9,31 +9,12 @@ from torch import Tensor
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
+from .comparison import Comparison
 from .layouts import LAYOUTS, check
 from .reading import COLUMN_TITLES, read_source, to_vit
 from .reference import outputs
 from .vit import Vit
 from .writing import check_destination, model_card, short_names, whole, write
-
-# Two libraries add in another order, and no more; far below what a wrong
-# weight, head count or epsilon does to features, which are of order 1.
-LARGEST_DIFFERENCE = 1e-3
-
-
-class Comparison(NamedTuple):
-    """One output before and after.
-
-    Attributes:
-        name (str): ``features``, ``logits`` or ``pixels``.
-        difference (float): Largest absolute difference.
-        largest (float): Largest absolute value, for comparison.
-    """
-    name: str
-    difference: float
-    largest: float
-
-    def __str__(self) -> str:
-        return f'{self.name} {self.difference:.1e} (values to {self.largest:.2g})'
 
 
 class Conversion(NamedTuple):
@@ -177,8 +158,7 @@ def _check_identical(vit: Vit, again: Vit, destination: str) -> None:
 
 def _check_equal(result: Conversion, source: str) -> None:
     for comparison in result.comparisons:
-        limit = LARGEST_DIFFERENCE * max(1, comparison.largest)
-        if not comparison.difference <= limit:
+        if not comparison.is_small():
             raise ConfigurationError(
                 f'{source} was not converted: the largest difference in '
                 f'{comparison} is too large; were all sizes known? '

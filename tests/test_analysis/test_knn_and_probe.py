@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from PIL import Image
 
 from mixedae_mm.analysis import frozen_classifiers
@@ -14,7 +15,6 @@ from mixedae_mm.analysis.knn_and_probe import (by_layer, chance_of, parse_argume
                                                run)
 from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
-from mmengine.registry import MODELS
 
 MODEL = dict(
     type='MixedAE', data_preprocessor=dict(),
@@ -63,7 +63,8 @@ def test_a_table_by_layer():
     result = frozen_classifiers.ReadoutAccuracy(0.5, 'layer_02/max', {
         'layer_01/mean': 0.25, 'layer_02/mean': 0.5, 'layer_02/max': 0.75})
     lines = [line.split() for line in by_layer(result).splitlines()]
-    assert lines == [['mean', 'max'], ['layer_01', '25.0'], ['layer_02', '50.0', '75.0']]
+    assert lines == [
+        ['mean', 'max'], ['layer_01', '25.0'], ['layer_02', '50.0', '75.0']]
 
 
 def test_chance_is_the_most_frequent_class():
