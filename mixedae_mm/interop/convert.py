@@ -2,6 +2,7 @@
 import argparse
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -84,12 +85,13 @@ def convert(source: str,
         vit = vit.without('neck.')
     check(vit, layout)
 
+    name = Path(urlsplit(str(source)).path).name
     picture = load_picture(image)
     images = Preprocessing(vit.description.img_size, vit.description.mean,
                            vit.description.std)(picture)[None]
     expected, problem = _run(before, whole_vit, images)
     with whole(final) as temporary:
-        written = write(vit, temporary, layout, Path(source).name)
+        written = write(vit, temporary, layout, name)
         sizes = vit.description
         after = read_source(str(temporary), sizes.encoder.heads,
                             sizes.decoder and sizes.decoder.heads)
@@ -105,8 +107,7 @@ def convert(source: str,
         _check_equal(result, source)
         if temporary.is_dir():
             (temporary / 'README.md').write_text(
-                model_card(vit, layout, final.name, Path(source).name,
-                           result.check))
+                model_card(vit, layout, final.name, name, result.check))
     return result
 
 
