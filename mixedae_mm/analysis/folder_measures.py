@@ -30,13 +30,13 @@ def folder_topk_accuracy(model: nn.Module,
             should be a random one.
         topk (int, optional): As in :func:`topk_sampling_accuracy`.
         seed (int): Of the masks.
-        batch_size (int): Clean images at a time, at least a group.
+        batch_size (int): Clean images per batch, at least one group.
 
     Returns:
         Tensor: ``(num_layers,)`` float64, in [0, 1].
 
     Raises:
-        ConfigurationError: If there are too few readable images for a group.
+        ConfigurationError: If there are fewer readable images than a group holds.
     """
     size = image_size_of(model.backbone)
     total, num_samples = 0.0, 0
@@ -122,7 +122,7 @@ def folder_mixing_panels(model: nn.Module,
         seed (int): Of the masks.
 
     Yields:
-        MixingPanel: One a group in compose mode, ``n`` in full mode.
+        MixingPanel: One per group in compose mode, ``n`` in full mode.
 
     Raises:
         ConfigurationError: If the model is not MixedAE, or there are fewer

@@ -1,4 +1,4 @@
-"""Vectors of images from a frozen ViT: from which layer, of which tokens."""
+"""One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
 from typing import (Dict, Iterable, List, Mapping, NamedTuple, Optional,
                     Sequence, Tuple)
@@ -153,7 +153,7 @@ def extract_features(model: nn.Module,
         dataset (Dataset): Of mmpretrain: samples with ``inputs`` of one size
             and ``data_samples`` with a ``gt_label``.
         readouts (Iterable[str], optional): Which; all by default.
-        batch_size (int): Images at a time and process.
+        batch_size (int): Images per batch and process.
         num_workers (int): Processes that load images.
         progress (str, optional): Show a progress bar with this name.
         rgb (bool): The images are RGB, as those of :func:`labelled_folder`,
@@ -224,7 +224,7 @@ def _layer_of(readout: str) -> int:
     number = layer.removeprefix('layer_')
     if not number.isdigit() or pooling not in POOLINGS:
         raise ConfigurationError(
-            f"'{readout}' is no read-out; they are called layer_06/mean, with "
+            f"'{readout}' is not a read-out; they are called layer_06/mean, with "
             f'one of {", ".join(POOLINGS)} after the layer, counted from 1.')
     return int(number)
 

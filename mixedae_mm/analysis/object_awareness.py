@@ -76,7 +76,7 @@ def map_to_pixels(attention: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def object_score(images: Iterable[ScoredImage],
                  map_of: Callable[[ScoredImage], np.ndarray]) -> ObjectScore:
-    """Score one map an image.
+    """Score one map per image.
 
     Args:
         images (Iterable[ScoredImage]): With masks.
@@ -130,7 +130,7 @@ def attention_on_objects(models: Mapping[str, nn.Module],
         size (int | tuple[int, int]): Height and width of the crop, see
             :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`; that of
             the masks is the same.
-        batch_size (int): Images at a time.
+        batch_size (int): Images per batch.
 
     Returns:
         list[ScoredImage]: In the order of the images.

@@ -11,7 +11,7 @@ from PIL import Image
 from ..utils.errors import ConfigurationError
 from ..utils.optional import require
 
-VOC_VOID = 255  # borders and what nobody labelled
+VOC_VOID = 255  # borders of objects and unlabelled pixels
 
 
 class MaskedImage(NamedTuple):
@@ -20,7 +20,7 @@ class MaskedImage(NamedTuple):
     Attributes:
         path (str): Of the image.
         objects (np.ndarray): ``(H, W)`` bool, on any object.
-        counts (np.ndarray): ``(H, W)`` bool, False where nobody knows: VOC's
+        counts (np.ndarray): ``(H, W)`` bool, False where the annotation does not say: VOC's
             void, COCO's crowds.
     """
     path: str
@@ -149,7 +149,7 @@ def masks_of(annotations: str, images: Optional[str] = None,
         return VocMasks(annotations, split)
     if images is None:
         raise ConfigurationError(
-            f'{annotations} is no folder in VOC\'s format; for annotations in '
+            f'{annotations} is not a folder in VOC\'s format; for annotations in '
             'COCO\'s format, name the folder of the images as well.')
     return CocoMasks(annotations, images)
 

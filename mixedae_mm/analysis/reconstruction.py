@@ -17,7 +17,7 @@ def reconstruction_loss(model: nn.Module, images: Tensor,
     """Mean squared error on hidden patches (Eq. 4), with given masks.
 
     MAE and models that mix are compared on the same images and the very same
-    hidden patches: one mask is drawn a group of images; source ``i`` is
+    hidden patches: one mask is drawn per group of images; source ``i`` is
     hidden where the mask names another one. A model that mixes sees the
     group's mixed sample, MAE sees the patches of source ``i`` alone. Targets
     are normalised patch by patch for both.

@@ -61,8 +61,8 @@ def load(checkpoint: Union[str, Path],
         Encoder: In evaluation mode.
 
     Raises:
-        ConfigurationError: If the file is no checkpoint of a plain ViT, or
-            ``img_size`` is no multiple of the patch size.
+        ConfigurationError: If the file is not a checkpoint of a plain ViT, or
+            ``img_size`` is not a multiple of the patch size.
     """
     vit = read_vit(str(checkpoint), encoder_only=None, heads=heads)
     if vit.notes:
@@ -121,7 +121,7 @@ class Encoder:
 
         Args:
             images: See :class:`Encoder`.
-            batch_size (int): Pictures at a time.
+            batch_size (int): Pictures per batch.
 
         Returns:
             Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one
@@ -129,13 +129,13 @@ class Encoder:
             :meth:`batches` or :meth:`features`.
 
         Raises:
-            ConfigurationError: If something is no picture, or there is none.
+            ConfigurationError: If something is not a picture, or there are none.
         """
         encoded = list(self.batches(images, batch_size))
         return Encoded(*(torch.cat(parts) for parts in zip(*encoded)))
 
     def batches(self, images: Images, batch_size: int = 32) -> Iterator[Encoded]:
-        """As :meth:`encode`, a batch at a time."""
+        """As :meth:`encode`, one batch after the other."""
         for crops in self._crops(images, batch_size):
             tokens = self.tokens(crops).float().cpu()
             yield Encoded(tokens[:, 0], tokens[:, 1:])
@@ -144,13 +144,13 @@ class Encoder:
                  images: Images,
                  pooling: str = 'mean',
                  batch_size: int = 32) -> Tensor:
-        """One vector a picture, ``(N, C)``.
+        """One vector per picture, ``(N, C)``.
 
         Args:
             images: See :class:`Encoder`.
             pooling (str): ``'mean'`` of the patch tokens (normalised, if the
                 checkpoint was fine-tuned so), or ``'cls'``.
-            batch_size (int): Pictures at a time.
+            batch_size (int): Pictures per batch.
         """
         return torch.cat([
             self.pool(crops, pooling)
@@ -162,7 +162,7 @@ class Encoder:
         """Logits ``(N, num_classes)`` of a fine-tuned classifier.
 
         Raises:
-            ConfigurationError: If the checkpoint has none.
+            ConfigurationError: If the checkpoint has no classifier.
         """
         if self.model.head is None:
             raise ConfigurationError(f'{self.name} has no classifier.')

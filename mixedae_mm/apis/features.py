@@ -98,7 +98,7 @@ def write_features(folder: str,
         out (str): The file to write.
         encoder (Encoder): From :func:`mixedae_mm.load`.
         pooling (str): ``'mean'`` of the patch tokens, or ``'cls'``.
-        batch_size (int): Images at a time, at least 1.
+        batch_size (int): Images per batch, at least 1.
         num_workers (int): Processes that decode images; 0 decodes in this one.
         overwrite (bool): Replace a finished file.
         progress (bool): Show a progress bar.
@@ -245,7 +245,7 @@ def read_metadata(file: Path) -> dict:
     """What :func:`write_features` keeps in the metadata of a Parquet file.
 
     Raises:
-        ConfigurationError: If there is no such file, or it is another one's.
+        ConfigurationError: If there is no such file, or something else wrote it.
     """
     pa = pyarrow()
     if not Path(file).is_file():

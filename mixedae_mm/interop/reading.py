@@ -72,8 +72,8 @@ def read_vit(path: str,
         Vit: Sizes and weights.
 
     Raises:
-        ConfigurationError: If the path is none of these, would execute code,
-            or holds tensors that no other layout has a place for.
+        ConfigurationError: If the path is something else, would execute code,
+            or holds tensors that the other layouts have no place for.
     """
     return to_vit(read_source(path, heads, decoder_heads), encoder_only)
 
@@ -95,7 +95,7 @@ def read_source(path: str,
     ]
     if not found:
         raise ConfigurationError(
-            f'{path} holds no ViT in the names of {", ".join(COLUMN_TITLES.values())}.')
+            f'{path} does not hold a ViT by the names of {", ".join(COLUMN_TITLES.values())}.')
     column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
@@ -195,7 +195,7 @@ def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
             missing += [name for name in names if name not in there]
     if missing:
         raise ConfigurationError(
-            f'{source.path} holds no complete plain ViT; it lacks {_some(missing)}.')
+            f'{source.path} does not hold a complete plain ViT; it lacks {_some(missing)}.')
     left_out = [name for name in tensors if name.startswith(WITHOUT_PLACE)]
     unknown = [name for name in tensors if name not in left_out]
     inside = [

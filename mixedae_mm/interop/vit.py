@@ -91,7 +91,8 @@ class Vit:
         description (Description): Its sizes.
         weights (dict[str, Tensor]): By mmpretrain's names, with ``backbone.``,
             ``neck.`` and ``head.fc.`` in front.
-        left_out (list[str]): Tensors of the file without place elsewhere.
+        left_out (list[str]): Tensors of the file that other libraries have no
+            place for.
         notes (list[str]): What was assumed because the file does not say it.
     """
     description: Description
@@ -132,7 +133,7 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
         facts (dict): What a configuration says: ``heads`` (and for which
             ``width``), ``decoder_heads``, ``img_size`` and any field of
             :class:`Description`. ``usual_eps`` is the library's own epsilon,
-            for where none is said.
+            taken where ``norm_eps`` is missing.
         path (str): For messages.
 
     Returns:
@@ -215,7 +216,7 @@ def _img_size(num_patches, patch_size, given, path, notes) -> Tuple[int, int]:
     side = round(num_patches**0.5)
     if side * side != num_patches:
         raise ConfigurationError(
-            f'{path} has {num_patches} positions, which are no square, and '
+            f'{path} has {num_patches} positions, which do not form a square, and '
             'does not say how they lie.')
     notes.append(f'a square of {side} x {side} patches')
     return side * patch_size, side * patch_size
@@ -257,7 +258,7 @@ class PlainViT(nn.Module):
         return self.backbone(images)[-1]
 
     def pool(self, tokens: Tensor, pooling: Optional[str] = None) -> Tensor:
-        """One vector an image, ``(N, C)``.
+        """One vector per image, ``(N, C)``.
 
         Args:
             tokens (Tensor): ``(N, 1 + L, C)``, CLS first.
