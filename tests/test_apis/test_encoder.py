@@ -107,6 +107,13 @@ def test_other_sizes_interpolate_positions(checkpoint, encoder):
             mixedae_mm.load(checkpoint, img_size=wrong)
 
 
+def test_repr_says_what_it_is(checkpoint):
+    text = repr(mixedae_mm.load(checkpoint, 'cpu', img_size=(2 * SIZE, SIZE)))
+    for fact in (str(checkpoint), f'{DEPTH} layers of width {WIDTH}',
+                 f'{HEADS} heads', f'{2 * SIZE} x {SIZE}', 'cpu'):
+        assert fact in text
+
+
 def test_mixed_precision_is_close(checkpoint, encoder):
     half = mixedae_mm.load(checkpoint, amp=True).features(photograph())
     full = encoder.features(photograph())
