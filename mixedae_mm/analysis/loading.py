@@ -12,9 +12,10 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from ..datasets import UnlabelledImageFolder, UnreadableImageError, decode_rgb
-from ..models.checkpoint_reading import read_weights
+from ..datasets import (LoadImageTensor, UnlabelledImageFolder,
+                        UnreadableImageError)
 from ..utils.errors import ConfigurationError
+from ..models.checkpoint_reading import read_weights
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import own_random_numbers
 
@@ -114,6 +115,33 @@ def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
         dict(inputs=images, data_samples=None))['inputs']
 
 
+def untrained_model(config: PathLike, device: Optional[str] = None,
+                    seed: int = 0) -> nn.Module:
+    """A config's model with random weights: what training must surpass.
+
+    Args:
+        config (str | Path): As in :func:`load_model`.
+        device (str, optional): As in :func:`load_model`.
+        seed (int): Of the weights.
+
+    Returns:
+        nn.Module: In evaluation mode.
+    """
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    level = MMLogger.get_current_instance().level
+    with own_random_numbers(seed):
+        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
+        try:
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+        finally:
+            MMLogger.get_current_instance().setLevel(level)
+    model.to(device or get_device())
+    model.eval()  # returns nothing for some models of mmpretrain
+    return model
+
+
 def load_images(paths: List[str],
                 size: Optional[ImageSize] = None,
                 multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
@@ -135,10 +163,11 @@ def load_images(paths: List[str],
         ConfigurationError: After the last file, if none could be read; if an
             image is smaller than ``multiple_of``.
     """
+    load = LoadImageTensor(min_side=1)
     num_read = 0
     for path in paths:
         try:
-            image = decode_rgb(Path(path).read_bytes(), path)
+            image = load(dict(img_path=path))['img']
         except (UnreadableImageError, OSError) as error:
             warnings.warn(f'Left out an unreadable image: {error}')
             continue
@@ -187,30 +216,3 @@ def find_images(folder: PathLike,
     else:
         indices = random.Random(seed).sample(range(total), count)
     return [dataset.get_img_path(i) for i in indices]
-
-
-def untrained_model(config: PathLike, device: Optional[str] = None,
-                    seed: int = 0) -> nn.Module:
-    """A config's model with random weights: what training must surpass.
-
-    Args:
-        config (str | Path): As in :func:`load_model`.
-        device (str, optional): As in :func:`load_model`.
-        seed (int): Of the weights.
-
-    Returns:
-        nn.Module: In evaluation mode.
-    """
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    level = MMLogger.get_current_instance().level
-    with own_random_numbers(seed):
-        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
-        try:
-            model = MODELS.build(cfg.model)
-            model.init_weights()
-        finally:
-            MMLogger.get_current_instance().setLevel(level)
-    model.to(device or get_device())
-    model.eval()  # returns nothing for some models of mmpretrain
-    return model

@@ -1,5 +1,4 @@
 """How well attention separates objects from their background (Fig. 5)."""
-from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 
-from ..datasets import decode_rgb
+from ..datasets import LoadImageTensor
 from ..utils.errors import ConfigurationError
 from ..utils.optional import require
 from ..utils.preprocessing import ImageSize, evaluation_crop
@@ -135,6 +134,7 @@ def attention_on_objects(models: Mapping[str, nn.Module],
     Returns:
         list[ScoredImage]: In the order of the images.
     """
+    load = LoadImageTensor(min_side=1)
     entries: List[ScoredImage] = []
     crops: List[Tensor] = []
 
@@ -149,7 +149,7 @@ def attention_on_objects(models: Mapping[str, nn.Module],
         crops.clear()
 
     for item in masked:
-        image = decode_rgb(Path(item.path).read_bytes(), item.path)
+        image = load(dict(img_path=item.path))['img']
         if image.shape[1:] != item.objects.shape:
             raise ConfigurationError(
                 f'{item.path} has {image.shape[1]} x {image.shape[2]} pixels, '

@@ -3,13 +3,11 @@ from .decode import EXTENSIONS, UnreadableImageError, decode_rgb
 from .folder_index import index_folder
 from .sample_seeding import (SampleIndex, SampleSeededDataset, SampleSeeding,
                              sample_generators)
-from .transforms import (EvaluationCrop, LoadImageTensor,
-                         TensorRandomResizedCrop)
+from .transforms import LoadImageTensor, TensorRandomResizedCrop
 from .unlabelled_image_folder import UnlabelledImageFolder
 
 __all__ = [
-    'EXTENSIONS', 'EvaluationCrop', 'LoadImageTensor', 'SampleIndex',
-    'SampleSeededDataset', 'SampleSeeding', 'TensorRandomResizedCrop',
-    'UnlabelledImageFolder', 'UnreadableImageError', 'decode_rgb',
-    'sample_generators'
+    'EXTENSIONS', 'LoadImageTensor', 'SampleIndex', 'SampleSeededDataset',
+    'SampleSeeding', 'TensorRandomResizedCrop', 'UnlabelledImageFolder',
+    'UnreadableImageError', 'decode_rgb', 'sample_generators'
 ]
