@@ -20,8 +20,8 @@ class MaskedImage(NamedTuple):
     Attributes:
         path (str): Of the image.
         objects (np.ndarray): ``(H, W)`` bool, on any object.
-        counts (np.ndarray): ``(H, W)`` bool, False where the annotation does not say: VOC's
-            void, COCO's crowds.
+        counts (np.ndarray): ``(H, W)`` bool, False where the annotation does
+            not say: VOC's void, COCO's crowds.
     """
     path: str
     objects: np.ndarray

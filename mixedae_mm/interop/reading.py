@@ -95,7 +95,8 @@ def read_source(path: str,
     ]
     if not found:
         raise ConfigurationError(
-            f'{path} does not hold a ViT by the names of {", ".join(COLUMN_TITLES.values())}.')
+            f'{path} does not hold a ViT by the names of '
+            f'{", ".join(COLUMN_TITLES.values())}.')
     column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
@@ -195,7 +196,8 @@ def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
             missing += [name for name in names if name not in there]
     if missing:
         raise ConfigurationError(
-            f'{source.path} does not hold a complete plain ViT; it lacks {_some(missing)}.')
+            f'{source.path} does not hold a complete plain ViT; it lacks '
+            f'{_some(missing)}.')
     left_out = [name for name in tensors if name.startswith(WITHOUT_PLACE)]
     unknown = [name for name in tensors if name not in left_out]
     inside = [
