@@ -1,15 +1,11 @@
 """Checkpoints of every layout into one :class:`~.vit.Vit`."""
-import json
-import logging
-import posixpath
+import argparse
+import ast
 import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
-from urllib.parse import urlsplit, urlunsplit
 
 import torch
-from mmengine import fileio
-from mmengine.logging import print_log
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
@@ -17,19 +13,13 @@ from ..utils.errors import ConfigurationError
 from ..models.checkpoint_reading import read_checkpoint
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
+from .beside import json_beside, own_config
 from .vit import Vit, describe
 
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
 # What training wrappers put before all names.
 WRAPPERS = ('module.', '_orig_mod.')
-# A config.json with one of these keys is of the library.
-CONFIG_KEYS = {
-    'timm': ('architecture', 'model_args', 'pretrained_cfg'),
-    'hf': ('model_type', 'hidden_size'),
-}
-# In the number of a layer, but not of a decoder's.
-LAYER_NUMBER = re.compile(r'(?<!decoder_)(?:blocks|encoder\.layer)\.(\d+)\.')
 
 
 class Source(NamedTuple):
@@ -101,84 +91,16 @@ def read_source(path: str,
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
     else:
-        config = _own_config(path, column, tensors)
+        projection = next(value for name, value in tensors.items()
+                          if name.endswith(LANDMARKS[column]))
+        config = own_config(path, column, projection, tensors)
         facts = (timm_facts(config) if column == 'timm' else hf_facts(
-            config, _json_beside(path, 'preprocessor_config.json')))
+            config, json_beside(path, 'preprocessor_config.json')))
     if heads is not None:
         facts.update(heads=heads, width=None)  # whatever the file says
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
     return Source(path, column, tensors, facts, config)
-
-
-def _own_config(path: str, column: str, tensors: Dict[str, Tensor]) -> dict:
-    """The ``config.json`` of a checkpoint; empty if it has none.
-
-    Beside a file there may be another model's, which is said and not used; in
-    a folder that is given as a whole this is an error.
-    """
-    config = _json_beside(path, 'config.json')
-    problem = config and _disagreement(config, column, tensors)
-    if not problem:
-        return config
-    sentence = f'The config.json of {path} is of another model: {problem}'
-    if Path(path).expanduser().is_dir():
-        raise ConfigurationError(f'{sentence}.')
-    print_log(f'{sentence}; it was not used.', 'current', logging.WARNING)
-    return {}
-
-
-def _disagreement(config: dict, column: str, tensors: Dict[str, Tensor]) -> str:
-    """In what a config is not that of the tensors; empty if it may be."""
-    if not any(key in config for key in CONFIG_KEYS[column]):
-        return f'it is not one of {COLUMN_TITLES[column]}, whose names the tensors have'
-    projection = next(value for name, value in tensors.items()
-                      if name.endswith(LANDMARKS[column]))
-    numbers = [int(found[1]) for found in map(LAYER_NUMBER.search, tensors) if found]
-    arguments = config.get('model_args') or {}
-    for what, said, there in (
-        ('width', config.get('hidden_size') or arguments.get('embed_dim')
-         or config.get('num_features'), projection.shape[0]),
-        ('number of layers', config.get('num_hidden_layers')
-         or arguments.get('depth'), max(numbers, default=-1) + 1),
-        ('patch size', config.get('patch_size') or arguments.get('patch_size'),
-         projection.shape[-1]),
-    ):
-        if said not in (None, there, [there, there]):
-            return f'{what} {said}, but {there} in the weights'
-    return ''
-
-
-def _json_beside(path: str, name: str) -> dict:
-    """Content of a JSON file in or beside a checkpoint; empty if there is none.
-
-    Raises:
-        ConfigurationError: If a file of a folder that is given as a whole
-            cannot be read. Beside a file it may belong to something else,
-            which is said.
-    """
-    is_folder = False
-    if '://' in path:
-        address = urlsplit(path)
-        file = urlunsplit(address._replace(
-            path=posixpath.join(posixpath.dirname(address.path), name)))
-    else:
-        place = Path(path).expanduser()
-        is_folder = place.is_dir()
-        file = str((place if is_folder else place.parent) / name)
-    try:
-        content = json.loads(fileio.get(file))
-    except OSError:  # not there; what must be assumed then is said
-        return {}
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        return content
-    if is_folder:
-        raise ConfigurationError(f'{file} cannot be read as a JSON object.')
-    print_log(f'{file} cannot be read as a JSON object; it was not used.', 'current',
-              logging.WARNING)
-    return {}
 
 
 def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:

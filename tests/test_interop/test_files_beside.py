@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 import mixedae_mm
 from mixedae_mm.apis import encoder as encoder_module
-from mixedae_mm.interop import reading
+from mixedae_mm.interop import beside, reading
 from mixedae_mm.interop.convert import convert
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -96,7 +96,7 @@ def test_the_config_of_another_model(tmp_path, monkeypatch, change):
     (file.parent / 'config.json').write_text(json.dumps(config))
     with pytest.raises(ConfigurationError, match='config.json of .* another model'):
         mixedae_mm.load(file.parent, heads=6)
-    lines = said(monkeypatch, reading)
+    lines = said(monkeypatch, beside)
     assert mixedae_mm.load(file, heads=6).description.norm_eps == 1e-12
     assert len(lines) == 1 and 'not used' in lines[0]
 
@@ -106,7 +106,7 @@ def test_a_torn_json_file(tmp_path, monkeypatch):
     (file.parent / 'config.json').write_text('{"hidden_size": ')
     with pytest.raises(ConfigurationError, match='config.json cannot be read'):
         mixedae_mm.load(file.parent)
-    lines = said(monkeypatch, reading)
+    lines = said(monkeypatch, beside)
     with pytest.raises(ConfigurationError, match='how many attention heads'):
         mixedae_mm.load(file)
     assert len(lines) == 1 and 'config.json cannot be read' in lines[0]
