@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.arguments import non_negative_int, positive_float, positive_int
+from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
@@ -41,10 +42,21 @@ def measure(name: str, model: nn.Module, setting: Setting
 
 def labelled_features(name: str, model: nn.Module, setting: Setting
                       ) -> Tuple[LabelledFeatures, LabelledFeatures]:
-    """Features of the training and of the test images."""
+    """Features of the training and of the test images.
+
+    Raises:
+        ConfigurationError: If their folders are not of the same classes: labels
+            are numbered by the names of the folders.
+    """
     size = image_size_of(model.backbone)
     datasets = {split: build_labelled_dataset(labelled_folder(
         setting.folder / split, size)) for split in ('train', 'val')}
+    train, val = (set(dataset.CLASSES) for dataset in datasets.values())
+    if train != val:
+        raise ConfigurationError(
+            f'{setting.folder} has other classes in train than in val: only in train '
+            f'{sorted(train - val) or "none"}, only in val '
+            f'{sorted(val - train) or "none"}.')
     with evaluating(model):
         return tuple(
             extract_features(

@@ -89,6 +89,13 @@ def test_a_folder_without_classes_is_refused(run_files):
         command(run_files)
 
 
+def test_other_classes_in_train_than_in_val_are_refused(run_files):
+    """Labels would be shifted by one."""
+    (run_files / 'images/val/grey').rename(run_files / 'images/val/aardvark')
+    with pytest.raises(ConfigurationError, match="train.*grey.*val.*aardvark"):
+        command(run_files, '--no-random', '--no-probe')
+
+
 @pytest.mark.parametrize('iterations, lines', [(1, 1), (1000, 0)])
 def test_a_probe_that_does_not_converge_says_so_once(monkeypatch, recwarn, iterations,
                                                      lines):
