@@ -7,8 +7,8 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..datasets.checks import check_same_classes
 from ..utils.arguments import non_negative_int, positive_float, positive_int
-from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
@@ -51,12 +51,7 @@ def labelled_features(name: str, model: nn.Module, setting: Setting
     size = image_size_of(model.backbone)
     datasets = {split: build_labelled_dataset(labelled_folder(
         setting.folder / split, size)) for split in ('train', 'val')}
-    train, val = (set(dataset.CLASSES) for dataset in datasets.values())
-    if train != val:
-        raise ConfigurationError(
-            f'{setting.folder} has other classes in train than in val: only in train '
-            f'{sorted(train - val) or "none"}, only in val '
-            f'{sorted(val - train) or "none"}.')
+    check_same_classes(*datasets.values(), *datasets)
     with evaluating(model):
         return tuple(
             extract_features(

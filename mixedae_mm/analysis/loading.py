@@ -12,10 +12,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from ..datasets import (LoadImageTensor, UnlabelledImageFolder,
-                        UnreadableImageError)
-from ..utils.errors import ConfigurationError
+from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
 from ..models.checkpoint_reading import read_weights
+from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import own_random_numbers
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
-                      patchify, scatter_hidden, unmix_tokens, unpatchify)
+                      patch_statistics, patchify, scatter_hidden, unmix_tokens,
+                      unpatchify)
 from ..models import MixedAE
-from ..models.mixedae_head import patch_statistics
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]

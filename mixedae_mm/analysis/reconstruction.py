@@ -5,9 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..utils.errors import ConfigurationError
-from ..mixing import gather_hidden, patchify
+from ..mixing import gather_hidden, patch_statistics, patchify
 from ..models import MixedAE
-from ..models.mixedae_head import patch_statistics
 from .probe_batch import mix_for_probing, patch_size_of
 from ..utils.undisturbed import evaluating
 

@@ -12,8 +12,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.decode import EXTENSIONS, decode_rgb
+from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
+from ..datasets.reading import read_file
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
 from ..interop.reading import read_vit
@@ -203,8 +204,6 @@ class Encoder:
         empty = True
         while batch := list(islice(pictures, batch_size)):
             empty = False
-            if len({crop.dtype for crop in batch}) > 1:
-                batch = [_as_float(crop) for crop in batch]
             yield torch.stack(batch)
         if empty:
             raise ConfigurationError('There is no picture to encode.')
@@ -230,7 +229,7 @@ def check_pooling(pooling: str) -> None:
 
 
 def pictures_of(images: Images) -> Iterator[Tensor]:
-    """Every picture as an RGB tensor ``(3, H, W)``, uint8 or float in 0..1."""
+    """Every picture as an RGB tensor ``(3, H, W)`` uint8."""
     if isinstance(images, (str, os.PathLike)):
         yield from _read(Path(images).expanduser())
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
@@ -244,22 +243,9 @@ def pictures_of(images: Images) -> Iterator[Tensor]:
 
 def _read(path: Path) -> Iterator[Tensor]:
     if path.is_dir():
-        for file in paths_below(path):
-            yield decode_rgb((path / file).read_bytes(), str(path / file))
+        for file in index_folder(str(path)).paths():
+            yield decode_rgb(read_file(str(path / file)), str(path / file))
     elif path.is_file():
-        yield decode_rgb(path.read_bytes(), str(path))
+        yield decode_rgb(read_file(str(path)), str(path))
     else:
         raise ConfigurationError(f'There is no image and no folder at {path}.')
-
-
-def paths_below(folder: Union[str, Path]) -> Iterator[str]:
-    """Images below a folder, relative to it, in natural order."""
-    names, ends = index_folder(str(folder), EXTENSIONS)
-    start = 0
-    for end in ends:
-        yield os.fsdecode(names[start:end].tobytes())
-        start = end
-
-
-def _as_float(crop: Tensor) -> Tensor:
-    return crop.float() / 255 if crop.dtype == torch.uint8 else crop

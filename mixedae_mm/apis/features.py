@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.decode import EXTENSIONS, UnreadableImageError, decode_rgb
+from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import FolderIndex, index_folder
+from ..datasets.reading import read_file
 from ..interop.writing import check_file, whole
 from ..utils.arguments import non_negative_int, positive_int
 from ..utils.errors import ConfigurationError
@@ -69,10 +70,10 @@ class ImageCrops(Dataset):
 
     def __getitem__(self, position: int) -> Tuple[str, Optional[Tensor], str]:
         """Relative path, crop ``(3, H, W)`` uint8 or None, reason for None."""
-        path = path_at(self.index, position)
+        path = self.index.path(position)
         name = printable(path)
         try:
-            data = (self.folder / os.fsdecode(path)).read_bytes()
+            data = read_file(str(self.folder / path))
             return name, self.preprocessing.crop(decode_rgb(data, name)), ''
         except (UnreadableImageError, OSError) as error:
             return name, None, str(error)
@@ -119,7 +120,7 @@ def write_features(folder: str,
             'at least 1 and 0.')
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
-    index = index_folder(str(source), EXTENSIONS)
+    index = index_folder(str(source))
     is_address = '://' in encoder.name
     settings = dict(
         checkpoint=encoder.name if is_address else os.path.abspath(encoder.name),
@@ -167,7 +168,7 @@ def parts_of(index: FolderIndex, folder: Path) -> Dict[Path, range]:
     parts = {}
     for start in range(0, len(index.ends), PART_SIZE):
         positions = range(start, min(start + PART_SIZE, len(index.ends)))
-        names = b'\0'.join(path_at(index, i) for i in positions)
+        names = os.fsencode('\0'.join(map(index.path, positions)))
         digest = hashlib.blake2b(names, digest_size=8).hexdigest()
         number = start // PART_SIZE
         parts[folder / f'part-{number:06d}-{digest}.parquet'] = positions
@@ -286,15 +287,9 @@ def pyarrow():
     return require('pyarrow', 'pyarrow', 'A Parquet file')
 
 
-def path_at(index: FolderIndex, position: int) -> bytes:
-    """The path at a position of an index, encoded."""
-    start = index.ends[position - 1] if position else 0
-    return index.names[start:index.ends[position]].tobytes()
-
-
-def printable(path: bytes) -> str:
+def printable(path: str) -> str:
     """A path as text, also where it is not UTF-8."""
-    return path.decode(errors='backslashreplace')
+    return os.fsencode(path).decode(errors='backslashreplace')
 
 
 def parse_arguments(

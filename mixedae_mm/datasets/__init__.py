@@ -9,5 +9,6 @@ from .unlabelled_image_folder import UnlabelledImageFolder
 __all__ = [
     'EXTENSIONS', 'LoadImageTensor', 'SampleIndex', 'SampleSeededDataset',
     'SampleSeeding', 'TensorRandomResizedCrop', 'UnlabelledImageFolder',
-    'UnreadableImageError', 'decode_rgb', 'sample_generators'
+    'UnreadableImageError', 'decode_rgb', 'index_folder',
+    'sample_generators'
 ]
