@@ -214,4 +214,4 @@ def find_images(folder: PathLike,
         indices = [i * total // count for i in range(count)]
     else:
         indices = random.Random(seed).sample(range(total), count)
-    return [dataset.get_img_path(i) for i in indices]
+    return [str(Path(folder) / index.path(i)) for i in indices]

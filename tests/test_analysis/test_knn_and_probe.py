@@ -92,7 +92,7 @@ def test_a_folder_without_classes_is_refused(run_files):
 def test_other_classes_in_train_than_in_val_are_refused(run_files):
     """Labels would be shifted by one."""
     (run_files / 'images/val/grey').rename(run_files / 'images/val/aardvark')
-    with pytest.raises(ConfigurationError, match="train.*grey.*val.*aardvark"):
+    with pytest.raises(ConfigurationError, match='train.*val.*grey.*aardvark'):
         command(run_files, '--no-random', '--no-probe')
 
 
