@@ -1,7 +1,4 @@
 """Checkpoints of every layout into one :class:`~.vit.Vit`."""
-import argparse
-import ast
-import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
@@ -9,17 +6,17 @@ import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from ..utils.errors import ConfigurationError
-from ..models.checkpoint_reading import read_checkpoint
+from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
+                                       LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
+                                       entries)
+from ..models.checkpoint_reading import literal_config, read_checkpoint, weights_of
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from .names import HF_PREFIX, OPTIONAL, WITHOUT_PLACE, canonical, entries
+from ..utils.errors import ConfigurationError
 from .beside import json_beside, own_config
 from .vit import Vit, describe
 
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
-# What training wrappers put before all names.
-WRAPPERS = ('module.', '_orig_mod.')
 
 
 class Source(NamedTuple):
@@ -77,8 +74,8 @@ def read_source(path: str,
     """
     path = str(path)
     folder = Path(path).expanduser()
-    checkpoint = _read_folder(folder) if folder.is_dir() else _read_file(path)
-    tensors = _tensors(checkpoint, path)
+    checkpoint = _read_folder(folder) if folder.is_dir() else read_checkpoint(path)
+    tensors = weights_of(checkpoint, path)
     found = [
         column for column, landmark in LANDMARKS.items()
         if any(name.endswith(landmark) for name in tensors)

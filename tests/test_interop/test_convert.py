@@ -399,8 +399,8 @@ def test_pickle_that_runs_code_is_refused(tmp_path, capsys):
     (lambda w: w.pop('blocks.1.mlp.fc2.bias'), r'lacks blocks\.1\.mlp\.fc2\.bias'),
     (lambda w: w.update({'blocks.0.ls1.gamma': torch.ones(WIDTH)}),
      r'without a place in a plain ViT: blocks\.0\.ls1\.gamma'),
-    (lambda w: w['norm.bias'].fill_(torch.nan), 'NaN or infinite values in norm.bias'),
-    (lambda w: w.update({'norm.bias': torch.ones(3)}), 'size mismatch for ln1.bias'),
+    (lambda w: w['norm.bias'].fill_(torch.nan), 'NaN or infinite values.*norm.bias'),
+    (lambda w: w.update({'norm.bias': torch.ones(3)}), r'ln1.bias \(3,\) for'),
     (lambda w: w.pop('patch_embed.proj.weight'), 'ViT by the names of'),
 ], ids=['missing', 'unknown', 'nan', 'shape', 'no vit'])
 def test_what_cannot_be_mapped_is_refused(tmp_path, change, message):
