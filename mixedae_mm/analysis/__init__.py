@@ -1,14 +1,25 @@
-"""Measuring and picturing models without training them."""
-from .attention_probe import (attention_probe, cls_attention_maps,
-                              topk_sampling_accuracy)
-from .figures import figure_to_array, figure_to_png
-from .panels import MixingPanel, draw_mixing_panel, mixing_panel
-from .probe_batch import MixedBatch, mix_for_probing, sample_images
-from ..utils.undisturbed import evaluating, own_random_numbers
+"""Measuring and picturing models without training them.
 
-__all__ = [
-    'MixedBatch', 'MixingPanel', 'attention_probe', 'cls_attention_maps',
-    'draw_mixing_panel', 'evaluating', 'figure_to_array', 'figure_to_png',
-    'sample_images', 'mix_for_probing', 'mixing_panel', 'own_random_numbers',
-    'topk_sampling_accuracy'
-]
+The names below are loaded when they are asked for: a hook of a training run that
+measures does not load what draws.
+"""
+import importlib
+
+_MODULES = {
+    'attention_probe': 'cls_attention_maps topk_sampling_accuracy',
+    'figures': 'figure_to_array figure_to_png',
+    'panels': 'MixingPanel draw_mixing_panel mixing_panel',
+    'probe_batch': 'MixedBatch mix_for_probing sample_images',
+    '..utils.undisturbed': 'evaluating own_random_numbers',
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items()
+              for name in names.split()}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = _MODULE_OF[name]
+    return getattr(importlib.import_module(
+        module if module.startswith('.') else f'.{module}', __name__), name)

@@ -79,7 +79,7 @@ def topk_sampling_accuracy(backbone: nn.Module,
     For a patch query, the share of its own source image among the patch keys
     that TopK keeps, averaged over queries, heads and samples. Chance is the
     mixing ratio. CLS takes part in TopK, as in Eq. 6, but is left out of the
-    count on both sides. For a layer that attends globally it is what TopK
+    count on both sides. For a layer that attends globally, the result is for what TopK
     would pick.
 
     Args:

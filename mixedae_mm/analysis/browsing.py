@@ -20,7 +20,7 @@ PHASES = ('train', 'val', 'test')
 
 def browse(cfg: Config, phase: str, positions: Sequence[int],
            batch_size: int = 4) -> Iterator[Figure]:
-    """Draw samples of a config's data set, a batch a figure.
+    """Draw samples of a config's data set, one figure per batch.
 
     Args:
         cfg (Config): Of mmpretrain.

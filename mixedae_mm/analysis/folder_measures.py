@@ -1,19 +1,20 @@
 """Measurements of a model on image files, with a progress bar."""
-from typing import Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
-from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks
+from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import ImageSize
+from ..utils.progress import with_progress
+from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import image_size_of, load_images
+from .loading import (image_size_of, in_order_of_training, load_images,
+                      normalised_for)
 from .panels import MixingPanel, mixing_panel
 from .probe_batch import mix_for_probing, patch_size_of
-from ..utils.undisturbed import evaluating
 
 
 def folder_topk_accuracy(model: nn.Module,
@@ -29,20 +30,22 @@ def folder_topk_accuracy(model: nn.Module,
             should be a random one.
         topk (int, optional): As in :func:`topk_sampling_accuracy`.
         seed (int): Of the masks.
-        batch_size (int): Clean images at a time, at least a group.
+        batch_size (int): Clean images per batch, at least one group.
 
     Returns:
         Tensor: ``(num_layers,)`` float64, in [0, 1].
 
     Raises:
-        ConfigurationError: If there are too few readable images for a group.
+        ConfigurationError: If there are fewer readable images than a group holds.
     """
     size = image_size_of(model.backbone)
     total, num_samples = 0.0, 0
 
     def measure(images: List[Tensor]) -> None:
         nonlocal total, num_samples
-        batch = mix_for_probing(model, torch.stack(images), seed + num_samples)
+        batch = mix_for_probing(
+            model, in_order_of_training(model, torch.stack(images)),
+            seed + num_samples)
         accuracy = topk_sampling_accuracy(model.backbone, batch.mixed,
                                           batch.mix_mask, topk)
         total = total + accuracy * len(batch.mixed)
@@ -79,7 +82,7 @@ class AttentionMaps(NamedTuple):
 
 def folder_attention_maps(models: Mapping[str, nn.Module],
                           paths: Sequence[str],
-                          size: Optional[int] = None
+                          size: Optional[ImageSize] = None
                           ) -> Iterator[AttentionMaps]:
     """CLS attention of one or more models on image files (Fig. 5).
 
@@ -87,9 +90,9 @@ def folder_attention_maps(models: Mapping[str, nn.Module],
         models (Mapping[str, nn.Module]): Name -> model with ``backbone`` and
             ``data_preprocessor``.
         paths (Sequence[str]): Images.
-        size (int, optional): Side of the square that is cut out and shown to
-            the models. None keeps each image's own size, but for what
-            exceeds whole patches.
+        size (int | tuple[int, int], optional): Height and width of the crop
+            that the models see. None keeps each image's own size, except for
+            what exceeds whole patches.
 
     Yields:
         AttentionMaps: One image.
@@ -101,10 +104,9 @@ def folder_attention_maps(models: Mapping[str, nn.Module],
         maps = {}
         for name, model in models.items():
             with evaluating(model):
-                normalised = model.data_preprocessor(
-                    dict(inputs=image[None], data_samples=None))['inputs']
                 maps[name] = cls_attention_maps(
-                    model.backbone, normalised)[0].cpu().numpy()
+                    model.backbone,
+                    normalised_for(model, image[None]))[0].cpu().numpy()
         yield AttentionMaps(path, image.permute(1, 2, 0).numpy(), maps)
 
 
@@ -120,7 +122,7 @@ def folder_mixing_panels(model: nn.Module,
         seed (int): Of the masks.
 
     Yields:
-        MixingPanel: One a group in compose mode, ``n`` in full mode.
+        MixingPanel: One per group in compose mode, ``n`` in full mode.
 
     Raises:
         ConfigurationError: If the model is not MixedAE, or there are fewer
@@ -143,15 +145,11 @@ def folder_mixing_panels(model: nn.Module,
             continue
         masks = draw_mix_masks(
             masks_a_group, rows * columns, num_sources, generator=generator)
+        images = in_order_of_training(model, torch.stack(group))
         for mask in masks:
-            yield mixing_panel(model, torch.stack(group), mask[None])
+            yield mixing_panel(model, images, mask[None])
         group, num_groups = [], num_groups + 1
     if not num_groups:
         raise ConfigurationError(
             f'A mixing panel takes {num_sources} images (1 / mix_ratio), but '
             f'there are {len(group)}.')
-
-
-def with_progress(items: Iterator, what: str, total: int) -> Iterable:
-    """A progress bar on a terminal, one line elsewhere; on stderr."""
-    return track(items, what, total=total, console=Console(stderr=True))

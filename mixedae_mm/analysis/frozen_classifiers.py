@@ -1,15 +1,20 @@
 """Classifiers on frozen features: k-NN and linear probe."""
-from typing import Dict, NamedTuple, Sequence
+import logging
+import warnings
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 from .frozen_features import LabelledFeatures
 
 # Inverse strengths of the linear probe's L2 penalty that validation chooses from.
 PROBE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+PROBE_ITERATIONS = 1000
 QUERIES_AT_A_TIME = 1024
 
 
@@ -117,37 +122,75 @@ def best_knn(train: LabelledFeatures,
 
 
 def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
-                   readout: str, strength: float) -> float:
-    """Accuracy in [0, 1] of scikit-learn's logistic regression."""
+                   readout: str, strength: float) -> Tuple[float, bool]:
+    """Accuracy of scikit-learn's logistic regression.
+
+    Args:
+        train (LabelledFeatures): To fit.
+        test (LabelledFeatures): To classify.
+        readout (str): Which features.
+        strength (float): Inverse of the L2 penalty, above 0.
+
+    Returns:
+        tuple[float, bool]: Accuracy in [0, 1]; whether the fit converged.
+
+    Raises:
+        ConfigurationError: If scikit-learn is not installed, or the training
+            images are all of one class.
+    """
+    require('sklearn', 'scikit-learn', 'The linear probe')
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
+    if len(train.labels.unique()) < 2:
+        raise ConfigurationError(
+            'A linear probe tells at least two classes apart, but the '
+            f'{len(train.labels)} images to fit it are of one.')
     bank, queries = standardise(train.features[readout],
                                 test.features[readout])
-    probe = LogisticRegression(C=strength, max_iter=300)
+    probe = LogisticRegression(C=strength, max_iter=PROBE_ITERATIONS)
     # Its matrices are small: a second thread only waits for the first.
-    with threadpool_limits(1, user_api='blas'):
+    with threadpool_limits(1, user_api='blas'), warnings.catch_warnings():
+        warnings.simplefilter('ignore', ConvergenceWarning)  # one line at the end
         probe.fit(bank.numpy(), train.labels.numpy())
-    return float(probe.score(queries.numpy(), test.labels.numpy()))
+    accuracy = float(probe.score(queries.numpy(), test.labels.numpy()))
+    return accuracy, max(probe.n_iter_) < PROBE_ITERATIONS
 
 
 def best_probe(train: LabelledFeatures,
                test: LabelledFeatures,
                strengths: Sequence[float] = PROBE_STRENGTHS,
                seed: int = 0) -> ReadoutAccuracy:
-    """Linear probe on the read-out and with the penalty of best validation."""
+    """Linear probe on the read-out and with the penalty of best validation.
+
+    Logs one line if some fits did not converge, and whether the final one did.
+    """
     fit, held_out = split(train, seed)
-    chosen = {}
+    scores, unfinished = {}, []
     for readout in train.features:
-        scores = {
-            strength: probe_accuracy(fit, held_out, readout, strength)
-            for strength in strengths
-        }
-        best = max(scores, key=scores.get)
-        chosen[readout] = scores[best], best
-    readout = max(chosen, key=lambda name: chosen[name][0])
-    return ReadoutAccuracy(
-        probe_accuracy(train, test, readout, chosen[readout][1]), readout,
-        {name: score for name, (score, _) in chosen.items()})
+        for strength in strengths:
+            scores[readout, strength], converged = probe_accuracy(
+                fit, held_out, readout, strength)
+            if not converged:
+                unfinished.append(f'{readout} at strength {strength:g}')
+    chosen, strength = max(scores, key=scores.get)
+    accuracy, converged = probe_accuracy(train, test, chosen, strength)
+    if unfinished or not converged:
+        _log_unfinished(unfinished, len(scores), converged)
+    validation = {
+        readout: max(scores[readout, strength] for strength in strengths)
+        for readout in train.features
+    }
+    return ReadoutAccuracy(accuracy, chosen, validation)
+
+
+def _log_unfinished(unfinished: List[str], total: int, converged: bool) -> None:
+    print_log(
+        f'Linear probe: {len(unfinished)} of {total} fits to choose by did not '
+        f'converge in {PROBE_ITERATIONS} iterations'
+        + (f' ({", ".join(unfinished[:3])})' if unfinished else '')
+        + f'; the final one did{"" if converged else " not either"}.',
+        logger='current', level=logging.WARNING)
 
 
 def split(data: LabelledFeatures, seed: int, held_out: float = 0.25):

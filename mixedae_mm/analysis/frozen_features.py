@@ -1,16 +1,21 @@
-"""Vectors of images from a frozen ViT: from which layer, of which tokens."""
+"""One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import (Dict, Iterable, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
-from mmengine.dist import all_gather, get_rank, get_world_size
+from mmengine.dist import (all_gather, all_gather_object, get_rank,
+                           get_world_size)
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ..datasets import EXTENSIONS
 from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import ImageSize
+from ..utils.progress import with_progress
 from .attention_probe import encode_whole
-from .folder_measures import with_progress
+from .loading import in_order_of_training
 
 # How the tokens of an image become one vector.
 POOLINGS = ('mean', 'cls', 'max')
@@ -42,7 +47,8 @@ def token_readouts(backbone: nn.Module,
 
     Returns:
         dict[str, Tensor]: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
-        ``mean`` and ``max`` are over patch tokens.
+        ``mean`` and ``max`` are over patch tokens. The last layer's mean is
+        normalised where fine-tuning put a LayerNorm behind it.
 
     Raises:
         ConfigurationError: If the backbone has no such layers.
@@ -76,8 +82,12 @@ def token_readouts(backbone: nn.Module,
     first = getattr(backbone, 'num_extra_tokens', 0)
     readouts = {}
     for layer in layers:
-        patches = tokens[layer][:, first:].float()
-        readouts[f'layer_{layer:02d}/mean'] = patches.mean(1)
+        patches = tokens[layer][:, first:].float()  # (B, L, C)
+        mean = patches.mean(1)  # (B, C)
+        if (layer == len(blocks)
+                and getattr(backbone, 'out_type', None) == 'avg_featmap'):
+            mean = backbone.ln2(mean).float()
+        readouts[f'layer_{layer:02d}/mean'] = mean
         readouts[f'layer_{layer:02d}/max'] = patches.amax(1)
         if first:
             readouts[f'layer_{layer:02d}/cls'] = tokens[layer][:, 0].float()
@@ -89,15 +99,30 @@ def default_readout(backbone: nn.Module) -> str:
     return f'layer_{len(backbone.layers):02d}/mean'
 
 
-def labelled_folder(folder: Path, size: int) -> dict:
-    """Config of a data set: a folder with a folder of images for each class."""
+def labelled_folder(folder: Path, size: ImageSize) -> dict:
+    """Config of a data set: a folder with a folder of images for each class.
+
+    Its images are RGB, cut out as ``mixedae_mm.load`` does.
+
+    Args:
+        folder (Path): The folder.
+        size (int | tuple[int, int]): Height and width of the crop.
+
+    Raises:
+        ConfigurationError: If there is no such folder, or no folder in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or not any(entry.is_dir() for entry in folder.iterdir()):
+        raise ConfigurationError(
+            f'{folder} must be a folder that holds a folder of images for each '
+            'class.')
     return dict(
         type='CustomDataset',
         data_root=str(folder),
+        extensions=EXTENSIONS,
         pipeline=[
-            dict(type='LoadImageTensor'),
-            dict(type='torchvision/Resize', size=size, antialias=True),
-            dict(type='torchvision/CenterCrop', size=size),
+            dict(type='LoadImageTensor', min_side=1),
+            dict(type='EvaluationCrop', size=size),
             dict(type='PackInputs'),
         ])
 
@@ -115,11 +140,12 @@ def extract_features(model: nn.Module,
                      readouts: Optional[Iterable[str]] = None,
                      batch_size: int = 128,
                      num_workers: int = 0,
-                     progress: Optional[str] = None) -> LabelledFeatures:
+                     progress: Optional[str] = None,
+                     rgb: bool = False) -> LabelledFeatures:
     """Features of every image of a labelled data set.
 
     Among several processes each encodes a share of the images, and all get
-    all features.
+    all features. What fails in one process fails in all.
 
     Args:
         model (nn.Module): With ``backbone`` and ``data_preprocessor``, in
@@ -127,9 +153,12 @@ def extract_features(model: nn.Module,
         dataset (Dataset): Of mmpretrain: samples with ``inputs`` of one size
             and ``data_samples`` with a ``gt_label``.
         readouts (Iterable[str], optional): Which; all by default.
-        batch_size (int): Images at a time and process.
+        batch_size (int): Images per batch and process.
         num_workers (int): Processes that load images.
         progress (str, optional): Show a progress bar with this name.
+        rgb (bool): The images are RGB, as those of :func:`labelled_folder`,
+            whatever order the model's own data set has. By default they are
+            in that order.
 
     Returns:
         LabelledFeatures: The same in every process.
@@ -146,15 +175,35 @@ def extract_features(model: nn.Module,
         Subset(dataset, indices), batch_size, num_workers=num_workers,
         collate_fn=_collate)
     wanted = None if readouts is None else list(readouts)
+    failure, parts, labels = None, {}, torch.empty(0)
+    try:
+        parts, labels = _encode(model, with_progress(
+            loader, progress or '', len(loader), show=progress is not None),
+            wanted, rgb)
+    except Exception as error:  # the other processes must not wait for this one
+        failure = error
+    failures = all_gather_object(failure and f'{type(failure).__name__}: {failure}')
+    if failure is not None:
+        raise failure
+    elsewhere = [message for message in failures if message is not None]
+    if elsewhere:
+        raise ConfigurationError(f'In another process: {elsewhere[0]}')
+    return LabelledFeatures(
+        {name: _gather(values, len(dataset)) for name, values in parts.items()},
+        _gather(labels, len(dataset)))
+
+
+def _encode(model: nn.Module, batches: Iterable, wanted: Optional[List[str]],
+            rgb: bool) -> Tuple[Dict[str, Tensor], Tensor]:
+    """Read-outs ``(N, C)`` by name and labels ``(N, )`` of this process."""
     layers = None
     if wanted is not None:
         layers = sorted({_layer_of(name) for name in wanted})
     parts: Dict[str, List[Tensor]] = {}
     labels: List[Tensor] = []
-    batches = loader
-    if progress is not None:
-        batches = with_progress(loader, progress, len(loader))
     for images, image_labels in batches:
+        if rgb:
+            images = in_order_of_training(model, images)
         inputs = model.data_preprocessor(
             dict(inputs=images, data_samples=None))['inputs']
         values = token_readouts(model.backbone, inputs, layers)
@@ -166,11 +215,8 @@ def extract_features(model: nn.Module,
         for name in wanted or values:
             parts.setdefault(name, []).append(values[name])
         labels.append(image_labels.to(inputs.device))
-    gathered = {
-        name: _gather(torch.cat(values), len(dataset))
-        for name, values in parts.items()
-    }
-    return LabelledFeatures(gathered, _gather(torch.cat(labels), len(dataset)))
+    return ({name: torch.cat(values) for name, values in parts.items()},
+            torch.cat(labels))
 
 
 def _layer_of(readout: str) -> int:
@@ -178,7 +224,7 @@ def _layer_of(readout: str) -> int:
     number = layer.removeprefix('layer_')
     if not number.isdigit() or pooling not in POOLINGS:
         raise ConfigurationError(
-            f"'{readout}' is no read-out; they are called layer_06/mean, with "
+            f"'{readout}' is not a read-out; they are called layer_06/mean, with "
             f'one of {", ".join(POOLINGS)} after the layer, counted from 1.')
     return int(number)
 

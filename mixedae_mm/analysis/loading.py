@@ -7,14 +7,17 @@ from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
+from ..models.checkpoint_loading import load_model as load_weights
+from ..models.checkpoint_loading import read_source
 from ..utils.errors import ConfigurationError
-from ..models.checkpoint_loading import load_model as load_weights, read_source
+from ..utils.preprocessing import ImageSize, evaluation_crop
+from ..utils.undisturbed import own_random_numbers
 
 PathLike = Union[str, Path]
 
@@ -78,21 +81,77 @@ def load_model(config: PathLike,
     return model
 
 
-def image_size_of(backbone: nn.Module) -> int:
-    """Side of the square images that a ViT was built for, in pixels."""
-    return min(backbone.img_size)
+def image_size_of(backbone: nn.Module) -> Tuple[int, int]:
+    """Height and width of the images that a ViT was built for, in pixels."""
+    height, width = backbone.img_size
+    return height, width
+
+
+def in_order_of_training(model: nn.Module, images: Tensor) -> Tensor:
+    """RGB images with their channels as the model's data set gives them.
+
+    A data preprocessor that turns BGR into RGB would turn RGB into BGR.
+
+    Args:
+        model (nn.Module): With a ``data_preprocessor``.
+        images (Tensor): ``(N, 3, H, W)``, RGB.
+    """
+    preprocessor = model.data_preprocessor
+    # ClsDataPreprocessor of mmpretrain has one name, all others the other.
+    swaps = (getattr(preprocessor, 'to_rgb', False)
+             or getattr(preprocessor, '_channel_conversion', False))
+    return images.flip(1) if swaps else images
+
+
+def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
+    """What a model's backbone takes, on its device.
+
+    Args:
+        model (nn.Module): With a ``data_preprocessor``.
+        images (Tensor): ``(N, 3, H, W)``, RGB in 0..255.
+    """
+    images = in_order_of_training(model, images)
+    return model.data_preprocessor(
+        dict(inputs=images, data_samples=None))['inputs']
+
+
+def untrained_model(config: PathLike, device: Optional[str] = None,
+                    seed: int = 0) -> nn.Module:
+    """A config's model with random weights: what training must surpass.
+
+    Args:
+        config (str | Path): As in :func:`load_model`.
+        device (str, optional): As in :func:`load_model`.
+        seed (int): Of the weights.
+
+    Returns:
+        nn.Module: In evaluation mode.
+    """
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    level = MMLogger.get_current_instance().level
+    with own_random_numbers(seed):
+        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
+        try:
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+        finally:
+            MMLogger.get_current_instance().setLevel(level)
+    model.to(device or get_device())
+    model.eval()  # returns nothing for some models of mmpretrain
+    return model
 
 
 def load_images(paths: List[str],
-                size: Optional[int] = None,
+                size: Optional[ImageSize] = None,
                 multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
     """Read images one at a time.
 
     Args:
         paths (list[str]): Image files.
-        size (int, optional): Side of a centre crop after the shorter side was
-            resized to it (bicubic, antialiased). None keeps the image's own
-            size.
+        size (int | tuple[int, int], optional): Height and width of the crop,
+            see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`. None
+            keeps the image's own size.
         multiple_of (int): Without ``size``: crop both sides to a multiple of
             this.
 
@@ -104,7 +163,7 @@ def load_images(paths: List[str],
         ConfigurationError: After the last file, if none could be read; if an
             image is smaller than ``multiple_of``.
     """
-    load = LoadImageTensor()
+    load = LoadImageTensor(min_side=1)
     num_read = 0
     for path in paths:
         try:
@@ -114,9 +173,7 @@ def load_images(paths: List[str],
             continue
         num_read += 1
         if size is not None:
-            image = F.resize(
-                image, [size], InterpolationMode.BICUBIC, antialias=True)
-            image = F.center_crop(image, [size, size])
+            image = evaluation_crop(image, size)
         else:
             height, width = (
                 side // multiple_of * multiple_of for side in image.shape[1:])

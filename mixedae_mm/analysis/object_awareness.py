@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from ..datasets import LoadImageTensor
-from .object_masks import MaskedImage
 from ..utils.errors import ConfigurationError
-from .attention_probe import cls_attention_maps
+from ..utils.optional import require
+from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import evaluating
+from .attention_probe import cls_attention_maps
+from .loading import normalised_for
+from .object_masks import MaskedImage
 
 # Thresholds tried for all images alike, as shares of a map's largest value.
 SHARED_THRESHOLDS = np.linspace(0, 1, 101)
@@ -73,7 +75,7 @@ def map_to_pixels(attention: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def object_score(images: Iterable[ScoredImage],
                  map_of: Callable[[ScoredImage], np.ndarray]) -> ObjectScore:
-    """Score one map an image.
+    """Score one map per image.
 
     Args:
         images (Iterable[ScoredImage]): With masks.
@@ -85,7 +87,9 @@ def object_score(images: Iterable[ScoredImage],
     Raises:
         ConfigurationError: If no image has both object and background.
     """
-    from sklearn.metrics import average_precision_score
+    average_precision_score = require(
+        'sklearn.metrics', 'scikit-learn', 'The average precision'
+    ).average_precision_score
     precisions, ious, shared, shares = [], [], [], []
     for entry in images:
         mask = entry.mask[entry.counts]
@@ -114,7 +118,7 @@ def _ious(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def attention_on_objects(models: Mapping[str, nn.Module],
                          masked: Iterable[MaskedImage],
-                         size: int,
+                         size: ImageSize,
                          batch_size: int = 64) -> List[ScoredImage]:
     """CLS attention of models on images with masks.
 
@@ -122,14 +126,15 @@ def attention_on_objects(models: Mapping[str, nn.Module],
         models (Mapping[str, nn.Module]): Name -> model with ``backbone`` and
             ``data_preprocessor``.
         masked (Iterable[MaskedImage]): The images.
-        size (int): Images are resized so that their shorter side is this, and
-            their centre is cut out; masks alike.
-        batch_size (int): Images at a time.
+        size (int | tuple[int, int]): Height and width of the crop, see
+            :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`; that of
+            the masks is the same.
+        batch_size (int): Images per batch.
 
     Returns:
         list[ScoredImage]: In the order of the images.
     """
-    load = LoadImageTensor()
+    load = LoadImageTensor(min_side=1)
     entries: List[ScoredImage] = []
     crops: List[Tensor] = []
 
@@ -137,9 +142,8 @@ def attention_on_objects(models: Mapping[str, nn.Module],
         inputs = torch.stack(crops)
         for name, model in models.items():
             with evaluating(model):
-                normalised = model.data_preprocessor(
-                    dict(inputs=inputs, data_samples=None))['inputs']
-                maps = cls_attention_maps(model.backbone, normalised).cpu()
+                maps = cls_attention_maps(
+                    model.backbone, normalised_for(model, inputs)).cpu()
             for entry, values in zip(entries[-len(crops):], maps.numpy()):
                 entry.maps[name] = values
         crops.clear()
@@ -151,10 +155,10 @@ def attention_on_objects(models: Mapping[str, nn.Module],
                 f'{item.path} has {image.shape[1]} x {image.shape[2]} pixels, '
                 f'but its mask {item.objects.shape[0]} x '
                 f'{item.objects.shape[1]}.')
-        crop = _centre_square(image, size, InterpolationMode.BICUBIC)
-        masks = _centre_square(
+        crop = evaluation_crop(image, size)
+        masks = evaluation_crop(
             torch.from_numpy(np.stack([item.objects, item.counts])), size,
-            InterpolationMode.NEAREST_EXACT).numpy()
+            interpolation=InterpolationMode.NEAREST_EXACT).numpy()
         crops.append(crop)
         entries.append(
             ScoredImage(crop.permute(1, 2, 0).numpy(), masks[0], masks[1], {}))
@@ -188,12 +192,3 @@ def centre_map(rows: int, columns: int) -> np.ndarray:
     y = (np.arange(rows) + 0.5) / rows - 0.5
     x = (np.arange(columns) + 0.5) / columns - 0.5
     return np.exp(-8 * (y[:, None]**2 + x[None]**2))
-
-
-def _centre_square(image: Tensor, size: int,
-                   interpolation: InterpolationMode) -> Tensor:
-    """As :func:`.loading.load_images` cuts it: ``(C, size, size)``."""
-    image = transforms.resize(
-        image, [size], interpolation,
-        antialias=interpolation is InterpolationMode.BICUBIC)
-    return transforms.center_crop(image, [size, size])

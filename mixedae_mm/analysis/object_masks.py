@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import ConfigurationError
+from ..utils.optional import require
 
-VOC_VOID = 255  # borders and what nobody labelled
+VOC_VOID = 255  # borders of objects and unlabelled pixels
 
 
 class MaskedImage(NamedTuple):
@@ -19,8 +20,8 @@ class MaskedImage(NamedTuple):
     Attributes:
         path (str): Of the image.
         objects (np.ndarray): ``(H, W)`` bool, on any object.
-        counts (np.ndarray): ``(H, W)`` bool, False where nobody knows: VOC's
-            void, COCO's crowds.
+        counts (np.ndarray): ``(H, W)`` bool, False where the annotation does
+            not say: VOC's void, COCO's crowds.
     """
     path: str
     objects: np.ndarray
@@ -42,13 +43,8 @@ class CocoMasks:
     """
 
     def __init__(self, annotation_file: str, image_folder: str) -> None:
-        try:
-            from pycocotools import mask as coco_mask
-        except ImportError:
-            raise ConfigurationError(
-                "COCO's masks need the pycocotools package: pip install "
-                'pycocotools.') from None
-        self.coco_mask = coco_mask
+        self.coco_mask = require(
+            'pycocotools.mask', 'pycocotools', "A mask in COCO's format")
         self.folder = Path(image_folder)
         try:
             content = json.loads(Path(annotation_file).read_text())
@@ -153,7 +149,7 @@ def masks_of(annotations: str, images: Optional[str] = None,
         return VocMasks(annotations, split)
     if images is None:
         raise ConfigurationError(
-            f'{annotations} is no folder in VOC\'s format; for annotations in '
+            f'{annotations} is not a folder in VOC\'s format; for annotations in '
             'COCO\'s format, name the folder of the images as well.')
     return CocoMasks(annotations, images)
 

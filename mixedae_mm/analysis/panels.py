@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
-                      patchify, scatter_hidden, unmix_tokens, unpatchify)
+                      patch_statistics, patchify, scatter_hidden, unmix_tokens,
+                      unpatchify)
 from ..models import MixedAE
-from ..models.mixedae_head import patch_statistics
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
-# One colour a source image (Okabe and Ito's, told apart by colour-blind
+# One colour per source image (Okabe and Ito's, told apart by colour-blind
 # readers too), repeated beyond eight.
 SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
                   '#D55E00', '#F0E442', '#555555')
@@ -111,7 +111,7 @@ def mixing_panel(model: nn.Module, images: Tensor,
 
 
 def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
-    """Draw mask and mixed sample at the left, one column a source beside.
+    """Draw mask and mixed sample on the left, one column per source beside them.
 
     Args:
         panel (MixingPanel): From :func:`mixing_panel`.

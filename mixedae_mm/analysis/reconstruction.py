@@ -5,9 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..utils.errors import ConfigurationError
-from ..mixing import gather_hidden, patchify
+from ..mixing import gather_hidden, patch_statistics, patchify
 from ..models import MixedAE
-from ..models.mixedae_head import patch_statistics
 from .probe_batch import mix_for_probing, patch_size_of
 from ..utils.undisturbed import evaluating
 
@@ -17,7 +16,7 @@ def reconstruction_loss(model: nn.Module, images: Tensor,
     """Mean squared error on hidden patches (Eq. 4), with given masks.
 
     MAE and models that mix are compared on the same images and the very same
-    hidden patches: one mask is drawn a group of images; source ``i`` is
+    hidden patches: one mask is drawn per group of images; source ``i`` is
     hidden where the mask names another one. A model that mixes sees the
     group's mixed sample, MAE sees the patches of source ``i`` alone. Targets
     are normalised patch by patch for both.

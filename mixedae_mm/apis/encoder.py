@@ -1,5 +1,6 @@
 """A pre-trained encoder, ready for pictures of any kind."""
 import hashlib
+import logging
 import os
 from contextlib import nullcontext
 from itertools import islice
@@ -8,10 +9,12 @@ from typing import Iterable, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.decode import EXTENSIONS, decode_rgb
+from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
+from ..datasets.reading import read_file
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
 from ..interop.reading import read_vit
@@ -59,10 +62,13 @@ def load(checkpoint: Union[str, Path],
         Encoder: In evaluation mode.
 
     Raises:
-        ConfigurationError: If the file is no checkpoint of a plain ViT, or
-            ``img_size`` is no multiple of the patch size.
+        ConfigurationError: If the file is not a checkpoint of a plain ViT, or
+            ``img_size`` is not a multiple of the patch size.
     """
     vit = read_vit(str(checkpoint), encoder_only=None, heads=heads)
+    if vit.notes:
+        print_log(f'{checkpoint} does not say everything; assumed: '
+                  f'{"; ".join(vit.notes)}.', 'current', logging.WARNING)
     return Encoder(vit, device=device, img_size=img_size, amp=amp,
                    name=str(checkpoint))
 
@@ -105,12 +111,18 @@ class Encoder:
             self._check_img_size(img_size), vit.description.mean,
             vit.description.std)
 
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.img_size
+        return (f'{type(self).__name__}({self.name}: {self.description}; pictures of '
+                f'{height} x {width} pixels; on {self.device}'
+                f'{", bfloat16" if self.amp else ""})')
+
     def encode(self, images: Images, batch_size: int = 32) -> Encoded:
         """Tokens of pictures.
 
         Args:
             images: See :class:`Encoder`.
-            batch_size (int): Pictures at a time.
+            batch_size (int): Pictures per batch.
 
         Returns:
             Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one
@@ -118,13 +130,13 @@ class Encoder:
             :meth:`batches` or :meth:`features`.
 
         Raises:
-            ConfigurationError: If something is no picture, or there is none.
+            ConfigurationError: If something is not a picture, or there are none.
         """
         encoded = list(self.batches(images, batch_size))
         return Encoded(*(torch.cat(parts) for parts in zip(*encoded)))
 
     def batches(self, images: Images, batch_size: int = 32) -> Iterator[Encoded]:
-        """As :meth:`encode`, a batch at a time."""
+        """As :meth:`encode`, one batch after the other."""
         for crops in self._crops(images, batch_size):
             tokens = self.tokens(crops).float().cpu()
             yield Encoded(tokens[:, 0], tokens[:, 1:])
@@ -133,13 +145,13 @@ class Encoder:
                  images: Images,
                  pooling: str = 'mean',
                  batch_size: int = 32) -> Tensor:
-        """One vector a picture, ``(N, C)``.
+        """One vector per picture, ``(N, C)``.
 
         Args:
             images: See :class:`Encoder`.
             pooling (str): ``'mean'`` of the patch tokens (normalised, if the
                 checkpoint was fine-tuned so), or ``'cls'``.
-            batch_size (int): Pictures at a time.
+            batch_size (int): Pictures per batch.
         """
         return torch.cat([
             self.pool(crops, pooling)
@@ -151,7 +163,7 @@ class Encoder:
         """Logits ``(N, num_classes)`` of a fine-tuned classifier.
 
         Raises:
-            ConfigurationError: If the checkpoint has none.
+            ConfigurationError: If the checkpoint has no classifier.
         """
         if self.model.head is None:
             raise ConfigurationError(f'{self.name} has no classifier.')
@@ -173,9 +185,7 @@ class Encoder:
     @torch.no_grad()
     def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
-        if pooling not in POOLINGS:
-            raise ConfigurationError(
-                f"pooling is '{pooling}', but must be one of {POOLINGS}.")
+        check_pooling(pooling)
         return self.model.pool(self.tokens(crops).float(), pooling).cpu()
 
     def fingerprint(self) -> str:
@@ -194,8 +204,6 @@ class Encoder:
         empty = True
         while batch := list(islice(pictures, batch_size)):
             empty = False
-            if len({crop.dtype for crop in batch}) > 1:
-                batch = [_as_float(crop) for crop in batch]
             yield torch.stack(batch)
         if empty:
             raise ConfigurationError('There is no picture to encode.')
@@ -213,8 +221,15 @@ class Encoder:
         return size
 
 
+def check_pooling(pooling: str) -> None:
+    """Refuse what is not one of :data:`POOLINGS`."""
+    if pooling not in POOLINGS:
+        raise ConfigurationError(
+            f"pooling is '{pooling}', but must be one of {POOLINGS}.")
+
+
 def pictures_of(images: Images) -> Iterator[Tensor]:
-    """Every picture as an RGB tensor ``(3, H, W)``, uint8 or float in 0..1."""
+    """Every picture as an RGB tensor ``(3, H, W)`` uint8."""
     if isinstance(images, (str, os.PathLike)):
         yield from _read(Path(images).expanduser())
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
@@ -228,22 +243,9 @@ def pictures_of(images: Images) -> Iterator[Tensor]:
 
 def _read(path: Path) -> Iterator[Tensor]:
     if path.is_dir():
-        for file in paths_below(path):
-            yield decode_rgb((path / file).read_bytes(), str(path / file))
+        for file in index_folder(str(path)).paths():
+            yield decode_rgb(read_file(str(path / file)), str(path / file))
     elif path.is_file():
-        yield decode_rgb(path.read_bytes(), str(path))
+        yield decode_rgb(read_file(str(path)), str(path))
     else:
         raise ConfigurationError(f'There is no image and no folder at {path}.')
-
-
-def paths_below(folder: Union[str, Path]) -> Iterator[str]:
-    """Images below a folder, relative to it, in natural order."""
-    names, ends = index_folder(str(folder), EXTENSIONS)
-    start = 0
-    for end in ends:
-        yield os.fsdecode(names[start:end].tobytes())
-        start = end
-
-
-def _as_float(crop: Tensor) -> Tensor:
-    return crop.float() / 255 if crop.dtype == torch.uint8 else crop

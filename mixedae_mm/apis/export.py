@@ -1,25 +1,26 @@
 """Encoders and fine-tuned classifiers as ONNX or ``torch.export`` programs."""
 import argparse
 import json
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoder import Encoder, load
-from ..utils.errors import ConfigurationError
+from ..interop.comparison import Comparison
 from ..interop.vit import PlainViT
-from ..interop.writing import whole
+from ..interop.writing import check_file, whole
+from ..utils.arguments import positive_int
+from ..utils.errors import ConfigurationError
+from ..utils.optional import require
+from .encoder import Encoder, load
 
 SUFFIXES = ('.onnx', '.pt2')
 # Larger ONNX files keep their weights beside them: protobuf ends at 2 GiB.
 LARGEST_SINGLE_FILE = 1_900_000_000
-LARGEST_DIFFERENCE = 1e-3
 FIRST_TORCH = (2, 5)
 
 
@@ -73,23 +74,10 @@ class ExportableViT(nn.Module):
         return x[:, 0], x[:, 1:]
 
 
-class Check(NamedTuple):
-    """Comparison with the model itself at one size."""
-    batch_size: int
-    img_size: Tuple[int, int]
-    difference: float
-    largest: float
-
-    def __str__(self) -> str:
-        height, width = self.img_size
-        return (f'{self.batch_size} x {height} x {width}: '
-                f'{self.difference:.1e} (values to {self.largest:.2g})')
-
-
 def export(encoder: Encoder,
            out: str,
            classifier: bool = False,
-           overwrite: bool = False) -> List[Check]:
+           overwrite: bool = False) -> List[Comparison]:
     """Export, check at several sizes, and only then put the file in its place.
 
     Args:
@@ -100,46 +88,56 @@ def export(encoder: Encoder,
         overwrite (bool): Replace a file that is there.
 
     Returns:
-        list[Check]: The largest differences to the model itself.
+        list[Comparison]: With the model itself, at several sizes.
 
     Raises:
         ConfigurationError: If there is no classifier, a package is missing,
             the file cannot be written, or results differ.
     """
-    destination = Path(out).expanduser()
-    _check_possible(encoder, destination, classifier, overwrite)
+    destination = check_file(out, overwrite, SUFFIXES)
+    _check_possible(encoder, destination.suffix, classifier)
     module = ExportableViT(encoder.model, encoder.preprocessing.mean,
                            encoder.preprocessing.std, classifier).eval()
-    names = ['logits'] if classifier else ['cls', 'patches']
     program = _trace(module, encoder)
-    if destination.suffix == '.pt2':
-        with whole(destination) as path:
+    # Beside the destination, so that nothing is copied when it is moved there.
+    with tempfile.TemporaryDirectory(
+            dir=destination.parent, prefix='.export-') as folder:
+        path = Path(folder) / destination.name
+        if path.suffix == '.pt2':
             torch.export.save(program, path)
-            loaded = torch.export.load(path).module()
-            checks = _check(
-                encoder, classifier,
-                lambda images: dict(zip(names, _as_tuple(loaded(images)))))
-        return checks
-    folder = Path(tempfile.mkdtemp(dir=destination.parent, prefix='.export-'))
-    try:
-        path = folder / destination.name
-        _write_onnx(program, path, names, encoder)
-        session = _session(path)
-        checks = _check(
-            encoder, classifier,
-            lambda images: dict(zip(names, map(torch.from_numpy, session.run(
-                None, dict(images=images.numpy()))))))
-        for file in sorted(folder.iterdir(), reverse=True):  # .onnx.data first
+            run = torch.export.load(path).module()
+        else:
+            _write_onnx(program, path, encoder, classifier)
+            run = _onnx_runtime(path)
+        checks = _check(encoder, classifier, run)
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # .onnx.data first
             with whole(destination.with_name(file.name)) as temporary:
                 file.rename(temporary)
-    finally:
-        shutil.rmtree(folder)
     return checks
+
+
+def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
+    if tuple(map(int, torch.__version__.split('.')[:2])) < FIRST_TORCH:
+        raise ConfigurationError(
+            f'Exporting needs PyTorch {".".join(map(str, FIRST_TORCH))} or later, '
+            f'but this is {torch.__version__}.')
+    if classifier and encoder.model.head is None:
+        raise ConfigurationError(f'{encoder.name} has no classifier.')
+    if suffix == '.onnx':
+        for package in ('onnx', 'onnxruntime', 'onnxscript'):
+            require(package, package, 'An ONNX file')
+
+
+def _grid(encoder: Encoder) -> Tuple[int, int]:
+    """Rows and columns of patches at the size of the encoder."""
+    height, width = encoder.description.img_size
+    patch_size = encoder.description.patch_size
+    return height // patch_size, width // patch_size
 
 
 def _trace(module: ExportableViT, encoder: Encoder):
     patch_size = encoder.description.patch_size
-    rows, columns = (side // patch_size for side in encoder.description.img_size)
+    rows, columns = _grid(encoder)
     # Any size but 1, which programs treat as a case of its own.
     example = torch.rand(2, 3, (rows + 1) * patch_size, (columns + 2) * patch_size)
     dims = {
@@ -152,13 +150,14 @@ def _trace(module: ExportableViT, encoder: Encoder):
             module, (example, ), dynamic_shapes=(dims, ))
 
 
-def _write_onnx(program, path: Path, names: List[str], encoder: Encoder) -> None:
+def _write_onnx(program, path: Path, encoder: Encoder, classifier: bool) -> None:
     numbers = sum(value.numel() for value in encoder.model.state_dict().values())
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
         onnx_program = torch.onnx.export(
-            program, (), input_names=['images'], output_names=names, dynamo=True,
-            verbose=False)
+            program, (), input_names=['images'],
+            output_names=['logits'] if classifier else ['cls', 'patches'],
+            dynamo=True, verbose=False)
     sizes = encoder.description
     onnx_program.model.metadata_props.update(
         model=str(sizes),
@@ -169,20 +168,22 @@ def _write_onnx(program, path: Path, names: List[str], encoder: Encoder) -> None
     onnx_program.save(path, external_data=4 * numbers > LARGEST_SINGLE_FILE)
 
 
-def _session(path: Path):
+def _onnx_runtime(path: Path) -> Callable[[Tensor], Tuple[Tensor, ...]]:
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider'])
+    return lambda images: tuple(map(
+        torch.from_numpy, session.run(None, dict(images=images.numpy()))))
 
 
 @torch.no_grad()
-def _check(encoder: Encoder, classifier: bool, run) -> List[Check]:
+def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison]:
     """Compare with the model's own forward at its size and at others."""
-    patch_size = encoder.description.patch_size
-    rows, columns = (side // patch_size for side in encoder.description.img_size)
+    model, patch_size = encoder.model, encoder.description.patch_size
+    rows, columns = _grid(encoder)
     checks = []
     generator = torch.Generator().manual_seed(0)
     for batch_size, grid in ((1, (rows, columns)), (3, (rows, columns)),
@@ -190,52 +191,20 @@ def _check(encoder: Encoder, classifier: bool, run) -> List[Check]:
                              (1, (max(2, rows // 3), columns + 3))):
         img_size = (grid[0] * patch_size, grid[1] * patch_size)
         images = torch.rand(batch_size, 3, *img_size, generator=generator)
-        tokens = encoder.model(encoder.preprocessing.normalize(images))
-        want: Dict[str, Tensor] = dict(cls=tokens[:, 0], patches=tokens[:, 1:])
-        if classifier:
-            want = dict(logits=encoder.model.head(encoder.model.pool(tokens)))
+        tokens = model(encoder.preprocessing.normalize(images))  # (N, 1 + L, C)
+        want = ((model.head(model.pool(tokens)), ) if classifier else
+                (tokens[:, 0], tokens[:, 1:]))
         got = run(images)
-        check = Check(
-            batch_size, img_size,
-            max((got[n] - value).abs().max().item() for n, value in want.items()),
-            max(value.abs().max().item() for value in want.values()))
-        if not check.difference <= LARGEST_DIFFERENCE * max(1, check.largest):
+        got = got if isinstance(got, tuple) else (got, )
+        check = Comparison(
+            f'{batch_size} x {img_size[0]} x {img_size[1]}',
+            max((a - b).abs().max().item() for a, b in zip(got, want, strict=True)),
+            max(value.abs().max().item() for value in want))
+        if not check.is_small():
             raise ConfigurationError(
                 f'{encoder.name} was not exported: the result differs at {check}.')
         checks.append(check)
     return checks
-
-
-def _check_possible(encoder: Encoder, destination: Path, classifier: bool,
-                    overwrite: bool) -> None:
-    if tuple(map(int, torch.__version__.split('.')[:2])) < FIRST_TORCH:
-        raise ConfigurationError(
-            f'Exporting needs PyTorch {".".join(map(str, FIRST_TORCH))} or later, '
-            f'but this is {torch.__version__}.')
-    if destination.suffix not in SUFFIXES:
-        raise ConfigurationError(
-            f'{destination} must end in one of {SUFFIXES}.')
-    if not destination.parent.is_dir():
-        raise ConfigurationError(
-            f'{destination} cannot be written: the folder {destination.parent} '
-            'does not exist.')
-    if destination.exists() and not overwrite:
-        raise ConfigurationError(
-            f'{destination} exists already; replace it with --overwrite.')
-    if classifier and encoder.model.head is None:
-        raise ConfigurationError(f'{encoder.name} has no classifier.')
-    if destination.suffix == '.onnx':
-        try:
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ConfigurationError(
-                f'ONNX needs the {error.name} package: pip install onnx '
-                'onnxruntime onnxscript.') from None
-
-
-def _as_tuple(value) -> tuple:
-    return value if isinstance(value, tuple) else (value, )
 
 
 def parse_arguments(
@@ -251,7 +220,7 @@ def parse_arguments(
     parser.add_argument('out', metavar='OUT', help='file to write: .onnx or .pt2')
     parser.add_argument('--classifier', action='store_true',
                         help='logits of the fine-tuned classifier, not tokens')
-    parser.add_argument('--heads', type=int,
+    parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where the checkpoint does not say')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace OUT if it is there')

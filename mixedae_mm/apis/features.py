@@ -1,40 +1,42 @@
 """Features of every image below a folder, in one Parquet file.
 
-Finished parts are kept in ``OUT.parts/`` until all images are done. Each is
-written whole, so that a run that is killed at any moment loses at most the
-part it was working on, and the same command goes on with what is missing.
+The images, in natural order, are cut into parts of :data:`PART_SIZE`. Each part
+is written whole into ``OUT.parts/``, and a part that is there is not computed
+again: a run that is killed at any moment loses at most the part that it was
+working on. The last step joins the parts.
 """
 import argparse
-import fcntl
+import hashlib
 import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.decode import EXTENSIONS, UnreadableImageError, decode_rgb
+from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import FolderIndex, index_folder
-from .encoder import POOLINGS, Encoder, load
+from ..datasets.reading import read_file
+from ..interop.writing import check_file, whole
+from ..utils.arguments import non_negative_int, positive_int
 from ..utils.errors import ConfigurationError
+from ..utils.files import lock, write_atomically
+from ..utils.optional import require
 from ..utils.preprocessing import Preprocessing
-from ..interop.writing import whole
+from ..utils.progress import progress_bar
+from .encoder import POOLINGS, Encoder, check_pooling, load
 
-# A part is written after so many images or seconds: what a kill can cost.
-PART_SIZE = 2048
-PART_SECONDS = 60.0
+PART_SIZE = 1024  # images: what a kill can cost
 # Name of our settings in the metadata of a Parquet file.
 METADATA_KEY = b'mixedae_mm'
 
 
 class Summary(NamedTuple):
-    """What a run of :func:`extract_features` did.
+    """What a run of :func:`write_features` did.
 
     Attributes:
         num_images (int): Rows of the result.
@@ -54,53 +56,51 @@ class ImageCrops(Dataset):
     Args:
         folder (Path): The folder.
         index (FolderIndex): Its images.
-        positions (np.ndarray): int64, which of them.
         preprocessing (Preprocessing): Of the encoder.
     """
 
-    def __init__(self, folder: Path, index: FolderIndex, positions: np.ndarray,
+    def __init__(self, folder: Path, index: FolderIndex,
                  preprocessing: Preprocessing) -> None:
         self.folder = folder
         self.index = index
-        self.positions = positions
         self.preprocessing = preprocessing
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.index.ends)
 
-    def __getitem__(self, item: int) -> Tuple[str, Optional[Tensor], str]:
+    def __getitem__(self, position: int) -> Tuple[str, Optional[Tensor], str]:
         """Relative path, crop ``(3, H, W)`` uint8 or None, reason for None."""
-        path = path_at(self.index, self.positions[item])
+        path = self.index.path(position)
+        name = printable(path)
         try:
-            data = (self.folder / os.fsdecode(path)).read_bytes()
-            image = decode_rgb(data, printable(path))
-            return printable(path), self.preprocessing.crop(image), ''
+            data = read_file(str(self.folder / path))
+            return name, self.preprocessing.crop(decode_rgb(data, name)), ''
         except (UnreadableImageError, OSError) as error:
-            return printable(path), None, str(error)
+            return name, None, str(error)
 
 
-def extract_features(folder: str,
-                     out: str,
-                     encoder: Encoder,
-                     pooling: str = 'mean',
-                     batch_size: int = 32,
-                     num_workers: int = 2,
-                     overwrite: bool = False,
-                     progress: bool = True) -> Summary:
-    """Write one feature an image into a Parquet file, or go on with it.
+def write_features(folder: str,
+                   out: str,
+                   encoder: Encoder,
+                   pooling: str = 'mean',
+                   batch_size: int = 32,
+                   num_workers: int = 2,
+                   overwrite: bool = False,
+                   progress: bool = True) -> Summary:
+    """Write one feature per image into a Parquet file, or go on with it.
 
     The columns are ``path`` (relative to the folder) and ``feature`` (float32,
     as many as the encoder is wide). Unreadable images are not in it; they are
     listed in ``OUT.bad.tsv``. Memory does not grow with the number of images,
-    but for their names.
+    except for their names.
 
     Args:
         folder (str): Searched at any depth.
         out (str): The file to write.
         encoder (Encoder): From :func:`mixedae_mm.load`.
         pooling (str): ``'mean'`` of the patch tokens, or ``'cls'``.
-        batch_size (int): Images at a time.
-        num_workers (int): Processes that decode images.
+        batch_size (int): Images per batch, at least 1.
+        num_workers (int): Processes that decode images; 0 decodes in this one.
         overwrite (bool): Replace a finished file.
         progress (bool): Show a progress bar.
 
@@ -108,115 +108,173 @@ def extract_features(folder: str,
         Summary: What was done.
 
     Raises:
-        ConfigurationError: If the folder is missing or has no image, ``out``
-            is there, was begun with other settings or is being written.
+        ConfigurationError: If the folder is missing or has no image that can be
+            read, ``out`` is there, was begun with other settings or is being
+            written, or pyarrow is not installed.
     """
     pyarrow()  # before hours of work
+    check_pooling(pooling)
+    if batch_size < 1 or num_workers < 0:
+        raise ConfigurationError(
+            f'batch_size is {batch_size} and num_workers {num_workers}, but must be '
+            'at least 1 and 0.')
+    destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
-    destination = Path(out).expanduser()
-    if pooling not in POOLINGS:
-        raise ConfigurationError(
-            f"pooling is '{pooling}', but must be one of {POOLINGS}.")
-    if destination.is_dir() or not destination.parent.is_dir():
-        raise ConfigurationError(
-            f'{out} must be a file in a folder that exists.')
-    if destination.exists() and not overwrite:
-        raise ConfigurationError(
-            f'{out} exists already and is complete; replace it with --overwrite.')
-    index = index_folder(str(source), EXTENSIONS)
+    index = index_folder(str(source))
+    is_address = '://' in encoder.name
     settings = dict(
-        checkpoint=os.path.abspath(encoder.name),
+        checkpoint=encoder.name if is_address else os.path.abspath(encoder.name),
         fingerprint=encoder.fingerprint(),
         pooling=pooling,
         img_size=list(encoder.preprocessing.img_size),
         amp=encoder.amp,
         folder=str(source.absolute()))
-    with _parts_folder(destination, settings) as parts:
-        missing = _missing(index, parts)
-        dataset = ImageCrops(source, index, missing, encoder.preprocessing)
-        bad: Dict[str, str] = {}
+    temporary = destination.with_name(destination.name + '.parts')
+    temporary.mkdir(exist_ok=True)
+    with lock(temporary / 'lock', f'Another process is writing {destination}.'):
+        _check_settings(temporary / 'settings.json', settings)
+        parts = parts_of(index, temporary)
+        missing = {file: positions for file, positions in parts.items()
+                   if not file.exists()}
         started = time.perf_counter()
-        bar = _bar(len(index.ends), len(index.ends) - len(missing), progress)
-        writer = PartWriter(parts, settings)
-        for names, crops, reasons in _loader(dataset, batch_size, num_workers):
-            bad.update(reasons)
-            for name, reason in reasons.items():
-                bar.write(reason)
-            if names:
-                writer.add(names, encoder.pool(crops, pooling).numpy())
-            bar.update(len(names) + len(reasons))
-        writer.flush()
-        bar.close()
+        num_new = _compute(missing, ImageCrops(source, index, encoder.preprocessing),
+                           encoder, pooling, batch_size, num_workers, progress)
         seconds = time.perf_counter() - started
-        num_images = merge(parts, destination, settings) if _files(parts) else 0
+        bad: Dict[str, str] = {}
+        for file in parts:
+            bad.update(read_metadata(file)['bad'])
+        num_images = len(index.ends) - len(bad)
+        if num_images:
+            merge(list(parts), destination, settings)
+        shutil.rmtree(temporary)
     if not num_images:
         raise ConfigurationError(
             f'None of the {len(index.ends)} images below {folder} can be read; '
             f'the first: {next(iter(bad.values()))}')
-    shutil.rmtree(parts)
-    _write_bad(destination, bad)
-    return Summary(num_images, len(missing) - len(bad), bad, seconds)
+    listed = destination.with_name(destination.name + '.bad.tsv')
+    listed.unlink(missing_ok=True)
+    if bad:
+        write_atomically(listed, ''.join(
+            f'{name}\t{reason}\n' for name, reason in bad.items()))
+    return Summary(num_images, num_new, bad, seconds)
 
 
-class PartWriter:
-    """Collects rows and writes them in parts, each of them whole.
+def parts_of(index: FolderIndex, folder: Path) -> Dict[Path, range]:
+    """The file of each part, and which images of the index it is for.
 
-    Args:
-        folder (Path): Where parts go.
-        settings (dict): Stored with every part.
+    The names of a part's images are in the name of its file: after images were
+    added or removed, parts that hold others than before are computed again.
     """
-
-    def __init__(self, folder: Path, settings: dict) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.names: List[str] = []
-        self.features: List[np.ndarray] = []
-        self.last = time.monotonic()
-
-    def add(self, names: Sequence[str], features: np.ndarray) -> None:
-        """Keep rows; ``features`` is ``(len(names), C)`` float32."""
-        self.names += names
-        self.features.append(features)
-        if (len(self.names) >= PART_SIZE
-                or time.monotonic() - self.last > PART_SECONDS):
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is kept as the next part."""
-        self.last = time.monotonic()
-        if not self.names:
-            return
-        pa = pyarrow()
-        features = np.concatenate(self.features)
-        table = pa.table(
-            [
-                pa.array(self.names, pa.string()),
-                pa.FixedSizeListArray.from_arrays(
-                    pa.array(features.ravel()), features.shape[1])
-            ],
-            names=['path', 'feature'])
-        table = table.replace_schema_metadata(
-            {METADATA_KEY: json.dumps(self.settings)})
-        number = len(_files(self.folder))
-        with whole(self.folder / f'part-{number:06d}.parquet') as path:
-            pa.parquet.write_table(table, path)
-        self.names, self.features = [], []
+    parts = {}
+    for start in range(0, len(index.ends), PART_SIZE):
+        positions = range(start, min(start + PART_SIZE, len(index.ends)))
+        names = os.fsencode('\0'.join(map(index.path, positions)))
+        digest = hashlib.blake2b(names, digest_size=8).hexdigest()
+        number = start // PART_SIZE
+        parts[folder / f'part-{number:06d}-{digest}.parquet'] = positions
+    return parts
 
 
-def merge(parts: Path, destination: Path, settings: dict) -> int:
-    """Parts into one file, a part at a time; returns the number of rows."""
+def _compute(parts: Dict[Path, range], images: ImageCrops, encoder: Encoder,
+             pooling: str, batch_size: int, num_workers: int, progress: bool) -> int:
+    """Write parts; returns the number of images that could be read."""
+    batches = {file: [positions[i:i + batch_size]
+                      for i in range(0, len(positions), batch_size)]
+               for file, positions in parts.items()}
+    every = sum(batches.values(), [])
+    loaded = iter(DataLoader(
+        images, batch_sampler=every, num_workers=min(num_workers, len(every)),
+        collate_fn=_collate, pin_memory=torch.cuda.is_available()))
+    num_done = len(images) - sum(map(len, every))
+    num_read = 0
+    with progress_bar('features', len(images), num_done, progress) as advance:
+        for file in parts:
+            names: List[str] = []
+            bad: Dict[str, str] = {}
+            # A part whose images are all unreadable has a table as well.
+            features = [torch.empty(0, encoder.description.encoder.width)]
+            for batch in batches[file]:
+                batch_names, crops, reasons = next(loaded)
+                if batch_names:
+                    features.append(encoder.pool(crops, pooling))
+                names += batch_names
+                bad.update(reasons)
+                for reason in reasons.values():
+                    print(reason)
+                advance(len(batch))
+            _write_table(file, names, torch.cat(features), bad)
+            num_read += len(names)
+    return num_read
+
+
+def _collate(samples):
+    """Names, crops ``(N, 3, H, W)`` and the reasons of those without a crop."""
+    good = [(name, crop) for name, crop, _ in samples if crop is not None]
+    reasons = {name: why for name, crop, why in samples if crop is None}
+    crops = torch.stack([crop for _, crop in good]) if good else torch.empty(0)
+    return [name for name, _ in good], crops, reasons
+
+
+def _write_table(file: Path, names: Sequence[str], features: Tensor,
+                 bad: Dict[str, str]) -> None:
+    """``features`` are ``(len(names), C)`` float32."""
     pa = pyarrow()
-    num_rows = 0
-    with whole(destination) as path:
-        writer = None
-        for file in _files(parts):
-            table = pa.parquet.read_table(file)
-            if writer is None:
-                writer = pa.parquet.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-            num_rows += table.num_rows
-        writer.close()
-    return num_rows
+    column = pa.FixedSizeListArray.from_arrays(
+        pa.array(features.flatten().numpy()), features.shape[1])
+    table = pa.table([pa.array(names, pa.string()), column], ['path', 'feature'])
+    with whole(file) as path:
+        pa.parquet.write_table(_with_metadata(table, dict(bad=bad)), path)
+
+
+def merge(files: Sequence[Path], destination: Path, settings: dict) -> None:
+    """Join Parquet files, one in memory at a time."""
+    pa = pyarrow()
+    first = _with_metadata(pa.parquet.read_table(files[0]), settings)
+    with whole(destination) as path, pa.parquet.ParquetWriter(
+            path, first.schema) as writer:
+        writer.write_table(first)
+        for file in files[1:]:
+            writer.write_table(
+                _with_metadata(pa.parquet.read_table(file), settings))
+
+
+def _with_metadata(table, content: dict):
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps(content)})
+
+
+def read_metadata(file: Path) -> dict:
+    """What :func:`write_features` keeps in the metadata of a Parquet file.
+
+    Raises:
+        ConfigurationError: If there is no such file, or something else wrote it.
+    """
+    pa = pyarrow()
+    if not Path(file).is_file():
+        raise ConfigurationError(f'There is no file {file}.')
+    try:
+        metadata = pa.parquet.read_schema(file).metadata or {}
+    except pa.ArrowInvalid:
+        metadata = {}
+    if METADATA_KEY not in metadata:
+        raise ConfigurationError(
+            f'{file} was not written by tools/analysis_tools/extract_features.py.')
+    return json.loads(metadata[METADATA_KEY])
+
+
+def _check_settings(file: Path, settings: dict) -> None:
+    """Remember what the parts are computed with; refuse other settings.
+
+    The checkpoint may have been moved: its fingerprint counts.
+    """
+    before = json.loads(file.read_text()) if file.exists() else settings
+    changed = [f'{name} {before.get(name)} instead of {value}'
+               for name, value in settings.items()
+               if name != 'checkpoint' and before.get(name) != value]
+    if changed and any(file.parent.glob('part-*')):
+        raise ConfigurationError(
+            f'{file.parent} was begun with other settings ({"; ".join(changed)}); '
+            'delete it or choose another output.')
+    write_atomically(file, json.dumps(settings))
 
 
 def pyarrow():
@@ -225,115 +283,20 @@ def pyarrow():
     Raises:
         ConfigurationError: If it is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            'Parquet files need the pyarrow package: pip install pyarrow.'
-        ) from None
-    return pyarrow
+    require('pyarrow.parquet', 'pyarrow', 'A Parquet file')
+    return require('pyarrow', 'pyarrow', 'A Parquet file')
 
 
-def path_at(index: FolderIndex, position: int) -> bytes:
-    """The path at a position of an index, encoded."""
-    start = index.ends[position - 1] if position else 0
-    return index.names[start:index.ends[position]].tobytes()
-
-
-def printable(path: bytes) -> str:
-    """A path as text, also where it is no UTF-8."""
-    return path.decode(errors='backslashreplace')
-
-
-@contextmanager
-def _parts_folder(destination: Path, settings: dict) -> Iterator[Path]:
-    """The folder of parts, ours alone while the block runs."""
-    parts = destination.with_name(destination.name + '.parts')
-    parts.mkdir(exist_ok=True)
-    with open(parts / 'settings.json', 'a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with us
-        except BlockingIOError:
-            raise ConfigurationError(
-                f'Another process is writing {destination}.') from None
-        file.seek(0)
-        text = file.read()
-        if not text or not _files(parts):
-            file.truncate(0)
-            file.write(json.dumps(settings))
-            file.flush()
-        elif changed := _changes(json.loads(text), settings):
-            raise ConfigurationError(
-                f'{parts} was begun with other settings ({"; ".join(changed)}); '
-                'delete it or choose another output.')
-        for leftover in parts.glob('.*.partial-*'):
-            leftover.unlink()
-        yield parts
-
-
-def _changes(before: dict, now: dict) -> List[str]:
-    """Differences that make other features; a file may have been moved."""
-    return [
-        f'{name} {before.get(name)} instead of {value}'
-        for name, value in now.items()
-        if name != 'checkpoint' and before.get(name) != value
-    ]
-
-
-def _missing(index: FolderIndex, parts: Path) -> np.ndarray:
-    """Positions of the images that no part has yet."""
-    pa = pyarrow()
-    done = set()
-    for file in _files(parts):
-        done.update(pa.parquet.read_table(
-            file, columns=['path']).column(0).to_pylist())
-    return np.array([
-        position for position in range(len(index.ends))
-        if not done or printable(path_at(index, position)) not in done
-    ], dtype=np.int64)
-
-
-def _files(parts: Path) -> List[Path]:
-    return sorted(parts.glob('part-*.parquet'))
-
-
-def _loader(dataset: ImageCrops, batch_size: int, num_workers: int):
-    """Batches of names, crops ``(N, 3, H, W)`` and reasons of bad images."""
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        num_workers=min(num_workers, -(-len(dataset) // batch_size)),
-        collate_fn=_collate,
-        pin_memory=torch.cuda.is_available())
-
-
-def _collate(samples):
-    good = [(name, crop) for name, crop, _ in samples if crop is not None]
-    reasons = {name: why for name, crop, why in samples if crop is None}
-    crops = torch.stack([crop for _, crop in good]) if good else torch.empty(0)
-    return [name for name, _ in good], crops, reasons
-
-
-def _bar(total: int, done: int, progress: bool):
-    from tqdm import tqdm
-    return tqdm(total=total, initial=done, unit='image', disable=not progress)
-
-
-def _write_bad(destination: Path, bad: Dict[str, str]) -> None:
-    path = destination.with_name(destination.name + '.bad.tsv')
-    path.unlink(missing_ok=True)
-    if bad:
-        with whole(path) as temporary:
-            temporary.write_text(
-                ''.join(f'{name}\t{reason}\n' for name, reason in bad.items()))
+def printable(path: str) -> str:
+    """A path as text, also where it is not UTF-8."""
+    return os.fsencode(path).decode(errors='backslashreplace')
 
 
 def parse_arguments(
         argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """The command line of ``tools/analysis_tools/extract_features.py``."""
     parser = argparse.ArgumentParser(
-        description='Write one feature an image into a Parquet file with the '
+        description='Write one feature per image into a Parquet file with the '
         'columns path and feature. A run that was stopped goes on when started '
         'again. Unreadable images are listed in OUT.bad.tsv.')
     parser.add_argument('folder', metavar='FOLDER', help='images, at any depth')
@@ -343,14 +306,15 @@ def parse_arguments(
         help='of mixedae_mm, mmpretrain, timm, Hugging Face or MAE')
     parser.add_argument('--pooling', choices=POOLINGS, default='mean',
                         help='mean of the patch tokens, or CLS')
-    parser.add_argument('--img-size', type=int, metavar='PIXELS',
+    parser.add_argument('--img-size', type=positive_int, metavar='PIXELS',
                         help='side of the crop (default: that of the training)')
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--workers', type=int, default=min(8, os.cpu_count() or 1),
+    parser.add_argument('--batch-size', type=positive_int, default=32)
+    parser.add_argument('--workers', type=non_negative_int,
+                        default=min(8, os.cpu_count() or 1),
                         help='processes that decode images')
     parser.add_argument('--device', help='default: the GPU if there is one')
     parser.add_argument('--amp', action='store_true', help='compute in bfloat16')
-    parser.add_argument('--heads', type=int,
+    parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where the checkpoint does not say')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace a finished OUT')
@@ -359,10 +323,11 @@ def parse_arguments(
 
 def run(args: argparse.Namespace) -> None:
     """Extract as the command line says, and print a summary."""
+    pyarrow()
     encoder = load(args.checkpoint, args.device, args.img_size, args.amp,
                    args.heads)
     print(f'{args.checkpoint}: {encoder.description}')
-    done = extract_features(
+    done = write_features(
         args.folder, args.out, encoder, args.pooling, args.batch_size,
         args.workers, args.overwrite)
     print(f'{args.out}: {done.num_images} images, {done.num_new} of them in this '

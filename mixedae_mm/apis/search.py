@@ -1,21 +1,24 @@
 """The images most like a given one, as a contact sheet."""
 import argparse
-import json
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from ..datasets.decode import UnreadableImageError, decode_rgb
-from .encoder import load
+from ..interop.writing import check_file, whole
+from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
-from .features import METADATA_KEY, pyarrow
-from ..interop.writing import whole
+from .encoder import load
+from .features import pyarrow, read_metadata
 
 ROWS_AT_A_TIME = 8192
-TILE, GAP, CAPTION = 160, 12, 34
 COLUMNS = 5
+SHEETS = ('.png', '.jpg', '.jpeg', '.webp', '.pdf', '.svg')
 
 
 class Neighbour(NamedTuple):
@@ -24,104 +27,31 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-def read_settings(file: str) -> dict:
-    """How the features in a Parquet file were made.
-
-    Raises:
-        ConfigurationError: If it is missing or not of ``extract_features``.
-    """
-    pa = pyarrow()
-    if not Path(file).is_file():
-        raise ConfigurationError(f'There is no file {file}.')
-    try:
-        metadata = pa.parquet.read_schema(file).metadata or {}
-    except pa.ArrowInvalid:
-        metadata = {}
-    if METADATA_KEY not in metadata:
-        raise ConfigurationError(
-            f'{file} was not written by tools/analysis_tools/extract_features.py.')
-    return json.loads(metadata[METADATA_KEY])
-
-
-def nearest_neighbours(file: str, query: np.ndarray,
-                       count: int) -> List[Neighbour]:
+def nearest_neighbours(file: str, query: Tensor, count: int) -> List[Neighbour]:
     """The most similar rows of a Parquet file of features.
 
     The file is read in pieces; memory does not grow with it.
 
     Args:
-        file (str): Of ``extract_features``.
-        query (np.ndarray): ``(C, )``.
-        count (int): How many.
+        file (str): Of :func:`~.features.write_features`.
+        query (Tensor): ``(C, )`` float32.
+        count (int): How many, at least 1.
 
     Returns:
         list[Neighbour]: The most similar first.
     """
-    query = query / np.linalg.norm(query)
-    best = np.empty(0, np.float32)
-    paths: List[str] = []
+    query = normalize(query, dim=0)
+    best: List[Neighbour] = []
     with pyarrow().parquet.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(ROWS_AT_A_TIME):
-            features = batch.column('feature').flatten().to_numpy().reshape(
-                len(batch), -1)
-            norms = np.linalg.norm(features, axis=1)
-            similarity = features @ query / np.maximum(norms, 1e-12)
-            candidates = np.concatenate([best, similarity])
-            order = np.argsort(-candidates, kind='stable')[:count]
-            column = batch.column('path')
-            paths = [
-                paths[i] if i < len(best) else column[int(i) - len(best)].as_py()
-                for i in order
-            ]
-            best = candidates[order]
-    return [Neighbour(path, float(s)) for path, s in zip(paths, best)]
-
-
-def contact_sheet(query: str, neighbours: Sequence[Neighbour],
-                  folder: Path) -> Image.Image:
-    """The query and its neighbours, each with its similarity and name."""
-    rows = -(-len(neighbours) // COLUMNS)
-    width = (COLUMNS + 1) * (TILE + GAP) + 3 * GAP
-    height = max(rows, 1) * (TILE + CAPTION + GAP) + GAP
-    sheet = Image.new('RGB', (width, height), 'white')
-    draw = ImageDraw.Draw(sheet)
-    _place(sheet, draw, Path(query), GAP, GAP, 'query', Path(query).name)
-    line = TILE + 2 * GAP + GAP // 2
-    draw.line([(line, GAP), (line, height - GAP)], fill=(200, 200, 200))
-    for i, neighbour in enumerate(neighbours):
-        row, column = divmod(i, COLUMNS)
-        _place(sheet, draw, folder / neighbour.path,
-               (column + 1) * (TILE + GAP) + 3 * GAP,
-               row * (TILE + CAPTION + GAP) + GAP,
-               f'{i + 1}.  {neighbour.similarity:.3f}', neighbour.path)
-    return sheet
-
-
-def _place(sheet, draw, file: Path, left: int, top: int, title: str,
-           name: str) -> None:
-    try:
-        pixels = decode_rgb(file.read_bytes(), str(file)).permute(1, 2, 0).numpy()
-        image = ImageOps.contain(
-            Image.fromarray(pixels), (TILE, TILE), Image.Resampling.LANCZOS)
-        offset = ((TILE - image.width) // 2, (TILE - image.height) // 2)
-        sheet.paste(image, (left + offset[0], top + offset[1]))
-    except (OSError, UnreadableImageError):
-        draw.rectangle([left, top, left + TILE, top + TILE], outline='grey')
-        draw.text((left + GAP, top + TILE // 2), 'cannot be read', fill='grey')
-    draw.text((left, top + TILE + 3), title, fill='black',
-              font=ImageFont.load_default(13))
-    draw.text((left, top + TILE + 19), _fit(draw, name), fill=(90, 90, 90),
-              font=ImageFont.load_default(11))
-
-
-def _fit(draw, name: str) -> str:
-    """The end of a name that fits below a tile."""
-    font = ImageFont.load_default(11)
-    if draw.textlength(name, font=font) <= TILE:
-        return name
-    while name and draw.textlength('...' + name, font=font) > TILE:
-        name = name[1:]
-    return '...' + name
+            values = torch.tensor(batch.column('feature').flatten().to_numpy())
+            features = normalize(values.unflatten(0, (len(batch), -1)), dim=1)
+            similarity, rows = (features @ query).topk(min(count, len(batch)))
+            best += [
+                Neighbour(batch.column('path')[row].as_py(), value)
+                for row, value in zip(rows.tolist(), similarity.tolist())]
+            best = sorted(best, key=lambda n: -n.similarity)[:count]
+    return best
 
 
 def search(file: str, image: str, count: int,
@@ -134,7 +64,9 @@ def search(file: str, image: str, count: int,
         ConfigurationError: If a file is missing, or the checkpoint is not the
             one that the features were made with.
     """
-    settings = read_settings(file)
+    settings = read_metadata(file)
+    if 'fingerprint' not in settings:
+        raise ConfigurationError(f'{file} is a part of a file that is not finished.')
     if count < 1:
         raise ConfigurationError(f'count is {count}, but must be at least 1.')
     if not Path(image).is_file():
@@ -145,12 +77,36 @@ def search(file: str, image: str, count: int,
     if encoder.fingerprint() != settings['fingerprint']:
         raise ConfigurationError(
             f'{file} was made with another checkpoint than {checkpoint}.')
-    query = encoder.features(image, settings['pooling'])[0].numpy()
+    query = encoder.features(image, settings['pooling'])[0]
     folder_path = Path(folder or settings['folder'])
     itself = Path(image).resolve()
     found = nearest_neighbours(file, query, count + 1)
     others = [n for n in found if (folder_path / n.path).resolve() != itself]
     return others[:count], folder_path
+
+
+def contact_sheet(query: str, neighbours: Sequence[Neighbour],
+                  folder: Path) -> Figure:
+    """The query and its neighbours, each with its similarity and name."""
+    rows = max(1, -(-len(neighbours) // COLUMNS))
+    figure = Figure(figsize=(1.7 * (COLUMNS + 1), 2.1 * rows), layout='constrained')
+    axes = figure.subplots(rows, COLUMNS + 1, squeeze=False)
+    for cell in axes.flat:
+        cell.axis('off')
+    _show(axes[0, 0], Path(query), f'query\n{Path(query).name[-24:]}')
+    for i, (cell, neighbour) in enumerate(zip(axes[:, 1:].flat, neighbours), 1):
+        _show(cell, folder / neighbour.path,
+              f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}')
+    return figure
+
+
+def _show(axes: Axes, file: Path, title: str) -> None:
+    try:
+        axes.imshow(decode_rgb(file.read_bytes(), str(file)).permute(1, 2, 0))
+    except (OSError, UnreadableImageError):
+        axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
+    # A dollar sign in a name begins no formula.
+    axes.set_title(title, fontsize=8, parse_math=False)
 
 
 def parse_arguments(
@@ -162,26 +118,27 @@ def parse_arguments(
     parser.add_argument('features', metavar='FEATURES',
                         help='Parquet file of tools/analysis_tools/extract_features.py')
     parser.add_argument('image', metavar='IMAGE', help='the image to compare with')
-    parser.add_argument('--out', default='neighbours.png', help='sheet to write')
-    parser.add_argument('--count', type=int, default=15, help='how many neighbours')
+    parser.add_argument('--out', default='neighbours.png',
+                        help=f'sheet to write: {", ".join(SHEETS)} '
+                        '(default: %(default)s)')
+    parser.add_argument('--count', type=positive_int, default=15,
+                        help='how many neighbours')
     parser.add_argument('--checkpoint',
                         help='default: where it was when features were made')
     parser.add_argument('--folder',
                         help='of the images; default: where it was then')
-    parser.add_argument('--heads', type=int,
+    parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where the checkpoint does not say')
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
-    if Path(args.out).suffix.lower() not in ('.png', '.jpg', '.jpeg', '.webp'):
-        raise ConfigurationError(
-            f'--out is {args.out}, but must end in .png, .jpg or .webp.')
+    out = check_file(args.out, overwrite=True, suffixes=SHEETS)
     neighbours, folder = search(args.features, args.image, args.count,
                                 args.checkpoint, args.folder, args.heads)
-    with whole(Path(args.out)) as path:
-        contact_sheet(args.image, neighbours, folder).save(path)
+    with whole(out) as path:
+        contact_sheet(args.image, neighbours, folder).savefig(path, dpi=120)
     for neighbour in neighbours:
         print(f'{neighbour.similarity:.4f}  {neighbour.path}')
     print(f'sheet: {args.out}')

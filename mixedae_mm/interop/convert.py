@@ -2,37 +2,20 @@
 import argparse
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
+from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
-from .layouts import LAYOUTS, check
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
+from .comparison import Comparison
+from .layouts import LAYOUTS, check
 from .reading import COLUMN_TITLES, read_source, to_vit
 from .reference import outputs
 from .vit import Vit
 from .writing import check_destination, model_card, short_names, whole, write
-
-# Two libraries add in another order, and no more; far below what a wrong
-# weight, head count or epsilon does to features, which are of order 1.
-LARGEST_DIFFERENCE = 1e-3
-
-
-class Comparison(NamedTuple):
-    """One output before and after.
-
-    Attributes:
-        name (str): ``features``, ``logits`` or ``pixels``.
-        difference (float): Largest absolute difference.
-        largest (float): Largest absolute value, for comparison.
-    """
-    name: str
-    difference: float
-    largest: float
-
-    def __str__(self) -> str:
-        return f'{self.name} {self.difference:.1e} (values to {self.largest:.2g})'
 
 
 class Conversion(NamedTuple):
@@ -102,12 +85,13 @@ def convert(source: str,
         vit = vit.without('neck.')
     check(vit, layout)
 
+    name = Path(urlsplit(str(source)).path).name
     picture = load_picture(image)
     images = Preprocessing(vit.description.img_size, vit.description.mean,
                            vit.description.std)(picture)[None]
     expected, problem = _run(before, whole_vit, images)
     with whole(final) as temporary:
-        written = write(vit, temporary, layout, Path(source).name)
+        written = write(vit, temporary, layout, name)
         sizes = vit.description
         after = read_source(str(temporary), sizes.encoder.heads,
                             sizes.decoder and sizes.decoder.heads)
@@ -123,8 +107,7 @@ def convert(source: str,
         _check_equal(result, source)
         if temporary.is_dir():
             (temporary / 'README.md').write_text(
-                model_card(vit, layout, final.name, Path(source).name,
-                           result.check))
+                model_card(vit, layout, final.name, name, result.check))
     return result
 
 
@@ -176,8 +159,7 @@ def _check_identical(vit: Vit, again: Vit, destination: str) -> None:
 
 def _check_equal(result: Conversion, source: str) -> None:
     for comparison in result.comparisons:
-        limit = LARGEST_DIFFERENCE * max(1, comparison.largest)
-        if not comparison.difference <= limit:
+        if not comparison.is_small():
             raise ConfigurationError(
                 f'{source} was not converted: the largest difference in '
                 f'{comparison} is too large; were all sizes known? '
@@ -202,9 +184,9 @@ def parse_arguments(
     parser.add_argument(
         '--encoder-only', action='store_true',
         help='leave out decoder, heads and whatever else is not the encoder')
-    parser.add_argument('--heads', type=int,
+    parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where SRC does not say')
-    parser.add_argument('--decoder-heads', type=int,
+    parser.add_argument('--decoder-heads', type=positive_int,
                         help='attention heads of the decoder, likewise')
     parser.add_argument('--image', help='picture to compare features on')
     parser.add_argument('--overwrite', action='store_true',

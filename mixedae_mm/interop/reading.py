@@ -1,5 +1,4 @@
 """Checkpoints of every layout into one :class:`~.vit.Vit`."""
-import json
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
@@ -7,11 +6,13 @@ import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from ..utils.errors import ConfigurationError
 from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
                                        LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
                                        entries)
 from ..models.checkpoint_reading import literal_config, read_checkpoint, weights_of
+from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..utils.errors import ConfigurationError
+from .beside import json_beside, own_config
 from .vit import Vit, describe
 
 # Files of a published folder that hold weights, the better first.
@@ -22,16 +23,18 @@ class Source(NamedTuple):
     """A checkpoint as it lies on the disk.
 
     Attributes:
-        path (str): File or folder.
+        path (str): File, folder or address.
         column (str): Whose names it uses: ``'mm'``, ``'timm'``, ``'hf'``.
         tensors (dict[str, Tensor]): All of them.
         facts (dict): What its configuration says, see
             :func:`~.vit.describe`.
+        config (dict): The ``config.json`` that belongs to it, or empty.
     """
     path: str
     column: str
     tensors: Dict[str, Tensor]
     facts: dict
+    config: dict
 
 
 def read_vit(path: str,
@@ -41,8 +44,11 @@ def read_vit(path: str,
     """Read a ViT from a checkpoint of any known layout.
 
     Args:
-        path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm or
-            Meta's MAE, or a folder as Hugging Face and timm publish them.
+        path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm,
+            Hugging Face or Meta's MAE, or a folder as the last but one and
+            timm publish them. What stands beside a file, in ``config.json``
+            and ``preprocessor_config.json``, is read as for the folder. It
+            may be an address.
         encoder_only (bool, optional): Leave out everything but the encoder,
             whatever it is. None leaves out the decoder, and a classifier too
             where something else belongs to it.
@@ -53,8 +59,8 @@ def read_vit(path: str,
         Vit: Sizes and weights.
 
     Raises:
-        ConfigurationError: If the path is none of these, would execute code,
-            or holds tensors that no other layout has a place for.
+        ConfigurationError: If the path is something else, would execute code,
+            or holds tensors that the other layouts have no place for.
     """
     return to_vit(read_source(path, heads, decoder_heads), encoder_only)
 
@@ -66,14 +72,9 @@ def read_source(path: str,
 
     Arguments and errors are those of :func:`read_vit`.
     """
+    path = str(path)
     folder = Path(path).expanduser()
-    config: dict = {}
-    if folder.is_dir():
-        checkpoint = _read_folder(folder)
-        if (folder / 'config.json').is_file():
-            config = json.loads((folder / 'config.json').read_text())
-    else:
-        checkpoint = read_checkpoint(str(path))
+    checkpoint = _read_folder(folder) if folder.is_dir() else read_checkpoint(path)
     tensors = weights_of(checkpoint, path)
     found = [
         column for column, landmark in LANDMARKS.items()
@@ -81,19 +82,22 @@ def read_source(path: str,
     ]
     if not found:
         raise ConfigurationError(
-            f'{path} holds no ViT in the names of {", ".join(COLUMN_TITLES.values())}.')
-    column = found[0]
+            f'{path} does not hold a ViT by the names of '
+            f'{", ".join(COLUMN_TITLES.values())}.')
+    column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
-    elif column == 'timm':
-        facts = timm_facts(config)
     else:
-        facts = hf_facts(config, folder)
+        projection = next(value for name, value in tensors.items()
+                          if name.endswith(LANDMARKS[column]))
+        config = own_config(path, column, projection, tensors)
+        facts = (timm_facts(config) if column == 'timm' else hf_facts(
+            config, json_beside(path, 'preprocessor_config.json')))
     if heads is not None:
         facts.update(heads=heads, width=None)  # whatever the file says
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
-    return Source(str(path), column, tensors, facts)
+    return Source(path, column, tensors, facts, config)
 
 
 def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
@@ -111,7 +115,8 @@ def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
             missing += [name for name in names if name not in there]
     if missing:
         raise ConfigurationError(
-            f'{source.path} holds no complete plain ViT; it lacks {_some(missing)}.')
+            f'{source.path} does not hold a complete plain ViT; it lacks '
+            f'{_some(missing)}.')
     left_out = [name for name in tensors if name.startswith(WITHOUT_PLACE)]
     unknown = [name for name in tensors if name not in left_out]
     inside = [
@@ -154,6 +159,8 @@ def mm_facts(meta) -> dict:
     head = model.get('head') if isinstance(model.get('head'), dict) else {}
     preprocessor = (
         model.get('data_preprocessor') or config.get('data_preprocessor') or {})
+    if model.get('type') == 'MixedAE':  # whose preprocessor has these by default
+        preprocessor = dict(dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor)
     arch = backbone.get('arch', 'base')
     if isinstance(arch, str):
         arch = VisionTransformer.arch_zoo.get(arch.lower(), {})
@@ -166,7 +173,8 @@ def mm_facts(meta) -> dict:
         norm_pix=head.get('norm_pix'),
         mean=_colours(preprocessor.get('mean')),
         std=_colours(preprocessor.get('std')),
-        pooling={'avg_featmap': 'mean'}.get(backbone.get('out_type')),
+        pooling={'avg_featmap': 'mean', 'cls_token': 'cls'}.get(
+            backbone.get('out_type', 'cls_token')),
         classes=_classes((meta.get('dataset_meta') or {}).get('classes')))
     if neck:
         facts['decoder_heads'] = neck.get('decoder_num_heads', 16)
@@ -184,6 +192,7 @@ def timm_facts(config: dict) -> dict:
         pretrained.get('input_size') or [None] * 3)[1:]
     return dict(
         heads=arguments.get('num_heads'),
+        norm_eps=1e-6 if config else None,  # of all its ViTs
         img_size=img_size if img_size != [None, None] else None,
         mean=_colours(pretrained.get('mean'), 255),
         std=_colours(pretrained.get('std'), 255),
@@ -192,22 +201,27 @@ def timm_facts(config: dict) -> dict:
         classes=_classes(config.get('label_names')))
 
 
-def hf_facts(config: dict, folder: Path) -> dict:
-    """What Hugging Face's ``config.json`` and preprocessor say."""
-    preprocessor = {}
-    if (folder / 'preprocessor_config.json').is_file():
-        preprocessor = json.loads(
-            (folder / 'preprocessor_config.json').read_text())
-    return dict(
+def hf_facts(config: dict, preprocessor: dict) -> dict:
+    """What Hugging Face's ``config.json`` and ``preprocessor_config.json`` say."""
+    facts = dict(
         heads=config.get('num_attention_heads'),
         decoder_heads=config.get('decoder_num_attention_heads'),
         img_size=config.get('image_size'),
-        # its default, which files may leave out
-        norm_eps=config.get('layer_norm_eps', 1e-12),
+        # The default, which a config may leave out.
+        norm_eps=config.get('layer_norm_eps', 1e-12) if config else None,
+        usual_eps=1e-12,
         norm_pix=config.get('norm_pix_loss'),
         mean=_colours(preprocessor.get('image_mean'), 255),
         std=_colours(preprocessor.get('image_std'), 255),
+        pooling='cls',
         classes=_classes(config.get('id2label')))
+    if preprocessor.get('do_normalize') is False:
+        facts.update(mean=(0.0, ) * 3, std=(255.0, ) * 3)
+    activation = config.get('hidden_act', 'gelu')
+    if activation not in ('gelu', 'gelu_python'):
+        facts['refuse'] = (f'has the activation {activation} (hidden_act), but a '
+                           'plain ViT has gelu')
+    return facts
 
 
 def _read_folder(folder: Path) -> Dict[str, Tensor]:

@@ -4,7 +4,7 @@ A conversion is right if the library computes the same from the result as the
 other library from the source. These functions go from files to features
 without the table of names.
 """
-from pathlib import Path
+from functools import partial
 from typing import Dict
 
 import torch
@@ -84,18 +84,20 @@ def _mmpretrain(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
 
 def _timm(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     import timm
-    folder = Path(source.path)
-    if (folder / 'config.json').is_file():
-        model = timm.create_model(f'local-dir:{folder}', pretrained=True)
+    left_out = ('decoder', 'mask_token', *(
+        () if vit.description.num_classes else ('head.', )))
+    if 'architecture' in source.config:
+        model = timm.create_model(
+            source.config['architecture'], num_classes=vit.description.num_classes,
+            **(source.config.get('model_args') or {}))
     else:
-        from functools import partial
         model = timm.models.VisionTransformer(
             norm_layer=partial(torch.nn.LayerNorm, eps=vit.description.norm_eps),
             **timm_arguments(vit))
-        load(model, {
-            name: value for name, value in source.tensors.items()
-            if not name.startswith(('decoder', 'mask_token'))
-        }, source.path)
+    load(model, {
+        name: value for name, value in source.tensors.items()
+        if not name.startswith(left_out)
+    }, source.path)
     model = model.float().eval()
     features = model.forward_features(images)
     results = dict(features=features)
@@ -114,10 +116,7 @@ def _hugging_face(source: Source, vit: Vit,
     sizes = hf_config(vit.description)
     kind = sizes['architectures'][0]
     model_class = getattr(transformers, kind)
-    if (Path(source.path) / 'config.json').is_file():
-        config = model_class.config_class.from_pretrained(source.path)
-    else:
-        config = model_class.config_class(**sizes)
+    config = model_class.config_class.from_dict({**sizes, **source.config})
     # Its own spelling: transformers 4 does not know what transformers 5 writes.
     tensors = {
         canonical(name): value for name, value in source.tensors.items()

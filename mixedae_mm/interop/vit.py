@@ -91,7 +91,8 @@ class Vit:
         description (Description): Its sizes.
         weights (dict[str, Tensor]): By mmpretrain's names, with ``backbone.``,
             ``neck.`` and ``head.fc.`` in front.
-        left_out (list[str]): Tensors of the file without place elsewhere.
+        left_out (list[str]): Tensors of the file that other libraries have no
+            place for.
         notes (list[str]): What was assumed because the file does not say it.
     """
     description: Description
@@ -131,7 +132,8 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
         weights (dict[str, Tensor]): By mmpretrain's names.
         facts (dict): What a configuration says: ``heads`` (and for which
             ``width``), ``decoder_heads``, ``img_size`` and any field of
-            :class:`Description`.
+            :class:`Description`. ``usual_eps`` is the library's own epsilon,
+            taken where ``norm_eps`` is missing.
         path (str): For messages.
 
     Returns:
@@ -161,16 +163,24 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
         for name in ('norm_eps', 'norm_pix', 'mean', 'std', 'pooling')
         if facts.get(name) is not None
     }
+    if 'norm_eps' not in known:
+        known['norm_eps'] = facts.get('usual_eps', 1e-6)
+        notes.append(f'LayerNorm with epsilon {known["norm_eps"]:g}')
+    for name, what in (('mean', 'mean'), ('std', 'standard deviation')):
+        if name not in known:  # Description has ImageNet's
+            notes.append(f"ImageNet's {what} of the colours")
+    num_classes = len(weights.get('head.fc.weight', ()))
     if 'backbone.ln2.weight' in weights:
         known['pooling'] = 'mean'
-    num_classes = len(weights.get('head.fc.weight', ()))
+    elif num_classes and 'pooling' not in known:
+        notes.append('a classifier that reads CLS')
     if len(facts.get('classes') or ()) == num_classes > 0:
         known['classes'] = facts['classes']
     return Description(
         encoder=encoder,
         decoder=decoder,
         img_size=_img_size(weights['backbone.pos_embed'].shape[1] - 1,
-                           patch_size, facts.get('img_size'), path),
+                           patch_size, facts.get('img_size'), path, notes),
         patch_size=patch_size,
         in_channels=projection.shape[1],
         qkv_bias='backbone.layers.0.attn.qkv.bias' in weights,
@@ -197,7 +207,7 @@ def _stack(weights, prefix, width, heads, usual, option, path, notes) -> Stack:
     return Stack(width, len(mlp), heads, len(mlp[0]))
 
 
-def _img_size(num_patches, patch_size, given, path) -> Tuple[int, int]:
+def _img_size(num_patches, patch_size, given, path, notes) -> Tuple[int, int]:
     """Pixels; the given size counts only where the positions agree."""
     if given is not None:
         given = (given, given) if isinstance(given, int) else tuple(given)
@@ -206,8 +216,9 @@ def _img_size(num_patches, patch_size, given, path) -> Tuple[int, int]:
     side = round(num_patches**0.5)
     if side * side != num_patches:
         raise ConfigurationError(
-            f'{path} has {num_patches} positions, which are no square, and '
+            f'{path} has {num_patches} positions, which do not form a square, and '
             'does not say how they lie.')
+    notes.append(f'a square of {side} x {side} patches')
     return side * patch_size, side * patch_size
 
 
@@ -247,7 +258,7 @@ class PlainViT(nn.Module):
         return self.backbone(images)[-1]
 
     def pool(self, tokens: Tensor, pooling: Optional[str] = None) -> Tensor:
-        """One vector an image, ``(N, C)``.
+        """One vector per image, ``(N, C)``.
 
         Args:
             tokens (Tensor): ``(N, 1 + L, C)``, CLS first.

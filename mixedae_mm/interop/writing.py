@@ -2,15 +2,15 @@
 import json
 import os
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Dict, Iterator, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
+from ..utils.files import atomically
 from .layouts import Layout, hf_config, mm_meta, rename
 from .vit import Vit
 
@@ -18,70 +18,71 @@ FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 
 def check_destination(path: str, layout: Layout, overwrite: bool) -> Path:
-    """Refuse, before any work, a place that cannot be written to.
+    """Refuse, before any work, a place that a checkpoint cannot be written to.
 
     Raises:
         ConfigurationError: One sentence that names the path.
     """
     destination = Path(path).expanduser()
-    if layout.is_folder and destination.suffix in FILE_SUFFIXES:
-        raise ConfigurationError(
-            f'--to {layout.title} writes a folder, but {path} is the name of a '
-            'file; leave out the ending.')
-    if destination.exists() and not overwrite:
-        raise ConfigurationError(
-            f'{path} exists already; choose another name, or replace it with '
-            '--overwrite.')
-    if destination.is_dir() and destination.suffix in FILE_SUFFIXES:
-        raise ConfigurationError(f'{path} is a folder, not a file.')
+    if destination.suffix in FILE_SUFFIXES:
+        if layout.is_folder:
+            raise ConfigurationError(
+                f'--to {layout.title} writes a folder, but {path} is the name of a '
+                'file; leave out the ending.')
+        return check_file(path, overwrite)
     if destination.is_dir() and not _is_ours(destination):
         raise ConfigurationError(
             f'{path} is a folder with other things in it, which --overwrite '
             'does not delete.')
+    return _check_place(destination, overwrite)
+
+
+def check_file(path: Union[str, Path], overwrite: bool,
+               suffixes: Sequence[str] = ()) -> Path:
+    """Refuse, before any work, a place that a file cannot be written to.
+
+    Args:
+        path (str | Path): The file; ``~`` is the home folder.
+        overwrite (bool): Whether a file that is there may be replaced.
+        suffixes (Sequence[str]): How its name may end; any way by default.
+
+    Raises:
+        ConfigurationError: One sentence that names the path.
+    """
+    destination = Path(path).expanduser()
+    if suffixes and destination.suffix.lower() not in suffixes:
+        raise ConfigurationError(
+            f'{path} must end in one of {", ".join(suffixes)}.')
+    if destination.is_dir():
+        raise ConfigurationError(f'{path} must be a file, but is a folder.')
+    return _check_place(destination, overwrite)
+
+
+def _check_place(destination: Path, overwrite: bool) -> Path:
+    if destination.exists() and not overwrite:
+        raise ConfigurationError(
+            f'{destination} exists already; choose another name, or replace it with '
+            '--overwrite.')
     if not destination.parent.is_dir():
         raise ConfigurationError(
-            f'{path} cannot be written: the folder {destination.parent} does '
+            f'{destination} cannot be written: the folder {destination.parent} does '
             'not exist.')
     if not os.access(destination.parent, os.W_OK):
         raise ConfigurationError(
-            f'{path} cannot be written: no permission for the folder '
+            f'{destination} cannot be written: no permission for the folder '
             f'{destination.parent}.')
     return destination
 
 
 @contextmanager
 def whole(destination: Path) -> Iterator[Path]:
-    """A temporary path beside ``destination``, which takes its place.
-
-    On an error inside the ``with``, the temporary is deleted and what was at
-    ``destination`` stays as it was.
-
-    Args:
-        destination (Path): A file, or a folder if the block makes one.
-
-    Yields:
-        Path: Where to write, with the same ending. It does not exist yet.
-    """
-    temporary = destination.with_name(
-        f'.{destination.stem}.partial-{os.getpid()}{destination.suffix}')
-    outdated = destination.with_name(f'.{destination.name}.old-{os.getpid()}')
+    """:func:`~mixedae_mm.utils.files.atomically`, with an error of one sentence."""
     try:
-        yield temporary
-        for file in [temporary, *temporary.rglob('*')]:
-            _flush(file)
-        if temporary.is_dir() and destination.exists():
-            # A folder cannot be replaced in one step: the old one waits.
-            os.rename(destination, outdated)
-        os.replace(temporary, destination)
-        _flush(destination.parent)
+        with atomically(destination) as temporary:
+            yield temporary
     except OSError as error:
         raise ConfigurationError(
             f'{destination} was not written: {error.strerror or error}.') from error
-    finally:
-        _delete(temporary)
-        if outdated.exists() and not destination.exists():
-            os.rename(outdated, destination)
-        _delete(outdated)
 
 
 def write(vit: Vit, destination: Path, layout: Layout, source: str,
@@ -210,19 +211,3 @@ def _is_ours(folder: Path) -> bool:
     known = {'model.safetensors', 'model.pth', 'README.md', 'config.json',
              'preprocessor_config.json'}
     return {entry.name for entry in folder.iterdir()} <= known
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-

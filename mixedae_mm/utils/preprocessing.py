@@ -1,4 +1,9 @@
-"""From a picture of any kind to the normalised tensor that a ViT takes."""
+"""From a picture of any kind to the normalised tensor that a ViT takes.
+
+Everything that looks at a model on whole images prepares them here: encoder,
+k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
+and report. One picture has one crop.
+"""
 from pathlib import Path
 from typing import Sequence, Tuple, Union
 
@@ -13,11 +18,69 @@ from .errors import ConfigurationError
 from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
+ImageSize = Union[int, Sequence[int]]
+# The shorter side is resized to so many times the crop: 256 pixels for 224.
+MARGIN = 256 / 224
 
 
-def resize_side(img_size: int) -> int:
-    """Shorter side before the centre crop; 256 for 224, as is customary."""
-    return round(img_size * 256 / 224)
+def resize_side(img_size: int, margin: float = MARGIN) -> int:
+    """Pixels of the shorter side before the centre crop; 256 for 224."""
+    return round(img_size * margin)
+
+
+def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
+    """The size of a crop, given as one number of pixels or as two.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    sides = img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2
+    if len(sides) != 2 or not all(
+            isinstance(side, int) and side > 0 for side in sides):
+        raise ConfigurationError(
+            f'The size of the crop is {img_size!r}, but must be a number of '
+            'pixels, or height and width.')
+    return sides[0], sides[1]
+
+
+def evaluation_crop(image: Tensor,
+                    img_size: ImageSize,
+                    margin: float = MARGIN,
+                    interpolation: InterpolationMode = InterpolationMode.BICUBIC
+                    ) -> Tensor:
+    """Resize an image and cut the centre out.
+
+    Args:
+        image (Tensor): ``(C, H, W)``: uint8, floating point in 0..1, or a mask.
+        img_size (int | tuple[int, int]): Height and width of the result.
+        margin (float): The tighter side is resized to so many times the
+            crop's, at least 1. 1 keeps as much of the image as possible.
+        interpolation (InterpolationMode): Antialiased bicubic by default;
+            ``NEAREST_EXACT`` for masks.
+
+    Returns:
+        Tensor: ``(C, *img_size)``, of the image's type.
+
+    Raises:
+        ConfigurationError: If ``img_size`` is neither a number nor a pair of
+            numbers, or ``margin`` is below 1.
+    """
+    wanted_height, wanted_width = height_and_width(img_size)
+    if not 1 <= margin < float('inf'):
+        raise ConfigurationError(f'margin is {margin}, but must be at least 1.')
+    height, width = image.shape[-2:]
+    # The other side is rounded down, as torchvision and Hugging Face do.
+    if wanted_height * width >= wanted_width * height:
+        side = resize_side(wanted_height, margin)
+        size = [side, max(wanted_width, int(side * width / height))]
+    else:
+        side = resize_side(wanted_width, margin)
+        size = [max(wanted_height, int(side * height / width)), side]
+    bicubic = interpolation is InterpolationMode.BICUBIC
+    image = F.resize(image, size, interpolation, antialias=bicubic)
+    if bicubic and image.is_floating_point():
+        image = image.clamp(0, 1)  # bicubic overshoots
+    return F.center_crop(image, [wanted_height, wanted_width])
 
 
 def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
@@ -73,37 +136,25 @@ def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
 
 
 class Preprocessing:
-    """Resize the shorter side, cut out the centre, normalise.
+    """Resize, cut the centre out (:func:`evaluation_crop`), normalise.
 
     Args:
         img_size (tuple[int, int]): Height and width of the result.
         mean (Sequence[float]): Of the colour channels RGB, in 0..255.
         std (Sequence[float]): Likewise.
+        margin (float): As in :func:`evaluation_crop`.
     """
 
     def __init__(self, img_size: Tuple[int, int], mean: Sequence[float],
-                 std: Sequence[float]) -> None:
+                 std: Sequence[float], margin: float = MARGIN) -> None:
         self.img_size = tuple(img_size)
+        self.margin = margin
         self.mean = torch.tensor(mean).view(-1, 1, 1) / 255
         self.std = torch.tensor(std).view(-1, 1, 1) / 255
 
     def crop(self, image: Tensor) -> Tensor:
         """``(3, H, W)``, uint8 or float in 0..1, to ``(3, *img_size)``."""
-        height, width = image.shape[-2:]
-        wanted_height, wanted_width = self.img_size
-        # The crop takes 224 of 256 pixels along the tighter side; the other is
-        # rounded down, as torchvision and Hugging Face do.
-        if wanted_height * width >= wanted_width * height:
-            side = resize_side(wanted_height)
-            size = [side, max(wanted_width, int(side * width / height))]
-        else:
-            side = resize_side(wanted_width)
-            size = [max(wanted_height, int(side * height / width)), side]
-        image = F.resize(
-            image, size, InterpolationMode.BICUBIC, antialias=True)
-        if image.is_floating_point():
-            image = image.clamp(0, 1)  # bicubic overshoots
-        return F.center_crop(image, [wanted_height, wanted_width])
+        return evaluation_crop(image, self.img_size, self.margin)
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(..., 3, H, W)``, uint8 or float in 0..1, to what the model takes."""

@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from mixedae_mm.analysis import (attention_probe, cls_attention_maps,
-                                 topk_sampling_accuracy)
-from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.analysis.attention_probe import (attention_probe,
+                                                 cls_attention_maps,
+                                                 topk_sampling_accuracy)
 from mixedae_mm.mixing import draw_mix_masks
-
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, vit
 
 HEADS = ARCH['num_heads']

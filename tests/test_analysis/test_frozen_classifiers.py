@@ -8,6 +8,7 @@ from mmpretrain.structures import DataSample
 from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import Dataset
 
+from mixedae_mm.analysis import frozen_features
 from mixedae_mm.analysis.frozen_classifiers import (best_knn, best_probe,
                                                     knn_accuracy, knn_predict,
                                                     split, standardise)
@@ -144,8 +145,8 @@ def test_features_are_in_the_order_of_the_data():
 @pytest.mark.parametrize('dataset, readouts, message', [
     (Unlabelled(), None, 'must have one label'),
     (LabelledNoise(), ['layer_04/mean'], 'layers 1 to 3'),
-    (LabelledNoise(), ['last'], 'is no read-out'),
-    (LabelledNoise(), ['layer_02/median'], 'is no read-out'),
+    (LabelledNoise(), ['last'], 'is not a read-out'),
+    (LabelledNoise(), ['layer_02/median'], 'is not a read-out'),
 ])
 def test_what_has_no_features_is_refused(dataset, readouts, message):
     model = mixedae()
@@ -180,6 +181,27 @@ def test_two_processes_get_what_one_gets(tmp_path):
         assert torch.equal(labels, alone.labels)
         torch.testing.assert_close(
             features, alone.features['layer_03/mean'], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('dataset, elsewhere, message', [
+    (Unlabelled(), None, 'must have one label'),
+    (LabelledNoise(), 'OSError: no such disk', 'another process.*no such disk'),
+])
+def test_what_fails_in_one_process_fails_in_all(monkeypatch, dataset, elsewhere,
+                                                message):
+    """Nobody waits in a gather for a process that has stopped."""
+    gathered = []
+
+    def all_gather_object(failure):
+        gathered.append(failure)
+        return [failure, elsewhere]
+
+    monkeypatch.setattr(frozen_features, 'all_gather_object', all_gather_object)
+    model = mixedae()
+    model.eval()
+    with pytest.raises(ConfigurationError, match=message):
+        extract_features(model, dataset)
+    assert len(gathered) == 1
 
 
 def test_accuracy_counts():

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mixedae_mm.analysis.browsing import PHASES, browse
 from mixedae_mm.launch.entry import (add_config_options, load_config,
                                      report_errors)
+from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.random import seed_generators
 
 
@@ -23,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--output-dir', '-o', type=Path, default=Path('browse'),
                         help='folder for the pictures (default: browse)')
     parser.add_argument('--phase', '-p', choices=PHASES, default='train')
-    parser.add_argument('--show-number', '-n', type=int, default=16,
+    parser.add_argument('--show-number', '-n', type=positive_int, default=16,
                         help='how many samples (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='of augmentation and masks')
     add_config_options(parser)

@@ -17,13 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.figures import (draw_attention,
                                          outline_objects)
-from mixedae_mm.analysis.folder_measures import with_progress
 from mixedae_mm.analysis.loading import (add_model_arguments,
                                          image_size_of, load_models)
 from mixedae_mm.analysis.object_awareness import (
     attention_on_objects, score_models)
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import non_negative_int, positive_int
+from mixedae_mm.utils.preprocessing import height_and_width
+from mixedae_mm.utils.progress import with_progress
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,10 +37,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', help="folder of the images of COCO's file")
     parser.add_argument('--split', help="one of VOC's lists, such as val "
                         '(default: every image with a mask)')
-    parser.add_argument('--num-images', type=int, default=1000,
+    parser.add_argument('--num-images', type=non_negative_int, default=1000,
                         help='at most, drawn at random; 0: all '
                         '(default: 1000)')
-    parser.add_argument('--size', type=int,
+    parser.add_argument('--size', type=positive_int,
                         help='side of the square cut out of each image (default: '
                         'what the model was built for)')
     parser.add_argument('--out', help='also draw some images with outlined '
@@ -50,13 +52,14 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     masks = masks_of(args.masks, args.images, args.split)
     models = load_models(args)
-    size = args.size or image_size_of(next(iter(models.values())).backbone)
+    height, width = size = height_and_width(
+        args.size or image_size_of(next(iter(models.values())).backbone))
     count = min(args.num_images or len(masks), len(masks))
     entries = attention_on_objects(
         models, with_progress(sample_masks(masks, count), 'attention', count), size)
     scores = score_models(entries)
     first = next(iter(scores.values()))
-    print(f'{first.num_images} images of {size} x {size} pixels, '
+    print(f'{first.num_images} images of {height} x {width} pixels, '
           f'{100 * first.object_share:.1f} % of them objects (which is the '
           'average precision of chance)')
     print(f'{"":<24}{"average":>10}{"IoU, best":>12}{"IoU, one":>12}')

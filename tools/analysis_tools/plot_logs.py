@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mixedae_mm.analysis.figures import draw_curves
 from mixedae_mm.analysis.run_log import choose_curves, read_run
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -29,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--list', action='store_true', help='list what was logged, and stop')
     parser.add_argument(
-        '--smooth', type=int, default=1, metavar='N',
+        '--smooth', type=positive_int, default=1, metavar='N',
         help='average the last N points (default: 1, nothing)')
     parser.add_argument(
         '--out', default='curves.png', help='.png, .pdf or .svg')

@@ -18,6 +18,7 @@ from mixedae_mm.analysis.folder_measures import (
 from mixedae_mm.analysis.loading import (add_model_arguments,
                                          find_images, load_models)
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import positive_int
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,10 +28,10 @@ def parse_args() -> argparse.Namespace:
     add_model_arguments(parser)
     parser.add_argument('images', help='folder, searched at any depth')
     parser.add_argument(
-        '--num-images', type=int, default=1024, help='at most (default: 1024)')
-    parser.add_argument('--batch-size', type=int, default=64)
+        '--num-images', type=positive_int, default=1024, help='at most (default: 1024)')
+    parser.add_argument('--batch-size', type=positive_int, default=64)
     parser.add_argument(
-        '--topk', type=int,
+        '--topk', type=positive_int,
         help='K, keys kept per query and head (default: that of the model)')
     parser.add_argument(
         '--seed', type=int, default=0, help='of images and masks')

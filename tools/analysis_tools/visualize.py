@@ -20,6 +20,7 @@ from mixedae_mm.analysis.loading import (add_model_arguments, find_images,
                                          image_size_of, load_model, load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import non_negative_int, positive_int
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,10 +37,10 @@ def parse_args() -> argparse.Namespace:
         help='one sheet (.png, .pdf, .svg), or a folder that gets one picture per '
         'image (default: attention.png)')
     attention.add_argument(
-        '--num-images', type=int, default=16,
+        '--num-images', type=non_negative_int, default=16,
         help='at most, spread over the folder; 0: all (default: 16)')
     attention.add_argument(
-        '--size', type=int,
+        '--size', type=non_negative_int,
         help='side of the square cut out of each image (default: what the model was '
         'built for); 0: the whole image at its own size')
 
@@ -51,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         'images', nargs='+', help='images in the order they are mixed, or a folder '
         'from which some are drawn at random')
     mixing.add_argument(
-        '--num-panels', type=int, default=1,
+        '--num-panels', type=positive_int, default=1,
         help='how many mixed samples of a folder to show (default: 1)')
     mixing.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')

@@ -1,9 +1,11 @@
 """Features of folders: complete, exact, and not lost when a run is killed."""
+import copy
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,16 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
+from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut, coffee
 
 import mixedae_mm
+from mixedae_mm.apis import features as feature_extraction
+from mixedae_mm.apis import search as nearest_neighbours
+from mixedae_mm.apis.features import parse_arguments, write_features
 from mixedae_mm.utils.errors import ConfigurationError
-from mixedae_mm.apis import features as feature_extraction, search as nearest_neighbours
-from mixedae_mm.apis.features import extract_features
+from mixedae_mm.utils.files import lock
 
 ROOT = Path(__file__).parents[2]
 NUM_GOOD = 23
@@ -49,7 +53,7 @@ def folder(tmp_path_factory):
 
 def extract(folder, out, encoder, **kwargs):
     kwargs = dict(batch_size=4, num_workers=0, progress=False, **kwargs)
-    return extract_features(str(folder), str(out), encoder, **kwargs)
+    return write_features(str(folder), str(out), encoder, **kwargs)
 
 
 def read(out):
@@ -62,7 +66,7 @@ def read(out):
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_features_are_the_encoders(encoder, folder, tmp_path, pooling, num_workers):
     out = tmp_path / 'out.parquet'
-    done = extract_features(str(folder), str(out), encoder, pooling, batch_size=4,
+    done = write_features(str(folder), str(out), encoder, pooling, batch_size=4,
                             num_workers=num_workers, progress=False)
     paths, features = read(out)
     assert len(paths) == len(set(paths)) == done.num_images == NUM_GOOD
@@ -125,10 +129,10 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
     """SIGKILL, at several moments, of the real command with small parts."""
     out = tmp_path / 'out.parquet'
     program = (
-        'import sys, time; from mixedae_mm.interop import feature_extraction as f; '
+        'import sys, time; from mixedae_mm.apis import features as f; '
         'from mixedae_mm.launch.entry import report_errors; f.PART_SIZE = 2; '
-        'add = f.PartWriter.add; '
-        'f.PartWriter.add = lambda *a: (time.sleep(.3), add(*a)); '
+        'write = f._write_table; '
+        'f._write_table = lambda *a: (time.sleep(.3), write(*a)); '
         'sys.exit(report_errors(f.run, f.parse_arguments()))')
     command = [sys.executable, '-c', program, str(folder), str(out), '--checkpoint',
                encoder.name, '--batch-size', '2', '--workers', '1']
@@ -166,28 +170,34 @@ def test_begun_with_other_settings(encoder, folder, tmp_path, monkeypatch):
 
 
 def test_new_images_are_added_to_what_was_begun(encoder, tmp_path, monkeypatch):
+    """A part whose images are other ones than before is computed again."""
     images = tmp_path / 'images'
     images.mkdir()
-    Image.fromarray(coffee()).save(images / 'b.png')
+    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 2)
+    for name in 'abde':
+        Image.fromarray(coffee()).save(images / f'{name}.png')
     with monkeypatch.context() as patch:
         patch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             extract(images, tmp_path / 'out', encoder)
-    Image.fromarray(astronaut()).save(images / 'a.png')
-    assert extract(images, tmp_path / 'out', encoder).num_new == 1
-    assert sorted(read(tmp_path / 'out')[0]) == ['a.png', 'b.png']
+    Image.fromarray(astronaut()).save(images / 'c.png')
+    assert extract(images, tmp_path / 'out', encoder).num_new == 3
+    paths, features = read(tmp_path / 'out')
+    assert paths == [f'{name}.png' for name in 'abcde']
+    np.testing.assert_allclose(
+        features, encoder.features(images).numpy(), rtol=0, atol=1e-5)
 
 
 def test_only_one_process_writes(encoder, folder, tmp_path):
-    settings = dict(a=1)
-    with feature_extraction._parts_folder(tmp_path / 'out', settings):
+    (tmp_path / 'out.parts').mkdir()
+    with lock(tmp_path / 'out.parts/lock', ''):
         with pytest.raises(ConfigurationError, match='Another process is writing'):
             extract(folder, tmp_path / 'out', encoder)
 
 
 def test_finished_file_is_kept(encoder, folder, tmp_path):
     extract(folder, tmp_path / 'out', encoder)
-    with pytest.raises(ConfigurationError, match='complete; replace it with'):
+    with pytest.raises(ConfigurationError, match='out exists already.*--overwrite'):
         extract(folder, tmp_path / 'out', encoder)
     assert extract(folder, tmp_path / 'out', encoder, overwrite=True,
                    pooling='cls').num_new == NUM_GOOD
@@ -202,10 +212,40 @@ def test_bad_places(encoder, folder, tmp_path):
         (tmp_path / 'empty', tmp_path / 'out', 'empty'),
         (tmp_path / 'broken', tmp_path / 'out', 'None of the 1 images'),
         (folder, tmp_path, 'must be a file'),
-        (folder, tmp_path / 'absent/out', 'must be a file in a folder that exists'),
+        (folder, tmp_path / 'absent/out', 'absent does not exist'),
     ):
         with pytest.raises(ConfigurationError, match=message):
             extract(images, out, encoder)
+
+
+def test_repaired_images_are_read_again(encoder, tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    (images / 'a.jpg').write_text('x')
+    with pytest.raises(ConfigurationError, match='None of the 1 images'):
+        extract(images, tmp_path / 'out', encoder)
+    Image.fromarray(coffee()).save(images / 'a.jpg')
+    assert extract(images, tmp_path / 'out', encoder).num_images == 1
+
+
+@pytest.mark.parametrize('option, value', [
+    ('--batch-size', '0'), ('--batch-size', 'many'), ('--workers', '-1'),
+    ('--img-size', '0'), ('--heads', '0')])
+def test_numbers_are_refused_while_the_command_line_is_read(option, value, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(['images', 'out', '--checkpoint', 'c.pth', option, value])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert option in last and value in last and 'at least' in last
+    with pytest.raises(SystemExit):
+        nearest_neighbours.parse_arguments(['f', 'i', '--count', '0'])
+
+
+def test_a_checkpoint_at_an_address_is_found_again(encoder, folder, tmp_path):
+    elsewhere = copy.copy(encoder)
+    elsewhere.name = 'https://host/model.safetensors?download=true'
+    extract(folder, tmp_path / 'out', elsewhere)
+    settings = feature_extraction.read_metadata(tmp_path / 'out')
+    assert settings['checkpoint'] == elsewhere.name
 
 
 def test_names_that_are_no_text(encoder, tmp_path):
@@ -233,12 +273,14 @@ def test_neighbours_against_sorting_everything(features, monkeypatch,
     monkeypatch.setattr(nearest_neighbours, 'ROWS_AT_A_TIME', rows_at_a_time)
     paths, vectors = read(features)
     query = np.random.default_rng(0).normal(size=WIDTH).astype(np.float32)
+    neighbours = partial(nearest_neighbours.nearest_neighbours, features,
+                         torch.from_numpy(query))
     cosine = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
-    got = nearest_neighbours.nearest_neighbours(features, query, 7)
+    got = neighbours(7)
     assert [n.path for n in got] == [paths[i] for i in np.argsort(-cosine)[:7]]
     np.testing.assert_allclose([n.similarity for n in got], np.sort(cosine)[::-1][:7],
                                rtol=0, atol=1e-6)
-    assert len(nearest_neighbours.nearest_neighbours(features, query, 99)) == NUM_GOOD
+    assert len(neighbours(99)) == NUM_GOOD
 
 
 def test_search_leaves_out_the_image_itself(features, folder, tmp_path, capsys):

@@ -5,8 +5,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from foreign_checkpoints import (SIZE, classifier_model, mixedae_model,
-                                 mm_checkpoint)
+from test_interop.foreign_checkpoints import (SIZE, classifier_model, mixedae_model,
+                                              mm_checkpoint)
 
 import mixedae_mm
 from mixedae_mm.utils.errors import ConfigurationError
@@ -56,7 +56,7 @@ def test_equal_at_every_size(exported, tmp_path, suffix):
     model, encoder, classifier = exported
     out = tmp_path / f'exported{suffix}'
     checks = export(encoder, out, classifier)
-    assert len({check.img_size for check in checks}) >= 3
+    assert len({check.name for check in checks}) >= 3
     run = runtime(out)
     for shape in SIZES:
         images = torch.rand(shape[0], 3, *shape[1:])

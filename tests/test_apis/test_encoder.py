@@ -4,9 +4,10 @@ import pytest
 import timm
 import torch
 import transformers
-from foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
-                                 classifier_model, hf_mae_model, mixedae_model,
-                                 mm_checkpoint, timm_model)
+from test_interop.foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
+                                              classifier_model, hf_mae_model,
+                                              mixedae_model, mm_checkpoint,
+                                              timm_model)
 from PIL import Image
 from skimage.data import astronaut, camera
 from torchvision.transforms import v2
@@ -104,6 +105,13 @@ def test_other_sizes_interpolate_positions(checkpoint, encoder):
     for wrong in (SIZE + 1, 0, (SIZE, SIZE, SIZE), (SIZE, 8)):
         with pytest.raises(ConfigurationError, match='multiples of the patch size'):
             mixedae_mm.load(checkpoint, img_size=wrong)
+
+
+def test_repr_says_what_it_is(checkpoint):
+    text = repr(mixedae_mm.load(checkpoint, 'cpu', img_size=(2 * SIZE, SIZE)))
+    for fact in (str(checkpoint), f'{DEPTH} layers of width {WIDTH}',
+                 f'{HEADS} heads', f'{2 * SIZE} x {SIZE}', 'cpu'):
+        assert fact in text
 
 
 def test_mixed_precision_is_close(checkpoint, encoder):

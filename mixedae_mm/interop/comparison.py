@@ -1,0 +1,26 @@
+"""One output of a model before and after it was written in another way."""
+from typing import NamedTuple
+
+# Two libraries add in another order, and no more; far below what a wrong
+# weight, head count or epsilon does to features, which are of order 1.
+LARGEST_DIFFERENCE = 1e-3
+
+
+class Comparison(NamedTuple):
+    """Largest difference of an output.
+
+    Attributes:
+        name (str): Of the output, or of the size it was computed at.
+        difference (float): Largest absolute difference.
+        largest (float): Largest absolute value, for comparison.
+    """
+    name: str
+    difference: float
+    largest: float
+
+    def is_small(self) -> bool:
+        """Whether the two are the same but for rounding; False for NaN."""
+        return self.difference <= LARGEST_DIFFERENCE * max(1, self.largest)
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.difference:.1e} (values to {self.largest:.2g})'

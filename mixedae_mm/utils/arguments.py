@@ -1,0 +1,34 @@
+"""Numbers on a command line: what cannot be is refused while it is parsed."""
+import argparse
+from typing import Callable
+
+
+def integer_from(smallest: int) -> Callable[[str], int]:
+    """A ``type`` for argparse: whole numbers of at least ``smallest``."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = smallest - 1
+        if number < smallest:
+            raise argparse.ArgumentTypeError(
+                f'{text!r} must be a whole number of at least {smallest}')
+        return number
+
+    return parse
+
+
+positive_int = integer_from(1)
+non_negative_int = integer_from(0)
+
+
+def positive_float(text: str) -> float:
+    """A ``type`` for argparse: finite numbers above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} must be a number above 0')
+    return number

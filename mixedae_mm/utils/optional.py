@@ -1,0 +1,24 @@
+"""Packages that only some commands need."""
+import importlib
+from types import ModuleType
+
+from .errors import ConfigurationError
+
+
+def require(module: str, package: str, purpose: str) -> ModuleType:
+    """Import a module, or say in one sentence what to install.
+
+    Args:
+        module (str): To import, such as ``'pyarrow.parquet'``.
+        package (str): What ``pip install`` calls it.
+        purpose (str): What needs it; the sentence begins with it.
+
+    Raises:
+        ConfigurationError: If it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(
+            f'{purpose} needs {package}, which cannot be imported ({error}): pip '
+            f'install {package}.') from None

@@ -1,0 +1,119 @@
+"""k-NN and probe as a command: the numbers and what they are compared with."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from PIL import Image
+
+from mixedae_mm.analysis import frozen_classifiers
+from mixedae_mm.analysis.frozen_classifiers import best_probe
+from mixedae_mm.analysis.frozen_features import LabelledFeatures
+from mixedae_mm.analysis.knn_and_probe import (by_layer, chance_of, parse_arguments,
+                                               run)
+from mixedae_mm.utils.errors import ConfigurationError
+from small_models import ARCH, PATCH_SIZE
+
+MODEL = dict(
+    type='MixedAE', data_preprocessor=dict(),
+    backbone=dict(type='MixedAEViT', arch=ARCH, img_size=16, patch_size=PATCH_SIZE),
+    neck=dict(type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=1,
+              decoder_num_heads=2),
+    head=dict(type='MixedAEPretrainHead'))
+
+
+@pytest.fixture
+def run_files(tmp_path):
+    """A config, its checkpoint, and bright, dark and grey images by class."""
+    Config(dict(model=MODEL, default_scope='mmpretrain')).dump(tmp_path / 'config.py')
+    model = MODELS.build(dict(MODEL, _scope_='mmpretrain'))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    for split, count in (('train', 8), ('val', 4)):
+        for level, name in ((20, 'dark'), (120, 'grey'), (230, 'bright')):
+            folder = tmp_path / f'images/{split}/{name}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.random.normal(level, 10, (20, 18, 3)).clip(0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{i}.webp')
+    return tmp_path
+
+
+def command(folder, *options):
+    run(parse_arguments([
+        str(folder / 'config.py'), str(folder / 'model.pth'), str(folder / 'images'),
+        '--num-workers', '0', '--device', 'cpu', '--k', '3', *options]))
+
+
+def test_accuracies_stand_beside_chance_and_random_weights(run_files, capsys):
+    command(run_files, '--json', str(run_files / 'out.json'))
+    printed = capsys.readouterr().out
+    results = json.loads((run_files / 'out.json').read_text())
+    assert set(results) == {'config', 'random weights'}
+    for kinds in results.values():
+        for kind in ('k-NN', 'linear probe'):
+            assert kinds[kind]['accuracy'] > 0.9  # colours are easy
+            assert len(kinds[kind]['validation']) == 9
+    assert 'chance: 33.33 %' in printed and '3 classes' in printed
+    assert printed.count('layer_03 ') >= 4  # each table has a line for it
+
+
+def test_a_table_by_layer():
+    result = frozen_classifiers.ReadoutAccuracy(0.5, 'layer_02/max', {
+        'layer_01/mean': 0.25, 'layer_02/mean': 0.5, 'layer_02/max': 0.75})
+    lines = [line.split() for line in by_layer(result).splitlines()]
+    assert lines == [
+        ['mean', 'max'], ['layer_01', '25.0'], ['layer_02', '50.0', '75.0']]
+
+
+def test_chance_is_the_most_frequent_class():
+    assert chance_of(torch.tensor([0, 1, 1, 2])) == 0.5
+
+
+@pytest.mark.parametrize('option, value', [
+    ('--k', '0'), ('--batch-size', '0'), ('--num-workers', '-1'),
+    ('--temperature', '0'), ('--temperature', 'nan')])
+def test_numbers_that_cannot_be(option, value, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(['c', 'p', 'f', option, value])
+    assert option in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_folder_without_classes_is_refused(run_files):
+    for image in (run_files / 'images/val').rglob('*.webp'):
+        image.unlink()
+    for folder in (run_files / 'images/val').iterdir():
+        folder.rmdir()
+    with pytest.raises(ConfigurationError, match='images/val'):
+        command(run_files)
+
+
+def test_other_classes_in_train_than_in_val_are_refused(run_files):
+    """Labels would be shifted by one."""
+    (run_files / 'images/val/grey').rename(run_files / 'images/val/aardvark')
+    with pytest.raises(ConfigurationError, match='train.*val.*grey.*aardvark'):
+        command(run_files, '--no-random', '--no-probe')
+
+
+@pytest.mark.parametrize('iterations, lines', [(1, 1), (1000, 0)])
+def test_a_probe_that_does_not_converge_says_so_once(monkeypatch, recwarn, iterations,
+                                                     lines):
+    said = []
+    monkeypatch.setattr(frozen_classifiers, 'print_log',
+                        lambda text, **kwargs: said.append(text))
+    monkeypatch.setattr(frozen_classifiers, 'PROBE_ITERATIONS', iterations)
+    labels = torch.arange(40) % 4
+    data = LabelledFeatures({'layer_01/mean': torch.randn(40, 5),
+                             'layer_02/mean': torch.randn(40, 5)}, labels)
+    best_probe(data, data)
+    assert len(said) == lines
+    assert not said or ('8 of 8' in said[0] and 'layer_01/mean' in said[0])
+    assert not [w for w in recwarn if 'converge' in str(w.message)]
+
+
+def test_a_probe_of_one_class_is_refused():
+    data = LabelledFeatures({'layer_01/mean': torch.randn(8, 5)},
+                            torch.zeros(8, dtype=torch.int64))
+    with pytest.raises(ConfigurationError, match='two classes'):
+        best_probe(data, data)

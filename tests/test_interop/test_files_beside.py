@@ -1,0 +1,152 @@
+"""A weight file and its folder are one model: the JSON files beside it are read."""
+import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import torch
+from foreign_checkpoints import (HEADS, WIDTH, hf_model, mixedae_model,
+                                 mm_checkpoint, timm_model)
+from skimage.data import astronaut
+
+import mixedae_mm
+from mixedae_mm.apis import encoder as encoder_module
+from mixedae_mm.interop import beside, reading
+from mixedae_mm.interop.convert import convert
+from mixedae_mm.utils.errors import ConfigurationError
+
+
+def hugging_face(folder, safe=True):
+    """Six heads, a large epsilon, a dark mean: nothing that is usual."""
+    hf_model(num_attention_heads=6, layer_norm_eps=1e-3).save_pretrained(folder)
+    (folder / 'preprocessor_config.json').write_text(json.dumps(
+        dict(image_mean=[0.1] * 3, image_std=[0.3] * 3)))
+    if safe:
+        return folder / 'model.safetensors'
+    torch.save(reading.read_source(folder).tensors, folder / 'pytorch_model.bin')
+    (folder / 'model.safetensors').unlink()
+    return folder / 'pytorch_model.bin'
+
+
+def timm(folder):
+    mm_checkpoint(folder.with_suffix('.pth'), mixedae_model())
+    convert(folder.with_suffix('.pth'), folder, 'timm')
+    return folder / 'model.safetensors'
+
+
+@pytest.mark.parametrize('make', [
+    hugging_face, partial(hugging_face, safe=False), timm],
+    ids=['safetensors', 'bin', 'timm'])
+def test_by_file_as_by_folder(tmp_path, make):
+    file = make(tmp_path / 'model')
+    by_folder, by_file = mixedae_mm.load(file.parent), mixedae_mm.load(file)
+    assert by_file.description == by_folder.description
+    assert torch.equal(by_file.features(astronaut()), by_folder.features(astronaut()))
+    again = [convert(source, tmp_path / f'{i}.pth', 'mm').vit
+             for i, source in enumerate((file.parent, file))]
+    assert again[0].description == again[1].description == by_file.description
+    assert again[1].notes == []
+
+
+def test_what_the_files_say(tmp_path):
+    sizes = mixedae_mm.load(hugging_face(tmp_path / 'model')).description
+    assert (sizes.encoder.heads, sizes.norm_eps) == (6, 1e-3)
+    assert sizes.mean == pytest.approx((25.5, ) * 3)
+    assert sizes.std == pytest.approx((76.5, ) * 3)
+
+
+def said(monkeypatch, module):
+    lines = []
+    monkeypatch.setattr(module, 'print_log', lambda text, *args: lines.append(text))
+    return lines
+
+
+def test_what_is_assumed_is_one_line(tmp_path, monkeypatch):
+    lines = said(monkeypatch, encoder_module)
+    file = hugging_face(tmp_path / 'model')
+    mixedae_mm.load(file)
+    assert lines == []
+    for name in ('config.json', 'preprocessor_config.json'):
+        (file.parent / name).unlink()
+    sizes = mixedae_mm.load(file, heads=6).description
+    assert sizes.norm_eps == 1e-12  # the library's own
+    assert len(lines) == 1 and str(file) in lines[0]
+    for assumed in ('epsilon 1e-12', 'mean', 'standard deviation', 'square'):
+        assert assumed in lines[0]
+
+
+def test_everything_of_pre_training_is_known(tmp_path, monkeypatch):
+    lines = said(monkeypatch, encoder_module)
+    config = mixedae_model()
+    del config['data_preprocessor']['mean']  # ImageNet's are MixedAE's own
+    mm_checkpoint(tmp_path / 'mixedae.pth', config)
+    mixedae_mm.load(tmp_path / 'mixedae.pth')
+    assert lines == []
+
+
+@pytest.mark.parametrize('change', [
+    dict(hidden_size=2 * WIDTH), dict(num_hidden_layers=7), dict(patch_size=8),
+    dict(model_type=None, hidden_size=None)], ids=lambda change: next(iter(change)))
+def test_the_config_of_another_model(tmp_path, monkeypatch, change):
+    file = hugging_face(tmp_path / 'model')
+    config = json.loads((file.parent / 'config.json').read_text())
+    config = {key: value for key, value in {**config, **change}.items()
+              if value is not None}
+    (file.parent / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match='config.json of .* another model'):
+        mixedae_mm.load(file.parent, heads=6)
+    lines = said(monkeypatch, beside)
+    assert mixedae_mm.load(file, heads=6).description.norm_eps == 1e-12
+    assert len(lines) == 1 and 'not used' in lines[0]
+
+
+def test_a_torn_json_file(tmp_path, monkeypatch):
+    file = hugging_face(tmp_path / 'model')
+    (file.parent / 'config.json').write_text('{"hidden_size": ')
+    with pytest.raises(ConfigurationError, match='config.json cannot be read'):
+        mixedae_mm.load(file.parent)
+    lines = said(monkeypatch, beside)
+    with pytest.raises(ConfigurationError, match='how many attention heads'):
+        mixedae_mm.load(file)
+    assert len(lines) == 1 and 'config.json cannot be read' in lines[0]
+
+
+def test_a_config_of_a_model_with_another_activation(tmp_path):
+    hf_model(hidden_act='quick_gelu').save_pretrained(tmp_path / 'model')
+    with pytest.raises(ConfigurationError, match='quick_gelu'):
+        mixedae_mm.load(tmp_path / 'model/model.safetensors')
+
+
+def test_a_timm_folder_of_the_hub(tmp_path):
+    """Its config names the architecture and says no sizes."""
+    (tmp_path / 'model').mkdir()
+    torch.save(timm_model().state_dict(), tmp_path / 'model/pytorch_model.bin')
+    (tmp_path / 'model/config.json').write_text(json.dumps(dict(
+        architecture='vit_base_patch16_224', num_features=WIDTH,
+        pretrained_cfg=dict(mean=[0.5] * 3, std=[0.5] * 3, input_size=[3, 64, 64]))))
+    for path in ('model', 'model/pytorch_model.bin'):
+        sizes = mixedae_mm.load(tmp_path / path, heads=HEADS).description
+        assert sizes.mean == sizes.std == (127.5, ) * 3
+
+
+class Quiet(SimpleHTTPRequestHandler):
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize('safe', [True, False], ids=['safetensors', 'bin'])
+def test_by_address(tmp_path, monkeypatch, safe):
+    """As a hub writes it, with what to do with the file behind its name."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    file = hugging_face(tmp_path / 'model', safe)
+    server = ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(Quiet, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f'http://127.0.0.1:{server.server_port}/model/{file.name}'
+        encoder = mixedae_mm.load(f'{address}?download=true')
+    finally:
+        server.shutdown()
+    assert encoder.description == mixedae_mm.load(file).description
