@@ -44,8 +44,7 @@ SECTIONS = dict(
     listing=(
         'Starting on a large folder',
         'Until the data set knows its images. *Again* is what every further '
-        'process, worker and resume takes: ours remembers the list of a '
-        'folder whose modification times have not changed.'))
+        'process, worker and resume takes.'))
 
 COLUMNS = dict(
     name='', images='images', median_s='median [s]', ratio='ratio',
