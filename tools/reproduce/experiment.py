@@ -9,7 +9,8 @@ from demo import (make_object_folder, make_photograph_folder,
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
 from .scheduling import train_all
-from .training_run import START, TrainingRun, folder_fingerprint
+from .fingerprints import weights_fingerprint
+from .training_run import START, TrainingRun
 from . import measuring
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
 
@@ -177,19 +178,22 @@ class Experiment:
                 continue
             report(f'measuring {run.name}')
             values = measuring.measured(
-                run.folder / 'measurements.json', run.check_setting(),
+                run.folder / 'measurements.json',
+                dict(training=run.check_setting(),
+                     weights=weights_fingerprint(run.checkpoint)),
                 lambda run=run: measuring.model_of_run(run),
                 self.measured_images(), NUM_MEASURED)
             curves = read_run(run.folder)
             values.update(self._finetuned(finetuned.get((variant.name, seed))))
             outcomes.append(Outcome(variant.name, seed, values, curves))
+        untrained = measuring.untrained_config(
+            CONFIGS / 'both.py', self.preset.encoder)
         for seed in range(self.preset.seeds):
             report(f'measuring random weights seed {seed}')
             values = measuring.measured(
                 self.folder / 'runs' / f'{RANDOM}_seed{seed}.json',
-                folder_fingerprint(self.pretraining_images),
-                lambda seed=seed: measuring.untrained_model(
-                    CONFIGS / 'both.py', self.preset.encoder, seed),
+                dict(model=untrained.model.to_dict(), seed=seed),
+                lambda seed=seed: measuring.untrained_model(untrained, seed),
                 self.measured_images(), NUM_MEASURED)
             values.update(self._finetuned(finetuned.get((RANDOM, seed))))
             outcomes.append(Outcome(RANDOM, seed, values, {}))

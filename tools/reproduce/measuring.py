@@ -27,6 +27,7 @@ from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.engine.resume.checkpoint_files import write_text
+from .fingerprints import fingerprint, path_fingerprint
 
 # Measured again whenever this changes.
 VERSION = 2
@@ -53,12 +54,22 @@ class Images(NamedTuple):
     annotations: Path
     masked: Path
 
+    def fingerprint(self) -> str:
+        """Of what all these files hold."""
+        return fingerprint([
+            {name: path_fingerprint(path) for name, path in self.labelled.items()},
+            *map(path_fingerprint, self[1:])])
 
-def untrained_model(config: Path, encoder: Dict[str, int],
-                    seed: int) -> nn.Module:
-    """The model of a config with fresh weights, in evaluation mode."""
+
+def untrained_config(config: Path, encoder: Dict[str, int]) -> Config:
+    """A config with another size of the encoder."""
     cfg = Config.fromfile(config)
     cfg.model.backbone.arch.update(encoder)
+    return cfg
+
+
+def untrained_model(cfg: Config, seed: int) -> nn.Module:
+    """The model of a config with fresh weights, in evaluation mode."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     with own_random_numbers(seed), _quiet():
         model = MODELS.build(cfg.model)
@@ -78,18 +89,19 @@ def _quiet():
         logging.disable(logging.NOTSET)
 
 
-def measured(record: Path, identity: str, model_of, images: Images,
+def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
              num_images: int) -> Dict[str, Any]:
-    """Measurements of a model, from their record if it is of this model.
+    """Measurements of a model, from their record if all is as it was then.
 
     Args:
         record (Path): ``measurements.json``.
-        identity (str): Fingerprint of the training.
+        identity (dict): What the model depends on; JSON types.
         model_of (Callable): Builds the model, if it is needed.
         images (Images): What to measure on.
         num_images (int): For losses and TopK accuracy.
     """
-    key = dict(training=identity, version=VERSION, num_images=num_images)
+    key = dict(model=fingerprint(identity), images=images.fingerprint(),
+               version=VERSION, num_images=num_images)
     if record.is_file():
         content = json.loads(record.read_text())
         if content['key'] == key:
