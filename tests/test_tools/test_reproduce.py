@@ -19,7 +19,7 @@ from reproduce.experiment import Experiment
 from reproduce.presets import ALL, PRESETS, VARIANTS, preset_named
 from reproduce.training_run import differing
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce'), '--preset', 'smoke']
 
 

@@ -13,7 +13,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 HOOKS = [hook.type for hook in Config.fromfile(CONFIG).custom_hooks]
 ACCURACY = f'custom_hooks.{HOOKS.index("TopKAccuracyHook")}'
