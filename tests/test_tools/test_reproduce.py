@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import claims, claims_page, paper_scale, verdicts
+from reproduce import claims, claims_page, measuring, paper_scale, verdicts
 from reproduce.experiment import Experiment
 from reproduce.presets import ALL, PRESETS, VARIANTS, preset_named
 from reproduce.training_run import differing
@@ -184,6 +184,29 @@ def test_small_changes_the_encoder_of_all():
     assert run.setting()['model.head.in_channels'] == 192
 
 
+def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(measuring, 'measure',
+                        lambda *_: calls.append(1) or dict(loss=len(calls)))
+    for name in ('labelled', 'mixing', 'masked'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'image.jpg').write_bytes(b'pixels')
+    (tmp_path / 'masks.json').touch()
+    images = measuring.Images(
+        dict(own=tmp_path / 'labelled'), tmp_path / 'mixing',
+        tmp_path / 'masks.json', tmp_path / 'masked')
+
+    def measured(identity='weights'):
+        return measuring.measured(tmp_path / 'record.json', dict(model=identity),
+                                  lambda: None, images, 400)['loss']
+
+    assert [measured(), measured()] == [1, 1]
+    for number, name in enumerate(('labelled', 'mixing', 'masked'), start=2):
+        (tmp_path / name / 'image.jpg').write_bytes(b'slepix')  # as many bytes
+        assert [measured(), measured()] == [number, number]
+    assert [measured('others'), measured('others')] == [5, 5]
+
+
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ConfigurationError, match='choose one of tiny'):
         preset_named('huge')
@@ -212,8 +235,8 @@ def reproduce(*options, status=0):
 
 def tool(name, *options, status=0):
     process = subprocess.run(
-        [sys.executable, ROOT / f'tools/{name}.py', *map(str, options)],
-        capture_output=True, text=True, timeout=600,
+        [sys.executable, '-m', 'mixedae_mm', name, *map(str, options)],
+        capture_output=True, text=True, timeout=600, cwd=ROOT,
         env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert process.returncode == status, process.stdout + process.stderr
     return process.stdout + process.stderr

@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from jinja2 import UndefinedError
+
 from mixedae_mm.utils.errors import ConfigurationError
 from .scheduling import default_workers, only_writer
 from . import claims_page, page, paper_scale, results, verdicts
@@ -66,9 +68,9 @@ def _write_claims(args: argparse.Namespace) -> None:
     try:
         summary = json.loads(args.results.read_text())
         claims_page.write_page(args.claims, summary)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UndefinedError) as error:
         raise ConfigurationError(
-            f'{args.results} is no results.json of this command '
+            f'{args.results} is not a results.json of this command '
             f'({type(error).__name__}: {error}).') from error
     print(f'wrote {args.claims}')
 

@@ -2,7 +2,7 @@
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from mixedae_mm.analysis.run_log import Curve, layer_accuracies, read_run
+from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
 from demo import (make_object_folder, make_photograph_folder,
                   make_scene_folder)
@@ -226,8 +226,3 @@ class Experiment:
             return {}
         return dict(
             finetune=float(read_run(run.folder)[ACCURACY][1][-1]))
-
-
-def accuracy_curves(outcome: Outcome) -> Dict[int, Curve]:
-    """TopK accuracy of a training by layer."""
-    return layer_accuracies(outcome.curves)

@@ -3,7 +3,7 @@ import csv
 import json
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -125,6 +125,12 @@ def _spread(values: List[float]) -> Dict[str, Any]:
         mean=mean(values),
         std=stdev(values) if len(values) > 1 else None,
         values=values)
+
+
+def present(summary: Dict[str, Any], chosen: Callable[[str], bool]) -> List[str]:
+    """Names of the chosen metrics that some variant has."""
+    return [name for name in METRICS if chosen(name) and any(
+        name in entry['metrics'] for entry in summary['variants'].values())]
 
 
 def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
