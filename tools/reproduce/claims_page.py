@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from mixedae_mm.analysis.page import render
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.tables import markdown_table
 from .results import METRICS, present, text_of
@@ -29,8 +29,8 @@ def write_page(file: Path, summary: Dict[str, Any]) -> None:
             raise ConfigurationError(
                 f'{file} has no lines "{BEGIN}" and "{END}" to write between.')
         before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(str(file),
-               f'{before}{BEGIN}\n\n{_markdown(summary)}\n{END}{after or chr(10)}')
+    measured = f'{BEGIN}\n\n{_markdown(summary)}\n{END}'
+    write_atomically(file, before + measured + (after or '\n'))
 
 
 def _markdown(summary: Dict[str, Any]) -> str:

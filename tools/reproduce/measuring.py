@@ -26,7 +26,7 @@ from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from .fingerprints import fingerprint, path_fingerprint
 
 # Measured again whenever this changes.
@@ -108,7 +108,7 @@ def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
             return content['values']
     values = measure(model_of(), images, num_images)
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_text(str(record), json.dumps(dict(key=key, values=values), indent=1))
+    write_atomically(record, json.dumps(dict(key=key, values=values), indent=1))
     return values
 
 

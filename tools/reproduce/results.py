@@ -9,7 +9,7 @@ import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
 from mixedae_mm.utils.machine import machine
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from .experiment import Experiment, Outcome
 from .presets import TITLES
 
@@ -147,7 +147,7 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
 def write(folder: Path, summary: Dict[str, Any],
           outcomes: Sequence[Outcome]) -> None:
     """``results.json``, and ``results.csv`` with one line a run."""
-    write_text(str(folder / 'results.json'), json.dumps(summary, indent=1) + '\n')
+    write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')
     with open(folder / 'results.csv', 'w', newline='') as file:
         writer = csv.writer(file)
         layers = [f'topk_layer_{i:02d}'

@@ -1,5 +1,4 @@
 """Run many trainings, some at a time; stop and go on at any moment."""
-import fcntl
 import os
 import signal
 import subprocess
@@ -7,9 +6,11 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import lock
 from .training_run import TrainingRun
 
 # Exit status: run me again. It is the PreemptionHook's.
@@ -18,26 +19,15 @@ SECONDS_BETWEEN_LINES = 30
 POLL_SECONDS = 0.5
 
 
-@contextmanager
-def only_writer(folder: Path) -> Iterator[int]:
+def only_writer(folder: Path) -> ContextManager[int]:
     """Hold a folder, so that no second process writes to it.
 
-    Yields:
-        int: A file descriptor. Processes that inherit it hold the folder too,
-        also when this one was killed.
-
-    Raises:
-        ConfigurationError: If another process holds it.
+    As :func:`mixedae_mm.utils.files.lock`; trainings that inherit the file
+    descriptor hold the folder too, also when this process was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f'Another process is working in {folder}; wait for it or give '
-                'another --work-dir.') from None
-        yield lock.fileno()
+    return lock(folder / '.lock', f'Another process is working in {folder}; wait for '
+                'it or give another --work-dir.')
 
 
 def train_all(runs: Sequence[TrainingRun],

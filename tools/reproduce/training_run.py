@@ -11,7 +11,7 @@ from unittest import mock
 from mmengine.config import Config
 
 from mixedae_mm.analysis.run_log import log_files, read_run
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
@@ -137,7 +137,7 @@ class TrainingRun(NamedTuple):
                 f'({"; ".join(changed[:3])}): give another --work-dir, or delete '
                 'that folder.')
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(str(self.folder / SETTING), json.dumps(now, indent=1))
+        write_atomically(self.folder / SETTING, json.dumps(now, indent=1))
         return fingerprint(now)
 
     def changes(self) -> List[str]:

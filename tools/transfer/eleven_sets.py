@@ -14,7 +14,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.tables import markdown_table
 from reproduce.fingerprints import fingerprint
@@ -196,7 +196,7 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
     rows = {title: [numbers[i] for i in indices] for title, numbers in PAPER.items()}
     rows[title_of(checkpoint)] = [the_metric(run) for run in tests]
     result = table(rows, names)
-    write_text(str(work_dir / 'table.md'), result + '\n')
+    write_atomically(work_dir / 'table.md', result + '\n')
     return result
 
 
