@@ -142,6 +142,7 @@ def test_every_variant_differs_only_in_what_it_tests():
         'model.backbone.segment_embedding'}
     assert differences['full'] == {
         'model.data_preprocessor.mode', 'train_dataloader.batch_size'}
+    assert differences['full_images'] == {'model.data_preprocessor.mode'}
     assert differences['topk_05'] == {'model.backbone.k_ratio'}
     assert differing(runs['mae'], runs['mae_views']) == differing(
         runs['naive_mixing'], runs['naive_mixing_views']) == [
@@ -156,7 +157,7 @@ def test_every_variant_differs_only_in_what_it_tests():
 
 @pytest.mark.parametrize('variant', ALL, ids=lambda variant: variant.name)
 def test_every_variant_builds_and_learns_from_a_batch(variant):
-    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.name}.py')
+    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.file}')
     init_default_scope('mmpretrain')
     model = MODELS.build(config.model)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
@@ -164,24 +165,49 @@ def test_every_variant_builds_and_learns_from_a_batch(variant):
         dict(inputs=images, data_samples=[None] * 4), training=True)
     losses = model(**data, mode='loss')
     has_contrast = variant.name in (
-        'both', 'full', 'contrastive_only', 'topk_0125', 'topk_05')
+        'both', 'full', 'full_images', 'contrastive_only', 'topk_0125', 'topk_05')
     assert ('loss_homocon' in losses) == has_contrast
     sum(losses.values()).backward()
     # A quarter of the patches is kept where the config does not say otherwise.
     if 'mae' not in variant.name:
-        expected = {'both': 16, 'full': 16, 'attention_only': 16, 'topk_0125': 8,
+        expected = {'both': 16, 'full': 16, 'full_images': 16, 'attention_only': 16, 'topk_0125': 8,
                     'topk_05': 32}.get(variant.name)
         assert model.backbone.layer_topk(0, 64) is None
         assert model.backbone.layer_topk(5, 64) == expected
 
 
-def test_small_changes_the_encoder_of_all():
-    experiment = Experiment(PRESETS['small'], Path('unused'))
-    for variant in VARIANTS:
-        setting = experiment.pretraining(variant, 0).setting()
-        assert setting['model.backbone.arch.embed_dims'] == 192
-    run = experiment.finetuning('mae', 0, None)
+@pytest.mark.parametrize('variant', ALL, ids=lambda variant: variant.name)
+def test_small_changes_the_encoder_of_all(variant):
+    """And what takes its tokens: the model computes a loss."""
+    preset = PRESETS['small']
+    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.file}')
+    config.merge_from_dict(preset.options(variant, 0))
+    init_default_scope('mmpretrain')
+    model = MODELS.build(config.model)
+    assert model.backbone.embed_dims == 192 and len(model.backbone.layers) == 12
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    data = model.data_preprocessor(
+        dict(inputs=images, data_samples=[None] * 4), training=True)
+    with torch.no_grad():
+        assert sum(model(**data, mode='loss').values()).isfinite()
+
+
+def test_small_changes_the_fine_tuned_encoder():
+    run = Experiment(PRESETS['small'], Path('unused')).finetuning('mae', 0, None)
     assert run.setting()['model.head.in_channels'] == 192
+
+
+def test_what_is_asked_for_by_name_is_done():
+    """Full mode on all images is left out of tiny, for its time."""
+    def names(**options):
+        experiment = Experiment(PRESETS['tiny'], Path('unused'), **options)
+        return [f'{variant.name} {seed}' for variant, seed, _ in
+                experiment.pretrainings()]
+
+    assert 'full_images 0' not in names()
+    assert {'both 0', 'both 1', 'topk_05 0'} < set(names())
+    assert 'topk_05 1' not in names()
+    assert names(variants=['full_images']) == ['full_images 0']
 
 
 def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
@@ -214,6 +240,8 @@ def test_unknown_names_are_refused(tmp_path):
         Experiment(PRESETS['tiny'], tmp_path, variants=['beit'])
     with pytest.raises(ConfigurationError, match='at least 1'):
         Experiment(PRESETS['tiny'], tmp_path, steps=0)
+    with pytest.raises(ConfigurationError, match='rate is 2'):
+        Experiment(PRESETS['tiny'], tmp_path, learning_rate=2)
     with pytest.raises(ConfigurationError, match='no folder train'):
         Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
 

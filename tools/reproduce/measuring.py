@@ -1,8 +1,6 @@
 """What is measured on each pre-trained encoder, with plain numbers as result."""
 import json
-import logging
 import random
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -28,6 +26,7 @@ from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.utils.files import write_atomically
 from .fingerprints import fingerprint, path_fingerprint
+from .training_run import quiet
 
 # Measured again whenever this changes.
 VERSION = 2
@@ -71,22 +70,12 @@ def untrained_config(config: Path, encoder: Dict[str, int]) -> Config:
 def untrained_model(cfg: Config, seed: int) -> nn.Module:
     """The model of a config with fresh weights, in evaluation mode."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    with own_random_numbers(seed), _quiet():
+    with own_random_numbers(seed), quiet():
         model = MODELS.build(cfg.model)
         model.init_weights()
     model.to(get_device())
     model.eval()
     return model
-
-
-@contextmanager
-def _quiet():
-    """Without mmengine's line for each weight."""
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,

@@ -110,7 +110,8 @@ def _draw_attention(experiment: Experiment) -> Optional[Figure]:
 def _facts(summary: Dict[str, Any]) -> List[List[str]]:
     return [
         ['steps, images per step', f'{summary["steps"]}, {summary["batch_size"]} '
-         '(full mode: a quarter of the images, as many mixed samples)'],
+         '(full mode with equal work: a quarter of the images)'],
+        ['learning rate', f'{summary["learning_rate"]:g}, the same for all'],
         ['images', summary['images']],
         *[[f'training of {entry["title"]}',
            f'{format_seconds(60 * entry["minutes"])}, seeds '

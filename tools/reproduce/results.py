@@ -79,6 +79,7 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         preset=preset.name,
         steps=preset.steps,
         batch_size=preset.batch_size,
+        learning_rate=preset.learning_rate,
         seeds=preset.seeds,
         encoder=preset.encoder or dict(
             embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),

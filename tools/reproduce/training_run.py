@@ -3,12 +3,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mixedae_mm.analysis.run_log import log_files, read_run
 from mixedae_mm.utils.files import write_atomically
@@ -158,7 +160,7 @@ class TrainingRun(NamedTuple):
 
         Weights, data and other files stand there by their content.
         """
-        with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)):
+        with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)), quiet():
             config = Config.fromfile(self.config)
         config.merge_from_dict(self.options)
         config = config.to_dict()
@@ -203,6 +205,18 @@ class TrainingRun(NamedTuple):
         log = self.folder / 'train.log'
         lines = log.read_text().strip().splitlines() if log.is_file() else []
         return lines[-1] if lines else 'no output'
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines of mmengine that only inform."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
