@@ -145,8 +145,9 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch):
     for name in ('dtd', 'VOC2007'):
         tiny_data.small_set(name.lower(), tmp_path / 'data' / name, 8, monkeypatch)
     command = [
-        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py', tmp_path / 'vit.pth',
-        '--sets', 'dtd', 'voc2007', '--data-root', tmp_path / 'data',
+        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py',
+        tmp_path / 'vit.pth', '--sets', 'dtd', 'voc2007',
+        '--data-root', tmp_path / 'data',
         '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
         tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',
         'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',

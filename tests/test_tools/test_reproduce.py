@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import claims, claims_page, measuring, paper_scale, verdicts
 from reproduce.experiment import Experiment
-from reproduce.presets import ALL, PRESETS, VARIANTS, preset_named
+from reproduce.presets import ALL, PRESETS, preset_named
 from reproduce.training_run import differing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,8 +170,9 @@ def test_every_variant_builds_and_learns_from_a_batch(variant):
     sum(losses.values()).backward()
     # A quarter of the patches is kept where the config does not say otherwise.
     if 'mae' not in variant.name:
-        expected = {'both': 16, 'full': 16, 'full_images': 16, 'attention_only': 16, 'topk_0125': 8,
-                    'topk_05': 32}.get(variant.name)
+        expected = {
+            'both': 16, 'full': 16, 'full_images': 16, 'attention_only': 16,
+            'topk_0125': 8, 'topk_05': 32}.get(variant.name)
         assert model.backbone.layer_topk(0, 64) is None
         assert model.backbone.layer_topk(5, 64) == expected
 
