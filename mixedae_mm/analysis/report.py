@@ -87,7 +87,7 @@ def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:
         raise ConfigurationError(
-            f'{work_dir} has no config (*.py): it is no work folder of a run.')
+            f'{work_dir} has no config (*.py): it is not the work folder of a run.')
     pointer = work_dir / 'last_checkpoint'
     if not pointer.is_file():
         raise ConfigurationError(f'The run in {work_dir} has no checkpoint yet.')

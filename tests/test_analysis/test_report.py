@@ -69,7 +69,7 @@ def test_durations(seconds, text):
 
 
 def test_what_is_no_run_is_refused(tmp_path, images):
-    with pytest.raises(ConfigurationError, match='no work folder of a run'):
+    with pytest.raises(ConfigurationError, match='not the work folder of a run'):
         run_files(tmp_path)
     (tmp_path / 'config.py').touch()
     with pytest.raises(ConfigurationError, match='no checkpoint yet'):

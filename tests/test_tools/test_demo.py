@@ -233,7 +233,7 @@ def test_report_tool(demo, tmp_path):
      'takes 4 images'),
     ('visualize_mixing', ['MAE', 'CHECKPOINT', 'IMAGES'], 'another model'),
     ('plot_logs', ['EMPTY'], 'has no log'),
-    ('report', ['EMPTY', 'IMAGES'], 'no work folder'),
+    ('report', ['EMPTY', 'IMAGES'], 'work folder'),
 ])
 def test_tools_refuse_in_one_sentence(trained, tmp_path, tool, arguments,
                                       message):

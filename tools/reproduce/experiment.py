@@ -3,6 +3,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from mmengine.config import Config
+from torch import nn
+
 from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
 from demo import (make_object_folder, make_photograph_folder,
@@ -200,19 +203,27 @@ class Experiment:
             curves = read_run(run.folder)
             values.update(self._finetuned(finetuned.get((variant.name, seed))))
             outcomes.append(Outcome(variant.name, seed, values, curves))
-        untrained = measuring.untrained_config(
-            CONFIGS / 'both.py', self.preset.encoder)
+        untrained = self._untrained_config()
         for seed in range(self.preset.seeds):
             _check_time(deadline, report)
             report(f'measuring random weights seed {seed}')
             values = measuring.measured(
                 self.folder / 'runs' / f'{RANDOM}_seed{seed}.json',
-                dict(model=untrained.model.to_dict(), seed=seed),
-                lambda seed=seed: measuring.untrained_model(untrained, seed),
+                dict(model=untrained.to_dict()['model'], seed=seed),
+                lambda seed=seed: self.untrained_model(seed),
                 self.measured_images(), NUM_MEASURED)
             values.update(self._finetuned(finetuned.get((RANDOM, seed))))
             outcomes.append(Outcome(RANDOM, seed, values, {}))
         return outcomes
+
+    def untrained_model(self, seed: int) -> nn.Module:
+        """MixedAE without any pre-training."""
+        return measuring.untrained_model(self._untrained_config(), seed)
+
+    def _untrained_config(self) -> Config:
+        cfg = Config.fromfile(CONFIGS / 'both.py')
+        cfg.model.backbone.arch.update(self.preset.encoder)
+        return cfg
 
     def unfinished(self) -> List[str]:
         """Names of runs that the results lack."""

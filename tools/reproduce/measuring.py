@@ -30,8 +30,8 @@ from .training_run import quiet
 
 # Measured again whenever this changes.
 VERSION = 2
-MASKS_AN_IMAGE = 4
-CROPS_AN_IMAGE = 4
+MASKS_PER_IMAGE = 4
+CROPS_PER_IMAGE = 4
 CROP_SCALE = (0.8, 1.0)  # of configs/reproduce/*_views.py
 NUM_PROBED_READOUTS = 3
 MOST_LABELLED = 1200  # of either split, to classify by or to be classified
@@ -58,13 +58,6 @@ class Images(NamedTuple):
         return fingerprint([
             {name: path_fingerprint(path) for name, path in self.labelled.items()},
             *map(path_fingerprint, self[1:])])
-
-
-def untrained_config(config: Path, encoder: Dict[str, int]) -> Config:
-    """A config with another size of the encoder."""
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.arch.update(encoder)
-    return cfg
 
 
 def untrained_model(cfg: Config, seed: int) -> nn.Module:
@@ -107,15 +100,15 @@ def measure(model: nn.Module, images: Images, num_images: int
     size = image_size_of(model.backbone)
     paths = find_images(images.mixing, num_images, seed=0)
     pixels = torch.stack([image for _, image in load_images(paths, size)])
-    crops = _crops(paths[:len(paths) // CROPS_AN_IMAGE], size)
+    crops = _crops(paths[:len(paths) // CROPS_PER_IMAGE], size)
     values: Dict[str, Any] = dict(
         loss_recon=_mean([
             reconstruction_loss(model, pixels, seed)
-            for seed in range(MASKS_AN_IMAGE)
+            for seed in range(MASKS_PER_IMAGE)
         ]),
         loss_views=_mean([
             reconstruction_loss(model, crops, seed)
-            for seed in range(MASKS_AN_IMAGE)
+            for seed in range(MASKS_PER_IMAGE)
         ]),
         topk=_topk_accuracy(model, pixels),
         classified={})
@@ -137,7 +130,7 @@ def _crops(paths: List[str], size: int) -> Tensor:
     with own_random_numbers(0):
         return torch.stack([
             crop(load(dict(img_path=path)))['img'] for path in paths
-            for _ in range(CROPS_AN_IMAGE)
+            for _ in range(CROPS_PER_IMAGE)
         ])
 
 

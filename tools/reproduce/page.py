@@ -97,6 +97,7 @@ def _draw_attention(experiment: Experiment) -> Optional[Figure]:
     }
     if not models:
         return None
+    models[TITLES[RANDOM]] = experiment.untrained_model(0)
     images = experiment.measured_images()
     entries = attention_on_objects(
         models, sample_masks(masks_of(str(images.annotations), str(images.masked)),

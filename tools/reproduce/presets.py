@@ -47,7 +47,7 @@ SWEEPS = (
 # Eq. 5 is an equality for sources that have nothing in common, as independent
 # images; here a group is four crops of one image that differ a little.
 VIEWS = (
-    Variant('mae_views', 'MAE, four crops an image'),
+    Variant('mae_views', 'MAE, four crops per image'),
     Variant('naive_mixing_views', 'naive mixing of four crops'),
 )
 ALL = VARIANTS + VIEWS + SWEEPS

@@ -147,7 +147,7 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
 
 def write(folder: Path, summary: Dict[str, Any],
           outcomes: Sequence[Outcome]) -> None:
-    """``results.json``, and ``results.csv`` with one line a run."""
+    """``results.json``, and ``results.csv`` with one line per run."""
     write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')
     with open(folder / 'results.csv', 'w', newline='') as file:
         writer = csv.writer(file)

@@ -58,7 +58,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         choices=list(TASKS),
                         help=f'some of {" ".join(TASKS)} (default: all)')
     parser.add_argument('--parallel', type=int, help='trainings at a time '
-                        '(default: one a core; four a GPU)')
+                        '(default: one per core; four per GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         metavar='KEY=VALUE',
                         help='changes to all fine-tunings, as in tools/train.py')

@@ -187,6 +187,10 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
     validations = {name: runs(name, choices, True) for name in names}
     train([run for of_set in validations.values() for run in of_set.values()],
           sum(config.train_cfg.max_iters for config in sets.values()))
+    for of_set in validations.values():
+        for run in of_set.values():
+            for weights in run.folder.glob('*.pth'):  # of an interruption
+                weights.unlink()
     tests = []
     for name, of_set in validations.items():
         best = max(choices, key=lambda choice: the_metric(of_set[choice]))

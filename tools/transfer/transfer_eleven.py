@@ -48,6 +48,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def transfer(args: argparse.Namespace) -> None:
     if args.parallel < 1 or args.gpus < 1:
         raise ConfigurationError('--parallel and --gpus must be at least 1.')
+    os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
     threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
     if args.gpus > 1:
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
