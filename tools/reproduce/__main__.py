@@ -43,7 +43,8 @@ def parse_args(argv=None) -> argparse.Namespace:
                         help='stop after this time with status 75; the same command '
                         'goes on')
     parser.add_argument('--workers', type=int,
-                        help='trainings at a time (default: one per core; four per GPU)')
+                        help='trainings at a time (default: one per core, four '
+                        'per GPU)')
     parser.add_argument('--threads', type=int, default=1,
                         help='of PyTorch in each training (default: 1)')
     parser.add_argument('--no-finetune', action='store_true',

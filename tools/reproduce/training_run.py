@@ -12,7 +12,7 @@ from unittest import mock
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mixedae_mm.analysis.run_log import log_files, read_run
+from mixedae_mm.analysis.run_log import read_run
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
@@ -188,17 +188,9 @@ class TrainingRun(NamedTuple):
         if self.is_finished:
             return self.steps
         try:
-            log = log_files(self.folder)[-1]
-        except ConfigurationError:
+            return min(int(read_run(self.folder)['loss'][0][-1]), self.steps)
+        except (ConfigurationError, KeyError):  # nothing yet
             return 0
-        for line in reversed(log.read_text().splitlines()):
-            try:
-                record = json.loads(line)
-            except ValueError:  # being written
-                continue
-            if 'iter' in record:
-                return min(int(record['iter']), self.steps)
-        return 0
 
     def last_words(self) -> str:
         """The end of its output, for an error message."""
