@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -300,6 +301,7 @@ def test_killed_continued_and_guarded(tmp_path):
         results['variants']['mae']['metrics']['loss_recon']['mean'])
     report = (tmp_path / 'work/report.html').read_text()
     assert report.count('<img') >= 5 and 'src="http' not in report
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20}', report)) == report.count('<img')
     assert 'MixedAE (both)' in page.read_text()
 
     # The instruments on the checkpoint of mmpretrain's MAE.
