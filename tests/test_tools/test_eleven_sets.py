@@ -70,7 +70,8 @@ class Trainer:
             weights = torch.load(config.model.backbone.init_cfg.checkpoint)
             value -= 20 * weights['state_dict']['weight'].item()
             run.checkpoint.touch()
-        step = 0 if config.default_hooks.logger.get('log_metric_by_epoch', True) else 5000
+        by_epoch = config.default_hooks.logger.get('log_metric_by_epoch', True)
+        step = 0 if by_epoch else 5000
         log = run.folder / '20260101_000000/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text(json.dumps(dict(loss=1., iter=5000, step=5000)) + '\n' +
