@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from small_vit import ARCH, backbone
 from test_transfer import tiny_data
-from test_transfer.small_vit import ARCH, backbone
 
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer import eleven_sets
