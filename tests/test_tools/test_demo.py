@@ -167,7 +167,7 @@ def size_of(path):
 def test_topk_accuracy_tool(trained, tmp_path):
     config, checkpoint, images = trained
     command = [
-        TOOLS / 'topk_accuracy.py', config, checkpoint, images,
+        TOOLS / 'sampling_accuracy.py', config, checkpoint, images,
         '--num-images', 24, '--versus', 'again', config, checkpoint, '--json',
         tmp_path / 'accuracy.json', '--out', tmp_path / 'accuracy.png'
     ]
@@ -181,10 +181,10 @@ def test_topk_accuracy_tool(trained, tmp_path):
 
 
 def test_attention_tool(trained, tmp_path):
-    run(TOOLS / 'visualize_attention.py', *trained, '--num-images', 3,
+    run(TOOLS / 'visualize.py', 'attention', *trained, '--num-images', 3,
         '--out', tmp_path / 'sheet.png')
     assert min(size_of(tmp_path / 'sheet.png')) > 300
-    run(TOOLS / 'visualize_attention.py', *trained, '--num-images', 2,
+    run(TOOLS / 'visualize.py', 'attention', *trained, '--num-images', 2,
         '--size', 0, '--out', tmp_path / 'each')
     assert len(list((tmp_path / 'each').glob('*.png'))) == 2
 
@@ -193,12 +193,12 @@ def test_mixing_tool(trained, tmp_path):
     config, checkpoint, images = trained
     files = sorted(images.glob('*/*.jpg'))
     for seed, name in ((0, 'a'), (0, 'b'), (1, 'c')):
-        run(TOOLS / 'visualize_mixing.py', config, checkpoint, *files[:4],
+        run(TOOLS / 'visualize.py', 'mixing', config, checkpoint, *files[:4],
             '--seed', seed, '--out', tmp_path / f'{name}.png')
     a, b, c = (Image.open(tmp_path / f'{name}.png').tobytes()
                for name in 'abc')
     assert a == b != c
-    run(TOOLS / 'visualize_mixing.py', config, checkpoint, images,
+    run(TOOLS / 'visualize.py', 'mixing', config, checkpoint, images,
         '--num-panels', 2, '--out', tmp_path / 'some.png')
     assert sorted(path.name for path in tmp_path.glob('some*')) == [
         'some_0.png', 'some_1.png']
@@ -221,17 +221,17 @@ def test_report_tool(demo, tmp_path):
 
 
 @pytest.mark.parametrize('tool, arguments, message', [
-    ('topk_accuracy', ['CONFIG', 'missing.pth', 'IMAGES'],
+    ('sampling_accuracy', ['CONFIG', 'missing.pth', 'IMAGES'],
      'checkpoint missing.pth does not exist'),
-    ('topk_accuracy', ['CONFIG', 'CHECKPOINT', 'EMPTY'], 'EMPTY'),
-    ('topk_accuracy', ['CONFIG', 'CHECKPOINT', 'IMAGES', '--topk', '0'],
+    ('sampling_accuracy', ['CONFIG', 'CHECKPOINT', 'EMPTY'], 'EMPTY'),
+    ('sampling_accuracy', ['CONFIG', 'CHECKPOINT', 'IMAGES', '--topk', '0'],
      'topk is 0'),
-    ('visualize_attention', ['missing.py', 'CHECKPOINT', 'IMAGES'],
+    ('visualize', ['attention', 'missing.py', 'CHECKPOINT', 'IMAGES'],
      'config missing.py does not exist'),
-    ('visualize_attention', ['CONFIG', 'CHECKPOINT', 'missing'], 'missing'),
-    ('visualize_mixing', ['CONFIG', 'CHECKPOINT', 'IMAGE', 'IMAGE'],
+    ('visualize', ['attention', 'CONFIG', 'CHECKPOINT', 'missing'], 'missing'),
+    ('visualize', ['mixing', 'CONFIG', 'CHECKPOINT', 'IMAGE', 'IMAGE'],
      'takes 4 images'),
-    ('visualize_mixing', ['MAE', 'CHECKPOINT', 'IMAGES'], 'another model'),
+    ('visualize', ['mixing', 'MAE', 'CHECKPOINT', 'IMAGES'], 'another model'),
     ('plot_logs', ['EMPTY'], 'has no log'),
     ('report', ['EMPTY', 'IMAGES'], 'work folder'),
 ])
@@ -243,8 +243,8 @@ def test_tools_refuse_in_one_sentence(trained, tmp_path, tool, arguments,
         IMAGE=next(images.glob('*/*.jpg')),
         MAE=ROOT / 'configs/mae_vitb_300e.py')
     _, errors = run(
-        TOOLS / f'{tool}.py',
-        *(values.get(a, a) for a in arguments), status=2)
+        TOOLS / f'{tool}.py', *(values.get(a, a) for a in arguments),
+        status=2)
     last = errors.strip().splitlines()[-1]
     assert last.startswith('error: ')
     assert message.replace('EMPTY', str(tmp_path)) in last

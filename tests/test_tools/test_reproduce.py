@@ -265,8 +265,8 @@ def reproduce(*options, status=0):
 
 def tool(name, *options, status=0):
     process = subprocess.run(
-        [sys.executable, '-m', 'mixedae_mm', name, *map(str, options)],
-        capture_output=True, text=True, timeout=600, cwd=ROOT,
+        [sys.executable, ROOT / 'tools' / name, *map(str, options)],
+        capture_output=True, text=True, timeout=600,
         env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert process.returncode == status, process.stdout + process.stderr
     return process.stdout + process.stderr
@@ -307,14 +307,14 @@ def test_killed_continued_and_guarded(tmp_path):
     # The instruments on the checkpoint of mmpretrain's MAE.
     model = [run / 'mae.py', run / 'iter_30.pth']
     data = tmp_path / 'work/data'
-    output = tool('analysis_tools/knn_and_probe', *model, data / 'photographs', '--num-workers',
-                  '0', '--json', tmp_path / 'frozen.json')
+    output = tool('analysis_tools/knn_and_probe.py', *model, data / 'photographs',
+                  '--num-workers', '0', '--json', tmp_path / 'frozen.json')
     assert 'knn' in output and 'linear probe' in output
     frozen = json.loads((tmp_path / 'frozen.json').read_text())['mae']
     assert frozen['knn']['accuracy'] * 100 == pytest.approx(
         results['variants']['mae']['metrics']['photographs_knn']['mean'])
     output = tool(
-        'analysis_tools/object_awareness', *model,
+        'analysis_tools/object_awareness.py', *model,
         data / 'scenes/coco/annotations/instances_val2017.json',
         '--images', data / 'scenes/coco/val2017', '--out', tmp_path / 'objects.png')
     precision = results['variants']['mae']['metrics']['object_ap']['mean']

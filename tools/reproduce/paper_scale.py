@@ -58,8 +58,8 @@ def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
         f'{gpus}    # Table 1, 3f',
         f'python tools/analysis_tools/knn_and_probe.py configs/{stem}.py $PRETRAINED '
         '$DATA_ROOT    # k-NN, linear probe',
-        f'python tools/analysis_tools/sampling_accuracy.py configs/{stem}.py $PRETRAINED '
-        '$DATA_ROOT/val    # Fig. 6a',
+        f'python tools/analysis_tools/sampling_accuracy.py configs/{stem}.py '
+        '$PRETRAINED $DATA_ROOT/val    # Fig. 6a',
         f'python tools/analysis_tools/object_awareness.py configs/{stem}.py '
         '$PRETRAINED data/VOCdevkit/VOC2012 --split val    # Fig. 5',
     ]
