@@ -38,7 +38,7 @@ def figure_to_png(figure: Figure, dpi: int = 150) -> bytes:
 def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
                 xlabel: str = 'iteration',
                 columns: int = 3) -> Figure:
-    """One panel a quantity, one line a run.
+    """Draw one panel per quantity, one line per run.
 
     Args:
         panels (Mapping[str, Mapping[str, Curve]]): Title of a panel ->
@@ -108,7 +108,7 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
         chance (float): In percent, a dashed line.
 
     Returns:
-        Figure: One line an entry.
+        Figure: One line per entry.
     """
     figure = Figure(figsize=(6.2, 3.3), layout='constrained')
     axes = figure.subplots()
@@ -135,11 +135,11 @@ def draw_attention(images: Sequence[np.ndarray],
         images (Sequence[np.ndarray]): ``(H, W, 3)``, uint8 or float in
             [0, 1].
         maps (Mapping[str, Sequence[np.ndarray]]): Label -> one ``(rows,
-            columns)`` map an image. Colours span each map's own range.
+            columns)`` map per image. Colours span the range of each map.
         columns (int): Images side by side.
 
     Returns:
-        Figure: Blocks of a row of images and one row a label.
+        Figure: Blocks of a row of images and one row per label.
     """
     columns = min(columns, len(images))
     blocks = -(-len(images) // columns)

@@ -1,6 +1,4 @@
 """One self-contained HTML page about a pre-training run."""
-import datetime
-import html
 import random
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -15,7 +13,7 @@ from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import find_images, image_size_of, load_model
-from .page import figure_element, section, table_element, write_page
+from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
 
@@ -62,57 +60,20 @@ def write_report(work_dir: Union[str, Path],
         'after, training images': [v[-1] for _, v in accuracies.values()],
         'after, new images': pictures.accuracy
     }
-
-    cfg = Config.fromfile(config)
-    page = [
-        f'<h1>{html.escape(Path(config).stem)}</h1>',
-        f'<p class="lead">Mixed Autoencoder pre-training, '
-        f'{datetime.date.today():%d %B %Y}. {_setting(cfg, model)}</p>',
-        _headline(headline),
-        section(
-            'Mixing and reconstruction',
-            'The encoder sees the mixed sample only: every patch comes from '
-            'one of the images, as the mask says. For each image, the decoder '
-            'gets the tokens of its own patches (unmixed input) and predicts '
-            'the others. Visible patches are pasted into the reconstruction; '
-            'predicted ones carry mean and contrast of the true patch, since '
-            'the target is normalised patch by patch. None of these images '
-            'was trained on.',
-            *[figure_element(panel, 150) for panel in pictures.panels]),
-        section(
-            'Losses',
-            'Reconstruction (Eq. 4): mean squared error on the hidden '
-            'patches. Contrastive (Eq. 7): how well patches of one image are '
-            'told from the others in the mix, times its weight.',
-            figure_element(_draw_losses(curves))),
-        section(
-            'Which patches does attention choose?',
-            'TopK sampling accuracy (Fig. 6): of the patches that a patch '
-            'attends to under homologous attention, the share that comes from '
-            'its own image. The first layer attends globally; its value is '
-            'what TopK would pick. New images: not trained on, not augmented.',
-            '<div class="side-by-side">',
-            figure_element(
-                draw_accuracy_over_training(accuracies, chance),
-                caption='During training, on training images with fixed '
-                'masks (Fig. 6b)'),
-            figure_element(
-                draw_accuracy_per_layer(by_layer, chance),
-                caption='At the end, layer by layer (Fig. 6a)'), '</div>',
-            table_element(['layer', *map(str, accuracies)],
-                          [[name, *(f'{value:.1f}' for value in values)]
-                           for name, values in by_layer.items()])),
-        section(
-            'Where does CLS look?',
-            'Attention of the last layer\'s CLS token to the patches, mean '
-            'over heads (Fig. 5), on whole images that were not trained on. '
-            'Bright is high; every map spans its own range.',
-            figure_element(pictures.attention)),
-        section('Setup', '', _setup(cfg, model, curves, times or {}),
-                 '<details><summary>The whole config</summary>'
-                 f'<pre>{html.escape(cfg.pretty_text)}</pre></details>'),
-    ]
-    write_page(out, Path(config).stem, page)
+    seconds = {'training': training_seconds(curves), **(times or {})}
+    write_page(
+        out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
+        cfg=Config.fromfile(config), headline=headline, panels=pictures.panels,
+        attention=pictures.attention, losses=_draw_losses(curves),
+        accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
+        accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
+        accuracies=(['layer', *accuracies],
+                    [[name, *(f'{value:.1f}' for value in values)]
+                     for name, values in by_layer.items()]),
+        millions=sum(p.numel() for p in model.backbone.parameters()) / 1e6,
+        iterations=int(curves['loss_recon'][0][-1]),
+        facts=[[what, format_seconds(taken)] for what, taken in seconds.items()]
+        + [list(fact) for fact in machine(next(model.parameters()).device).items()])
     return headline
 
 
@@ -126,7 +87,7 @@ def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:
         raise ConfigurationError(
-            f'{work_dir} has no config (*.py): it is no work folder of a run.')
+            f'{work_dir} has no config (*.py): it is not the work folder of a run.')
     pointer = work_dir / 'last_checkpoint'
     if not pointer.is_file():
         raise ConfigurationError(f'The run in {work_dir} has no checkpoint yet.')
@@ -214,42 +175,3 @@ def _draw_losses(curves: Mapping[str, Curve]):
         }
         for name, title in titles.items() if name in curves
     })
-
-
-def _setting(cfg: Config, model: nn.Module) -> str:
-    backbone, preprocessor = model.backbone, model.data_preprocessor
-    rows, columns = backbone.patch_resolution
-    millions = sum(p.numel() for p in backbone.parameters()) / 1e6
-    return (f'ViT of {len(backbone.layers)} layers and width '
-            f'{backbone.embed_dims} ({millions:.3g} million parameters), '
-            f'{rows} × {columns} patches of {preprocessor.patch_size} pixels, '
-            f'{preprocessor.num_sources} images in a mix '
-            f'({preprocessor.mode} mode).')
-
-
-def _setup(cfg: Config, model: nn.Module, curves: Mapping[str, Curve],
-           times: Mapping[str, float]) -> str:
-    optimizer = cfg.optim_wrapper.optimizer
-    steps = int(curves['loss_recon'][0][-1])
-    rows = [
-        ['mixing', f'ratio {model.data_preprocessor.mix_ratio:.3g}, '
-         f'{model.data_preprocessor.mode} mode'],
-        ['encoder', _setting(cfg, model).split(',')[0]],
-        ['decoder', '{decoder_depth} layers of width {decoder_embed_dim}'.
-         format(**cfg.model.neck) if cfg.model.get('neck') else 'none'],
-        ['optimiser', f'{optimizer.type}, learning rate {optimizer.lr:.3g}, '
-         f'{cfg.train_dataloader.batch_size} images a step and process'],
-        ['iterations', f'{steps}'],
-        ['training', format_seconds(training_seconds(curves))],
-        *[[what, format_seconds(seconds)] for what, seconds in times.items()],
-        *[[name, str(value)] for name, value in machine(
-            next(model.parameters()).device).items()],
-    ]
-    return table_element(None, rows, numbers=False)
-
-
-def _headline(summary: Mapping[str, str]) -> str:
-    cells = ''.join(f'<div><b>{html.escape(text)}</b>'
-                    f'<span>{html.escape(label)}</span></div>'
-                    for label, text in summary.items())
-    return f'<div class="headline">{cells}</div>'

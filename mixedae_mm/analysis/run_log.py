@@ -28,7 +28,7 @@ def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
         ``topk_accuracy/layer_01``, ``time``, ...) -> steps and values.
 
     Raises:
-        ConfigurationError: If there is no log, or a line of it is no JSON.
+        ConfigurationError: If there is no log, or a line of it is not JSON.
     """
     records: List[Dict[str, float]] = []
     for file in log_files(path):
@@ -178,7 +178,7 @@ def _read_records(file: Path) -> List[Dict[str, float]]:
             if number == len(lines):
                 break  # cut short when the run was killed
             raise ConfigurationError(
-                f'Line {number} of {file} is no record of a run\'s log, '
+                f'Line {number} of {file} is not a record of a log, '
                 'which is a JSON object with a "step".') from error
         records.append({
             name: value

@@ -1,4 +1,6 @@
 """The report of a run, in the settings that the demo does not have."""
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,6 +35,10 @@ def test_report_of_variants(tmp_path, images, mode, head):
     page = out.read_text()
     assert page.count('data:image/png;base64,') == (
         {'full': 4, 'compose': 2}[mode] + 4)
+    # Each says what it shows to who cannot see it.
+    texts = re.findall(r'<img [^>]*alt="([^"]*)"', page)
+    assert len(texts) == page.count('<img') and all(len(text) > 20 for text in texts)
+    assert len(set(texts)) == len(texts)
     assert f'{mode} mode' in page and 'chance 50' in page
     assert ('contrastive loss' in headline) == (mode == 'full')
     assert 'a &lt;step&gt;' in page and '1 min 01 s' in page
@@ -63,7 +69,7 @@ def test_durations(seconds, text):
 
 
 def test_what_is_no_run_is_refused(tmp_path, images):
-    with pytest.raises(ConfigurationError, match='no work folder of a run'):
+    with pytest.raises(ConfigurationError, match='not the work folder of a run'):
         run_files(tmp_path)
     (tmp_path / 'config.py').touch()
     with pytest.raises(ConfigurationError, match='no checkpoint yet'):

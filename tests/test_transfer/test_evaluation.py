@@ -1,25 +1,12 @@
-"""The eleven-point mAP, Table 2's protocol, and data that does not fit."""
-import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
+"""The eleven-point mAP, and data that does not fit."""
 import numpy as np
 import pytest
-import tiny_data
 import torch
-from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
 from mixedae_mm.engine import DataCheckHook
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.evaluation import ElevenPointMAP
-from transfer import eleven_sets
-from small_vit import ARCH, backbone
-
-ROOT = Path(__file__).parents[2]
 
 
 def eleven_points(scores, truth):
@@ -90,121 +77,6 @@ def test_difficult_images_do_not_count():
     macro.process(None, samples)
     assert macro.evaluate(3)['11-point/mAP'] == pytest.approx(
         (first + second) / 2)
-
-
-def set_config(**sweep):
-    return Config(
-        dict(
-            train_dataloader=dict(dataset=dict(type='A', split='trainval')),
-            val_dataloader=dict(dataset=dict(type='A', split='test')),
-            optim_wrapper=dict(optimizer=dict(lr=0., weight_decay=0.)),
-            train_cfg=dict(max_iters=5000, val_interval=1),
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook')),
-            custom_hooks=[dict(type='NonFiniteLossHook')],
-            sweep=sweep))
-
-
-class Trainer:
-    """Answers as a training would: best in the middle of the grid."""
-
-    def __init__(self):
-        self.runs = []
-
-    def __call__(self, path):
-        config = Config.fromfile(path)
-        optimizer = config.optim_wrapper.optimizer
-        split = config.val_dataloader.dataset.get('split')
-        # A sweep keeps no weights and does not stop where a choice diverges.
-        is_final = split == 'test'
-        assert len(config.custom_hooks) == is_final
-        assert config.default_hooks.checkpoint.get('save_last', True) == is_final
-        self.runs.append((optimizer.lr, optimizer.weight_decay, split))
-        value = 90 - abs(np.log10(optimizer.lr) + 2) - optimizer.weight_decay
-        if split == 'test':
-            value -= 20
-        log = path.parent / '2026/vis_data/scalars.json'
-        log.parent.mkdir(parents=True)
-        log.write_text(json.dumps(dict(loss=1., step=5000)) + '\n' + json.dumps(
-            {'accuracy/top1': value, 'step': 5000}) + '\n')
-        return 0
-
-
-def test_the_sweep_tests_once_with_what_validated_best(tmp_path):
-    trainer, told = Trainer(), []
-    choices = eleven_sets.grid((1e-3, 1e-2, 1e-1), (0., 1e-4))
-    config = set_config(train_split='train', val_split='val')
-    value = eleven_sets.sweep('a', config, 'data/a', tmp_path, choices,
-                              trainer, told.append)
-    assert value == pytest.approx(70)
-    assert trainer.runs[-1] == (1e-2, 0., 'test')
-    assert [split for *_, split in trainer.runs[:-1]] == ['val'] * 6
-    assert told[-1] == 'a lr0.01_wd0: 70.0 in test' and len(told) == 7
-    # Again: nothing is trained twice.
-    again = Trainer()
-    assert value == eleven_sets.sweep('a', config, 'data/a', tmp_path, choices,
-                                      again, told.append)
-    assert again.runs == []
-
-
-def test_a_failed_run_names_its_folder(tmp_path):
-    with pytest.raises(ConfigurationError, match='lr0.1_wd0 ended with status 3'):
-        eleven_sets.sweep(
-            'a', set_config(train_split='train', val_split='val'), 'data/a',
-            tmp_path, eleven_sets.grid((.1, ), (0., )), lambda path: 3, print)
-
-
-def test_a_missing_set_stops_before_the_first_run(tmp_path):
-    (tmp_path / 'b').mkdir()
-    with pytest.raises(
-            ConfigurationError,
-            match=r'missing: a \(.*a\); run those that are there with --sets b'):
-        eleven_sets.check_folders(
-            dict(a=str(tmp_path / 'a'), b=str(tmp_path / 'b')))
-
-
-def test_table_2s_averages_are_the_papers():
-    names = list(eleven_sets.SETS)
-    lines = eleven_sets.table(eleven_sets.PAPER, names).splitlines()
-    assert lines[0].startswith('| Method | Aircraft | Caltech | Cars |')
-    assert lines[2].endswith('| 85.3 |') and 'MAE' in lines[2]
-    assert lines[3].endswith('| 86.9 |') and 'MixedAE' in lines[3]
-
-
-@pytest.mark.slow
-def test_the_command_prints_table_2(tmp_path, monkeypatch):
-    """Two sets in their real formats, one with validation images, one of
-    several labels, with a ViT that trains in a second."""
-    for name in ('dtd', 'VOC2007'):
-        tiny_data.small_set(name.lower(), tmp_path / 'data' / name, 8, monkeypatch)
-    command = [
-        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py', tmp_path / 'vit.pth',
-        '--sets', 'dtd', 'voc2007', '--data-root', tmp_path / 'data',
-        '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
-        tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',
-        'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
-        'val_dataloader.num_workers=0', 'model.head.in_channels=32',
-        'model.backbone.patch_size=32', 'model.backbone.img_size=64',
-        'model.backbone.arch._delete_=True',
-        'model.backbone.arch.embed_dims=32', 'model.backbone.arch.num_layers=2',
-        'model.backbone.arch.num_heads=2',
-        'model.backbone.arch.feedforward_channels=32'
-    ]
-    vit = backbone(arch=dict(ARCH, num_layers=2, feedforward_channels=32),
-                   patch_size=32, img_size=64)
-    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    for _ in range(2):  # the second time nothing is left to do
-        done = subprocess.run(list(map(str, command)), env=environment,
-                              capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        header, _, mae, mixedae, row = done.stdout.splitlines()[-5:]
-        assert header == '| Method | DTD | VOC | Avg. |'
-        assert mae == '| MAE (paper) | 75.3 | 86.0 | 80.7 |'
-        assert re.fullmatch(r'\| vit( \| \d+\.\d){3} \|', row), row
-    assert len(list(tmp_path.glob('runs/*/*/result.json'))) == 4
-    # Weights are kept of the final runs only.
-    assert len(list(tmp_path.glob('runs/*/*/*.pth'))) == 2
-    assert len(list(tmp_path.glob('runs/*/test_*/*.pth'))) == 2
 
 
 class Dataset:

@@ -222,6 +222,7 @@ def test_report_of_the_transfer_demo(trained, demo, tmp_path):
                                  dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == 3
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20}', page)) == 3
     assert page.count('12.3') == 8 and 'two cores' in page
     for run in runs:
         assert run.task.name.capitalize() in page and run.start in page

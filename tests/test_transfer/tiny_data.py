@@ -185,7 +185,7 @@ def voc2007(root, number):
 
 
 def small_set(name, root, number, monkeypatch):
-    """One of Table 2's sets, ``number`` images a split or file."""
+    """One of Table 2's sets, ``number`` images per split or file."""
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     if name.startswith('cifar'):

@@ -9,6 +9,8 @@ from unittest import mock
 
 import torch
 
+from mixedae_mm.utils.tables import text_table
+
 
 def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock reads finished work."""
@@ -111,15 +113,8 @@ def with_ratios(rows: List[dict], key: str) -> List[dict]:
 
 def as_table(title: str, rows: List[dict]) -> str:
     """A plain-text table of dicts with equal keys."""
-    header = list(rows[0])
-    cells = [header] + [[_format(row[key]) for key in header] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = [title]
-    for line in cells:
-        lines.append('  '.join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths))))
-    return '\n'.join(lines)
+    return f'{title}\n' + text_table(
+        list(rows[0]), [[_format(value) for value in row.values()] for row in rows])
 
 
 def _format(value) -> str:

@@ -3,20 +3,13 @@ import json
 from pathlib import Path
 from typing import Dict, List
 
+from mixedae_mm.analysis.page import render
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.tables import markdown_table
 from .cost import PAPER_V100_GPU_DAYS
 
-INTRODUCTION = """\
-# Speed
-
-<!-- Written by `python tools/benchmarks page`: change that, not this. -->
-
-Every figure is a ratio to the peer, measured by turns in the same run, so that
-a slow or busy machine slows both. Ratios are medians over the rounds, with the
-smallest and the largest. Repeat any of them with the command above its table;
-add `--save` and run `python tools/benchmarks page` to make this page from
-yours.
-"""
+TEMPLATE = Path(__file__).with_name('templates') / 'speed.md.jinja'
+ON_THE_CPU = ('data', 'listing')  # whatever the device
 
 # What each command measures, and how to read its columns.
 SECTIONS = dict(
@@ -77,37 +70,18 @@ def as_page(results: List[dict]) -> str:
         results (list[dict]): What ``tools/benchmarks`` saves, each perhaps
             with a ``note`` for its reader.
     """
-    parts = [INTRODUCTION]
-    for what, (title, text) in SECTIONS.items():
-        parts.append(f'## {title}\n\n{text}\n')
-        for device, label in (('cpu', 'CPU'), ('cuda', 'GPU')):
-            found = [result for result in results if result['what'] == what
-                     and result['machine']['device'] == device]
-            parts += map(_section, found)
-            if not found and (device == 'cpu' or what not in ('data', 'listing')):
-                parts.append(f'On a {label}: **not measured**. The command there is '
-                             f'`python tools/benchmarks {what} --save`.\n')
-    return '\n'.join(parts)
+    return render(TEMPLATE, results=results, sections=SECTIONS, table=_table,
+                  machine=_machine, paper=PAPER_V100_GPU_DAYS,
+                  on_the_cpu=ON_THE_CPU).rstrip() + '\n'
 
 
-def _section(result: dict) -> str:
+def _machine(result: dict) -> str:
     facts = dict(result['machine'])
     facts.update(threads=f'{facts["threads"]} threads',
                  python=f'Python {facts["python"]}',
                  torch=f'PyTorch {facts["torch"]}')
     facts.pop('device')
-    lines = [f'```bash\n{result["command"]}\n```\n',
-             f'Batch {result["batch_size"]} on {", ".join(facts.values())}.\n'
-             if result['what'] not in ('data', 'listing') else
-             f'On {", ".join(facts.values())}.\n',
-             _table([_readable(row) for row in result['rows']])]
-    if 'note' in result:
-        lines.append(f'\n{result["note"]}')
-    paper = PAPER_V100_GPU_DAYS.get(result['config'])
-    if result['what'] == 'step' and paper:
-        lines.append(f'\nThe paper reports {paper} GPU-days on V100 for '
-                     f'`{result["config"]}`.')
-    return '\n'.join(lines) + '\n'
+    return ', '.join(facts.values())
 
 
 def _readable(row: dict) -> Dict[str, str]:
@@ -125,9 +99,7 @@ def _format(key: str, value) -> str:
     return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
 
 
-def _table(rows: List[Dict[str, str]]) -> str:
-    header = list(rows[0])
-    lines = [[COLUMNS[key] for key in header],
-             ['---'] + ['---:'] * (len(header) - 1),
-             *([row[key] for key in header] for row in rows)]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+def _table(result: dict) -> str:
+    rows = [_readable(row) for row in result['rows']]
+    return markdown_table([COLUMNS[key] for key in rows[0]],
+                          [list(row.values()) for row in rows], numbers=True)

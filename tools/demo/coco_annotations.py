@@ -18,6 +18,19 @@ def encode_mask(mask: np.ndarray) -> dict:
     return dict(size=list(mask.shape), counts=counts.tolist())
 
 
+def annotation_of(instance: Instance) -> dict:
+    """What COCO says of an object, without ids."""
+    label, mask = instance
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    return dict(
+        category_id=label + 1,
+        bbox=[left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        area=int(mask.sum()),
+        iscrowd=0,
+        segmentation=encode_mask(mask))
+
+
 class CocoAnnotations:
     """Collects what an ``instances_*.json`` of COCO holds.
 
@@ -29,22 +42,15 @@ class CocoAnnotations:
         self.classes = classes
         self.images, self.annotations = [], []
 
-    def add(self, file_name: str, instances: List[Instance], shape) -> None:
+    def add(self, file_name: str, annotations: List[dict],
+            shape: Sequence[int]) -> None:
+        """Add an image of ``shape`` (height, width) and its objects."""
         image_id = len(self.images) + 1
         self.images.append(dict(
             id=image_id, file_name=file_name, height=shape[0], width=shape[1]))
-        for label, mask in instances:
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            left, top = int(columns[0]), int(rows[0])
+        for annotation in annotations:
             self.annotations.append(dict(
-                id=len(self.annotations) + 1,
-                image_id=image_id,
-                category_id=label + 1,
-                bbox=[left, top, int(columns[-1]) + 1 - left,
-                      int(rows[-1]) + 1 - top],
-                area=int(mask.sum()),
-                iscrowd=0,
-                segmentation=encode_mask(mask)))
+                id=len(self.annotations) + 1, image_id=image_id, **annotation))
 
     def write(self, path: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -53,7 +59,7 @@ class CocoAnnotations:
             for index, name in enumerate(self.classes)
         ]
         with open(path, 'w') as file:
-            json.dump(dict(
+            file.write(json.dumps(dict(  # json.dump is ten times slower
                 info=dict(description='Generated from photographs of scikit-image'),
                 licenses=[], categories=categories, images=self.images,
-                annotations=self.annotations), file)
+                annotations=self.annotations)))

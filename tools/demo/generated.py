@@ -1,12 +1,16 @@
-"""Folders that are generated once, completely or not at all."""
+"""Folders that are generated once, completely or not at all, by all cores."""
 import json
 import os
 import shutil
-from typing import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Callable, Iterator
 
 from mixedae_mm.utils.errors import ConfigurationError
 
 RECORD = 'generated.json'
+# Fewer images are made sooner than processes are started.
+FEW = 200
 
 
 def generate_once(folder: str, parameters: dict,
@@ -51,3 +55,31 @@ def generate_once(folder: str, parameters: dict,
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(incomplete, folder)
     return True
+
+
+def on_all_cores(make: Callable[[int], Any], number: int) -> Iterator[Any]:
+    """Results of ``make(0)`` to ``make(number - 1)``, in this order.
+
+    Args:
+        make (Callable[[int], Any]): Any function of an index; it is not pickled,
+            its results are.
+        number (int): Of results.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if number < FEW or cores == 1:
+        yield from map(make, range(number))
+        return
+    # Forked: the function and its photographs need no copying, and nothing heavy
+    # is imported again.
+    with ProcessPoolExecutor(cores, get_context('fork'), _remember, (make, )) as pool:
+        yield from pool.map(_make, range(number), chunksize=16)
+
+
+def _remember(make: Callable[[int], Any]) -> None:
+    """In a new process: what it has to do."""
+    global _make_one
+    _make_one = make
+
+
+def _make(index: int) -> Any:
+    return _make_one(index)

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from .coco_annotations import CocoAnnotations
-from .generated import generate_once
-from .object_painter import OBJECT_CLASSES, SPLITS, Painter
+from .coco_annotations import CocoAnnotations, annotation_of
+from .generated import generate_once, on_all_cores
+from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
 
 # Classes of the segmentation maps; value v in a file is class v - 1, as in
 # ADE20K, whose 0 means "other".
@@ -58,16 +58,19 @@ def make_object_folder(folder: str,
     def write(root: str) -> None:
         for split, number in zip(SPLITS, (num_train, num_val)):
             painter, coco = Painter(seed, split), CocoAnnotations(classes)
-            for index in range(number):
+
+            def paint(index: int):
                 label = index % len(classes)
-                image, instance = painter.centred_object(
-                    index, labels[label], size)
+                image, (_, mask) = painter.centred_object(index, labels[label], size)
                 name = classes[label]
                 stem = f'{split}/{name}/{name}_{index:05d}'
                 _save(image, root, f'{stem}.jpg')
-                _save(np.uint8(instance.mask) * 255, root, f'masks/{stem}.png')
-                coco.add(f'{stem}.jpg', [instance._replace(label=label)],
-                         image.shape)
+                _save(np.uint8(mask) * 255, root, f'masks/{stem}.png')
+                return (f'{stem}.jpg', [annotation_of(Instance(label, mask))],
+                        image.shape)
+
+            for painted in on_all_cores(paint, number):
+                coco.add(*painted)
             coco.write(os.path.join(root, f'annotations/instances_{split}.json'))
 
     return generate_once(
@@ -119,13 +122,11 @@ def make_scene_folder(folder: str,
         for split, number, long_name in zip(
                 SPLITS, (num_train, num_val), ('training', 'validation')):
             painter, coco = Painter(seed, split), CocoAnnotations(classes)
-            for index in range(number):
-                image, instances = painter.scene(
-                    index, size, max_objects, labels)
-                instances = [
-                    instance._replace(label=labels.index(instance.label))
-                    for instance in instances
-                ]
+
+            def paint(index: int):
+                image, instances = painter.scene(index, size, max_objects, labels)
+                instances = [Instance(labels.index(label), mask)
+                             for label, mask in instances]
                 semantic = np.ones(image.shape[:2], np.uint8)  # background
                 for label, mask in instances:
                     semantic[mask] = 1 + label + 1
@@ -134,7 +135,10 @@ def make_scene_folder(folder: str,
                 _save(semantic, root, f'ade/annotations/{stem}.png')
                 file_name = f'{index + 1:012d}.jpg'
                 _save(image, root, f'coco/{split}2017/{file_name}')
-                coco.add(file_name, instances, image.shape)
+                return file_name, list(map(annotation_of, instances)), image.shape
+
+            for painted in on_all_cores(paint, number):
+                coco.add(*painted)
             coco.write(os.path.join(
                 root, f'coco/annotations/instances_{split}2017.json'))
 

@@ -11,7 +11,7 @@ from typing import Dict, Tuple
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from .generated import generate_once
+from .generated import generate_once, on_all_cores
 
 # class name -> file in skimage/data, and the side at which validation crops are
 # taken (where something typical of the photograph is to be seen). Left out are
@@ -141,19 +141,26 @@ def make_photograph_folder(folder: str,
                 os.makedirs(os.path.join(root, split, name))
             generator = random.Random(f'{seed}/{split}')
             names = sorted(photographs)
-            for index in range(number):
+            regions = {
+                name: split_regions(*image.size, PHOTOGRAPHS[name][1])[split]
+                for name, image in photographs.items()}
+            # One after the other: each depends on the numbers drawn before.
+            boxes = [draw_crop(generator, regions[names[index % len(names)]])
+                     for index in range(number)]
+
+            def crop(index: int) -> None:
                 name = names[index % len(names)]
-                photograph = photographs[name]
-                region = split_regions(*photograph.size,
-                                       PHOTOGRAPHS[name][1])[split]
-                crop = photograph.resize(
-                    (size, size), Image.Resampling.BICUBIC,
-                    box=draw_crop(generator, region), reducing_gap=3.0)
+                image = photographs[name].resize(
+                    (size, size), Image.Resampling.BICUBIC, box=boxes[index],
+                    reducing_gap=3.0)
                 if grey:
-                    crop = crop.convert('L')
-                crop.save(
+                    image = image.convert('L')
+                image.save(
                     os.path.join(root, split, name, f'{name}_{index:05d}.jpg'),
                     quality=JPEG_QUALITY)
+
+            for _ in on_all_cores(crop, number):
+                pass
 
     return generate_once(
         folder,

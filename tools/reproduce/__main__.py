@@ -8,7 +8,7 @@ tools/train.py. What is finished is not repeated, and a training that was
 interrupted goes on where it was: repeat the command.
 
   tiny    about an hour on two cores
-  small   for one large GPU
+  small   for one large GPU; in pieces with --minutes
   paper   prints the commands for ImageNet, and what they cost
 """
 import argparse
@@ -37,8 +37,14 @@ def parse_args(argv=None) -> argparse.Namespace:
                         help='only these, by the names in configs/reproduce')
     parser.add_argument('--seeds', type=int, help='runs of each variant')
     parser.add_argument('--steps', type=int, help='of each pre-training')
+    parser.add_argument('--learning-rate', type=float, metavar='LR',
+                        help='of each pre-training, instead of the preset\'s')
+    parser.add_argument('--minutes', type=float,
+                        help='stop after this time with status 75; the same command '
+                        'goes on')
     parser.add_argument('--workers', type=int,
-                        help='trainings at a time (default: one a core; four a GPU)')
+                        help='trainings at a time (default: one per core, four '
+                        'per GPU)')
     parser.add_argument('--threads', type=int, default=1,
                         help='of PyTorch in each training (default: 1)')
     parser.add_argument('--no-finetune', action='store_true',

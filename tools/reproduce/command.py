@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from jinja2 import UndefinedError
+
 from mixedae_mm.utils.errors import ConfigurationError
 from .scheduling import default_workers, only_writer
 from . import claims_page, page, paper_scale, results, verdicts
@@ -24,14 +26,17 @@ def run(args: argparse.Namespace) -> None:
         if (getattr(args, name) or 1) < 1:
             raise ConfigurationError(f'--{name} must be at least 1.')
     folder = args.work_dir or Path('work_dirs/reproduce') / preset.name
+    if args.minutes is not None and args.minutes <= 0:
+        raise ConfigurationError('--minutes must be above 0.')
     experiment = Experiment(preset, folder, args.images, args.seeds, args.steps,
-                            args.variants)
+                            args.learning_rate, args.variants)
     with only_writer(experiment.folder) as lock:
         _run(experiment, args, lock)
 
 
 def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     begun = time.time()
+    deadline = begun + 60 * args.minutes if args.minutes else None
     if not args.report_only:
         print(f'1/3  Generating images in {experiment.data}', flush=True)
         experiment.make_data()
@@ -41,11 +46,11 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
               f'{experiment.preset.steps} steps, {workers} at a time; '
               f'logs below {experiment.folder / "runs"}', flush=True)
         experiment.train(workers, args.threads, _say, [lock],
-                         not args.no_finetune)
+                         not args.no_finetune, deadline)
     if args.train_only:
         return
     print('3/3  Measuring', flush=True)
-    outcomes = experiment.outcomes(_say)
+    outcomes = experiment.outcomes(_say, deadline)
     summary = results.summarise(experiment, outcomes)
     results.write(experiment.folder, summary, outcomes)
     report = page.write_report(experiment, outcomes, summary)
@@ -66,9 +71,9 @@ def _write_claims(args: argparse.Namespace) -> None:
     try:
         summary = json.loads(args.results.read_text())
         claims_page.write_page(args.claims, summary)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UndefinedError) as error:
         raise ConfigurationError(
-            f'{args.results} is no results.json of this command '
+            f'{args.results} is not a results.json of this command '
             f'({type(error).__name__}: {error}).') from error
     print(f'wrote {args.claims}')
 

@@ -1,15 +1,20 @@
 """All runs of an experiment, from its data to its measurements."""
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from mixedae_mm.analysis.run_log import Curve, layer_accuracies, read_run
+from mmengine.config import Config
+from torch import nn
+
+from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
 from demo import (make_object_folder, make_photograph_folder,
                   make_scene_folder)
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
-from .scheduling import train_all
-from .training_run import START, TrainingRun, folder_fingerprint
+from .scheduling import INTERRUPTED, train_all
+from .fingerprints import weights_fingerprint
+from .training_run import START, TrainingRun
 from . import measuring
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
 
@@ -47,6 +52,7 @@ class Experiment:
             and fine-tuning stay with those, which have exact masks.
         seeds (int, optional): Instead of the preset's.
         steps (int, optional): Likewise.
+        learning_rate (float, optional): Likewise.
         variants (Sequence[str], optional): Only these pre-trainings.
 
     Raises:
@@ -57,6 +63,7 @@ class Experiment:
     def __init__(self, preset: Preset, folder: Path,
                  images: Optional[Path] = None, seeds: Optional[int] = None,
                  steps: Optional[int] = None,
+                 learning_rate: Optional[float] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
         known = [variant.name for variant in ALL]
         for name in variants or ():
@@ -64,16 +71,21 @@ class Experiment:
                 raise ConfigurationError(
                     f"There is no variant '{name}'; choose from "
                     f'{", ".join(known)}.')
-        self.variants = variants or known
         for name, value in (('seeds', seeds), ('steps', steps)):
             if value is not None and value < 1:
                 raise ConfigurationError(
                     f'{name} is {value}, but must be at least 1.')
-        changes = {
-            name: value
-            for name, value in dict(seeds=seeds, steps=steps).items() if value
-        }
-        self.preset = preset._replace(**changes)
+        if learning_rate is not None and not 0 < learning_rate < 1:
+            raise ConfigurationError(
+                f'The learning rate is {learning_rate}, but must lie in (0, 1).')
+        changes = dict(seeds=seeds, steps=steps, learning_rate=learning_rate)
+        preset = preset._replace(
+            **{name: value for name, value in changes.items() if value is not None})
+        # What is asked for by name is done at least once.
+        fewer = {name: max(1, number) if name in (variants or ()) else number
+                 for name, number in preset.fewer.items()}
+        self.preset = preset._replace(fewer=fewer)
+        self.variants = variants or known
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()
@@ -109,7 +121,7 @@ class Experiment:
         return TrainingRun(
             f'{variant.name} seed {seed}',
             self.folder / 'runs' / f'{variant.name}_seed{seed}',
-            CONFIGS / f'{variant.name}.py',
+            CONFIGS / variant.file,
             self.preset.options(variant, seed), self.pretraining_images,
             f'iter_{steps}.pth', steps)
 
@@ -149,8 +161,7 @@ class Experiment:
         preset = self.preset
         return [(variant, seed, self.pretraining(variant, seed))
                 for seed in range(preset.seeds) for variant in ALL
-                if variant.name in self.variants
-                and (variant in VARIANTS or seed < preset.sweep_seeds)]
+                if variant.name in self.variants and seed < preset.seeds_of(variant)]
 
     def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
         """Fine-tunings of the variants and of no pre-training."""
@@ -161,39 +172,58 @@ class Experiment:
                        for seed in range(self.preset.seeds)]
 
     def train(self, workers: int, threads: int, report: Callable[[str], None],
-              keep_open=(), finetune: bool = True) -> None:
-        """All trainings that are not finished."""
+              keep_open=(), finetune: bool = True,
+              deadline: Optional[float] = None) -> None:
+        """All trainings that are not finished, as :func:`train_all` does them."""
         runs = [run for _, _, run in self.pretrainings()]
         if finetune:
             runs += [run for _, _, run in self.finetunings()]
-        train_all(runs, workers, threads, report, keep_open)
+        train_all(runs, workers, threads, report, keep_open, deadline=deadline)
 
-    def outcomes(self, report: Callable[[str], None]) -> List[Outcome]:
-        """Measure all finished runs that were not measured yet."""
+    def outcomes(self, report: Callable[[str], None],
+                 deadline: Optional[float] = None) -> List[Outcome]:
+        """Measure all finished runs that were not measured yet.
+
+        Raises:
+            SystemExit: If the deadline passes; what was measured is kept.
+        """
         finetuned = {(name, seed): run for name, seed, run in self.finetunings()}
         outcomes = []
         for variant, seed, run in self.pretrainings():
             if not run.is_finished:
                 continue
+            _check_time(deadline, report)
             report(f'measuring {run.name}')
             values = measuring.measured(
-                run.folder / 'measurements.json', run.check_setting(),
+                run.folder / 'measurements.json',
+                dict(training=run.check_setting(),
+                     weights=weights_fingerprint(run.checkpoint)),
                 lambda run=run: measuring.model_of_run(run),
                 self.measured_images(), NUM_MEASURED)
             curves = read_run(run.folder)
             values.update(self._finetuned(finetuned.get((variant.name, seed))))
             outcomes.append(Outcome(variant.name, seed, values, curves))
+        untrained = self._untrained_config()
         for seed in range(self.preset.seeds):
+            _check_time(deadline, report)
             report(f'measuring random weights seed {seed}')
             values = measuring.measured(
                 self.folder / 'runs' / f'{RANDOM}_seed{seed}.json',
-                folder_fingerprint(self.pretraining_images),
-                lambda seed=seed: measuring.untrained_model(
-                    CONFIGS / 'both.py', self.preset.encoder, seed),
+                dict(model=untrained.to_dict()['model'], seed=seed),
+                lambda seed=seed: self.untrained_model(seed),
                 self.measured_images(), NUM_MEASURED)
             values.update(self._finetuned(finetuned.get((RANDOM, seed))))
             outcomes.append(Outcome(RANDOM, seed, values, {}))
         return outcomes
+
+    def untrained_model(self, seed: int) -> nn.Module:
+        """MixedAE without any pre-training."""
+        return measuring.untrained_model(self._untrained_config(), seed)
+
+    def _untrained_config(self) -> Config:
+        cfg = Config.fromfile(CONFIGS / 'both.py')
+        cfg.model.backbone.arch.update(self.preset.encoder)
+        return cfg
 
     def unfinished(self) -> List[str]:
         """Names of runs that the results lack."""
@@ -224,6 +254,7 @@ class Experiment:
             finetune=float(read_run(run.folder)[ACCURACY][1][-1]))
 
 
-def accuracy_curves(outcome: Outcome) -> Dict[int, Curve]:
-    """TopK accuracy of a training by layer."""
-    return layer_accuracies(outcome.curves)
+def _check_time(deadline: Optional[float], report: Callable[[str], None]) -> None:
+    if deadline is not None and time.time() > deadline:
+        report('The time is up: the same command goes on from here.')
+        raise SystemExit(INTERRUPTED)

@@ -8,7 +8,7 @@ from .results import METRICS
 
 
 def draw_comparison(summary: Dict[str, Any], metrics: Sequence[str]) -> Figure:
-    """One panel a metric, one row a variant, a dot a seed.
+    """Draw one panel per metric, one row per variant, one dot per seed.
 
     Args:
         summary (dict): From :func:`.results.summarise`.

@@ -1,8 +1,6 @@
 """What is measured on each pre-trained encoder, with plain numbers as result."""
 import json
-import logging
 import random
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -26,12 +24,14 @@ from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
+from .fingerprints import fingerprint, path_fingerprint
+from .training_run import quiet
 
 # Measured again whenever this changes.
 VERSION = 2
-MASKS_AN_IMAGE = 4
-CROPS_AN_IMAGE = 4
+MASKS_PER_IMAGE = 4
+CROPS_PER_IMAGE = 4
 CROP_SCALE = (0.8, 1.0)  # of configs/reproduce/*_views.py
 NUM_PROBED_READOUTS = 3
 MOST_LABELLED = 1200  # of either split, to classify by or to be classified
@@ -53,14 +53,17 @@ class Images(NamedTuple):
     annotations: Path
     masked: Path
 
+    def fingerprint(self) -> str:
+        """Of what all these files hold."""
+        return fingerprint([
+            {name: path_fingerprint(path) for name, path in self.labelled.items()},
+            *map(path_fingerprint, self[1:])])
 
-def untrained_model(config: Path, encoder: Dict[str, int],
-                    seed: int) -> nn.Module:
+
+def untrained_model(cfg: Config, seed: int) -> nn.Module:
     """The model of a config with fresh weights, in evaluation mode."""
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.arch.update(encoder)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    with own_random_numbers(seed), _quiet():
+    with own_random_numbers(seed), quiet():
         model = MODELS.build(cfg.model)
         model.init_weights()
     model.to(get_device())
@@ -68,35 +71,26 @@ def untrained_model(config: Path, encoder: Dict[str, int],
     return model
 
 
-@contextmanager
-def _quiet():
-    """Without mmengine's line for each weight."""
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def measured(record: Path, identity: str, model_of, images: Images,
+def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
              num_images: int) -> Dict[str, Any]:
-    """Measurements of a model, from their record if it is of this model.
+    """Measurements of a model, from their record if all is as it was then.
 
     Args:
         record (Path): ``measurements.json``.
-        identity (str): Fingerprint of the training.
+        identity (dict): What the model depends on; JSON types.
         model_of (Callable): Builds the model, if it is needed.
         images (Images): What to measure on.
         num_images (int): For losses and TopK accuracy.
     """
-    key = dict(training=identity, version=VERSION, num_images=num_images)
+    key = dict(model=fingerprint(identity), images=images.fingerprint(),
+               version=VERSION, num_images=num_images)
     if record.is_file():
         content = json.loads(record.read_text())
         if content['key'] == key:
             return content['values']
     values = measure(model_of(), images, num_images)
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_text(str(record), json.dumps(dict(key=key, values=values), indent=1))
+    write_atomically(record, json.dumps(dict(key=key, values=values), indent=1))
     return values
 
 
@@ -106,15 +100,15 @@ def measure(model: nn.Module, images: Images, num_images: int
     size = image_size_of(model.backbone)
     paths = find_images(images.mixing, num_images, seed=0)
     pixels = torch.stack([image for _, image in load_images(paths, size)])
-    crops = _crops(paths[:len(paths) // CROPS_AN_IMAGE], size)
+    crops = _crops(paths[:len(paths) // CROPS_PER_IMAGE], size)
     values: Dict[str, Any] = dict(
         loss_recon=_mean([
             reconstruction_loss(model, pixels, seed)
-            for seed in range(MASKS_AN_IMAGE)
+            for seed in range(MASKS_PER_IMAGE)
         ]),
         loss_views=_mean([
             reconstruction_loss(model, crops, seed)
-            for seed in range(MASKS_AN_IMAGE)
+            for seed in range(MASKS_PER_IMAGE)
         ]),
         topk=_topk_accuracy(model, pixels),
         classified={})
@@ -136,7 +130,7 @@ def _crops(paths: List[str], size: int) -> Tensor:
     with own_random_numbers(0):
         return torch.stack([
             crop(load(dict(img_path=path)))['img'] for path in paths
-            for _ in range(CROPS_AN_IMAGE)
+            for _ in range(CROPS_PER_IMAGE)
         ])
 
 

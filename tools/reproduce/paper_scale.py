@@ -29,7 +29,7 @@ def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
     """Lines to print.
 
     Args:
-        images_per_s (float, optional): Clean images a second of one GPU, as
+        images_per_s (float, optional): Clean images per second of one GPU, as
             measured by ``tools/benchmarks``. By default costs are those
             that the paper gives for V100.
         gpus (int): Per machine.
@@ -37,7 +37,7 @@ def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
     lines = [
         '# Pre-training on ImageNet-1K, 300 epochs each. GPU-days ' +
         ('on V100, as the paper gives them.' if images_per_s is None else
-         f'at {images_per_s:g} images a second and GPU.'),
+         f'at {images_per_s:g} images per second and GPU.'),
         'export DATA_ROOT=/path/to/imagenet',
     ]
     total = 0.0
@@ -58,9 +58,9 @@ def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
         f'{gpus}    # Table 1, 3f',
         f'python tools/analysis_tools/knn_and_probe.py configs/{stem}.py $PRETRAINED '
         '$DATA_ROOT    # k-NN, linear probe',
-        f'python tools/analysis_tools/sampling_accuracy.py configs/{stem}.py $PRETRAINED '
-        '$DATA_ROOT/val    # Fig. 6a',
-        f'python tools/analysis_tools/object_awareness.py configs/{stem}.py $PRETRAINED '
-        'data/VOCdevkit/VOC2012 --split val    # Fig. 5',
+        f'python tools/analysis_tools/sampling_accuracy.py configs/{stem}.py '
+        '$PRETRAINED $DATA_ROOT/val    # Fig. 6a',
+        f'python tools/analysis_tools/object_awareness.py configs/{stem}.py '
+        '$PRETRAINED data/VOCdevkit/VOC2012 --split val    # Fig. 5',
     ]
     return lines

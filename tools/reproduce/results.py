@@ -3,13 +3,13 @@ import csv
 import json
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
 from mixedae_mm.utils.machine import machine
-from mixedae_mm.engine.resume.checkpoint_files import write_text
+from mixedae_mm.utils.files import write_atomically
 from .experiment import Experiment, Outcome
 from .presets import TITLES
 
@@ -79,6 +79,7 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         preset=preset.name,
         steps=preset.steps,
         batch_size=preset.batch_size,
+        learning_rate=preset.learning_rate,
         seeds=preset.seeds,
         encoder=preset.encoder or dict(
             embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
@@ -127,6 +128,12 @@ def _spread(values: List[float]) -> Dict[str, Any]:
         values=values)
 
 
+def present(summary: Dict[str, Any], chosen: Callable[[str], bool]) -> List[str]:
+    """Names of the chosen metrics that some variant has."""
+    return [name for name in METRICS if chosen(name) and any(
+        name in entry['metrics'] for entry in summary['variants'].values())]
+
+
 def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
     """``52.1 ± 0.4``, or ``52.1`` of a single run, or a dash."""
     if entry is None:
@@ -140,8 +147,8 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
 
 def write(folder: Path, summary: Dict[str, Any],
           outcomes: Sequence[Outcome]) -> None:
-    """``results.json``, and ``results.csv`` with one line a run."""
-    write_text(str(folder / 'results.json'), json.dumps(summary, indent=1) + '\n')
+    """``results.json``, and ``results.csv`` with one line per run."""
+    write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')
     with open(folder / 'results.csv', 'w', newline='') as file:
         writer = csv.writer(file)
         layers = [f'topk_layer_{i:02d}'

@@ -1,14 +1,16 @@
-"""Do many trainings, some at a time; stop and go on at any moment."""
-import fcntl
+"""Run many trainings, some at a time; stop and go on at any moment."""
 import os
 import signal
 import subprocess
 import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence, Tuple
+from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import lock
 from .training_run import TrainingRun
 
 # Exit status: run me again. It is the PreemptionHook's.
@@ -17,33 +19,24 @@ SECONDS_BETWEEN_LINES = 30
 POLL_SECONDS = 0.5
 
 
-@contextmanager
-def only_writer(folder: Path) -> Iterator[int]:
+def only_writer(folder: Path) -> ContextManager[int]:
     """Hold a folder, so that no second process writes to it.
 
-    Yields:
-        int: A file descriptor. Processes that inherit it hold the folder too,
-        also when this one was killed.
-
-    Raises:
-        ConfigurationError: If another process holds it.
+    As :func:`mixedae_mm.utils.files.lock`; trainings that inherit the file
+    descriptor hold the folder too, also when this process was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f'Another process is working in {folder}; wait for it or give '
-                'another --work-dir.') from None
-        yield lock.fileno()
+    return lock(folder / '.lock', f'Another process is working in {folder}; wait for '
+                'it or give another --work-dir.')
 
 
 def train_all(runs: Sequence[TrainingRun],
               workers: int,
               threads: int,
               report: Callable[[str], None],
-              keep_open: Sequence[int] = ()) -> None:
+              keep_open: Sequence[int] = (),
+              later_steps: int = 0,
+              deadline: Optional[float] = None) -> None:
     """Do the runs that are not finished, in their order.
 
     On SIGTERM or SIGINT all trainings save a checkpoint and end, and so does
@@ -55,46 +48,51 @@ def train_all(runs: Sequence[TrainingRun],
         threads (int): Of PyTorch in each.
         report (Callable): Is told the progress and the time left, in lines.
         keep_open (Sequence[int]): File descriptors for the trainings.
+        later_steps (int): Of trainings that will follow, for the time left.
+        deadline (float, optional): As of ``time.time()``; then all are
+            interrupted as by a signal.
 
     Raises:
         ConfigurationError: If a training fails; the others are stopped.
-        SystemExit: After a signal, when all have ended; with the status
-            :data:`INTERRUPTED`.
+        SystemExit: After an interruption, when all have ended; with the
+            status :data:`INTERRUPTED`.
     """
     for run in runs:
         if run.is_finished:
             run.check_setting()  # or it is the result of something else
     waiting = [run for run in runs if not run.is_finished]
-    running: List[Tuple[TrainingRun, subprocess.Popen]] = []
-    progress = _Progress(runs)
-    stop: List[int] = []
-    with _signals_to(stop):
+    running: Dict[Future, Tuple[TrainingRun, subprocess.Popen]] = {}
+    progress = _Progress(runs, later_steps)
+    reasons: List[str] = []  # to stop
+    with _signals_to(reasons), ThreadPoolExecutor(workers) as pool:
         try:
-            while (waiting or running) and not stop:
-                for run, process in list(running):
-                    if process.poll() is not None:
-                        running.remove((run, process))
-                        _check_end(run, process.returncode)
-                        report(f'finished {run.name}; {progress}')
-                for run in list(waiting):
-                    ready = run.needs is None or run.needs.is_finished
-                    if ready and len(running) < workers:
-                        waiting.remove(run)
-                        process = run.start(threads, tuple(keep_open))
-                        running.append((run, process))
+            while (waiting or running) and not reasons:
+                ready = [run for run in waiting
+                         if run.needs is None or run.needs.is_finished]
+                for run in ready[:workers - len(running)]:
+                    waiting.remove(run)
+                    process = run.start(threads, tuple(keep_open))
+                    running[pool.submit(process.wait)] = run, process
+                done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    run, _ = running.pop(future)
+                    if future.result() == INTERRUPTED:
+                        reasons.append(f'{run.name} was interrupted')
+                    elif not reasons:
+                        _check_end(run, future.result())
+                        report(f'finished {run.name}; {_results(run)}{progress}')
+                if time.time() > (deadline or time.time()):
+                    reasons.append('The time is up')
                 if progress.is_due():
                     report(f'{progress}: ' + ', '.join(
                         f'{run.name} {run.steps_done()}/{run.steps}'
-                        for run, _ in running))
-                time.sleep(POLL_SECONDS)
+                        for run, _ in running.values()))
         finally:
-            for _, process in running:
+            for _, process in running.values():
                 process.terminate()  # it saves a checkpoint and exits
-            for _, process in running:
-                process.wait()
-    if stop:
-        report(f'{signal.Signals(stop[0]).name}: the trainings saved a '
-               'checkpoint; the same command goes on from there.')
+    if reasons:
+        report(f'{reasons[0]}: the trainings saved a checkpoint; the same command '
+               'goes on from there.')
         raise SystemExit(INTERRUPTED)
 
 
@@ -122,12 +120,11 @@ def default_workers() -> int:
 class _Progress:
     """Share of the work that is done, and the time that the rest will take."""
 
-    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+    def __init__(self, runs: Sequence[TrainingRun], later_steps: int) -> None:
         self.runs = runs
-        self.total = sum(run.steps * run.cost for run in runs)
-        self.begun = time.time()
+        self.total = later_steps + sum(run.steps * run.cost for run in runs)
+        self.begun = self.last_line = time.time()
         self.at_begin = self._done()
-        self.last_line = self.begun
 
     def is_due(self) -> bool:
         """Whether it is time for a line."""
@@ -150,18 +147,22 @@ class _Progress:
 
 
 @contextmanager
-def _signals_to(received: List[int]):
-    """Remember SIGTERM and SIGINT instead of dying of them."""
+def _signals_to(received: List[str]) -> Iterator[None]:
+    """Write the names of SIGTERM and SIGINT to a list instead of dying of them."""
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {
-        number: signal.signal(number, lambda n, frame: received.append(n))
-        for number in numbers
-    }
+    before = [signal.signal(number, lambda number, frame: received.append(
+        signal.Signals(number).name)) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in zip(numbers, before):
             signal.signal(number, handler)
+
+
+def _results(run: TrainingRun) -> str:
+    """What was measured, for a line of the progress."""
+    return ''.join(f'{name.rpartition("/")[2]} {value:.4g}, '
+                   for name, value in run.measured().items())
 
 
 def _check_end(run: TrainingRun, status: int) -> None:

@@ -1,22 +1,28 @@
 """One training of many: an ordinary run of ``tools/train.py``."""
-import hashlib
 import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from unittest import mock
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
-from mixedae_mm.analysis.run_log import Curve, read_run
+from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.config_names import mim_folder
-from mixedae_mm.engine.resume.checkpoint_files import write_text
 from mixedae_mm.utils.errors import ConfigurationError
+from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
 
-TRAIN = mim_folder() / 'tools/train.py'
+TOOLS = mim_folder() / 'tools'
 SETTING = 'setting.json'
 START = 'model.backbone.init_cfg.checkpoint'
+# Keys of a config that do not change the result.
+WITHOUT_EFFECT = ('work_dir', 'launcher', 'resume')
 
 
 class TrainingRun(NamedTuple):
@@ -28,56 +34,76 @@ class TrainingRun(NamedTuple):
         config (Path): Config file.
         options (dict): Changes to it, as ``--cfg-options``.
         data (Path): ``DATA_ROOT`` of the training.
-        last_checkpoint (str): File name of the checkpoint of a finished run.
+        last_checkpoint (str, optional): File name of the checkpoint of a
+            finished run; None if the run keeps no weights.
         steps (int): Iterations in all.
-        cost (float): Of a step, relative to the other runs'.
+        cost (float): Of a step, relative to those of the other runs.
         needs (TrainingRun, optional): Must be finished before.
-        metrics (tuple[str]): Names in the log of what is measured after the
-            last step; resuming a run that was killed then measures it.
+        metrics (tuple[str]): Names in the log, or patterns of names, of what
+            is measured after the last step; a run that was interrupted between
+            its last checkpoint and the measurement is not finished.
+        processes (int): Of the training, one per GPU.
     """
     name: str
     folder: Path
     config: Path
     options: Dict[str, Any]
     data: Path
-    last_checkpoint: str
+    last_checkpoint: Optional[str]
     steps: int
     cost: float = 1.0
     needs: Optional['TrainingRun'] = None
     metrics: Tuple[str, ...] = ()
+    processes: int = 1
 
     @property
     def checkpoint(self) -> Path:
         """Where the weights of the finished run are."""
-        return self.folder / self.last_checkpoint
+        return self.folder / (self.last_checkpoint or 'no weights')
 
     @property
     def is_finished(self) -> bool:
-        return self.checkpoint.is_file() and (
-            not self.metrics or self._is_measured(read_run(self.folder)))
+        if self.last_checkpoint and not self.checkpoint.is_file():
+            return False
+        measured = self.measured() if self.metrics else {}
+        return all(any(fnmatch(name, metric) for name in measured)
+                   for metric in self.metrics)
 
-    def _is_measured(self, curves: Mapping[str, Curve]) -> bool:
-        """Whether the last measurement is of the last checkpoint."""
-        length = int(self.checkpoint.stem.rpartition('_')[2])  # of epoch_8, iter_300
-        return all(name in curves and curves[name][0][-1] >= length
-                   for name in self.metrics)
+    def measured(self) -> Dict[str, float]:
+        """The metrics, as far as they were measured after the last step."""
+        length = self.steps
+        if self.last_checkpoint:  # epoch_8.pth: measurements count epochs
+            length = int(self.checkpoint.stem.rpartition('_')[2])
+        try:
+            curves = read_run(self.folder)
+        except ConfigurationError:  # nothing was logged yet
+            return {}
+        return {
+            name: float(values[-1])
+            for name, (steps, values) in curves.items()
+            if steps[-1] >= length and any(
+                fnmatch(name, metric) for metric in self.metrics)
+        }
 
     @property
     def saved_config(self) -> Path:
         """The whole config, as mmengine saved it."""
         return self.folder / self.config.name
 
-    def command(self) -> list:
-        """What does it, from where it was interrupted if it was."""
-        return [
-            sys.executable, str(TRAIN), str(self.config), '--work-dir',
-            str(self.folder), '--resume', '--cfg-options',
-            *(f'{key}={value}' for key, value in self.options.items())
-        ]
+    def command(self) -> List[str]:
+        """The command; it goes on from where an earlier one was interrupted."""
+        command = [sys.executable, TOOLS / 'train.py', self.config]
+        if self.processes > 1:
+            command = ['bash', TOOLS / 'dist_train.sh', self.config, self.processes]
+        command += ['--work-dir', self.folder, '--resume']
+        if self.options:
+            command += ['--cfg-options', *(f'{key}={value}' for key, value in
+                                           self.options.items())]
+        return list(map(str, command))
 
     def start(self, threads: int, keep_open: Tuple[int, ...] = ()
               ) -> subprocess.Popen:
-        """Start it; its output goes to ``train.log``.
+        """Start the training; its output goes to ``train.log``.
 
         Args:
             threads (int): Of PyTorch.
@@ -87,8 +113,8 @@ class TrainingRun(NamedTuple):
             ConfigurationError: If the folder holds a run of another setting.
         """
         self.check_setting()
-        environment = dict(
-            os.environ, DATA_ROOT=str(self.data), OMP_NUM_THREADS=str(threads))
+        environment = dict(os.environ, DATA_ROOT=str(self.data),
+                           OMP_NUM_THREADS=str(threads), PYTHON=sys.executable)
         with open(self.folder / 'train.log', 'a') as output:
             # Its own session: an interrupt goes to us, and we ask it to save.
             return subprocess.Popen(
@@ -105,60 +131,66 @@ class TrainingRun(NamedTuple):
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
         """
-        changed = self.changes()
+        now = self.setting()
+        changed = self._changes_to(now)
         if changed:
             raise ConfigurationError(
                 f'{self.folder} holds a run of another setting '
                 f'({"; ".join(changed[:3])}): give another --work-dir, or delete '
                 'that folder.')
-        now = self.setting()
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(str(self.folder / SETTING), json.dumps(now, indent=1))
-        return hashlib.sha256(
-            json.dumps(now, sort_keys=True).encode()).hexdigest()[:16]
+        write_atomically(self.folder / SETTING, json.dumps(now, indent=1))
+        return fingerprint(now)
 
     def changes(self) -> List[str]:
         """What has changed since the run in the folder was begun, in words."""
+        return self._changes_to(self.setting())
+
+    def _changes_to(self, now: Dict[str, Any]) -> List[str]:
         record = self.folder / SETTING
         if not record.is_file():
-            return []
-        before, now = json.loads(record.read_text()), self.setting()
+            return ([f'it has no {SETTING}, so its setting is unknown']
+                    if self.is_finished else [])
+        before = json.loads(record.read_text())
         return [f'{key} was {before.get(key, "unset")}, is {now.get(key, "unset")}'
                 for key in differing(before, now)]
 
     def setting(self) -> Dict[str, Any]:
-        """All that the result depends on, flat: names to plain values."""
-        config = Config.fromfile(self.config)
+        """All that the result depends on, flat: names to plain values.
+
+        Weights, data and other files stand there by their content.
+        """
+        with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)), quiet():
+            config = Config.fromfile(self.config)
         config.merge_from_dict(self.options)
         config = config.to_dict()
-        for key in ('work_dir', 'launcher', 'load_from', 'resume'):
+        for key in WITHOUT_EFFECT:
             config.pop(key, None)
-        setting = {
-            key: value
-            for key, value in _flatten(config)
-            if not key.endswith(('data_root', 'init_cfg.checkpoint'))
-        }
-        if self.needs is not None:
-            setting['starts from'] = self.needs.check_setting()
-        elif self.options.get(START):
-            setting['starts from'] = hashlib.sha256(
-                Path(self.options[START]).read_bytes()).hexdigest()[:16]
-        setting['images'] = folder_fingerprint(self.data)
-        return setting
+        setting = {key: self._content(key, value) for key, value in _flatten(config)}
+        return {**setting, 'images': path_fingerprint(self.data)}
+
+    def _content(self, key: str, value: Any) -> Any:
+        """A value of the config; files by what they hold."""
+        if not isinstance(value, str):
+            return value
+        if self.needs is not None and value == str(self.needs.checkpoint):
+            return self.needs.check_setting()
+        if key == 'load_from' or key.endswith('init_cfg.checkpoint'):
+            return weights_fingerprint(value)
+        if value == str(self.data) or value.startswith(f'{self.data}{os.sep}'):
+            return value.replace(str(self.data), 'DATA_ROOT', 1)
+        if os.sep in value and os.path.exists(value):
+            return path_fingerprint(value)
+        return value
 
     def steps_done(self) -> int:
         """Iterations so far, as far as they were logged."""
         if self.is_finished:
             return self.steps
-        logs = sorted(self.folder.glob('*/vis_data/scalars.json'))
-        for line in reversed(logs[-1].read_text().splitlines()) if logs else ():
-            try:
-                record = json.loads(line)
-            except ValueError:  # being written
-                continue
-            if 'iter' in record:
-                return min(int(record['iter']), self.steps)
-        return 0
+        try:
+            return min(int(read_run(self.folder)['loss'][0][-1]), self.steps)
+        except (ConfigurationError, KeyError):  # nothing yet
+            return 0
 
     def last_words(self) -> str:
         """The end of its output, for an error message."""
@@ -167,26 +199,23 @@ class TrainingRun(NamedTuple):
         return lines[-1] if lines else 'no output'
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines of mmengine that only inform."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
     """Keys that only one setting has, or with another value; None is a value."""
     return sorted(
         key for key in {*one, *other}
         if (key in one) != (key in other) or one.get(key) != other.get(key))
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Hash of names and sizes of all files below a folder."""
-    digest = hashlib.sha256()
-    for path, size in sorted(_files(folder)):
-        digest.update(f'{path}\0{size}\n'.encode('utf8', 'surrogateescape'))
-    return digest.hexdigest()[:16]
-
-
-def _files(folder: Path) -> Iterator[Tuple[str, int]]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            yield os.path.relpath(path, folder), os.path.getsize(path)
 
 
 def _flatten(value: Any, name: str = '') -> Iterator[Tuple[str, Any]]:

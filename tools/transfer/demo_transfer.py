@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Dict, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,16 +28,15 @@ from mmengine.device import get_device  # noqa: E402
 from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
 from mixedae_mm.analysis.run_log import read_run, training_seconds  # noqa: E402
 from mixedae_mm.utils.machine import machine  # noqa: E402
-from demo.labelled_objects import (make_object_folder,  # noqa: E402
-                                                  make_scene_folder)
+from mixedae_mm.utils.tables import text_table  # noqa: E402
+from demo import make_object_folder, make_scene_folder  # noqa: E402
 from mixedae_mm.launch.entry import report_errors  # noqa: E402
 from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
 from transfer import fine_tunings as transfer_demo, report as transfer_report  # noqa: E402
 from transfer.fine_tunings import MAE, MIXEDAE, RANDOM  # noqa: E402
 from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
-from reproduce.scheduling import (INTERRUPTED,  # noqa: E402
-                                             default_workers, ending_with_us,
-                                             only_writer, train_all)
+from reproduce.scheduling import (INTERRUPTED, default_workers,  # noqa: E402
+                                  ending_with_us, only_writer, train_all)
 
 TASKS = {task.name: task for task in transfer_demo.TASKS}
 
@@ -58,7 +58,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         choices=list(TASKS),
                         help=f'some of {" ".join(TASKS)} (default: all)')
     parser.add_argument('--parallel', type=int, help='trainings at a time '
-                        '(default: one a core; four a GPU)')
+                        '(default: one per core; four per GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         metavar='KEY=VALUE',
                         help='changes to all fine-tunings, as in tools/train.py')
@@ -112,8 +112,8 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
     times = times_taken(args, runs, parallel)
     transfer_report.write_report(report, runs, results, data, setting, times)
     print()
-    for line in transfer_demo.table(results):
-        print(f'  {line[0]:<22}' + ''.join(f'{cell:>9}' for cell in line[1:]))
+    header, *rows = transfer_demo.table(results)
+    print(indent(text_table(header, rows), '  '))
     print(f'\n{transfer_report.CAVEAT}\n')
     for what, text in times.items():
         print(f'  {what:<22} {text}')

@@ -7,17 +7,18 @@ them, and tested once.
 """
 import copy
 import itertools
-import json
 import os
-import subprocess
-import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from statistics import mean
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 
-from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.tables import markdown_table
+from reproduce.fingerprints import fingerprint
+from reproduce.training_run import TrainingRun
 
 # In the order of Table 2, by the names of configs/classification/small_sets.
 SETS = {
@@ -91,6 +92,8 @@ def run_config(config: Config, choice: Choice, folder: str,
     config.optim_wrapper.optimizer.lr = choice.learning_rate
     config.optim_wrapper.optimizer.weight_decay = choice.weight_decay
     config.train_cfg.val_interval = config.train_cfg.max_iters
+    # So that the log tells that it is the last step's.
+    config.merge_from_dict({'default_hooks.logger.log_metric_by_epoch': False})
     train, test = (config[f'{name}_dataloader'].dataset
                    for name in ('train', 'val'))
     for dataset in (train, test):
@@ -119,89 +122,38 @@ def run_config(config: Config, choice: Choice, folder: str,
     return config
 
 
-def run(config: Config, folder: Path, train: Callable[[Path], int]) -> float:
-    """Train once and return the metric in percent.
+def training(name: str, config: Config, choice: Choice, folder: str,
+             work_dir: Path, validate: bool, processes: int = 1) -> TrainingRun:
+    """Set up one run; its folder is named by its whole setting.
 
-    A run that finished before is not repeated.
-
-    Args:
-        config (Config): From :func:`run_config`.
-        folder (Path): For its log and result.
-        train (callable): Trains with the config file it is given and returns
-            the exit status.
-
-    Returns:
-        float: The one metric of the config's evaluator.
-    """
-    result = folder / 'result.json'
-    if result.is_file():
-        return json.loads(result.read_text())['value']
-    folder.mkdir(parents=True, exist_ok=True)
-    config.work_dir = str(folder)
-    config.dump(folder / 'config.py')
-    status = train(folder / 'config.py')
-    if status != 0:
-        raise ConfigurationError(
-            f'The run in {folder} ended with status {status}; its log is '
-            'there. Finished runs are kept: repeat the command to go on.')
-    metric, value = _last_metric(folder)
-    partial = result.with_suffix('.part')
-    partial.write_text(json.dumps(dict(metric=metric, value=value)))
-    os.replace(partial, result)
-    return value
-
-
-def sweep(name: str, config: Config, folder: str, work_dir: Path,
-          choices: Sequence[Choice], train: Callable[[Path], int],
-          report: Callable[[str], None]) -> float:
-    """Choose on validation images, then train on all and test.
+    Runs of other weights, images or options thus have other folders.
 
     Args:
         name (str): Of the set.
-        config (Config): Of the set.
+        config (Config): Of the set, with the weights to start from.
+        choice (Choice): Learning rate and weight decay.
         folder (str): The set's files.
-        work_dir (Path): For all runs of the set.
-        choices (Sequence[Choice]): What to choose from.
-        train (callable): As in :func:`run`.
-        report (callable): Is told about each finished run.
-
-    Returns:
-        float: The metric on the test images, in percent.
+        work_dir (Path): For all sets.
+        validate (bool): As in :func:`run_config`.
+        processes (int): Of the training.
     """
-    validated = {}
-    for choice in choices:
-        validated[choice] = run(
-            run_config(config, choice, folder, validate=True),
-            work_dir / str(choice), train)
-        report(f'{name} {choice}: {validated[choice]:.1f} in validation')
-    best = max(choices, key=validated.get)
-    tested = run(
-        run_config(config, best, folder, validate=False),
-        work_dir / f'test_{best}', train)
-    report(f'{name} {best}: {tested:.1f} in test')
-    return tested
-
-
-def table(rows: Dict[str, Sequence[Optional[float]]],
-          names: Sequence[str]) -> str:
-    """Table 2 in Markdown.
-
-    Args:
-        rows (dict[str, Sequence]): A value for each of ``names``, in percent.
-        names (Sequence[str]): Sets, keys of :data:`SETS`.
-    """
-    lines = [['Method', *(SETS[name] for name in names), 'Avg.']]
-    lines.append(['---'] + ['---:'] * (len(names) + 1))
-    for title, values in rows.items():
-        mean = sum(values) / len(values)
-        lines.append([title, *(f'{value:.1f}' for value in [*values, mean])])
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    stem = str(choice) if validate else f'test_{choice}'
+    file = work_dir / name / f'{stem}.py'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    run_config(config, choice, folder, validate).dump(file)
+    steps = config.train_cfg.max_iters
+    run = TrainingRun(
+        f'{name} {choice} in {"validation" if validate else "test"}', file.parent,
+        file, {}, Path(folder), None if validate else f'iter_{steps}.pth', steps,
+        metrics=('*/*', ), processes=processes)
+    return run._replace(folder=file.parent / f'{stem}-{fingerprint(run.setting())[:8]}')
 
 
 def transfer(names: Sequence[str], configs: Path, work_dir: Path,
              data_root: Optional[str], checkpoint: Optional[str],
              choices: Sequence[Choice], options: dict,
-             train: Callable[[Path], int]) -> str:
+             train: Callable[[Sequence[TrainingRun], int], None],
+             processes: int = 1) -> str:
     """Run the protocol on several sets and return Table 2's row.
 
     Args:
@@ -214,32 +166,79 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
             own by default.
         choices (Sequence[Choice]): What the sweep chooses from.
         options (dict): Changes to every config, as ``--cfg-options``.
-        train (callable): As in :func:`run`.
+        train (callable): Does the runs that are not finished; is also told how
+            many steps will follow.
+        processes (int): Of each training.
 
     Returns:
         str: The table, with the paper's rows beside.
     """
     folders = {name: data_folder(name, configs, data_root) for name in names}
     check_folders(folders)
-    progress = _Progress(len(names) * (len(choices) + 1))
-    values: List[float] = []
+    sets = {}
     for name in names:
-        config = Config.fromfile(configs / f'{name}.py')
-        config.merge_from_dict(options)
+        sets[name] = Config.fromfile(configs / f'{name}.py')
+        sets[name].merge_from_dict(options)
         if checkpoint is not None:
-            config.model.backbone.init_cfg.checkpoint = checkpoint
-        values.append(
-            sweep(name, config, folders[name], work_dir / name, choices, train,
-                  progress))
+            sets[name].model.backbone.init_cfg.checkpoint = checkpoint
+
+    def runs(name: str, choices: Sequence[Choice], validate: bool):
+        return {choice: training(name, sets[name], choice, folders[name], work_dir,
+                                 validate, processes) for choice in choices}
+
+    validations = {name: runs(name, choices, True) for name in names}
+    train([run for of_set in validations.values() for run in of_set.values()],
+          sum(config.train_cfg.max_iters for config in sets.values()))
+    for of_set in validations.values():
+        for run in of_set.values():
+            for weights in run.folder.glob('*.pth'):  # of an interruption
+                weights.unlink()
+    tests = []
+    for name, of_set in validations.items():
+        best = max(choices, key=lambda choice: the_metric(of_set[choice]))
+        tests += runs(name, [best], False).values()
+    train(tests, 0)
     indices = [list(SETS).index(name) for name in names]
-    rows = {
-        title: [numbers[i] for i in indices]
-        for title, numbers in PAPER.items()
-    }
-    rows[Path(checkpoint).stem if checkpoint else 'this run'] = values
+    rows = {title: [numbers[i] for i in indices] for title, numbers in PAPER.items()}
+    rows[title_of(checkpoint)] = [the_metric(run) for run in tests]
     result = table(rows, names)
-    (work_dir / 'table.md').write_text(result + '\n')
+    write_atomically(work_dir / 'table.md', result + '\n')
     return result
+
+
+def title_of(checkpoint: Optional[str]) -> str:
+    """Name of a row; addresses whole, since many end in the same file name."""
+    if checkpoint is None:
+        return 'this run'
+    return checkpoint if '://' in checkpoint else Path(checkpoint).stem
+
+
+def the_metric(run: TrainingRun) -> float:
+    """The one metric of a finished run, in percent.
+
+    Raises:
+        ConfigurationError: If the evaluator logged several.
+    """
+    measured = run.measured()
+    if len(measured) != 1:
+        raise ConfigurationError(
+            f'The log in {run.folder} should have one metric, but has '
+            f'{sorted(measured)}.')
+    return next(iter(measured.values()))
+
+
+def table(rows: Dict[str, Sequence[Optional[float]]],
+          names: Sequence[str]) -> str:
+    """Table 2 in Markdown.
+
+    Args:
+        rows (dict[str, Sequence]): A value for each of ``names``, in percent.
+        names (Sequence[str]): Sets, keys of :data:`SETS`.
+    """
+    return markdown_table(
+        ['Method', *(SETS[name] for name in names), 'Avg.'],
+        [[title, *(f'{value:.1f}' for value in [*values, mean(values)])]
+         for title, values in rows.items()], numbers=True)
 
 
 def grid(learning_rates: Sequence[float],
@@ -249,42 +248,3 @@ def grid(learning_rates: Sequence[float],
         Choice(*pair)
         for pair in itertools.product(learning_rates, weight_decays)
     ]
-
-
-def train_with(command: Sequence[str],
-               after: Sequence[str] = ()) -> Callable[[Path], int]:
-    """Train in a process of its own, its output in ``train.log``."""
-
-    def train(config: Path) -> int:
-        with open(config.with_name('train.log'), 'w') as log:
-            return subprocess.run(
-                [*command, str(config), *after], stdout=log,
-                stderr=subprocess.STDOUT).returncode
-
-    return train
-
-
-class _Progress:
-    """Prints finished runs with the time left."""
-
-    def __init__(self, total: int) -> None:
-        self.done, self.total, self.start = 0, total, time.time()
-
-    def __call__(self, message: str) -> None:
-        self.done += 1
-        elapsed = time.time() - self.start
-        left = elapsed / self.done * (self.total - self.done)
-        print(
-            f'[{self.done}/{self.total}] {message} '
-            f'(about {left / 60:.0f} min left)',
-            flush=True)
-
-
-def _last_metric(folder: Path) -> Tuple[str, float]:
-    metrics = {k: v for k, v in read_run(folder).items() if '/' in k}
-    if len(metrics) != 1:
-        raise ConfigurationError(
-            f'The log in {folder} should have one metric, but has '
-            f'{sorted(metrics)}.')
-    (name, (_, values)), = metrics.items()
-    return name, values[-1]

@@ -4,6 +4,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +14,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from mmengine.config import DictAction  # noqa: E402
 
 from mixedae_mm.launch.entry import report_errors  # noqa: E402
+from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
+from reproduce.scheduling import only_writer, train_all  # noqa: E402
 from transfer import eleven_sets  # noqa: E402
 
 
@@ -20,7 +23,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Fine-tune on the eleven small sets of Table 2: a sweep over '
         'learning rate and weight decay on validation images, then one test. '
-        'Finished runs are kept, so that the command can be repeated to go on.')
+        'What is finished is not repeated, and a run that was interrupted goes on '
+        'where it was: repeat the command. Other weights, images or options make '
+        'other runs.')
     parser.add_argument('checkpoint', help='pre-trained weights')
     parser.add_argument('--sets', nargs='+', choices=list(eleven_sets.SETS),
                         default=list(eleven_sets.SETS), metavar='SET',
@@ -34,25 +39,29 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         default=eleven_sets.WEIGHT_DECAYS)
     parser.add_argument('--gpus', type=int, default=1, help='processes a run; the '
                         'batch of 64 is divided among them')
+    parser.add_argument('--parallel', type=int, default=1, help='runs at a time')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         metavar='KEY=VALUE', help='changes to every config')
     return parser.parse_args(argv)
 
 
 def transfer(args: argparse.Namespace) -> None:
+    if args.parallel < 1 or args.gpus < 1:
+        raise ConfigurationError('--parallel and --gpus must be at least 1.')
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
-    tools = ROOT / 'tools'
+    threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
     if args.gpus > 1:
-        train = eleven_sets.train_with(['bash', str(tools / 'dist_train.sh')],
-                                       [str(args.gpus)])
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
-    else:
-        train = eleven_sets.train_with([sys.executable, str(tools / 'train.py')])
-    print(eleven_sets.transfer(
-        args.sets, ROOT / 'configs/classification/small_sets', args.work_dir,
-        args.data_root, args.checkpoint,
-        eleven_sets.grid(args.learning_rates, args.weight_decays),
-        args.cfg_options, train))
+    with only_writer(args.work_dir) as lock:
+        print(eleven_sets.transfer(
+            args.sets, ROOT / 'configs/classification/small_sets', args.work_dir,
+            args.data_root, args.checkpoint,
+            eleven_sets.grid(args.learning_rates, args.weight_decays),
+            args.cfg_options,
+            lambda runs, later_steps: train_all(
+                runs, args.parallel, threads, partial(print, flush=True), [lock],
+                later_steps),
+            args.gpus))
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import scheduling, training_run
@@ -17,8 +18,8 @@ from reproduce.training_run import START, TrainingRun
 # Stands for tools/train.py: writes a checkpoint, then measures.
 TRAIN = '''
 import json, os, pathlib, signal, sys, time
-config, _, folder, _, _, *options = sys.argv[1:]
-folder, options = pathlib.Path(folder), dict(o.split('=', 1) for o in options)
+config, _, folder, _, *options = sys.argv[1:]
+folder, options = pathlib.Path(folder), dict(o.split("=", 1) for o in options[1:])
 checkpoint = folder / 'iter_2.pth'
 with open(folder / 'lives', 'a') as lives:
     print(os.environ['DATA_ROOT'], os.environ['OMP_NUM_THREADS'],
@@ -31,7 +32,8 @@ if 'sleep' in options:
     (folder / 'begun').touch()
     time.sleep(float(options['sleep']))
 if 'reason' in options:
-    sys.exit(options['reason'])
+    sys.exit(int(options['reason']) if options['reason'].isdigit()
+             else options['reason'])
 checkpoint.touch()
 log = folder / '20260101_000000/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +50,7 @@ def run(tmp_path, monkeypatch):
     config.write_text('a = 1')
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/image.jpg').write_bytes(b'pixels')
-    monkeypatch.setattr(training_run, 'TRAIN', script)
+    monkeypatch.setattr(training_run, 'TOOLS', tmp_path)
     monkeypatch.setattr(scheduling, 'POLL_SECONDS', 0.01)
 
     def make(name, needs=None, **options):
@@ -92,27 +94,55 @@ def test_what_was_not_measured_is_not_finished(run):
     assert train.is_finished and lives(train)[0][-1] == 'True'
 
 
-def test_a_run_is_recognised_by_all_that_it_depends_on(run, tmp_path):
-    weights = tmp_path / 'a.pth'
-    weights.write_bytes(b'weights')
-    one = run('one', b=2, **{START: str(weights)})
+def save(path, value):
+    torch.save(dict(state_dict=dict(weight=torch.tensor([value])),
+                    meta=dict(saved_at=time.time())), path)
+
+
+@pytest.mark.parametrize('key', [START, 'load_from', 'model.neck.init_cfg.checkpoint'])
+def test_a_run_is_recognised_by_its_weights(run, tmp_path, key):
+    """Wherever they lie and whenever they were saved."""
+    weights, moved = tmp_path / 'a.pth', tmp_path / 'b.pth'
+    save(weights, 1.0)
+    one = run('one', **{key: str(weights)})
+    train_all([one], 1, 1, print)
     assert one.changes() == []
+    weights.rename(moved)
+    moved_run = one._replace(options={key: str(moved)})
+    assert moved_run.changes() == []
+    save(moved, 1.0)
+    assert moved_run.changes() == []
+    save(weights, 2.0)  # others under the old name
+    assert one.changes()[0].startswith(f'{key} was ')
+    with pytest.raises(ConfigurationError, match='one holds a run of another setting'):
+        train_all([one], 1, 1, print)
+
+
+def test_a_run_is_recognised_by_its_images_and_options(run, tmp_path):
+    image, others = tmp_path / 'data/image.jpg', tmp_path / 'others'
+    others.mkdir()
+    (others / 'image.jpg').write_bytes(b'pixels')
+    one = run('one', b=2, **{'val.data_root': str(others)})
     train_all([one], 1, 1, print)
     assert one.changes() == []
     assert one._replace(options={**one.options, 'b': 3}).changes() == [
         'b was 2, is 3']
-
-    moved = tmp_path / 'b.pth'
-    weights.rename(moved)
-    one = one._replace(options={**one.options, START: str(moved)})
-    assert one.changes() == []  # the same weights in another place
-    moved.write_bytes(b'others')
-    assert one.changes()[0].startswith('starts from was ')
-    moved.write_bytes(b'weights')
-    (tmp_path / 'data/image.jpg').write_bytes(b'another')
+    (others / 'image.jpg').write_bytes(b'slepix')
+    assert one.changes()[0].startswith('val.data_root was ')
+    (others / 'image.jpg').write_bytes(b'pixels')
+    image.write_bytes(b'slepix')  # as many bytes
     assert one.changes()[0].startswith('images was ')
-    with pytest.raises(ConfigurationError,
-                       match=r'one holds a run of another setting \(images was'):
+    image.write_bytes(b'pixels')
+    assert one.changes() == []
+    (tmp_path / 'data').rename(tmp_path / 'moved')
+    assert one._replace(data=tmp_path / 'moved').changes() == []
+
+
+def test_a_result_of_unknown_origin_is_not_taken(run):
+    one = run('one')
+    train_all([one], 1, 1, print)
+    (one.folder / training_run.SETTING).unlink()
+    with pytest.raises(ConfigurationError, match=f'no {training_run.SETTING}'):
         train_all([one], 1, 1, print)
 
 
@@ -153,6 +183,22 @@ def test_a_signal_stops_all_and_says_that_they_go_on(run):
     assert told[-1].startswith('SIGTERM: the trainings saved a checkpoint')
     assert slow.last_words() == 'saved' and not never.folder.exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_time_that_is_up_interrupts(run):
+    slow, told = run('slow', sleep=60), []
+    with pytest.raises(SystemExit) as stopped:
+        train_all([slow], 1, 1, told.append, deadline=time.time() + 1)
+    assert stopped.value.code == scheduling.INTERRUPTED
+    assert told[-1].startswith('The time is up') and not slow.is_finished
+
+
+def test_a_training_that_was_asked_to_stop_is_an_interruption(run):
+    """The scheduler of a cluster may reach the training first."""
+    stopped, slow = run('stopped', reason=75), run('slow', sleep=60)
+    with pytest.raises(SystemExit) as end:
+        train_all([slow, stopped], 2, 1, print)
+    assert end.value.code == scheduling.INTERRUPTED
 
 
 def test_a_child_ends_with_us():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import make_photograph_folder
+from demo import generated, make_photograph_folder
 from demo.generated import RECORD, generate_once
 from demo.photographs import (PHOTOGRAPHS, draw_crop,
                                              load_photographs, split_regions)
@@ -89,6 +89,16 @@ def test_half_written_is_redone(tmp_path):
     assert generate_once(str(folder), {}, work)
     assert sorted(os.listdir(folder)) == [RECORD, 'second']
     assert os.listdir(tmp_path) == ['set']
+
+
+def test_all_cores_make_the_same(tmp_path, monkeypatch):
+    """In order, with what each process is given; a failure is not lost."""
+    monkeypatch.setattr(generated, 'FEW', 1)
+    offset = 100
+    assert list(generated.on_all_cores(lambda index: index + offset, 40)) == list(
+        range(100, 140))
+    with pytest.raises(ZeroDivisionError):
+        list(generated.on_all_cores(lambda index: 1 / (30 - index), 40))
 
 
 def test_files_of_others_are_not_touched(tmp_path):

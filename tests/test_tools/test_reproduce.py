@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import claims, claims_page, paper_scale, verdicts
+from reproduce import claims, claims_page, measuring, paper_scale, verdicts
 from reproduce.experiment import Experiment
-from reproduce.presets import ALL, PRESETS, VARIANTS, preset_named
+from reproduce.presets import ALL, PRESETS, preset_named
 from reproduce.training_run import differing
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REPRODUCE = [sys.executable, str(ROOT / 'tools/reproduce'), '--preset', 'smoke']
 
 
@@ -142,6 +143,7 @@ def test_every_variant_differs_only_in_what_it_tests():
         'model.backbone.segment_embedding'}
     assert differences['full'] == {
         'model.data_preprocessor.mode', 'train_dataloader.batch_size'}
+    assert differences['full_images'] == {'model.data_preprocessor.mode'}
     assert differences['topk_05'] == {'model.backbone.k_ratio'}
     assert differing(runs['mae'], runs['mae_views']) == differing(
         runs['naive_mixing'], runs['naive_mixing_views']) == [
@@ -156,7 +158,7 @@ def test_every_variant_differs_only_in_what_it_tests():
 
 @pytest.mark.parametrize('variant', ALL, ids=lambda variant: variant.name)
 def test_every_variant_builds_and_learns_from_a_batch(variant):
-    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.name}.py')
+    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.file}')
     init_default_scope('mmpretrain')
     model = MODELS.build(config.model)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
@@ -164,24 +166,73 @@ def test_every_variant_builds_and_learns_from_a_batch(variant):
         dict(inputs=images, data_samples=[None] * 4), training=True)
     losses = model(**data, mode='loss')
     has_contrast = variant.name in (
-        'both', 'full', 'contrastive_only', 'topk_0125', 'topk_05')
+        'both', 'full', 'full_images', 'contrastive_only', 'topk_0125', 'topk_05')
     assert ('loss_homocon' in losses) == has_contrast
     sum(losses.values()).backward()
     # A quarter of the patches is kept where the config does not say otherwise.
     if 'mae' not in variant.name:
-        expected = {'both': 16, 'full': 16, 'attention_only': 16, 'topk_0125': 8,
-                    'topk_05': 32}.get(variant.name)
+        expected = {
+            'both': 16, 'full': 16, 'full_images': 16, 'attention_only': 16,
+            'topk_0125': 8, 'topk_05': 32}.get(variant.name)
         assert model.backbone.layer_topk(0, 64) is None
         assert model.backbone.layer_topk(5, 64) == expected
 
 
-def test_small_changes_the_encoder_of_all():
-    experiment = Experiment(PRESETS['small'], Path('unused'))
-    for variant in VARIANTS:
-        setting = experiment.pretraining(variant, 0).setting()
-        assert setting['model.backbone.arch.embed_dims'] == 192
-    run = experiment.finetuning('mae', 0, None)
+@pytest.mark.parametrize('variant', ALL, ids=lambda variant: variant.name)
+def test_small_changes_the_encoder_of_all(variant):
+    """And what takes its tokens: the model computes a loss."""
+    preset = PRESETS['small']
+    config = Config.fromfile(ROOT / f'configs/reproduce/{variant.file}')
+    config.merge_from_dict(preset.options(variant, 0))
+    init_default_scope('mmpretrain')
+    model = MODELS.build(config.model)
+    assert model.backbone.embed_dims == 192 and len(model.backbone.layers) == 12
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    data = model.data_preprocessor(
+        dict(inputs=images, data_samples=[None] * 4), training=True)
+    with torch.no_grad():
+        assert sum(model(**data, mode='loss').values()).isfinite()
+
+
+def test_small_changes_the_fine_tuned_encoder():
+    run = Experiment(PRESETS['small'], Path('unused')).finetuning('mae', 0, None)
     assert run.setting()['model.head.in_channels'] == 192
+
+
+def test_what_is_asked_for_by_name_is_done():
+    """Full mode on all images is left out of tiny, for its time."""
+    def names(**options):
+        experiment = Experiment(PRESETS['tiny'], Path('unused'), **options)
+        return [f'{variant.name} {seed}' for variant, seed, _ in
+                experiment.pretrainings()]
+
+    assert 'full_images 0' not in names()
+    assert {'both 0', 'both 1', 'topk_05 0'} < set(names())
+    assert 'topk_05 1' not in names()
+    assert names(variants=['full_images']) == ['full_images 0']
+
+
+def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(measuring, 'measure',
+                        lambda *_: calls.append(1) or dict(loss=len(calls)))
+    for name in ('labelled', 'mixing', 'masked'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'image.jpg').write_bytes(b'pixels')
+    (tmp_path / 'masks.json').touch()
+    images = measuring.Images(
+        dict(own=tmp_path / 'labelled'), tmp_path / 'mixing',
+        tmp_path / 'masks.json', tmp_path / 'masked')
+
+    def measured(identity='weights'):
+        return measuring.measured(tmp_path / 'record.json', dict(model=identity),
+                                  lambda: None, images, 400)['loss']
+
+    assert [measured(), measured()] == [1, 1]
+    for number, name in enumerate(('labelled', 'mixing', 'masked'), start=2):
+        (tmp_path / name / 'image.jpg').write_bytes(b'slepix')  # as many bytes
+        assert [measured(), measured()] == [number, number]
+    assert [measured('others'), measured('others')] == [5, 5]
 
 
 def test_unknown_names_are_refused(tmp_path):
@@ -191,6 +242,8 @@ def test_unknown_names_are_refused(tmp_path):
         Experiment(PRESETS['tiny'], tmp_path, variants=['beit'])
     with pytest.raises(ConfigurationError, match='at least 1'):
         Experiment(PRESETS['tiny'], tmp_path, steps=0)
+    with pytest.raises(ConfigurationError, match='rate is 2'):
+        Experiment(PRESETS['tiny'], tmp_path, learning_rate=2)
     with pytest.raises(ConfigurationError, match='no folder train'):
         Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
 
@@ -212,7 +265,7 @@ def reproduce(*options, status=0):
 
 def tool(name, *options, status=0):
     process = subprocess.run(
-        [sys.executable, ROOT / f'tools/{name}.py', *map(str, options)],
+        [sys.executable, ROOT / 'tools' / name, *map(str, options)],
         capture_output=True, text=True, timeout=600,
         env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert process.returncode == status, process.stdout + process.stderr
@@ -248,19 +301,20 @@ def test_killed_continued_and_guarded(tmp_path):
         results['variants']['mae']['metrics']['loss_recon']['mean'])
     report = (tmp_path / 'work/report.html').read_text()
     assert report.count('<img') >= 5 and 'src="http' not in report
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20}', report)) == report.count('<img')
     assert 'MixedAE (both)' in page.read_text()
 
     # The instruments on the checkpoint of mmpretrain's MAE.
     model = [run / 'mae.py', run / 'iter_30.pth']
     data = tmp_path / 'work/data'
-    output = tool('analysis_tools/knn_and_probe', *model, data / 'photographs', '--num-workers',
-                  '0', '--json', tmp_path / 'frozen.json')
+    output = tool('analysis_tools/knn_and_probe.py', *model, data / 'photographs',
+                  '--num-workers', '0', '--json', tmp_path / 'frozen.json')
     assert 'knn' in output and 'linear probe' in output
     frozen = json.loads((tmp_path / 'frozen.json').read_text())['mae']
     assert frozen['knn']['accuracy'] * 100 == pytest.approx(
         results['variants']['mae']['metrics']['photographs_knn']['mean'])
     output = tool(
-        'analysis_tools/object_awareness', *model,
+        'analysis_tools/object_awareness.py', *model,
         data / 'scenes/coco/annotations/instances_val2017.json',
         '--images', data / 'scenes/coco/val2017', '--out', tmp_path / 'objects.png')
     precision = results['variants']['mae']['metrics']['object_ap']['mean']

@@ -13,7 +13,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools/analysis_tools'
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 HOOKS = [hook.type for hook in Config.fromfile(CONFIG).custom_hooks]
 ACCURACY = f'custom_hooks.{HOOKS.index("TopKAccuracyHook")}'
@@ -59,6 +60,7 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == 'img':
             self.images.append(attrs['src'])
+            assert attrs['alt']
         self.loads += [attrs[name] for name in ('href', 'src') if
                        not attrs.get(name, 'data:').startswith('data:')]
         assert tag not in ('script', 'link', 'iframe')
@@ -165,7 +167,7 @@ def size_of(path):
 def test_topk_accuracy_tool(trained, tmp_path):
     config, checkpoint, images = trained
     command = [
-        ROOT / 'tools/analysis_tools/sampling_accuracy.py', config, checkpoint, images,
+        TOOLS / 'sampling_accuracy.py', config, checkpoint, images,
         '--num-images', 24, '--versus', 'again', config, checkpoint, '--json',
         tmp_path / 'accuracy.json', '--out', tmp_path / 'accuracy.png'
     ]
@@ -179,10 +181,10 @@ def test_topk_accuracy_tool(trained, tmp_path):
 
 
 def test_attention_tool(trained, tmp_path):
-    run(ROOT / 'tools/analysis_tools/visualize.py', 'attention', *trained, '--num-images', 3,
+    run(TOOLS / 'visualize.py', 'attention', *trained, '--num-images', 3,
         '--out', tmp_path / 'sheet.png')
     assert min(size_of(tmp_path / 'sheet.png')) > 300
-    run(ROOT / 'tools/analysis_tools/visualize.py', 'attention', *trained, '--num-images', 2,
+    run(TOOLS / 'visualize.py', 'attention', *trained, '--num-images', 2,
         '--size', 0, '--out', tmp_path / 'each')
     assert len(list((tmp_path / 'each').glob('*.png'))) == 2
 
@@ -191,12 +193,12 @@ def test_mixing_tool(trained, tmp_path):
     config, checkpoint, images = trained
     files = sorted(images.glob('*/*.jpg'))
     for seed, name in ((0, 'a'), (0, 'b'), (1, 'c')):
-        run(ROOT / 'tools/analysis_tools/visualize.py', 'mixing', config, checkpoint, *files[:4],
+        run(TOOLS / 'visualize.py', 'mixing', config, checkpoint, *files[:4],
             '--seed', seed, '--out', tmp_path / f'{name}.png')
     a, b, c = (Image.open(tmp_path / f'{name}.png').tobytes()
                for name in 'abc')
     assert a == b != c
-    run(ROOT / 'tools/analysis_tools/visualize.py', 'mixing', config, checkpoint, images,
+    run(TOOLS / 'visualize.py', 'mixing', config, checkpoint, images,
         '--num-panels', 2, '--out', tmp_path / 'some.png')
     assert sorted(path.name for path in tmp_path.glob('some*')) == [
         'some_0.png', 'some_1.png']
@@ -204,16 +206,16 @@ def test_mixing_tool(trained, tmp_path):
 
 def test_log_tool(demo, tmp_path):
     work_dir, _ = demo
-    output, _ = run(ROOT / 'tools/analysis_tools/plot_logs.py', work_dir, '--list')
+    output, _ = run(TOOLS / 'plot_logs.py', work_dir, '--list')
     assert 'loss_recon' in output and 'topk_accuracy/layer_06' in output
-    run(ROOT / 'tools/analysis_tools/plot_logs.py', work_dir, work_dir, '--names', 'one',
+    run(TOOLS / 'plot_logs.py', work_dir, work_dir, '--names', 'one',
         'two', '--smooth', 2, '--out', tmp_path / 'curves.png')
     assert min(size_of(tmp_path / 'curves.png')) > 300
 
 
 def test_report_tool(demo, tmp_path):
     work_dir, _ = demo
-    run(ROOT / 'tools/analysis_tools/report.py', work_dir, work_dir / 'data/val', '--out',
+    run(TOOLS / 'report.py', work_dir, work_dir / 'data/val', '--out',
         tmp_path / 'new/report.html')
     assert len(Page((tmp_path / 'new/report.html').read_text()).images) == 6
 
@@ -231,7 +233,7 @@ def test_report_tool(demo, tmp_path):
      'takes 4 images'),
     ('visualize', ['mixing', 'MAE', 'CHECKPOINT', 'IMAGES'], 'another model'),
     ('plot_logs', ['EMPTY'], 'has no log'),
-    ('report', ['EMPTY', 'IMAGES'], 'no work folder'),
+    ('report', ['EMPTY', 'IMAGES'], 'work folder'),
 ])
 def test_tools_refuse_in_one_sentence(trained, tmp_path, tool, arguments,
                                       message):
@@ -241,7 +243,7 @@ def test_tools_refuse_in_one_sentence(trained, tmp_path, tool, arguments,
         IMAGE=next(images.glob('*/*.jpg')),
         MAE=ROOT / 'configs/mae_vitb_300e.py')
     _, errors = run(
-        ROOT / f'tools/analysis_tools/{tool}.py', *(values.get(a, a) for a in arguments),
+        TOOLS / f'{tool}.py', *(values.get(a, a) for a in arguments),
         status=2)
     last = errors.strip().splitlines()[-1]
     assert last.startswith('error: ')

@@ -1,0 +1,179 @@
+"""Table 2's protocol: what is trained, chosen and recognised."""
+import json
+import os
+import re
+import subprocess
+import sys
+from math import log10
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from small_vit import ARCH, backbone
+from test_transfer import tiny_data
+
+from mixedae_mm.utils.errors import ConfigurationError
+from transfer import eleven_sets
+
+ROOT = Path(__file__).parents[2]
+GRID = eleven_sets.grid((1e-3, 1e-2, 1e-1), (0., 1e-4))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Configs of the set "dtd", its one image, and weights of two models."""
+    config = Config(dict(
+        data_root=str(tmp_path / 'data/dtd'),
+        model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth'))),
+        train_dataloader=dict(dataset=dict(type='A', split='trainval')),
+        val_dataloader=dict(dataset=dict(type='A', split='test')),
+        optim_wrapper=dict(optimizer=dict(lr=0., weight_decay=0.)),
+        train_cfg=dict(max_iters=5000, val_interval=1),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook'),
+                           logger=dict(type='LoggerHook')),
+        custom_hooks=[dict(type='NonFiniteLossHook')],
+        sweep=dict(train_split='train', val_split='val')))
+    (tmp_path / 'configs').mkdir()
+    config.dump(tmp_path / 'configs/dtd.py')
+    (tmp_path / 'data/dtd').mkdir(parents=True)
+    (tmp_path / 'data/dtd/image.jpg').write_bytes(b'pixels')
+    for name, value in (('mae', 1.), ('mixedae', 2.)):
+        torch.save(dict(state_dict=dict(weight=torch.tensor([value]))),
+                   tmp_path / f'{name}.pth')
+    return tmp_path
+
+
+class Trainer:
+    """Stands for trainings: the middle of the grid is best."""
+
+    def __init__(self):
+        self.runs = []
+
+    def __call__(self, runs, later_steps):
+        for run in runs:
+            run.check_setting()
+            if not run.is_finished:
+                self.train(run)
+
+    def train(self, run):
+        config = Config.fromfile(run.config)
+        optimizer = config.optim_wrapper.optimizer
+        split = config.val_dataloader.dataset.split
+        is_final = split == 'test'
+        # A sweep keeps no weights and does not stop where a choice diverges.
+        assert len(config.custom_hooks) == is_final
+        assert config.default_hooks.checkpoint.get('save_last', True) == is_final
+        self.runs.append((optimizer.lr, optimizer.weight_decay, split))
+        value = 90 - abs(log10(optimizer.lr) + 2) - optimizer.weight_decay
+        if is_final:
+            weights = torch.load(config.model.backbone.init_cfg.checkpoint)
+            value -= 20 * weights['state_dict']['weight'].item()
+            run.checkpoint.touch()
+        by_epoch = config.default_hooks.logger.get('log_metric_by_epoch', True)
+        step = 0 if by_epoch else 5000
+        log = run.folder / '20260101_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps(dict(loss=1., iter=5000, step=5000)) + '\n' +
+                       json.dumps({'accuracy/top1': value, 'step': step}) + '\n')
+
+
+def last_value(project, checkpoint, trainer, choices=GRID, **options):
+    table = eleven_sets.transfer(
+        ['dtd'], project / 'configs', project / 'work', None,
+        str(project / checkpoint), choices, options, trainer)
+    title, value, mean = table.splitlines()[-1].strip('| ').split(' | ')
+    assert value == mean and title == Path(checkpoint).stem
+    return float(value)
+
+
+def test_the_sweep_tests_once_with_what_validated_best(project):
+    trainer, again = Trainer(), Trainer()
+    assert last_value(project, 'mae.pth', trainer) == 70
+    assert trainer.runs[-1] == (1e-2, 0., 'test')
+    assert [split for *_, split in trainer.runs[:-1]] == ['val'] * 6
+    assert last_value(project, 'mae.pth', again) == 70
+    assert again.runs == []  # nothing is trained twice
+
+
+def test_results_are_recognised_by_weights_data_and_options(project):
+    """In one work folder, as the command has it by default."""
+    one = GRID[2:3]
+
+    def trained(checkpoint='mae.pth', **options):
+        trainer = Trainer()
+        value = last_value(project, checkpoint, trainer, one, **options)
+        return value, len(trainer.runs)
+
+    assert trained() == (70, 2)
+    assert trained('mixedae.pth') == (50, 2)  # not the first one's numbers
+    assert trained() == (70, 0)
+    (project / 'mae.pth').rename(project / 'moved.pth')
+    assert trained('moved.pth') == (70, 0)
+    (project / 'mixedae.pth').rename(project / 'mae.pth')
+    assert trained('mae.pth') == (50, 0)  # another model under the old name
+    assert trained(**{'optim_wrapper.optimizer.momentum': 0.5}) == (50, 2)
+    assert trained(**{'load_from': str(project / 'moved.pth')}) == (50, 2)
+    (project / 'data/dtd/image.jpg').write_bytes(b'others')  # as many bytes
+    assert trained() == (50, 2)
+
+
+def test_addresses_with_one_file_name_are_two_rows():
+    titles = {eleven_sets.title_of(f'https://host/{name}/model.safetensors')
+              for name in ('a', 'b')}
+    assert len(titles) == 2
+
+
+def test_a_missing_set_stops_before_the_first_run(tmp_path):
+    (tmp_path / 'b').mkdir()
+    with pytest.raises(
+            ConfigurationError,
+            match=r'missing: a \(.*a\); run those that are there with --sets b'):
+        eleven_sets.check_folders(
+            dict(a=str(tmp_path / 'a'), b=str(tmp_path / 'b')))
+
+
+def test_table_2s_averages_are_the_papers():
+    names = list(eleven_sets.SETS)
+    lines = eleven_sets.table(eleven_sets.PAPER, names).splitlines()
+    assert lines[0].startswith('| Method | Aircraft | Caltech | Cars |')
+    assert lines[2].endswith('| 85.3 |') and 'MAE' in lines[2]
+    assert lines[3].endswith('| 86.9 |') and 'MixedAE' in lines[3]
+
+
+@pytest.mark.slow
+def test_the_command_prints_table_2(tmp_path, monkeypatch):
+    """Two sets in their real formats, one with validation images, one of
+    several labels, with a ViT that trains in a second."""
+    for name in ('dtd', 'VOC2007'):
+        tiny_data.small_set(name.lower(), tmp_path / 'data' / name, 8, monkeypatch)
+    command = [
+        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py',
+        tmp_path / 'vit.pth', '--sets', 'dtd', 'voc2007',
+        '--data-root', tmp_path / 'data',
+        '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
+        tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',
+        'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0', 'model.head.in_channels=32',
+        'model.backbone.patch_size=32', 'model.backbone.img_size=64',
+        'model.backbone.arch._delete_=True',
+        'model.backbone.arch.embed_dims=32', 'model.backbone.arch.num_layers=2',
+        'model.backbone.arch.num_heads=2',
+        'model.backbone.arch.feedforward_channels=32'
+    ]
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    vit = backbone(arch=dict(ARCH, num_layers=2, feedforward_channels=32),
+                   patch_size=32, img_size=64)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    for finished in (4, 0):  # the second time nothing is left to do
+        done = subprocess.run(list(map(str, command)), env=environment,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        header, _, mae, mixedae, row = done.stdout.splitlines()[-5:]
+        assert header == '| Method | DTD | VOC | Avg. |'
+        assert mae == '| MAE (paper) | 75.3 | 86.0 | 80.7 |'
+        assert re.fullmatch(r'\| vit( \| \d+\.\d){3} \|', row), row
+        assert done.stdout.count('finished') == finished
+    # Weights are kept of the final runs only.
+    assert len(list(tmp_path.glob('runs/*/*/*.pth'))) == 2
+    assert len(list(tmp_path.glob('runs/*/test_*/*.pth'))) == 2
