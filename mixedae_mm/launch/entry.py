@@ -21,6 +21,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
+from ..engine.resume.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..models.checkpoint_reading import read_checkpoint
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
@@ -156,11 +157,11 @@ def read_checkpoints_as_data(cfg: Config) -> None:
 
     Resuming is the exception, because optimizers and log buffers are more than
     tensors: the checkpoint that ``--resume`` names, and those in the run's own
-    work folder, are unpickled.
+    folders, are unpickled.
     """
 
     def read(path: str, map_location=None) -> dict:
-        own = Path(cfg.work_dir).resolve() in Path(path).expanduser().resolve().parents
+        own = is_own_checkpoint(path, cfg.work_dir, out_dir_of(cfg))
         if cfg.get('resume') and (own or path == cfg.get('load_from')):
             return load_from_local(path, map_location)
         return read_checkpoint(path)

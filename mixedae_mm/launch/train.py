@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 from mmengine.config import Config
 
 from ..engine.hooks.data_check_hook import DataCheckHook
-from ..engine.resume.checkpoint_files import find_resumable_checkpoint
+from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from .boundary import preparing
 from .checks import check_checkpoints, type_name
@@ -64,7 +64,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         if args.resume == 'auto' and type_name(
                 dict(type=cfg.get('runner_type'))) == 'FlexibleRunner':
             # It loads before SafeCheckpointHook could skip a damaged file.
-            cfg.load_from = find_resumable_checkpoint(cfg.work_dir)
+            cfg.load_from = find_resumable_checkpoint(cfg.work_dir, out_dir_of(cfg))
     if args.amp:
         enable_mixed_precision(cfg, args.config)
     if args.auto_scale_lr:

@@ -1,26 +1,30 @@
 """Half a checkpoint is never taken for a whole one."""
 import os
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.logging import HistoryBuffer
 
 from mixedae_mm.engine.resume import checkpoint_files
-from mixedae_mm.engine.resume.checkpoint_files import (commit, damage,
-                                                find_resumable_checkpoint,
-                                                write_text)
+from mixedae_mm.engine.resume.checkpoint_files import (
+    damage, find_resumable_checkpoint, is_own_checkpoint, progress)
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 
 
-def save(path, age=0):
-    torch.save(dict(state_dict=dict(weight=torch.arange(1000.))), path)
+def save(path, age=0, iterations=0):
+    meta = dict(iter=iterations, epoch=0, time=np.float64(1.))
+    torch.save(dict(state_dict=dict(weight=torch.arange(1000.)), meta=meta,
+                    message_hub=dict(loss=HistoryBuffer())), path)
     os.utime(path, (1e9 - age, 1e9 - age))
     return str(path)
 
 
 def point_to(path):
-    write_text(os.path.join(os.path.dirname(path), 'last_checkpoint'), path)
+    write_atomically(os.path.join(os.path.dirname(path), 'last_checkpoint'), path)
 
 
 @pytest.fixture(scope='module')
@@ -51,12 +55,29 @@ def test_changed_weights_are_noticed(tmp_path, whole):
 def test_sharded_checkpoints_need_every_shard(tmp_path, whole):
     folder = tmp_path / 'epoch_1.pth'
     folder.mkdir()
-    assert damage(str(folder)) == 'is empty'
     for rank in range(2):
         save(folder / f'rank{rank}.pth')
+    assert 'complete' in damage(str(folder))
+    (folder / 'complete').touch()
     assert damage(str(folder)) is None
     (folder / 'rank1.pth').write_bytes(whole[:100])
     assert 'incomplete' in damage(str(folder))
+
+
+class Malicious:
+
+    def __reduce__(self):
+        return os.mkdir, ('executed', )
+
+
+def test_progress_is_read_without_running_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert progress(save(tmp_path / 'a.pth', iterations=7)) == 7
+    torch.save(dict(meta=dict(iter=3, stranger=Malicious()), message_hub={}), 'b.pth')
+    assert progress('b.pth') == 3
+    torch.save(dict(weight=torch.ones(3)), 'weights.pth')
+    assert progress('weights.pth') is None
+    assert not os.path.exists('executed')
 
 
 def test_a_new_run_has_none(tmp_path):
@@ -95,7 +116,7 @@ def test_the_one_before_replaces_a_damaged_one(tmp_path, monkeypatch, fault):
 def test_a_moved_work_dir_is_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
     moved = save(tmp_path / 'epoch_2.pth')
-    write_text(str(tmp_path / 'last_checkpoint'), '/elsewhere/epoch_2.pth')
+    write_atomically(str(tmp_path / 'last_checkpoint'), '/elsewhere/epoch_2.pth')
     assert find_resumable_checkpoint(str(tmp_path)) == moved
 
 
@@ -107,16 +128,51 @@ def test_only_damaged_ones_are_an_error(tmp_path, whole):
         find_resumable_checkpoint(str(tmp_path))
 
 
-@pytest.mark.parametrize('kind', ['file', 'folder'])
-def test_commit_replaces(tmp_path, kind):
-    for name in ('new.partial', 'final'):
-        path = tmp_path / name
-        if kind == 'folder':
-            path.mkdir()
-            path = path / 'rank0.pth'
-        path.write_text(name)
-    commit(str(tmp_path / 'new.partial'), str(tmp_path / 'final'))
-    path = tmp_path / 'final'
-    assert (path / 'rank0.pth' if kind == 'folder' else
-            path).read_text() == 'new.partial'
-    assert os.listdir(tmp_path) == ['final']
+def quiet(monkeypatch):
+    monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
+
+
+def test_without_a_pointer_the_one_that_came_furthest_is_taken(tmp_path, monkeypatch):
+    """Copies are as old as the order in which they were made."""
+    quiet(monkeypatch)
+    save(tmp_path / 'epoch_10.pth', age=1, iterations=1000)
+    furthest = save(tmp_path / 'interrupted_iter_1100.pth', age=9, iterations=1100)
+    save(tmp_path / 'epoch_9.pth', age=0, iterations=900)
+    torch.save(dict(weight=torch.ones(3)), tmp_path / 'mae.pth')  # not ours
+    save(tmp_path / '.epoch_12.partial-1.pth', iterations=1200)
+    assert find_resumable_checkpoint(str(tmp_path)) == furthest
+    os.truncate(furthest, 1000)
+    assert find_resumable_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
+
+
+@pytest.mark.parametrize('age, expected', [(1, 'epoch_5.pth'), (9, 'epoch_2.pth')])
+def test_files_beside_the_named_one(tmp_path, monkeypatch, age, expected):
+    """One that is newer and further is taken, an earlier run's is not."""
+    quiet(monkeypatch)
+    save(tmp_path / 'epoch_5.pth', age=age, iterations=50)
+    point_to(save(tmp_path / 'epoch_2.pth', age=3, iterations=20))
+    assert find_resumable_checkpoint(str(tmp_path)).endswith(expected)
+
+
+def test_a_copied_work_dir_is_left_alone(tmp_path, monkeypatch):
+    quiet(monkeypatch)
+    for name in ('first', 'copy'):
+        (tmp_path / name).mkdir()
+        path = save(tmp_path / name / 'epoch_2.pth')
+    write_atomically(tmp_path / 'copy/last_checkpoint',
+                     str(tmp_path / 'first/epoch_2.pth'))
+    assert find_resumable_checkpoint(str(tmp_path / 'copy')) == path
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_checkpoints_elsewhere(tmp_path, monkeypatch, named):
+    quiet(monkeypatch)
+    run, elsewhere = tmp_path / 'run', tmp_path / 'out/run'
+    run.mkdir(), elsewhere.mkdir(parents=True)
+    path = save(elsewhere / 'epoch_2.pth', iterations=2)
+    if named:
+        write_atomically(run / 'last_checkpoint', path)
+    assert find_resumable_checkpoint(str(run), str(tmp_path / 'out')) == path
+    assert is_own_checkpoint(path, str(run), str(tmp_path / 'out'))
+    assert is_own_checkpoint(path, str(run)) == named
+    assert not is_own_checkpoint(str(tmp_path / 'out/other.pth'), str(run))

@@ -1,80 +1,81 @@
-"""Checkpoint files that are whole or not there, and finding the newest."""
+"""Finding the checkpoint that a run goes on from."""
 import os
 import os.path as osp
-import shutil
+import pickle
 import zipfile
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from mmengine.logging import print_log
 
 from ...utils.errors import ConfigurationError
 from ...utils.files import write_atomically as write_text  # noqa: F401
 
-PARTIAL = '.partial'  # ends the name of a file that is being written
+COMPLETE = 'complete'  # a file in a sharded checkpoint that has all its shards
 
 
-def commit(partial: str, final: str) -> None:
-    """Give a completely written file, or directory, its name.
-
-    Data reaches the disk before the name does, so that not even a power cut
-    leaves the name with half a file.
+def checkpoint_folders(work_dir: str, out_dir: Optional[str] = None) -> List[str]:
+    """Where a run's checkpoints are.
 
     Args:
-        partial (str): What was written, in the directory of ``final``.
-        final (str): The name; a file that has it is replaced.
-
-    Raises:
-        OSError: If the disk refuses. ``final`` is then what it was before.
+        work_dir (str): Of the run.
+        out_dir (str, optional): Of its ``CheckpointHook``, which adds the name
+            of the run to it.
     """
-    files = [partial]
-    if osp.isdir(partial):  # sharded checkpoints
-        files = [entry.path for entry in os.scandir(partial) if entry.is_file()]
-    for path in files:
-        _flush(path)
-    if osp.isdir(final):
-        shutil.rmtree(final)
-    os.replace(partial, final)
-    _flush(osp.dirname(osp.abspath(final)))
+    folders = [str(work_dir)]
+    if out_dir and str(out_dir) != str(work_dir):
+        name = osp.basename(str(work_dir).rstrip(osp.sep))
+        folders.insert(0, osp.join(str(out_dir), name))
+    return folders
 
 
-def remove(path: str) -> None:
-    """Delete a file or directory if it is there."""
-    if osp.isdir(path):
-        shutil.rmtree(path)
-    elif osp.exists(path):
-        os.remove(path)
+def out_dir_of(cfg) -> Optional[str]:
+    """The ``out_dir`` of a config's checkpoint hook."""
+    return ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
 
 
-def find_resumable_checkpoint(work_dir: str) -> Optional[str]:
-    """Find the newest complete checkpoint of a run.
+def is_own_checkpoint(path: str, work_dir: str,
+                      out_dir: Optional[str] = None) -> bool:
+    """Whether a run wrote a file: it may hold more than tensors, and is trusted."""
+    real = osp.realpath(osp.expanduser(path))
+    return path == _last_checkpoint(work_dir) or any(
+        real.startswith(osp.join(osp.realpath(folder), ''))
+        for folder in checkpoint_folders(work_dir, out_dir))
+
+
+def find_resumable_checkpoint(work_dir: str,
+                              out_dir: Optional[str] = None) -> Optional[str]:
+    """Find the newest whole checkpoint of a run.
 
     Args:
-        work_dir (str): With the file ``last_checkpoint``.
+        work_dir (str): Of the run.
+        out_dir (str, optional): Of its ``CheckpointHook``.
 
     Returns:
-        str, optional: The checkpoint which ``last_checkpoint`` names or, if
-        that is damaged, the newest complete one beside it or in ``work_dir``
-        (which may have been moved), with a warning. None if the run has not
-        written any.
+        str, optional: The checkpoint that ``last_checkpoint`` names, if there
+        is not a newer one that has come further. If it is damaged or gone, or
+        nothing is named, the newest whole one in the run's folders, with a
+        warning. None if there are none.
 
     Raises:
         ConfigurationError: If all that there are are damaged.
     """
-    newest = _last_checkpoint(work_dir)
-    if newest is None:
-        return None
-    candidates = [newest] + _other_checkpoints(newest, work_dir)
+    named = _last_checkpoint(work_dir)
+    candidates = _candidates(checkpoint_folders(work_dir, out_dir), named)
     for path in candidates:
         problem = damage(path)
         if problem is None:
-            if path != newest:
-                print_log(f'Resuming from {path} instead.', 'current', 30)
+            if path != named:
+                instead = f' instead of {named}' if named else ''
+                print_log(f'Resuming from {path}{instead}.', 'current', 30)
             return path
         print_log(f'The checkpoint {path} {problem}.', 'current', 30)
+    if not candidates:
+        return None
     raise ConfigurationError(
         f'No checkpoint of {work_dir} is complete '
-        f'({", ".join(map(osp.basename, candidates))}); to start afresh, delete '
-        f'{osp.join(work_dir, "last_checkpoint")} or choose another work_dir.')
+        f'({", ".join(map(osp.basename, candidates))}); to start afresh, choose '
+        'another work_dir, or delete them and '
+        f'{osp.join(work_dir, "last_checkpoint")}.')
 
 
 def damage(path: str) -> Optional[str]:
@@ -84,12 +85,15 @@ def damage(path: str) -> Optional[str]:
     disk's speed.
 
     Args:
-        path (str): A file that ``torch.save`` wrote, or a directory of them.
+        path (str): A file that ``torch.save`` wrote, or a folder of them.
     """
     if osp.isdir(path):
-        names = os.listdir(path)
-        problems = [damage(osp.join(path, name)) for name in names]
-        return next(filter(None, problems), None if names else 'is empty')
+        if not osp.exists(osp.join(path, COMPLETE)):
+            return (f'is a folder without the file "{COMPLETE}", which is written '
+                    'when all shards are; if they are, name it with --resume')
+        problems = (damage(osp.join(path, name)) for name in os.listdir(path)
+                    if name != COMPLETE)
+        return next(filter(None, problems), None)
     if not osp.isfile(path):
         return 'does not exist'
     try:
@@ -100,6 +104,25 @@ def damage(path: str) -> Optional[str]:
     return broken and f'is damaged (checksum of {broken})'
 
 
+def progress(path: str) -> Optional[int]:
+    """Read how many iterations were done, without loading or running anything.
+
+    Returns:
+        int, optional: None if this is not a readable checkpoint of a runner.
+    """
+    if osp.isdir(path):
+        path = osp.join(path, 'rank0.pth')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist()
+                        if name.endswith('/data.pkl'))
+            with archive.open(name) as file:
+                checkpoint = _Outline(file).load()
+        return int(checkpoint['meta']['iter']) if 'message_hub' in checkpoint else None
+    except Exception:  # whatever a file of another kind leads to
+        return None
+
+
 def _last_checkpoint(work_dir: str) -> Optional[str]:
     try:
         with open(osp.join(work_dir, 'last_checkpoint')) as file:
@@ -108,22 +131,58 @@ def _last_checkpoint(work_dir: str) -> Optional[str]:
         return None
 
 
-def _other_checkpoints(newest: str, work_dir: str) -> List[str]:
-    """More that can be resumed from, newest first."""
-    paths = set()
-    for folder in (osp.dirname(newest), work_dir):
-        names = os.listdir(folder) if osp.isdir(folder) else []
-        paths |= {
-            osp.join(folder, name) for name in names
-            # the best ones are saved without the optimizer
-            if name.endswith('.pth') and not name.startswith('best_')
-        }
-    return sorted(paths - {newest}, key=osp.getmtime, reverse=True)
+def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
+    """What may be resumed from, best first.
+
+    Args:
+        folders (list[str]): Of the run.
+        named (str, optional): The content of ``last_checkpoint``.
+    """
+    paths = [
+        osp.join(folder, name) for folder in folders if osp.isdir(folder)
+        for name in os.listdir(folder)
+        # The best ones lack the optimizer, and hidden ones are half-written.
+        if name.endswith('.pth') and not name.startswith(('best_', '.'))
+    ]
+    done = {path: progress(path) for path in paths}
+    # Not a runner's checkpoint, but weights that somebody has put here.
+    paths = [path for path in paths if done[path] is not None or damage(path)]
+    age = {path: osp.getmtime(path) for path in paths}
+    for path in paths:
+        if named and osp.basename(path) == osp.basename(named):
+            named = path  # also where the work folder was moved or copied
+            break
+    if named is None or not osp.exists(named):
+        paths.sort(key=lambda path: (done[path] or 0, age[path]), reverse=True)
+        return [named] * (named is not None) + paths
+    others = sorted((path for path in paths if path != named), key=age.get,
+                    reverse=True)
+    reached, since = progress(named), osp.getmtime(named)
+    # Files of an earlier run in this folder may have come further, but are older.
+    ahead = [path for path in others if reached is not None
+             and age[path] >= since and (done[path] or 0) > reached]
+    ahead.sort(key=done.get, reverse=True)
+    return ahead + [named] + [path for path in others if path not in ahead]
 
 
-def _flush(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class _Outline(pickle.Unpickler):
+    """Read containers, numbers and names; all else becomes a stand-in."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _StandIn
+
+    def persistent_load(self, key: Any) -> None:
+        return None  # a tensor's data
+
+
+class _StandIn(dict):
+    """Takes whatever unpickling does to an object, and runs nothing."""
+
+    def __init__(self, *args) -> None:
+        super().__init__()
+
+    def ignore(self, *args) -> None:
+        pass
+
+    __setstate__ = append = extend = add = ignore
+    __hash__ = object.__hash__

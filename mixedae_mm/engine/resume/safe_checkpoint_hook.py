@@ -1,24 +1,26 @@
 """Checkpoints that are never lost or half-written."""
 import copy
 import os.path as osp
-from collections import deque
 from contextlib import contextmanager
 from glob import escape, glob
 from typing import Iterator, List, Optional
 
-from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import LocalBackend
+from mmengine.dist import (all_gather_object, broadcast_object_list,
+                           is_main_process)
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
 from ...utils.errors import ConfigurationError
-from .atomic_saves import (AtomicSaves, NotWritten, RemoveLater,
-                           raised_on_all_ranks)
-from .checkpoint_files import (PARTIAL, find_resumable_checkpoint, remove,
-                               write_text)
+from ...utils.files import PARTIAL, delete, write_atomically
+from .checkpoint_files import (COMPLETE, checkpoint_folders,
+                               find_resumable_checkpoint)
+from .file_backend import AtomicBackend, DeletesLater
 from .tolerant_logging import tolerate_failed_writes
 
 INTERRUPTED = 'interrupted_iter_{}.pth'
+OUTDATED = 'outdated_checkpoints'  # our entry in a checkpoint
+# What CheckpointHook changes while it saves.
+CHANGED = ('last_ckpt', 'keep_ckpt_ids', 'best_ckpt_path', 'best_ckpt_path_dict')
 
 
 @HOOKS.register_module()
@@ -28,25 +30,41 @@ class SafeCheckpointHook(CheckpointHook):
     A drop-in: ``default_hooks = dict(checkpoint=dict(
     type='SafeCheckpointHook', interval=1, max_keep_ckpts=3))``.
 
-    - A checkpoint is written as ``NAME.partial``, flushed to the disk, and
-      renamed. ``last_checkpoint`` changes after that, as a whole.
+    - A checkpoint is written under another name, flushed to the disk, and
+      renamed (:class:`AtomicBackend`).
     - Older checkpoints are deleted after the new one is safe. So there must
       be room for ``max_keep_ckpts + 1``.
     - A write that fails (disk full, quota, stale network drive) is a warning;
       training goes on and the next interval tries again. Only the last one
       of a run is tried a second time, and then is an error. Curves and
       pictures that cannot be written are left out.
-    - ``resume=True`` without a file (``--resume auto``) skips a damaged newest
-      checkpoint and takes the one before, saying so. ``FlexibleRunner`` loads
-      before hooks run: give it :func:`find_resumable_checkpoint` as
-      ``load_from``.
-
-    Where checkpoints go to an object store (``out_dir='s3://...'``), whole
-    writes are left to that.
+    - ``resume=True`` without a file (``--resume auto``) takes the newest whole
+      checkpoint, with or without the file ``last_checkpoint``, and says which
+      damaged ones it skips. ``FlexibleRunner`` loads before hooks run: give it
+      :func:`find_resumable_checkpoint` as ``load_from``.
 
     Args:
-        **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`.
+        **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`. ``out_dir``
+            must be a folder of the file system.
+
+    Raises:
+        ConfigurationError: If checkpoints should go to an object store: what
+            is resumed from must be a file here.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        backend = (self.backend_args or {}).get('backend', 'local')
+        if '://' in str(self.out_dir) or self.file_client_args or backend != 'local':
+            raise ConfigurationError(
+                'SafeCheckpointHook writes to folders of the file system only, but '
+                f'has out_dir={self.out_dir!r}, '
+                f'backend_args={self.backend_args!r}, '
+                f'file_client_args={self.file_client_args!r}; mount the store as a '
+                "folder, or use type='CheckpointHook', which cannot resume safely.")
+        self.configured_out_dir = self.out_dir
+        self.meta: Optional[dict] = None  # of the checkpoint that is being written
+        self.outdated: List[str] = []  # names, of the checkpoint resumed from
 
     def before_run(self, runner) -> None:
         """Choose the checkpoint to resume from, the same on all ranks."""
@@ -55,7 +73,8 @@ class SafeCheckpointHook(CheckpointHook):
         found = [None]
         if is_main_process():
             try:
-                found = [find_resumable_checkpoint(runner.work_dir)]
+                found = [find_resumable_checkpoint(
+                    runner.work_dir, self.configured_out_dir)]
             except ConfigurationError as error:
                 found = [error]
         broadcast_object_list(found)
@@ -63,16 +82,38 @@ class SafeCheckpointHook(CheckpointHook):
             raise found[0]
         runner._load_from = found[0]
 
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Learn what an interrupted process had no time to delete."""
+        if runner._resume:
+            self.outdated = checkpoint.pop(OUTDATED, [])
+
     def before_train(self, runner) -> None:
         """Clean up after a kill."""
         super().before_train(runner)
+        AtomicBackend.register()
         tolerate_failed_writes(runner.visualizer)
+        self.file_backend = DeletesLater()
         self.saved_iter: Optional[int] = None  # in the newest checkpoint
         self.unsaved: Optional[tuple] = None  # arguments of a failed save
-        self.is_local = isinstance(self.file_backend, LocalBackend)
-        if is_main_process():
-            for leftover in self._files(f'*.pth{PARTIAL}'):
-                remove(leftover)
+        if not is_main_process():
+            return
+        for folder in checkpoint_folders(runner.work_dir, self.configured_out_dir):
+            for leftover in glob(osp.join(escape(folder), f'.*{PARTIAL}*')):
+                delete(leftover)
+        for name in self.outdated:
+            delete(osp.join(self.out_dir, name))
+        earlier = glob(osp.join(escape(str(self.out_dir)), '*.pth'))
+        if earlier and runner.iter == 0:
+            runner.logger.warning(
+                f'{self.out_dir} has checkpoints of an earlier run '
+                f'({", ".join(sorted(map(osp.basename, earlier))[:3])}), which this '
+                'one will overwrite; --resume would go on from them.')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Note what is to be deleted when this checkpoint is safe."""
+        checkpoint[OUTDATED] = list(map(osp.basename, self.file_backend.outdated))
+        if self.meta:  # FlexibleRunner replaces it
+            checkpoint['meta'].update(self.meta)
 
     def save_interrupted(self, runner, meta: dict) -> None:
         """Write a checkpoint between the intervals; call it on all ranks.
@@ -84,102 +125,81 @@ class SafeCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
             meta (dict): ``epoch`` and ``iter``: how many are complete.
         """
-        if self.saved_iter != meta['iter']:
-            self._save(runner, INTERRUPTED.format(meta['iter']), meta)
+        if self.saved_iter == meta['iter']:
+            return
+        name = INTERRUPTED.format(meta['iter'])
+        with self._all_or_nothing(runner, name, meta):
+            self.last_ckpt = osp.join(self.out_dir, name)
+            runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+            runner.save_checkpoint(
+                self.out_dir, name, save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=dict(meta), by_epoch=False, **self.args)
+            if is_main_process():
+                write_atomically(
+                    osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
 
     def after_train(self, runner) -> None:
         """Give a failed last save of the run a second chance."""
         if self.unsaved:
-            self._save(runner, *self.unsaved)
+            self._save_checkpoint_with_step(runner, *self.unsaved)
         if self.unsaved:
             raise OSError(
-                f'The last checkpoint of the run, {self.unsaved[0]}, could not '
-                f'be written to {self.out_dir}.')
+                f'The last checkpoint of the run, of iteration '
+                f'{self.unsaved[1]["iter"]}, could not be written to {self.out_dir}.')
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
-        self._save(runner, self.filename_tmpl.format(step), meta, step)
-
-    def _save(self,
-              runner,
-              filename: str,
-              meta: dict,
-              step: Optional[int] = None) -> None:
-        """Save; then, and only then, let go of what this replaces."""
-        hub = runner.message_hub
-        pointer = osp.join(runner.work_dir, 'last_checkpoint')
-        if not isinstance(runner, AtomicSaves):
-            runner = AtomicSaves(runner, self.is_local)
-        self.unsaved = (filename, dict(meta), step)
-        with self._all_or_nothing(runner, filename):
-            self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
-            hub.update_info('last_ckpt', self.last_ckpt)
-            outdated = self._outdated_with(step, hub)
-            runner.save_checkpoint(
-                self.out_dir,
-                filename,
-                self.file_client_args,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
-                meta=meta,
-                by_epoch=self.by_epoch and step is not None,
-                backend_args=self.backend_args,
-                **self.args)
-            with raised_on_all_ranks(pointer + PARTIAL):
-                if is_main_process():
-                    write_text(pointer, self.last_ckpt)
-            if self.max_keep_ckpts > 0:
-                hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-            if is_main_process():
-                for name in outdated:
-                    self.file_backend.remove(
-                        self.file_backend.join_path(self.out_dir, name))
-            self.unsaved, self.saved_iter = None, meta['iter']
-
-    def _outdated_with(self, step: Optional[int], hub) -> List[str]:
-        """Names of the files that a regular checkpoint makes superfluous."""
-        if step is None:
-            return []
-        names = list(map(osp.basename, self._files(INTERRUPTED.format('*'))))
-        if self.max_keep_ckpts > 0:
-            keep = [kept for kept in self.keep_ckpt_ids if kept != step] + [step]
-            # The checkpoint lists the outdated ones too: if the run is killed
-            # before it deletes them, the resumed run does.
-            hub.update_info('keep_ckpt_ids', keep)
-            names += map(self.filename_tmpl.format, keep[:-self.max_keep_ckpts])
-            self.keep_ckpt_ids = deque(keep, self.max_keep_ckpts)
-        return names
+        self.unsaved = step, dict(meta)
+        with self._all_or_nothing(runner, self.filename_tmpl.format(step), meta):
+            for path in glob(osp.join(escape(str(self.out_dir)),
+                                      INTERRUPTED.format('*'))):
+                self.file_backend.remove(path)
+            super()._save_checkpoint_with_step(runner, step, dict(meta))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
-        if not self.save_best:
-            return
-        with self._all_or_nothing(runner, 'the best checkpoint'):
-            super()._save_best_checkpoint(
-                AtomicSaves(runner, self.is_local), metrics)
+        if self.save_best:
+            with self._all_or_nothing(runner, 'the best checkpoint'):
+                super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _all_or_nothing(self, runner, what: str) -> Iterator[None]:
-        """Delete files only after all writes; if one fails, undo the rest."""
+    def _all_or_nothing(self, runner, what: str,
+                        meta: Optional[dict] = None) -> Iterator[None]:
+        """Delete what is outdated after all writes; if one fails, undo the rest.
+
+        Args:
+            runner (Runner): The runner.
+            what (str): For the warning.
+            meta (dict, optional): Of a checkpoint to resume from.
+        """
         info, backend = runner.message_hub.runtime_info, self.file_backend
-        info_before, own = dict(info), copy.copy(vars(self))
-        if 'best_ckpt_path_dict' in own:
-            own['best_ckpt_path_dict'] = dict(self.best_ckpt_path_dict)
-        self.file_backend = RemoveLater(backend)
+        info_before, outdated_before = dict(info), list(backend.outdated)
+        own_before = {name: copy.copy(getattr(self, name))
+                      for name in CHANGED if hasattr(self, name)}
+        self.meta, error = meta and dict(meta), None
+        if meta:
+            runner.call_hook('before_save_on_all_ranks')
         try:
             yield
-            self.file_backend.remove_now()
-            self.file_backend = backend
-        except NotWritten as error:
-            self.__dict__.update(own)
-            info.clear()
-            info.update(info_before)
-            runner.logger.warning(
-                f'Could not write {what} to {self.out_dir}: {error}. Training '
-                'goes on and tries again at the next interval; the newest '
-                f'complete checkpoint is {info.get("last_ckpt")}.')
-
-    def _files(self, pattern: str) -> List[str]:
-        """Local checkpoint files that match."""
-        if not self.is_local:
-            return []
-        return glob(osp.join(escape(str(self.out_dir)), pattern))
+        except OSError as caught:
+            error = str(caught)
+        self.meta = None
+        errors = [text for text in all_gather_object(error) if text]
+        if not errors:
+            if meta:
+                self.unsaved, self.saved_iter = None, meta['iter']
+            if is_main_process():
+                if osp.isdir(str(self.last_ckpt)):
+                    write_atomically(osp.join(self.last_ckpt, COMPLETE), '')
+                backend.delete_outdated()
+            backend.outdated = []
+            return
+        backend.outdated = outdated_before
+        for name, value in own_before.items():
+            setattr(self, name, value)
+        info.clear()
+        info.update(info_before)
+        runner.logger.warning(
+            f'Could not write {what} to {self.out_dir}: {errors[0]}. Training '
+            'goes on and tries again at the next interval; the newest '
+            f'complete checkpoint is {info.get("last_ckpt")}.')

@@ -1,4 +1,4 @@
-"""Curves and pictures are worth less than the run that they are of."""
+"""Let training go on when its curves and pictures cannot be written."""
 from functools import wraps
 from typing import Callable
 
@@ -9,10 +9,10 @@ WRITES = ('add_scalar', 'add_scalars', 'add_image', 'add_datasample')
 
 
 def tolerate_failed_writes(visualizer: Visualizer) -> None:
-    """Let a full disk cost the visualizer's output, not the training.
+    """Make a full disk cost the visualizer's output, not the training.
 
-    The first failure in a row is a warning, the others are silent. (The text
-    log needs no help: Python's logging goes on by itself.)
+    The first of several failures in a row is a warning. (The text log needs
+    no help: Python's logging goes on by itself.)
 
     Args:
         visualizer (Visualizer): Changed in place.
@@ -34,8 +34,8 @@ def _tolerant(write: Callable) -> Callable:
         except OSError as error:
             if not failing:
                 print_log(
-                    f'Could not write what is shown of the training: {error}. '
-                    'Training goes on.', 'current', 30)
+                    f'Could not write curves or pictures: {error}. Training goes '
+                    'on.', 'current', 30)
             failing = True
 
     return tolerant
