@@ -9,7 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from mixedae_mm.engine.resume import resumable_loading
 from mixedae_mm.engine.resume.resumable_loading import (EndlessBatches,
                                                  ResumableBatchSampler,
-                                                 make_resumable)
+                                                 rebuilt, resumable)
 
 SAMPLERS = st.sampled_from([DefaultSampler, InfiniteSampler])
 
@@ -119,8 +119,7 @@ def loader(sampler, workers=0, size=22):
     data = DataLoader(dataset, batch_size=4, num_workers=workers,
                       sampler=sampler(dataset, shuffle=True, seed=1),
                       collate_fn=list)
-    assert make_resumable(data, seed=1)
-    return data
+    return resumable(data, seed=1)
 
 
 @pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
@@ -147,9 +146,9 @@ def test_endless_batches_humour_mmengine_0_10_7():
 
 def test_the_loader_keeps_its_attributes():
     data = loader(DefaultSampler)
-    assert len(data) == 6 and data.batch_size == 4
+    assert len(data) == 6
     assert data.batch_sampler.batch_size == 4
-    assert data.batch_sampler.sampler is data.sampler
+    assert isinstance(data.batch_sampler.sampler, DefaultSampler)
     assert data.dataset.size == 22  # the wrapped one's
 
 
@@ -163,8 +162,7 @@ def test_data_sets_with_set_epoch_are_told_the_pass():
 
     inner = Curriculum(8)
     concatenated = torch.utils.data.ConcatDataset([inner, Numbers(8)])
-    data = DataLoader(concatenated, batch_size=4)
-    assert make_resumable(data, seed=1)
+    data = resumable(DataLoader(concatenated, batch_size=4), seed=1)
     data.batch_sampler.start_pass(3)
     assert inner.epoch == 3
 
@@ -178,6 +176,17 @@ def test_rank_and_world_size_are_those_of_the_process(monkeypatch):
 
 def test_iterable_data_is_left_alone():
     stream = DataLoader(torch.utils.data.ChainDataset([]), batch_size=2)
-    dataset, sampler = stream.dataset, stream.batch_sampler
-    assert not make_resumable(stream, seed=1)
-    assert stream.dataset is dataset and stream.batch_sampler is sampler
+    assert resumable(stream, seed=1) is None
+
+
+def test_a_rebuilt_loader_has_all_options():
+    """Also those that a later PyTorch may bring."""
+    options = dict(num_workers=2, persistent_workers=True, prefetch_factor=3,
+                   timeout=7, collate_fn=list, generator=torch.Generator(),
+                   multiprocessing_context='fork', worker_init_fn=print)
+    first = DataLoader(Numbers(9), batch_size=4, drop_last=True, **options)
+    again = rebuilt(first, timeout=8)
+    different = {name for name, value in vars(first).items()
+                 if vars(again)[name] is not value and vars(again)[name] != value}
+    assert different == {'timeout', 'batch_size', 'drop_last', 'sampler'}
+    assert list(again.batch_sampler) == list(first.batch_sampler)

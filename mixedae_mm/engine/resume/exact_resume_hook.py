@@ -1,4 +1,4 @@
-"""A resumed run equals one that was never interrupted, bit for bit."""
+"""Resume a run such that it equals one that was never interrupted."""
 from typing import Optional
 
 from mmengine.dist import get_world_size
@@ -6,12 +6,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from .config_schedules import follow_config
 from .gradient_buckets import settle_gradient_buckets
 from .rank_state import (gather_buffers, gather_gradients, is_sharded,
                          restore, window_is_open)
-from .resumable_loading import EndlessBatches, make_resumable
+from .resumable_loading import EndlessBatches, resumable
 from .run_setting import report_changes, run_setting
-from .schedule_rescaling import rescale_schedules
 from ...utils.random import seed_generators
 
 STATE = 'exact_resume'  # our entry in a checkpoint: plain types and tensors
@@ -46,8 +46,8 @@ class ExactResumeHook(Hook):
       result may decide about schedules, stopping and the best checkpoint.
 
     With other processes or batch sizes than before, training goes on at the
-    same image of the epoch, with iteration-based schedules stretched to the
-    new number of iterations, and a warning says what is no longer exact.
+    same image of the epoch, and a warning says what is no longer exact. Rates
+    and schedules are those of the present config, see :func:`follow_config`.
 
     Not restored: generators and state that a component keeps for itself and
     leaves out of its ``state_dict``.
@@ -71,7 +71,7 @@ class ExactResumeHook(Hook):
         if not runner._resume:
             return
         loader, meta = runner.train_dataloader, checkpoint['meta']
-        now = run_setting(loader)
+        now = run_setting(runner)
         if STATE in checkpoint:
             self.state = checkpoint[STATE]
         else:
@@ -85,32 +85,34 @@ class ExactResumeHook(Hook):
         self.first_batch = self.state['samples'] // now['total_batch']
         report_changes(runner.logger, self.state, now)
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            ratio = len(loader) / self.state['batches_per_epoch']
-            if ratio != 1:
+            if len(loader) != self.state['batches_per_epoch']:
                 self.first_batch = min(self.first_batch, len(loader))
                 meta['iter'] = meta['epoch'] * len(loader) + self.first_batch
-                rescale_schedules(runner, checkpoint, ratio)
         self.first_iter = meta['iter']
+        follow_config(runner, checkpoint)
 
     def before_train(self, runner) -> None:
-        """Take the data loading over; catch up on what a kill cut short."""
+        """Take the data loading over; repeat an evaluation that was cut short."""
         loop, state = runner.train_loop, self.state or {}
         sampler = getattr(loop.dataloader.batch_sampler, 'sampler', None)
         if state.get('sampler_seed') is not None:
             sampler.seed = state['sampler_seed']
         seed = getattr(sampler, 'seed', runner.seed)
-        self.loads_exactly = (
-            isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop))
-            and make_resumable(loop.dataloader, seed))
-        if not self.loads_exactly:
+        loader = None
+        if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+            loader = resumable(loop.dataloader, seed)
+        self.loads_exactly = loader is not None
+        if loader is None:
             runner.logger.warning(
                 'This loop or its dataloader cannot start in the middle: a '
                 'resumed run does not see the images of an uninterrupted one.')
-        elif isinstance(loop, IterBasedTrainLoop):
-            # mmengine 0.10.7 skips by asking for every batch.
-            asks = not hasattr(loop, 'fast_forward_on_resume')
-            loop.dataloader_iterator = EndlessBatches(
-                loop.dataloader, self.first_batch, loop.iter if asks else 0)
+        else:
+            loop.dataloader = loader
+            if isinstance(loop, IterBasedTrainLoop):
+                # mmengine 0.10.7 skips by asking for every batch.
+                asks = not hasattr(loop, 'fast_forward_on_resume')
+                loop.dataloader_iterator = EndlessBatches(
+                    loader, self.first_batch, loop.iter if asks else 0)
         if not settle_gradient_buckets(runner.model) and state and (
                 get_world_size() > 2):
             runner.logger.warning(
@@ -159,7 +161,9 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add our state: plain types and tensors, for safe loading."""
-        if get_world_size() == 1:
+        if not {'optimizer', 'param_schedulers'} & checkpoint.keys():
+            return  # the best one, from which nothing is resumed
+        if get_world_size() == 1 and self.rank_state is None:
             self.before_save_on_all_ranks(runner)
         if not self.rank_state and window_is_open(runner.optim_wrapper):
             runner.logger.warning(
@@ -167,7 +171,7 @@ class ExactResumeHook(Hook):
                 'gradients, so that a resume from it is not exact: with '
                 'several processes this needs SafeCheckpointHook, and no '
                 'sharding.')
-        now = run_setting(runner.train_dataloader)
+        now = run_setting(runner)
         checkpoint[STATE] = dict(
             now,
             samples=self._batches_done(runner, checkpoint['meta']) *
@@ -185,15 +189,22 @@ class ExactResumeHook(Hook):
     def _restore_rank_state(self, runner) -> None:
         gradients = self.state.pop('gradients')
         buffers = self.state.pop('buffers')
-        if self.state['world_size'] == get_world_size():
+        accumulates = self.state.get('accumulative_counts')
+        now = run_setting(runner)['accumulative_counts']
+        if self.state['world_size'] != get_world_size():
+            others = 'other processes'
+        elif accumulates not in (None, now):
+            others = f'windows of {accumulates} batches'
+        else:
             restore(runner.model, gradients, buffers)
             if gradients:
                 runner.logger.info('The open accumulation window goes on with '
                                    'the gradients in the checkpoint.')
-        elif gradients:
+            return
+        if gradients:
             runner.logger.warning(
                 'The gradients of the open accumulation window are dropped: '
-                'they belong to other processes.')
+                f'they belong to {others}.')
 
     def _evaluation_due(self, runner) -> bool:
         """Whether the loop evaluates at the point where it resumes."""
@@ -206,5 +217,3 @@ class ExactResumeHook(Hook):
             return False
         loop._decide_current_val_interval()
         return done % loop.val_interval == 0 or done == end
-
-

@@ -1,4 +1,4 @@
-"""How DDP groups gradients, the same from the first step of every life of a run."""
+"""Make DDP group gradients in the same way before and after a restart."""
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -13,9 +13,9 @@ def settle_gradient_buckets(model: nn.Module) -> bool:
     grouping decides in which order numbers are added, so that the first step
     after a restart would be summed in another way than without the restart.
 
-    Here that first backward pass is one through a stand-in for the model,
-    whose gradients (all zero) arrive in the reverse order of registration, as
-    they about do in training. It takes one exchange of gradients.
+    Here that first backward pass goes through a stand-in for the model, whose
+    gradients (all zero) arrive in the reverse order of registration, about as
+    they do in training. It costs one exchange of gradients.
 
     Args:
         model (nn.Module): As the runner wrapped it; call it on all ranks,

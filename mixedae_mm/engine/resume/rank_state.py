@@ -1,8 +1,8 @@
 """Tensors that differ between processes, to and from a checkpoint."""
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import torch
-from mmengine.dist import all_gather, get_rank
+from mmengine.dist import all_gather_object, get_rank
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ def gather_gradients(model: nn.Module, optim_wrapper) -> Optional[RankTensors]:
     """
     if not window_is_open(optim_wrapper):
         return None
-    return _gather((name, parameter, parameter.grad)
+    return _gather((name, parameter.grad)
                    for name, parameter in bare(model).named_parameters()
                    if parameter.requires_grad)
 
@@ -34,8 +34,7 @@ def gather_buffers(model: nn.Module) -> RankTensors:
         list[dict[str, Tensor]]: On CPU; empty for rank 0, whose buffers are
         in the ``state_dict``.
     """
-    ranks = _gather((name, buffer, buffer)
-                    for name, buffer in bare(model).named_buffers())
+    ranks = _gather(bare(model).named_buffers())
     return [{
         name: buffer
         for name, buffer in rank.items()
@@ -70,27 +69,20 @@ def is_sharded(runner) -> bool:
         'SingleDeviceStrategy', 'DDPStrategy')
 
 
-def _gather(
-    named: Iterator[Tuple[str, Tensor, Optional[Tensor]]]) -> RankTensors:
-    """Gather one tensor at a time, for which a GPU needs little memory.
-
-    Args:
-        named: Name, a tensor of that shape, and the tensor, or None where
-            this rank has none.
-    """
-    ranks: RankTensors = []
-    for name, like, tensor in named:
-        exists = torch.tensor(tensor is not None, device=like.device)
-        tensors = all_gather((torch.zeros_like(like)
-                              if tensor is None else tensor).detach())
-        ranks = ranks or [{} for _ in tensors]
-        for rank, (present, tensor) in enumerate(
-                zip(all_gather(exists), tensors)):
-            if present:
-                ranks[rank][name] = tensor.to('cpu', copy=True)
-    return ranks
-
-
 def bare(model: nn.Module) -> nn.Module:
     """The model without the wrapper of distributed training."""
     return getattr(model, 'module', model)
+
+
+def _gather(named: Iterable[Tuple[str, Optional[Tensor]]]) -> RankTensors:
+    """Gather one tensor at a time, for which a GPU needs little memory."""
+    ranks: RankTensors = []
+    for name, tensor in named:
+        # A copy, lest the whole bucket be saved that a gradient is a view of.
+        tensors = all_gather_object(
+            None if tensor is None else tensor.detach().to('cpu', copy=True))
+        ranks = ranks or [{} for _ in tensors]
+        for rank, value in zip(ranks, tensors):
+            if value is not None:
+                rank[name] = value
+    return ranks

@@ -1,5 +1,6 @@
 """Data loading that starts at any batch and does not depend on workers."""
-from typing import Any, Iterator, List
+import inspect
+from typing import Any, Iterator, List, Optional
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank, get_world_size
@@ -8,13 +9,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from ...datasets import SampleIndex, SampleSeededDataset, SampleSeeding
 
 MOST_DRAWS = 2**40  # of one pass over the data
+# Arguments of a DataLoader that a batch sampler stands for.
+BATCHING = ('batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last')
 
 
 class ResumableBatchSampler:
     """The batches of another batch sampler, from any one on.
 
     Skipped batches are drawn from the sampler but not loaded: about a million
-    indices a second.
+    indices per second.
 
     Each index tells when it was drawn: the pass over the data and the place
     in the sampler's order, counted over all ranks. A data set that seeds its
@@ -60,10 +63,7 @@ class ResumableBatchSampler:
         for part in (self.sampler, *_nested(self.dataset)):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(epoch)
-        if self.endless:
-            # It draws from one generator for ever, and mmengine 0.10.7 takes
-            # from that before training starts.
-            self.sampler.indices = self.sampler._indices_of_rank()
+        restart(self.sampler)
 
     def __iter__(self) -> Iterator[List[SampleIndex]]:
         first_batch, drawn = self.first_batch, self.epoch * MOST_DRAWS + self.rank
@@ -79,11 +79,11 @@ class ResumableBatchSampler:
 class EndlessBatches:
     """Batches of an iteration-based loop, pass after pass.
 
-    Stands in for the iterator of mmengine's loop, which cannot start in the
-    middle without loading what it skips.
+    Takes the place of the iterator of mmengine's loop, which cannot start in
+    the middle without loading what it skips.
 
     Args:
-        dataloader (DataLoader): Prepared by :func:`make_resumable`.
+        dataloader (DataLoader): Of :func:`resumable`.
         first_batch (int): Batches that the run has consumed.
         placeholders (int): How many times the loop will ask for a batch to
             throw away. mmengine 0.10.7 fast-forwards like that.
@@ -116,32 +116,53 @@ class EndlessBatches:
         """How mmengine 0.10.12 fast-forwards. We are there already."""
 
 
-def make_resumable(dataloader: DataLoader, seed: int) -> bool:
-    """Prepare a dataloader, in place.
+def resumable(dataloader: DataLoader, seed: int) -> Optional[DataLoader]:
+    """Make a dataloader that can start at any batch out of another one.
 
     Args:
-        dataloader (DataLoader): Not iterated yet.
+        dataloader (DataLoader): Any.
         seed (int): Of the augmentation; equal on all ranks.
 
     Returns:
-        bool: False if the loader has no batch sampler or an iterable data
-        set. Then there is no order to restore, and it is left as it was.
+        DataLoader, optional: With a :class:`ResumableBatchSampler`. None if
+        the loader has no batch sampler or an iterable data set: then there is
+        no order to restore.
     """
     dataset = dataloader.dataset
     if dataloader.batch_sampler is None or isinstance(dataset, IterableDataset):
-        return False
+        return None
     if not isinstance(dataset, SampleSeeding):
         dataset = SampleSeededDataset(dataset)
     if dataset.seed is None:
         dataset.seed = seed
-    # A DataLoader refuses new parts, lest they contradict each other. These
-    # have the same lengths and attributes as the old ones, and changing the
-    # loader in place keeps everything right that holds it.
-    object.__setattr__(dataloader, 'dataset', dataset)
-    object.__setattr__(dataloader, 'batch_sampler',
-                       ResumableBatchSampler(dataloader.batch_sampler, dataset))
-    dataloader._iterator = None  # persistent workers that know the old parts
-    return True
+    return rebuilt(dataloader, dataset=dataset, batch_sampler=ResumableBatchSampler(
+        dataloader.batch_sampler, dataset))
+
+
+def rebuilt(dataloader: DataLoader, **changes) -> DataLoader:
+    """Build a dataloader like another one, whose workers may run already.
+
+    Args:
+        dataloader (DataLoader): With a batch sampler.
+        **changes: Arguments of :class:`torch.utils.data.DataLoader` to change.
+    """
+    arguments = {
+        name: getattr(dataloader, name)
+        for name in inspect.signature(DataLoader.__init__).parameters
+        if name not in BATCHING and hasattr(dataloader, name)
+    }
+    arguments['batch_sampler'] = dataloader.batch_sampler
+    return type(dataloader)(**{**arguments, **changes})
+
+
+def restart(sampler) -> None:
+    """Let an endless sampler start again.
+
+    It draws from one generator for ever, and mmengine 0.10.7 takes from that
+    before training starts.
+    """
+    if isinstance(sampler, InfiniteSampler):
+        sampler.indices = sampler._indices_of_rank()
 
 
 def _nested(dataset) -> Iterator[Any]:

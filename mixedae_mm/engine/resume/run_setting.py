@@ -1,20 +1,25 @@
-"""What must stay as it is between the lives of a run, for it to be exact."""
+"""What must stay as it is when a run is resumed, for it to be exact."""
 from logging import Logger
 
 from mmengine.dist import get_world_size
-from torch.utils.data import DataLoader
+
+from ...utils.errors import ConfigurationError
 
 
-def run_setting(loader: DataLoader) -> dict:
-    """Plain numbers about processes, batches and workers."""
+def run_setting(runner) -> dict:
+    """Plain numbers and names about processes, batches and updates."""
+    loader = runner.train_dataloader
     batch_size = getattr(loader.batch_sampler, 'batch_size', 1)
     sampler = getattr(loader.batch_sampler, 'sampler', None)
+    wrapper = runner.optim_wrapper
     return dict(
         world_size=get_world_size(),
         total_batch=batch_size * get_world_size(),
         batches_per_epoch=len(loader),
         num_workers=loader.num_workers,
-        sampler_seed=getattr(sampler, 'seed', None))
+        sampler_seed=getattr(sampler, 'seed', None),
+        accumulative_counts=getattr(wrapper, '_accumulative_counts', 1),
+        optimizer=type(getattr(wrapper, 'optimizer', None)).__name__)
 
 
 def report_changes(logger: Logger, before: dict, now: dict) -> None:
@@ -24,7 +29,17 @@ def report_changes(logger: Logger, before: dict, now: dict) -> None:
         logger (Logger): Of the run.
         before (dict): :func:`run_setting` when the checkpoint was written.
         now (dict): The present one.
+
+    Raises:
+        ConfigurationError: If the optimizer is of another type: it cannot go
+            on from the state of the old one.
     """
+    before = {**now, **before}  # older checkpoints say less
+    if before['optimizer'] != now['optimizer']:
+        raise ConfigurationError(
+            f"optim_wrapper.optimizer is {now['optimizer']}, but the checkpoint "
+            f"has the state of {before['optimizer']}: resume with that one, or "
+            'start anew from its weights (load_from without --resume)')
     if before['num_workers'] != now['num_workers']:
         logger.info(
             f"Resuming with {now['num_workers']} dataloader workers instead "
@@ -36,14 +51,17 @@ def report_changes(logger: Logger, before: dict, now: dict) -> None:
             'the like are drawn in each process, and gradients are summed in '
             'another order. The order of the images and their augmentation '
             'stay as they were.')
-    if before['total_batch'] != now['total_batch']:
-        logger.warning(
-            f"Resuming with batches of {now['total_batch']} instead of "
-            f"{before['total_batch']} images is not exact: there will be "
-            'another number of updates, with the learning rates of the config.')
+    for name, what, unit in (
+            ('total_batch', 'batches', 'images'),
+            ('accumulative_counts', 'updates', 'accumulated batches')):
+        if before[name] != now[name]:
+            logger.warning(
+                f'Resuming with {what} of {now[name]} instead of {before[name]} '
+                f'{unit} is not exact: there will be another number of updates, '
+                'with the learning rates that the config has now.')
     if before['batches_per_epoch'] != now['batches_per_epoch']:
         logger.warning(
             f"An epoch has {now['batches_per_epoch']} instead of "
             f"{before['batches_per_epoch']} iterations now. Training goes on "
-            'at the same image of it, with iteration-based schedules '
-            'stretched accordingly.')
+            'at the same image of it, with schedules of epochs stretched '
+            'accordingly.')
