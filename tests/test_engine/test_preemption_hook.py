@@ -7,6 +7,7 @@ import pytest
 import toy_training as toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from test_exact_resume_hook import assert_same
 
 from mixedae_mm.engine import PreemptionHook
@@ -90,6 +91,22 @@ def test_workers_outlive_a_signal_to_the_whole_job(tmp_path, uninterrupted):
     assert (tmp_path / 'interrupted_iter_10.pth').exists()
     assert toy.train_processes(tmp_path, 1, workers=2, **RESUMED) == [0]
     assert_same(toy.result(tmp_path), uninterrupted())
+
+
+def test_workers_that_run_already(tmp_path, monkeypatch):
+    """mmengine 0.10.7 starts those of an iteration-based loop when it builds it."""
+    build = _InfiniteDataloaderIterator.__init__
+
+    def build_and_start(self, dataloader):
+        build(self, dataloader)
+        self._iterator = iter(dataloader)
+
+    monkeypatch.setattr(_InfiniteDataloaderIterator, '__init__', build_and_start)
+    codes = toy.train_processes(
+        tmp_path, 1, loop='iteration', sampler='InfiniteSampler', workers=2,
+        without='ExactResumeHook', **preempted('before_train_iter', 9, group=True))
+    assert codes == [75]
+    assert (tmp_path / 'interrupted_iter_10.pth').exists()
 
 
 @pytest.mark.parametrize('argument, message', [

@@ -1,4 +1,4 @@
-"""Leave in time when the scheduler wants the machine back."""
+"""Save a checkpoint and exit when the scheduler asks for the machine."""
 import os
 import signal
 import threading
@@ -9,8 +9,10 @@ import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop
 
 from ...utils.errors import ConfigurationError
+from ..resume.resumable_loading import rebuilt, restart
 from ..resume.safe_checkpoint_hook import SafeCheckpointHook
 
 
@@ -74,12 +76,9 @@ class PreemptionHook(Hook):
             number: signal.signal(number, self._remember)
             for number in self.signals
         }
-        loaders = [runner.train_dataloader]
+        _protect_workers(runner.train_loop, self.signals)
         if runner.val_loop is not None:
-            loaders.append(runner.val_dataloader)
-        for loader in loaders:
-            loader.worker_init_fn = partial(
-                _obey_parent_only, self.signals, loader.worker_init_fn)
+            _protect_workers(runner.val_loop, self.signals)
 
     def after_train(self, runner) -> None:
         """Give the signals back to whom they belonged."""
@@ -130,9 +129,23 @@ class PreemptionHook(Hook):
         raise SystemExit(self.exit_code)
 
 
+def _protect_workers(loop: BaseLoop, signals: Sequence[int]) -> None:
+    """Have the dataloader workers of a loop heed only their parent's signals."""
+    loader = loop.dataloader
+    protected = partial(_obey_parent_only, signals, loader.worker_init_fn)
+    iterator = getattr(loop, 'dataloader_iterator', None)
+    if getattr(iterator, '_iterator', None) is None:
+        loader.worker_init_fn = protected
+        return
+    # The workers of an iteration-based loop run already (mmengine 0.10.7).
+    loop.dataloader = rebuilt(loader, worker_init_fn=protected)
+    restart(getattr(loader.batch_sampler, 'sampler', None))
+    loop.dataloader_iterator = type(iterator)(loop.dataloader)
+
+
 def _obey_parent_only(signals: Sequence[int], then: Optional[Callable],
                       worker_id: int) -> None:
-    """A ``worker_init_fn``: heed the signals only if the main process sent them.
+    """Heed the signals only if the main process sent them: a ``worker_init_fn``.
 
     A job's signals reach the workers as well, but the main process uses
     SIGTERM to end them, so that they cannot just be ignored. Blocked signals
