@@ -1,6 +1,7 @@
-"""A loss that is NaN reaches neither weights nor optimizer, on any rank."""
+"""A loss or gradient that is NaN reaches neither weights nor optimizer."""
 import glob
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,6 +190,67 @@ def test_two_processes_stop_together(tmp_path, capfd):
                       'finite. On rank 1: loss=nan') == 2
 
 
+@MODELS.register_module()
+class SteepModel(FailingModel):
+    """Its loss is finite, but at given iterations its gradient is not."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        at, self.at = self.at, ()
+        losses = super().forward(inputs, data_samples, mode)
+        self.at = at
+        if mode == 'loss':
+            from mmengine.dist import get_rank
+            from mmengine.logging import MessageHub
+            iteration = MessageHub.get_current_instance().get_info('iter')
+            if iteration in at and get_rank() == self.rank:
+                # The slope of the root is infinite at zero: inf * 0 is NaN.
+                losses['loss_steep'] = (self.layers[0].weight * 0).sum().sqrt()
+        return losses
+
+
+def steep(at, rank=0, **kwargs):
+    return dict(setting(at, **kwargs),
+                model=dict(type='SteepModel', at=at, rank=rank))
+
+
+@pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1.)])
+@pytest.mark.parametrize('count, dropped', [(1, [9, 10]), (2, [9, 11])])
+def test_a_bad_gradient_of_a_finite_loss(tmp_path, capfd, count, dropped, clip_grad):
+    """Iterations 9 and 10 (from 0), each alone or in a window of two."""
+    kwargs = steep([9, 10], max_skips=2, accumulative_counts=count)
+    assert toy.train(tmp_path, **kwargs, optim_wrapper=dict(
+        type='OptimWrapper', accumulative_counts=count, clip_grad=clip_grad,
+        optimizer=dict(type='AdamW', lr=0.05)))
+    moments = [moments for _, moments in StateHook.digests]
+    for iteration, (before, after) in enumerate(zip(moments, moments[1:]), start=1):
+        updates = (iteration + 1) % count == 0 or iteration == 20
+        assert (before != after) == (updates and iteration not in dropped)
+    said = ''.join(capfd.readouterr())
+    assert f'The gradient of iteration {dropped[1] + 1} is not finite' in said
+    assert 'loss_steep=0; gradient of layers.0.weight' in said
+    assert 'number 2 of at most 2 in a row' in said
+    history = toy.result(tmp_path)['history']
+    assert history['train/skipped_losses'] == [1, 2]
+    assert len(history['train/loss']) == 21
+    weights = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_bad_gradients_stop_by_default(tmp_path):
+    with pytest.raises(NonFiniteLossError, match='gradient of iteration 5'):
+        toy.train(tmp_path, **steep([4]))
+    assert glob.glob(f'{tmp_path}/nonfinite/iter_5_rank_0.pth')
+
+
+@pytest.mark.parametrize('accumulative_counts', [1, 2])
+def test_two_processes_skip_a_bad_gradient_together(tmp_path, accumulative_counts):
+    kwargs = steep([5], rank=1, max_skips=1, accumulative_counts=accumulative_counts)
+    assert toy.train_processes(tmp_path, 2, **kwargs) == [0, 0]
+    path = (tmp_path / 'last_checkpoint').read_text()
+    weights = torch.load(path, weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+
+
 @OPTIM_WRAPPERS.register_module()
 class OverflowingWrapper(OptimWrapper):
     """What AmpOptimWrapper does in fp16, where there is no GPU for it.
@@ -196,6 +258,7 @@ class OverflowingWrapper(OptimWrapper):
     Scaled gradients of a finite loss overflow: no step, half the scale.
     """
     scale, skipped = 2.**120, 0
+    loss_scaler = SimpleNamespace(is_enabled=lambda: True)
 
     def backward(self, loss, **kwargs):
         super().backward(loss * self.scale, **kwargs)

@@ -1,4 +1,4 @@
-"""What is left of a step whose loss was not finite: a report, and a file."""
+"""Describe and keep a step whose loss or gradient was not finite."""
 import os.path as osp
 from typing import Any, Dict, List
 
@@ -13,13 +13,19 @@ from ..resume.rank_state import bare, is_sharded
 from ...utils.random import seed_generators
 
 
-def describe(losses: Dict[str, float], files: List[str], most: int = 8) -> str:
-    """Losses and files of a batch in one line."""
+def describe(losses: Dict[str, float], gradients: List[str], files: List[str]) -> str:
+    """Losses, parameters with bad gradients and files of a batch, in one line."""
     text = ', '.join(f'{name}={value:g}' for name, value in losses.items())
+    if gradients:
+        text += f'; gradient of {_some(gradients)}'
     if files:
-        more = f' and {len(files) - most} more' if len(files) > most else ''
-        text += f'; batch of {", ".join(files[:most])}{more}'
+        text += f'; batch of {_some(files)}'
     return text
+
+
+def _some(names: List[str], most: int = 8) -> str:
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
 
 
 def files_of(data_batch: Any) -> List[str]:
@@ -73,4 +79,4 @@ def replay_nonfinite_loss(path: str, model: nn.Module) -> Dict[str, float]:
     seed_generators(*dump['random_key'])
     data = model.data_preprocessor(dump['data_batch'], True)
     _, losses = model.parse_losses(model._run_forward(data, mode='loss'))
-    return {name: float(value) for name, value in losses.items()}
+    return {name: value.item() for name, value in losses.items()}

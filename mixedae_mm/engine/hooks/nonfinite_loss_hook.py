@@ -1,42 +1,45 @@
-"""Losses that are NaN or infinite: catch, report, keep for replay, skip or stop."""
+"""Losses and gradients that are NaN or infinite: no update, a report, a replay."""
+from functools import wraps
 from math import isfinite
+from typing import List
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...utils.errors import ConfigurationError
+from ..resume.rank_state import bare
 from .nonfinite_dump import describe, dump_step, files_of
 
 STATE = 'nonfinite_loss'  # in the message hub, and so in checkpoints
 
 
 class NonFiniteLossError(RuntimeError):
-    """Training stopped because of non-finite losses."""
+    """Training stopped because of non-finite losses or gradients."""
 
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Keep a non-finite loss away from the weights.
+    """Keep a non-finite loss or gradient away from the weights.
 
-    Between forward and backward pass the loss is checked. If it is not finite
-    on any rank, no rank makes this update (with gradient accumulation: the
-    whole update is dropped), so that weights and optimizer stay as they were.
-    A report names iteration, rank, losses and files of the batch; batch and
+    Between forward and backward pass the loss is checked, and before the
+    optimizer's step the gradient. If one is not finite on any rank, no rank
+    makes this update (with gradient accumulation: the whole update is
+    dropped), so that weights and optimizer stay as they were. A report names
+    iteration, rank, losses, parameters and files of the batch; batch and
     weights go to ``work_dir/nonfinite/iter_N_rank_R.pth`` for
     :func:`replay_nonfinite_loss`.
 
-    The loss is looked at before loss scaling: what the scaler of fp16 training
-    skips now and then are infinite *gradients* of a finite loss, which are no
-    error and not reported.
+    Where a loss scaler is at work (float16), gradients are left to it: it
+    skips infinite ones now and then by design, which is not an error.
 
-    Cost: one number is read from the device at each step, which then waits for
-    the forward pass. mmengine reads the losses for its log anyway, after the
-    step. Among several processes there is also an ``all_reduce`` of it.
+    Cost: one number is read from the device after the forward and one after
+    the backward pass, and each makes the host wait for it. Among several
+    processes there is an ``all_reduce`` of each.
 
     Args:
         max_skips (int): So many consecutive updates may be skipped, the next
@@ -58,7 +61,9 @@ class NonFiniteLossHook(Hook):
                     'least 0.')
         self.max_skips, self.max_dumps = max_skips, max_dumps
         self.skips = self.all_skips = self.dumps = 0
-        self.is_finite = True  # the loss of this step, on all ranks
+        self.is_finite = True  # loss and gradient of this step, on all ranks
+        self.what = 'loss'  # or 'gradient': what is not finite
+        self.bad_gradients: List[str] = []  # names of parameters, on this rank
         self.dropping = False  # the rest of an accumulation window
 
     def before_train(self, runner) -> None:
@@ -71,27 +76,41 @@ class NonFiniteLossHook(Hook):
                 f'AmpOptimWrapper, but there is a {type(wrapper).__name__}.')
         self.skips, self.all_skips, self.dropping = runner.message_hub.get_info(
             STATE, (0, 0, False))
-        update_params = wrapper.update_params
         self.statistics = _BatchNormStatistics(runner.model)
+        update_params, step = wrapper.update_params, wrapper.step
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
-            finite = torch.isfinite(loss.detach()).all().float()
-            all_reduce(finite, op='min')
-            self.is_finite = bool(finite)
+            self.what, self.bad_gradients = 'loss', []
+            self.is_finite = _on_all_ranks(torch.isfinite(loss.detach()).all())
             if not self.is_finite:
-                self.statistics.undo()
-                self.skips += not self.dropping
+                self._skip()
                 self.dropping = True
             if not self.dropping:
                 update_params(loss, *args, **kwargs)
-                self.skips *= not wrapper.should_update()
+                if self.is_finite and wrapper.should_update():
+                    self.skips = 0
                 return
             wrapper._inner_count += 1
             if wrapper.should_update():
                 wrapper.zero_grad()
                 self.dropping = False
 
+        @wraps(step)
+        def step_if_finite(*args, **kwargs) -> None:
+            named = [(name, parameter.grad)
+                     for name, parameter in bare(runner.model).named_parameters()
+                     if parameter.grad is not None]
+            self.is_finite = _on_all_ranks(_are_finite([grad for _, grad in named]))
+            if self.is_finite:
+                step(*args, **kwargs)
+                return
+            self.what, self.bad_gradients = 'gradient', [
+                name for name, grad in named if not grad.isfinite().all()]
+            self._skip()
+
         wrapper.update_params = update_if_finite
+        if not _scales_loss(wrapper):
+            wrapper.step = step_if_finite
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """The forward pass changes running statistics before it is judged."""
@@ -107,14 +126,14 @@ class NonFiniteLossHook(Hook):
                   for name, value in outputs.items()}
         bad = [name for name, value in losses.items() if not isfinite(value)]
         report = None
-        if bad:
-            report = describe(losses, files_of(data_batch))
+        if bad or self.bad_gradients:
+            report = describe(losses, self.bad_gradients, files_of(data_batch))
             if self.dumps < self.max_dumps:
                 report += f'; kept in {dump_step(runner, losses, data_batch)}'
                 self.dumps += 1
         for name in bad:  # the means in the log stay those of real updates
             del outputs[name]
-        message = f'The loss of iteration {runner.iter + 1} is not finite'
+        message = f'The {self.what} of iteration {runner.iter + 1} is not finite'
         for rank, other in enumerate(all_gather_object(report)):
             if other:
                 message += f'. On rank {rank}: {other}'
@@ -127,6 +146,33 @@ class NonFiniteLossHook(Hook):
         runner.logger.warning(
             f'{message}. The update is skipped, number {self.skips} of at most '
             f'{self.max_skips} in a row.')
+
+    def _skip(self) -> None:
+        """Count the update as skipped, once per accumulation window."""
+        self.statistics.undo()
+        if not self.dropping:
+            self.skips += 1
+
+
+def _on_all_ranks(finite: Tensor) -> bool:
+    finite = finite.float()
+    all_reduce(finite, op='min')
+    return bool(finite)
+
+
+def _are_finite(gradients: List[Tensor]) -> Tensor:
+    """Whether all entries are, as a tensor of one value on their device."""
+    if not gradients:
+        return torch.tensor(True)
+    largest = torch._foreach_norm(gradients, float('inf'))  # NaN if one is
+    return torch.stack([value.float() for value in largest]).isfinite().all()
+
+
+def _scales_loss(wrapper: OptimWrapper) -> bool:
+    """Whether a loss scaler judges the gradients."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    return isinstance(wrapper, ApexOptimWrapper) or (
+        scaler is not None and scaler.is_enabled())
 
 
 class _BatchNormStatistics:
