@@ -10,6 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from test_changed_processes import setting
+from test_merged_optim_constructor import Parts, optimizer_of
 from torch import nn
 
 from mixedae_mm.engine.resume.config_schedules import follow_config
@@ -29,13 +30,16 @@ class Life:
         groups = [dict(params=layers[0].parameters(), lr=lr * scale),
                   dict(params=layers[1].parameters())]
         self.optim_wrapper = OptimWrapper(optimizer(groups, lr=lr, **options))
-        self.param_schedulers = [PARAM_SCHEDULERS.build(
-            dict(schedule), default_args=dict(optimizer=self.optim_wrapper,
-                                              epoch_length=EPOCH))
-            for schedule in schedules]
+        self.param_schedulers = self.schedules(schedules)
         self.train_dataloader = range(EPOCH)
         self.said = []
         self.logger = SimpleNamespace(warning=self.said.append)
+
+    def schedules(self, configs):
+        return [PARAM_SCHEDULERS.build(
+            dict(config), default_args=dict(optimizer=self.optim_wrapper,
+                                            epoch_length=EPOCH))
+            for config in configs]
 
     def run(self, first, last):
         """Settings of all groups in iterations first to last - 1."""
@@ -172,6 +176,26 @@ def test_other_groups_of_parameters_are_refused():
         dict(params=nn.Linear(1, 1).parameters()))
     with pytest.raises(ConfigurationError, match='3 groups .* checkpoint has 2'):
         other.resume(Life([]).save(0))
+
+
+@pytest.mark.parametrize('lr', [0.01, 0.03])
+def test_groups_that_are_merged_now(lr):
+    """Checkpoints from when each parameter had a group are resumed."""
+    def life(constructor, lr):
+        runner = Life([cosine(6)])
+        runner.optim_wrapper = optimizer_of(Parts(), constructor)
+        for group in runner.optim_wrapper.param_groups:
+            group['lr'] = lr
+        runner.param_schedulers = runner.schedules([cosine(6)])
+        return runner
+
+    first = life('DefaultOptimWrapperConstructor', 0.01)
+    first.run(0, 7)
+    resumed = life('MergedOptimWrapperConstructor', lr)
+    resumed.resume(first.save(7))
+    whole = life('MergedOptimWrapperConstructor', lr)
+    assert resumed.run(7, 9) == whole.run(0, 9)[7:]
+    assert len(resumed.said) == (lr != 0.01)
 
 
 def test_several_optimizers():
