@@ -162,6 +162,9 @@ def _on_all_ranks(finite: Tensor) -> bool:
 
 def _are_finite(gradients: List[Tensor]) -> Tensor:
     """Whether all entries are, as a tensor of one value on their device."""
+    # Shards may be empty, and gradients of embeddings sparse.
+    gradients = [grad.coalesce().values() if grad.is_sparse else grad
+                 for grad in gradients if grad.numel()]
     if not gradients:
         return torch.tensor(True)
     largest = torch._foreach_norm(gradients, float('inf'))  # NaN if one is
