@@ -369,8 +369,10 @@ def test_options_of(page):
             node = node[int(name)] if name.isdigit() else node[name]
         known = set(node)
         if 'type' in node:
-            part = next(registry.get(node.type) for registry in (
-                MODELS, OPTIM_WRAPPERS, HOOKS, DATASETS, TRANSFORMS) if node.type in registry)
+            part = next(
+                registry.get(node.type)
+                for registry in (MODELS, OPTIM_WRAPPERS, HOOKS, DATASETS, TRANSFORMS)
+                if node.type in registry)
             for base in part.__mro__:
                 known |= set(inspect.signature(base.__init__).parameters)
         assert last in known, f'{page.name}: {option}'

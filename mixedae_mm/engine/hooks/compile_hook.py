@@ -43,10 +43,11 @@ class CompileHook(Hook):
     def __init__(self, enabled: Union[bool, str] = 'auto', **options: Any) -> None:
         if enabled not in (True, False, 'auto'):
             raise ConfigurationError(
-                f"CompileHook.enabled is {enabled!r}, but must be True, False or 'auto'.")
+                f'CompileHook.enabled is {enabled!r}, but must be True, False or '
+                "'auto'.")
         if enabled is True and not _pytorch_can():
-            raise ConfigurationError(f'CompileHook needs {OLDEST_PYTORCH} or newer, not '
-                                     f'{torch.__version__}.')
+            raise ConfigurationError(
+                f'CompileHook needs {OLDEST_PYTORCH} or newer, not {torch.__version__}.')
         self.enabled = enabled
         self.options = dict(dict(dynamic=False), **options)
         self.is_compiled = False
