@@ -47,7 +47,8 @@ class CompileHook(Hook):
                 "'auto'.")
         if enabled is True and not _pytorch_can():
             raise ConfigurationError(
-                f'CompileHook needs {OLDEST_PYTORCH} or newer, not {torch.__version__}.')
+                f'CompileHook needs {OLDEST_PYTORCH} or newer, not '
+                f'{torch.__version__}.')
         self.enabled = enabled
         self.options = dict(dict(dynamic=False), **options)
         self.is_compiled = False
