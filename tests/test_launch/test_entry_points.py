@@ -77,7 +77,7 @@ def test_resume_alone_is_automatic_and_with_a_path_that_path():
 
 def test_a_flexible_runner_is_told_the_newest_whole_checkpoint(monkeypatch):
     monkeypatch.setattr(launch_train, 'find_resumable_checkpoint',
-                        lambda folder: f'{folder}/whole.pth')
+                        lambda folder, out_dir: f'{folder}/whole.pth')
     cfg = config_with(runner_type='FlexibleRunner', work_dir='run')
     launch_train.apply_options(cfg, arguments('x.py', '--resume'))
     assert cfg.resume is True and cfg.load_from == 'run/whole.pth'
