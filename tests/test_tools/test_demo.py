@@ -136,6 +136,7 @@ def test_an_interrupted_demo_goes_on(demo):
     checkpoint = work_dir / 'iter_10.pth'
     assert checkpoint.is_file()
     (work_dir / 'last_checkpoint').write_text(str(checkpoint))
+    (work_dir / 'iter_12.pth').unlink()
     output, _ = run(ROOT / 'tools/demo', '--work-dir', work_dir, *QUICK)
     assert 'from iteration 10 where it was interrupted' in output
     steps = re.findall(r'Iter\(train\) \[ *(\d+)/12\]', output)
