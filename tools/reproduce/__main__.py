@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from reproduce.command import run  # noqa: E402
+from mixedae_mm.launch.entry import report_errors
+from reproduce.command import run
 
 
 def parse_args(argv=None) -> argparse.Namespace:

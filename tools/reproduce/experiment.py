@@ -6,17 +6,17 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from mmengine.config import Config
 from torch import nn
 
-from mixedae_mm.analysis.run_log import Curve, read_run
-from mixedae_mm.utils.config_names import mim_folder
 from demo import (make_object_folder, make_photograph_folder,
                   make_scene_folder)
+from mixedae_mm.analysis.run_log import Curve, read_run
+from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
-from .scheduling import INTERRUPTED, train_all
-from .fingerprints import weights_fingerprint
-from .training_run import START, TrainingRun
 from . import measuring
+from .fingerprints import weights_fingerprint
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
+from .scheduling import INTERRUPTED, train_all
+from .training_run import START, TrainingRun
 
 CONFIGS = mim_folder() / 'configs/reproduce'
 FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'

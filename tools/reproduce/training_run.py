@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mixedae_mm.analysis.run_log import read_run
-from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
 
 TOOLS = mim_folder() / 'tools'

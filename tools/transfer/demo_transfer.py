@@ -21,22 +21,22 @@ from typing import Dict, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-import torch  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.device import get_device  # noqa: E402
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
-from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
-from mixedae_mm.analysis.run_log import read_run, training_seconds  # noqa: E402
-from mixedae_mm.utils.machine import machine  # noqa: E402
-from mixedae_mm.utils.tables import text_table  # noqa: E402
-from demo import make_object_folder, make_scene_folder  # noqa: E402
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
-from transfer import fine_tunings as transfer_demo, report as transfer_report  # noqa: E402
-from transfer.fine_tunings import MAE, MIXEDAE, RANDOM  # noqa: E402
-from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
-from reproduce.scheduling import (INTERRUPTED, default_workers,  # noqa: E402
+from demo import make_object_folder, make_scene_folder
+from mixedae_mm.analysis.report import format_seconds, run_files
+from mixedae_mm.analysis.run_log import read_run, training_seconds
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import machine
+from mixedae_mm.utils.tables import text_table
+from reproduce.scheduling import (INTERRUPTED, default_workers,
                                   ending_with_us, only_writer, train_all)
+from transfer import fine_tunings as transfer_demo, report as transfer_report
+from transfer.fine_tunings import MAE, MIXEDAE, RANDOM
 
 TASKS = {task.name: task for task in transfer_demo.TASKS}
 

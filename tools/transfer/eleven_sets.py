@@ -14,8 +14,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 
-from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.tables import markdown_table
 from reproduce.fingerprints import fingerprint
 from reproduce.training_run import TrainingRun

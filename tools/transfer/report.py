@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from PIL import Image
 
-from mixedae_mm.analysis.page import write_page
 from demo.labelled_objects import PALETTE, SCENE_CLASSES
+from mixedae_mm.analysis.page import write_page
 from . import pictures
 from .fine_tunings import CLASSES, TASKS, FineTuning, table
 
