@@ -23,8 +23,7 @@ import pytest
 import skimage.data
 import torch
 from mmengine.config import Config
-from mmengine.registry import (DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS,
-                               TRANSFORMS)
+from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from packaging.requirements import Requirement
 from PIL import Image
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint

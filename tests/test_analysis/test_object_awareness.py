@@ -13,8 +13,7 @@ from mixedae_mm.analysis.object_awareness import (ScoredImage,
                                                   attention_on_objects,
                                                   best_iou, map_to_pixels,
                                                   object_score, score_models)
-from mixedae_mm.analysis.object_masks import (CocoMasks, VocMasks, masks_of,
-                                              sample_masks)
+from mixedae_mm.analysis.object_masks import CocoMasks, VocMasks, masks_of, sample_masks
 from mixedae_mm.utils.errors import ConfigurationError
 from small_models import mixedae
 

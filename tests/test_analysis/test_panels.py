@@ -3,8 +3,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from mixedae_mm.analysis import (draw_mixing_panel, figure_to_array,
-                                 mixing_panel)
+from mixedae_mm.analysis import draw_mixing_panel, figure_to_array, mixing_panel
 from mixedae_mm.analysis.panels import HIDDEN_GREY, source_colour
 from mixedae_mm.mixing import draw_mix_masks, gather_hidden
 from mixedae_mm.utils.errors import ConfigurationError

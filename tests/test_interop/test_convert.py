@@ -8,9 +8,9 @@ import timm
 import torch
 import transformers
 from foreign_checkpoints import (DECODER, DEPTH, GRID, HEADS, PATCH, SIZE, WIDTH,
-                         MetaMAE, classifier_model, hf_mae_model, hf_model,
-                         hf_sizes, mixedae_model, mm_checkpoint, shaken,
-                         timm_model)
+                                 MetaMAE, classifier_model, hf_mae_model, hf_model,
+                                 hf_sizes, mixedae_model, mm_checkpoint, shaken,
+                                 timm_model)
 from mmengine.registry import MODELS
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 

@@ -13,8 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from demo.labelled_objects import (make_object_folder,
-                                                  make_scene_folder)
+from demo.labelled_objects import make_object_folder, make_scene_folder
 from mixedae_mm.launch.entry import adapt_to_cpu
 from mixedae_mm.models import MixedAE
 from reliability.kills import kill_and_compare

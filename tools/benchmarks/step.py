@@ -8,8 +8,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from .compare import (alternate, in_own_process, peak_memory, summarize,
-                      with_ratios)
+from .compare import alternate, in_own_process, peak_memory, summarize, with_ratios
 from .cost import gpu_days
 
 MAE_CONFIG = (

@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from mmengine.config import Config
 from torch import nn
 
-from demo import (make_object_folder, make_photograph_folder,
-                  make_scene_folder)
+from demo import make_object_folder, make_photograph_folder, make_scene_folder
+from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
@@ -218,7 +218,7 @@ class Experiment:
 
     def untrained_model(self, seed: int) -> nn.Module:
         """MixedAE without any pre-training."""
-        return measuring.untrained_model(self._untrained_config(), seed)
+        return untrained_model(self._untrained_config(), seed=seed)
 
     def _untrained_config(self) -> Config:
         cfg = Config.fromfile(CONFIGS / 'both.py')
