@@ -37,7 +37,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         default=eleven_sets.LEARNING_RATES)
     parser.add_argument('--weight-decays', nargs='+', type=float, metavar='WD',
                         default=eleven_sets.WEIGHT_DECAYS)
-    parser.add_argument('--gpus', type=int, default=1, help='processes a run; the '
+    parser.add_argument('--gpus', type=int, default=1, help='processes per run; the '
                         'batch of 64 is divided among them')
     parser.add_argument('--parallel', type=int, default=1, help='runs at a time')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
