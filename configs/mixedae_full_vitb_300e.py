@@ -1,4 +1,4 @@
-# MixedAE-Full: Table 1. Four mixed samples a group, 1024 images a step.
+# MixedAE-Full: Table 1. Four mixed samples per group, 1024 images per step.
 _base_ = 'mixedae_vitb_300e.py'
 
 model = dict(data_preprocessor=dict(mode='full'))

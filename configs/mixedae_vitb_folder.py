@@ -1,6 +1,6 @@
 # MixedAE on any folder of images, searched recursively, no labels needed:
 #   DATA_ROOT=/path/to/images python tools/train.py configs/mixedae_vitb_folder.py
-# The learning rate follows the batch that really runs.
+# The learning rate is scaled to the batch in use.
 _base_ = 'mixedae_vitb_300e.py'
 
 train_dataloader = dict(

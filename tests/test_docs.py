@@ -1,9 +1,9 @@
 """Every code block of README, CONTRIBUTING and docs/ is run, or at least checked.
 
-Commands run in a folder with some photographs and small checkpoints. RUN says which
-of them, and how they are made short; all others are checked: the command, its options
-and the configs that it names exist. `pytest -m slow tests/test_docs.py -s` prints how
-many there were of each kind.
+Commands run in a folder with some photographs and small checkpoints. RUN lists the
+commands that are run, and what makes them short. All others are checked: the command,
+its options and the configs that it names exist. `pytest -m slow tests/test_docs.py -s`
+prints how many there are of each kind.
 """
 import ast
 import inspect
@@ -23,19 +23,18 @@ import pytest
 import skimage.data
 import torch
 from mmengine.config import Config
-from mmengine.registry import (DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS,
-                               TRANSFORMS)
+from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from packaging.requirements import Requirement
 from PIL import Image
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
-from mixedae_mm.__main__ import find_script
 from benchmarks import cost
-from mixedae_mm.compat import installed_providers
 from demo.labelled_objects import make_scene_folder
-from transfer.fine_tunings import CLASSES
+from mixedae_mm.__main__ import find_script
+from mixedae_mm.compat import installed_providers
 from mixedae_mm.interop.convert import convert
+from transfer.fine_tunings import CLASSES
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -91,7 +90,7 @@ def blocks_of(page: Path) -> List[Block]:
 
 
 def in_fork(function, *arguments) -> str:
-    """Call in a child process, which has all imports already; returns its output."""
+    """Call in a child process, which has all imports already; return its output."""
     read, write = os.pipe()
     process = os.fork()
     if process == 0:
@@ -155,7 +154,7 @@ def materials(tmp_path_factory):
 
 @pytest.fixture
 def sandbox(materials, tmp_path):
-    """A folder in which the pages' commands find what they speak of."""
+    """A folder that has the files which the pages' commands name."""
     for name in ('configs', 'tools', 'docs', 'requirements', 'Makefile'):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
@@ -180,7 +179,7 @@ def sandbox(materials, tmp_path):
 
 
 def script_of(words: List[str]) -> tuple:
-    """Script and arguments of a command that is Python's."""
+    """Script and arguments of a command that starts Python."""
     if words[1] == '-m':
         assert words[2] == 'mixedae_mm', words
         if len(words) == 3:
@@ -195,7 +194,7 @@ HELP: dict = {}
 
 
 def check_arguments(script: str, arguments: List[str]) -> None:
-    """Options are in the help; configs exist."""
+    """Check that options are in the help, and that configs exist."""
     if script not in HELP:
         HELP[script] = in_fork(run_script, script, ['--help'], ROOT, {})
     for word in arguments:
@@ -208,7 +207,7 @@ def check_arguments(script: str, arguments: List[str]) -> None:
 
 
 def check_other(words: List[str]) -> None:
-    """A command that is not Python's."""
+    """Check a command that does not start Python."""
     program = words[0].rpartition('/')[2]
     if program == 'bash':
         return check_other(words[1:])
@@ -234,7 +233,7 @@ def check_other(words: List[str]) -> None:
 
 
 def do_bash(text: str, sandbox: Path) -> set:
-    """Run or check the commands of a block; returns what was done."""
+    """Run or check the commands of a block; return what was done."""
     done = set()
     assert subprocess.run(['bash', '-n'], input=text, text=True).returncode == 0
     if re.match(r'(for|while|if) ', text):
@@ -275,7 +274,7 @@ def do_bash(text: str, sandbox: Path) -> set:
 
 
 def do_python(block: Block, sandbox: Path, names: dict) -> str:
-    """Write files, load configs, run everything else; returns what was done."""
+    """Write files, load configs, run everything else; return what was done."""
     tree = ast.parse(block.text)
     file = re.match(r'# (\w+\.py)\n', block.text)
     path = sandbox / (file[1] if file else 'block.py')
@@ -322,7 +321,7 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_links_of(page):
-    """Without the web: files, folders and headings exist, also in pictures' places."""
+    """Files, folders, headings and pictures exist; links to the web are left out."""
     for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
         if re.match(r'https?:', target):
             continue
@@ -396,7 +395,7 @@ def test_notebook(sandbox):
 
 
 def test_count(capsys):
-    """How many there were; alone it counts nothing."""
+    """Print how many there were; it needs the tests above in the same run."""
     with capsys.disabled():
         print(f'\n{counts["blocks"]} code blocks in {len(PAGES)} pages: '
               f'{counts["run"]} run, {counts["run, reduced"]} run at reduced size, '

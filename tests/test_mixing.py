@@ -5,12 +5,12 @@ from equations import cut, mix_image, norm_pixels, unmix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.mixing import (check_batch, draw_mix_masks, gather_hidden,
                                hidden_sources, hidden_targets, is_shown,
                                mix_images, num_sources_of, patch_grid,
                                patch_statistics, patchify, scatter_hidden,
                                unmix_tokens, unpatchify, vectors_of_sources)
+from mixedae_mm.utils.errors import ConfigurationError
 
 SIZES = dict(
     num_masks=st.integers(1, 5),

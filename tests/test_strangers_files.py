@@ -16,8 +16,8 @@ from toy_projects import CLASSIFICATION
 
 import mixedae_mm
 from mixedae_mm.__main__ import GROUPS, find_script
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'

@@ -11,7 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
 
-# Runs that mix: what Fig. 6 and Fig. 2 show, while it trains.
+# For runs that mix: TopK accuracy (Fig. 6) and pictures of mixing, while training.
 custom_hooks = _base_.run_hooks + [
     dict(type='TopKAccuracyHook', interval=1000),
     dict(type='MixingVisualizationHook', interval=5000),

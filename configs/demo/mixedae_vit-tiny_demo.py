@@ -44,8 +44,8 @@ train_dataloader = dict(
             dict(type='PackInputs', meta_keys=('img_path', 'ori_shape')),
         ]))
 
-# A small model on little data takes a larger step than the paper's; one of twice
-# this size leaves fewer layers to find homologous patches.
+# A small model on few images can use a larger learning rate than the paper's. With
+# twice this rate, fewer layers find homologous patches.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
 param_scheduler = [

@@ -1,5 +1,5 @@
-# Mixing alone, of four crops of one image that differ a little: sources that
-# know much about each other.
+# Mixing alone, of four similar crops of one image: sources that have much in
+# common.
 _base_ = 'naive_mixing.py'
 
 train_dataloader = dict(

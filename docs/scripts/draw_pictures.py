@@ -9,22 +9,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.patches import Rectangle  # noqa: E402
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from mixedae_mm.analysis import mix_for_probing  # noqa: E402
-from mixedae_mm.analysis.attention_probe import attention_probe  # noqa: E402
-from mixedae_mm.analysis.figures import (draw_accuracy_over_training,  # noqa: E402
+from mixedae_mm.analysis import mix_for_probing
+from mixedae_mm.analysis.attention_probe import attention_probe
+from mixedae_mm.analysis.figures import (draw_accuracy_over_training,
                                          draw_curves)
-from mixedae_mm.analysis.loading import (find_images, image_size_of,  # noqa: E402
+from mixedae_mm.analysis.loading import (find_images, image_size_of,
                                          load_images, load_model)
-from mixedae_mm.analysis.panels import (draw_mixing_panel, mixing_panel,  # noqa: E402
+from mixedae_mm.analysis.panels import (draw_mixing_panel, mixing_panel,
                                         show_image)
-from mixedae_mm.analysis.report import run_files  # noqa: E402
-from mixedae_mm.analysis.run_log import (layer_accuracies,  # noqa: E402
+from mixedae_mm.analysis.report import run_files
+from mixedae_mm.analysis.run_log import (layer_accuracies,
                                          read_run)
-from mixedae_mm.ops import topk_mask  # noqa: E402
+from mixedae_mm.ops import topk_mask
 
 OUT = ROOT / 'docs/images'
 # Photographs that differ, one from each corner of the set.

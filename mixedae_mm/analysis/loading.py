@@ -115,19 +115,19 @@ def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
         dict(inputs=images, data_samples=None))['inputs']
 
 
-def untrained_model(config: PathLike, device: Optional[str] = None,
+def untrained_model(config: Union[PathLike, Config], device: Optional[str] = None,
                     seed: int = 0) -> nn.Module:
     """A config's model with random weights: what training must surpass.
 
     Args:
-        config (str | Path): As in :func:`load_model`.
+        config (str | Path | Config): As in :func:`load_model`, or already read.
         device (str, optional): As in :func:`load_model`.
         seed (int): Of the weights.
 
     Returns:
         nn.Module: In evaluation mode.
     """
-    cfg = Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     level = MMLogger.get_current_instance().level
     with own_random_numbers(seed):

@@ -11,8 +11,7 @@ from PIL import Image
 from mixedae_mm.analysis import frozen_classifiers
 from mixedae_mm.analysis.frozen_classifiers import best_probe
 from mixedae_mm.analysis.frozen_features import LabelledFeatures
-from mixedae_mm.analysis.knn_and_probe import (by_layer, chance_of, parse_arguments,
-                                               run)
+from mixedae_mm.analysis.knn_and_probe import by_layer, chance_of, parse_arguments, run
 from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
 

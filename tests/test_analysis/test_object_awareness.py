@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from demo import make_object_folder
 from mixedae_mm.analysis.object_awareness import (ScoredImage,
                                                   attention_on_objects,
                                                   best_iou, map_to_pixels,
                                                   object_score, score_models)
-from demo import make_object_folder
-from mixedae_mm.analysis.object_masks import (CocoMasks, VocMasks, masks_of,
-                                              sample_masks)
+from mixedae_mm.analysis.object_masks import CocoMasks, VocMasks, masks_of, sample_masks
 from mixedae_mm.utils.errors import ConfigurationError
 from small_models import mixedae
 

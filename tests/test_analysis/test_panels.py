@@ -3,11 +3,10 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from mixedae_mm.analysis import (draw_mixing_panel, figure_to_array,
-                                 mixing_panel)
+from mixedae_mm.analysis import draw_mixing_panel, figure_to_array, mixing_panel
 from mixedae_mm.analysis.panels import HIDDEN_GREY, source_colour
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.mixing import draw_mix_masks, gather_hidden
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import PATCH_SIZE, mixedae
 
 

@@ -4,10 +4,9 @@ import torch
 from mmengine.registry import MODELS
 
 from mixedae_mm.analysis.probe_batch import mix_for_probing
-from mixedae_mm.analysis.reconstruction import (_mae_predictions,
-                                                reconstruction_loss)
-from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.analysis.reconstruction import _mae_predictions, reconstruction_loss
 from mixedae_mm.mixing import patchify
+from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE, mixedae, randomised
 
 

@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 
 import mixedae_mm
 from mixedae_mm.datasets.decode import UnreadableImageError
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.interop.convert import convert
+from mixedae_mm.utils.errors import ConfigurationError
 
 LENGTH = (SIZE // PATCH)**2
 

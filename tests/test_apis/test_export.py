@@ -9,9 +9,9 @@ from test_interop.foreign_checkpoints import (SIZE, classifier_model, mixedae_mo
                                               mm_checkpoint)
 
 import mixedae_mm
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.apis import export as export_module
 from mixedae_mm.apis.export import ExportableViT, export
+from mixedae_mm.utils.errors import ConfigurationError
 
 # torch.export takes sizes as variables only from here on; on an older PyTorch
 # the one thing to test is that it says so.

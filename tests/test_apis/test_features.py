@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut, coffee
+from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 
 import mixedae_mm
 from mixedae_mm.apis import features as feature_extraction

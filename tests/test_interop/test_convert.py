@@ -8,16 +8,16 @@ import timm
 import torch
 import transformers
 from foreign_checkpoints import (DECODER, DEPTH, GRID, HEADS, PATCH, SIZE, WIDTH,
-                         MetaMAE, classifier_model, hf_mae_model, hf_model,
-                         hf_sizes, mixedae_model, mm_checkpoint, shaken,
-                         timm_model)
+                                 MetaMAE, classifier_model, hf_mae_model, hf_model,
+                                 hf_sizes, mixedae_model, mm_checkpoint, shaken,
+                                 timm_model)
 from mmengine.registry import MODELS
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.interop.convert import convert, parse_arguments, run
 from mixedae_mm.interop.reading import literal_config, read_source, read_vit
 from mixedae_mm.interop.vit import PlainViT, backbone_config
+from mixedae_mm.utils.errors import ConfigurationError
 
 # Two libraries add in different orders; weights are exactly equal.
 CLOSE = dict(rtol=0, atol=2e-5)

@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub
 
 import mixedae_mm
-from mixedae_mm.utils import config_names
 from mixedae_mm.launch import train as launch_train
 from mixedae_mm.launch.entry import load_config
+from mixedae_mm.utils import config_names
 from mixedae_mm.utils.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]

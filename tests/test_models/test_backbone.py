@@ -5,10 +5,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmpretrain.models import BEiTViT, VisionTransformer
 
+from mixedae_mm.models.layers.relative_position_bias import (
+    RelativePositionBias, patch_offsets, resize_table)
 from mixedae_mm.utils.errors import ConfigurationError
-from mixedae_mm.models.layers.relative_position_bias import (RelativePositionBias,
-                                                      patch_offsets,
-                                                      resize_table)
 from small_vit import ARCH, backbone, randomize
 
 SIZES = [(224, 224), (512, 512), (800, 1333)]

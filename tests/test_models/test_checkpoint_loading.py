@@ -7,8 +7,8 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.models.utils import resize_pos_embed
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.models.checkpoint_loading import load_pretrained
+from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import ARCH, NUM_TENSORS, backbone, mae, mixedae, randomize
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mmengine.logging import MMLogger
 from torch.utils.checkpoint import checkpoint
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.ops import (attention, blockwise, cpu_kernel,
                             homologous_attention, topk_mask)
+from mixedae_mm.utils.errors import ConfigurationError
 
 HALF_AND_SINGLE = [torch.float32, torch.bfloat16, torch.float16]
 PATHS = pytest.mark.parametrize('path', [cpu_kernel, blockwise],

@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from demo import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES,
-                                 make_object_folder, make_scene_folder)
+from demo import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES, make_object_folder,
+                  make_scene_folder)
 from demo.coco_annotations import encode_mask
-from demo.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES,
-                                                Painter, draw_outline, rasterize)
+from demo.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES, Painter, draw_outline,
+                                 rasterize)
 from mixedae_mm.utils.errors import ConfigurationError
 
 

@@ -8,8 +8,7 @@ from PIL import Image
 
 from demo import generated, make_photograph_folder
 from demo.generated import RECORD, generate_once
-from demo.photographs import (PHOTOGRAPHS, draw_crop,
-                                             load_photographs, split_regions)
+from demo.photographs import PHOTOGRAPHS, draw_crop, load_photographs, split_regions
 from mixedae_mm.utils.errors import ConfigurationError
 
 

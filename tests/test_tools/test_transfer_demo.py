@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from transfer import fine_tunings as demo
 from reproduce.training_run import START
+from transfer import fine_tunings as demo
 
 CLASSIFICATION, SEGMENTATION, DETECTION = demo.TASKS
 

@@ -5,8 +5,8 @@ import torch
 from mmpretrain.structures import DataSample
 
 from mixedae_mm.engine import DataCheckHook
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.evaluation import ElevenPointMAP
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def eleven_points(scores, truth):

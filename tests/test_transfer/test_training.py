@@ -13,13 +13,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from demo.labelled_objects import (make_object_folder,
-                                                  make_scene_folder)
+from demo.labelled_objects import make_object_folder, make_scene_folder
 from mixedae_mm.launch.entry import adapt_to_cpu
-from transfer import fine_tunings as transfer_demo, report as transfer_report
 from mixedae_mm.models import MixedAE
 from reliability.kills import kill_and_compare
 from tiny_data import scenes
+from transfer import fine_tunings as transfer_demo, report as transfer_report
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'configs/demo/transfer'

@@ -5,12 +5,13 @@
     step        a training step against mmpretrain's MAE as it ships
     memory      peak memory of that step
     backbone    peak memory of the backbone at 800 x 1333, in transfer
-    data        loading pipelines, images a second and core
+    data        loading pipelines, images per second and core
     listing     start-up on a folder of 200 000 images
     resume      a training step with and without exact resume
 
     page        write docs/speed.md from docs/measurements/*.json, where
                 the others put their results with --save
+                (resume has no section there)
 """
 import argparse
 import json
@@ -21,13 +22,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-import torch  # noqa: E402
+import torch
 
-import mixedae_mm  # noqa: E402,F401
-from benchmarks import (  # noqa: E402
-    attention, backbone_memory, cost, data, listing, page, resume_cost, step)
-from benchmarks.compare import as_table  # noqa: E402
-from mixedae_mm.utils.machine import machine  # noqa: E402
+import mixedae_mm  # noqa: F401
+from benchmarks import (attention, backbone_memory, cost, data, listing, page,
+                        resume_cost, step)
+from benchmarks.compare import as_table
+from mixedae_mm.utils.machine import machine
 
 CONFIG = 'configs/mixedae_vitb_300e.py'
 MEASUREMENTS = ROOT / 'docs/measurements'
@@ -50,16 +51,16 @@ def parse_args():
         '16 (GPU: 256) otherwise')
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument(
-        '--images', type=int, default=200_000, help='of listing')
+        '--images', type=int, default=200_000, help='listing: number of images')
     parser.add_argument(
         '--compile', action='store_true',
-        help='step: ours also with CompileHook')
+        help='step: measure MixedAE also compiled, as CompileHook does')
     parser.add_argument('--json', type=Path, help='write the result to this file')
     parser.add_argument(
         '--note', help='what a reader of the result should know')
     parser.add_argument(
         '--save', action='store_true',
-        help='write the result where the docs are made from')
+        help='write the result to docs/measurements, for the command page')
     return parser.parse_args()
 
 
@@ -74,14 +75,14 @@ def measure(args, device, batch_size):
     if args.what == 'data':
         return data.run(args.config, args.repeats)
     if args.what == 'listing':
-        return listing.run(args.images)
+        return listing.run(args.images, args.repeats)
     if args.what == 'resume':
         return resume_cost.run(args.repeats)
     return step.run(args.config, device, batch_size, args.repeats, args.compile)
 
 
 def command(note):
-    """What was typed, but for the note, which the result holds anyway."""
+    """The command line without the note, which the result has anyway."""
     words = [word for word in sys.argv[1:]
              if word not in ('--note', note) and word != f'--note={note}']
     return shlex.join(['python', 'tools/benchmarks', *words])

@@ -11,7 +11,7 @@ from .compare import alternate, in_own_process, peak_memory, summarize
 
 def naive_topk_attention(query: Tensor, key: Tensor, value: Tensor,
                          topk: int) -> Tensor:
-    """TopK attention as one writes it down, autograd through ``topk``."""
+    """TopK attention written directly, with autograd through ``topk``."""
     scores = query @ key.transpose(-2, -1) * query.size(-1)**-.5
     kept, index = scores.topk(topk, dim=-1)
     weights = torch.zeros_like(scores).scatter(-1, index, kept.softmax(-1))
@@ -29,7 +29,7 @@ ATTENTION = {
 
 def forward_and_backward(name: str, device: torch.device, batch_size: int,
                          dtype: torch.dtype) -> Callable[[], None]:
-    """One contender at ViT-B's shape, ``(B, 12, 197, 64)``."""
+    """Return a run of one contender at ViT-B's shape, ``(B, 12, 197, 64)``."""
     torch.manual_seed(0)
     shape = (batch_size, 12, 197, 64)
     query, key, value, gradient = (
@@ -46,7 +46,7 @@ def forward_and_backward(name: str, device: torch.device, batch_size: int,
 
 def run(device: torch.device, batch_size: int, repeats: int,
         dtype: torch.dtype) -> List[dict]:
-    """Time forward and backward by turns; measure what memory they take.
+    """Time forward and backward by turns, and measure the memory that they take.
 
     Returns:
         list[dict]: Rows of :func:`~benchmarks.compare.summarize`,
@@ -68,7 +68,7 @@ def run(device: torch.device, batch_size: int, repeats: int,
 def _extra_memory(name: str, device_name: str, batch_size: int,
                   dtype: torch.dtype) -> int:
     device = torch.device(device_name)
-    # What libraries take once is no cost of the operation.
+    # Memory that libraries take once is not a cost of the operation.
     forward_and_backward(name, device, 1, dtype)()
     contender = forward_and_backward(name, device, batch_size, dtype)
     return peak_memory(contender, device)

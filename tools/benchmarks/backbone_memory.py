@@ -16,13 +16,13 @@ CONTENDERS = {
 
 def run(device: torch.device, batch_size: int = 1, height: int = 800,
         width: int = 1333) -> List[dict]:
-    """Peak memory of a forward and backward pass of ViT-B/16.
+    """Measure the peak memory of a forward and backward pass of ViT-B/16.
 
-    Features of layers 4, 6, 8 and 12 are returned, as a detector takes them.
-    Each contender has a process of its own.
+    The backbone returns the features of layers 4, 6, 8 and 12, as for a detector.
+    Each contender runs in its own process.
 
     Args:
-        device (torch.device): Where to.
+        device (torch.device): Where to run.
         batch_size (int): Images.
         height (int): In pixels.
         width (int): In pixels.
@@ -51,7 +51,7 @@ def _peak_memory(config: dict, device_name: str, shape) -> int:
             out_indices=[3, 5, 7, 11],
             final_norm=False)).to(device)
     images = torch.randn(shape, device=device)
-    for parameter in vit.parameters():  # gradients are no difference
+    for parameter in vit.parameters():  # so that gradients are not counted
         parameter.grad = torch.zeros_like(parameter)
 
     def forward_and_backward():

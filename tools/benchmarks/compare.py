@@ -1,4 +1,4 @@
-"""Time two contenders by turns in one process, and print tables."""
+"""Time contenders by turns in one process, measure memory, and print tables."""
 import multiprocessing
 import os
 import statistics
@@ -19,10 +19,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def in_own_process(function: Callable, *arguments):
-    """What a function returns in a process that did nothing before.
+    """Return what a function returns in a new process.
 
-    There large blocks go back to the system when they are freed, so that its
-    resident memory is what is in use.
+    There the allocator gives large blocks back to the system as soon as they are
+    freed, so that the resident memory is the memory in use.
     """
     with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536'), \
             multiprocessing.get_context('spawn').Pool(1) as pool:
@@ -30,10 +30,10 @@ def in_own_process(function: Callable, *arguments):
 
 
 def peak_memory(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes that a call takes at its peak, above what was taken before.
+    """Measure the bytes that a call takes at its peak, above those taken before.
 
-    On a GPU what PyTorch allocated. On a CPU the process's resident memory,
-    read from Linux; call it :func:`in_own_process`.
+    On a GPU it is what PyTorch allocated. On a CPU it is the resident memory of the
+    process, read from Linux; call this function :func:`in_own_process`.
     """
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -56,17 +56,17 @@ def alternate(contenders: Dict[str, Callable[[], None]],
               device: torch.device,
               repeats: int = 7,
               warmup: int = 2) -> Dict[str, List[float]]:
-    """Run every contender once a round, so that drift hits all alike.
+    """Run every contender once per round, so that drift affects all alike.
 
     Args:
         contenders (dict[str, Callable]): Name to a function without
             arguments.
         device (torch.device): Waited for before and after each run.
-        repeats (int): Rounds that count.
-        warmup (int): Rounds before them that do not.
+        repeats (int): Rounds that are measured.
+        warmup (int): Rounds before them that are not.
 
     Returns:
-        dict[str, list[float]]: Seconds of each counted run.
+        dict[str, list[float]]: Seconds of each measured run.
     """
     seconds = {name: [] for name in contenders}
     for round_index in range(warmup + repeats):
@@ -81,14 +81,14 @@ def alternate(contenders: Dict[str, Callable[[], None]],
 
 
 def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
-    """Medians, and ratios to the peer round by round.
+    """Take medians, and ratios to the peer round by round.
 
     Args:
         seconds (dict[str, list[float]]): From :func:`alternate`.
         peer (str): The contender that ratios are taken to.
 
     Returns:
-        list[dict]: One row a contender: ``name``, ``median_s``, ``ratio``
+        list[dict]: One row per contender: ``name``, ``median_s``, ``ratio``
         (median of the rounds' ratios), ``ratio_min``, ``ratio_max``.
     """
     rows = []
@@ -105,14 +105,14 @@ def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
 
 
 def with_ratios(rows: List[dict], key: str) -> List[dict]:
-    """Adds ``ratio``, of ``key`` to that of the first row, the peer's."""
+    """Add ``ratio``: ``key`` divided by that of the first row, the peer's."""
     for row in rows:
         row['ratio'] = row[key] / rows[0][key]
     return rows
 
 
 def as_table(title: str, rows: List[dict]) -> str:
-    """A plain-text table of dicts with equal keys."""
+    """Return a plain-text table of dicts with equal keys."""
     return f'{title}\n' + text_table(
         list(rows[0]), [[_format(value) for value in row.values()] for row in rows])
 

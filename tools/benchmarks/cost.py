@@ -18,11 +18,11 @@ PAPER_V100_GPU_DAYS = {
 
 def gpu_days(config: Config, images_per_s: float,
              num_images: int = IMAGENET_IMAGES) -> float:
-    """Device-days of a config's schedule at a measured throughput.
+    """Return the device-days of a config's schedule at a measured throughput.
 
     Args:
         config (Config): With ``train_cfg.max_epochs``.
-        images_per_s (float): Clean images a second on one device.
+        images_per_s (float): Clean images per second on one device.
         num_images (int): Size of the data set; ImageNet-1K's by default.
     """
     return (config.train_cfg.max_epochs * num_images / images_per_s /

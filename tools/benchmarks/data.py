@@ -17,7 +17,7 @@ SIZES = ((500, 375), (2000, 1500))
 
 
 def write_photographs(folder: Path, size, count: int) -> List[str]:
-    """JPEGs (quality 90) of real pixels: skimage's photographs, resized."""
+    """Write JPEGs (quality 90) of real pixels: skimage's photographs, resized."""
     from skimage import data
     names = ('astronaut', 'chelsea', 'coffee', 'rocket')
     paths = []
@@ -31,7 +31,7 @@ def write_photographs(folder: Path, size, count: int) -> List[str]:
 
 
 def run(config_path: str, repeats: int, count: int = 16) -> List[dict]:
-    """Images per second in this process with one thread.
+    """Time the loading of images in this process with one thread.
 
     Args:
         config_path (str): A pre-training config with a ``train_pipeline``.

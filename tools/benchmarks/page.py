@@ -1,4 +1,4 @@
-"""docs/speed.md, made from what tools/benchmarks measured."""
+"""Write docs/speed.md from what tools/benchmarks measured."""
 import json
 from pathlib import Path
 from typing import Dict, List
@@ -18,33 +18,32 @@ SECTIONS = dict(
         'Forward and backward at ViT-B\'s shape, K = 49 of 197 keys. *Extra '
         'memory* is the peak above the inputs. The kernels: '
         '[`cpu_kernel.c`](../mixedae_mm/ops/cpu_kernel.c), '
-        '[`triton_forward.py`](../mixedae_mm/ops/triton/forward.py), '
-        '[`triton_backward.py`](../mixedae_mm/ops/triton/backward.py).'),
+        '[`triton/forward.py`](../mixedae_mm/ops/triton/forward.py), '
+        '[`triton/backward.py`](../mixedae_mm/ops/triton/backward.py).'),
     step=(
         'A training step',
         'ViT-B/16 from uint8 images to updated weights: preprocessing, '
-        'forward, backward, optimizer. Both see the same number of clean '
-        'images. *Device-days* is what the config\'s schedule on ImageNet '
-        'would take on one such device at this speed; nobody ran it.'),
-    memory=('Memory of that step', 'Each in a process of its own.'),
+        'forward, backward, optimizer. All see the same number of clean '
+        'images. *Device-days* is the time that the config\'s schedule on '
+        'ImageNet would take on one such device at this speed; it was not run.'),
+    memory=('Memory of that step', 'Each is measured in its own process.'),
     backbone=(
         'Memory of the backbone in transfer',
-        'Forward and backward of ViT-B/16 at 800 × 1333, features of four '
-        'layers, each in a process of its own. *Checkpointed* is '
+        'Forward and backward of ViT-B/16 at 800 × 1333 with features of four '
+        'layers, each measured in its own process. *Checkpointed* is '
         '`with_cp=True`.'),
     data=('Loading images',
-          'One core, from a JPEG file to a packed 224 × 224 crop.'),
+          'On one core, from a JPEG file to a packed 224 × 224 crop.'),
     listing=(
         'Starting on a large folder',
-        'Until the data set knows its images. *Again* is what every further '
-        'process, worker and resume takes.'))
+        'The time until the data set knows its images. In a distributed run the '
+        'first process lists them for all.'))
 
 COLUMNS = dict(
     name='', images='images', median_s='median [s]', ratio='ratio',
     spread='min – max', speedup='speed-up', images_per_s='images/s',
     device_days='device-days', peak_mib='peak [MiB]', extra_mib='extra memory [MiB]',
-    extra_ratio='its ratio', first_s='first [s]', again_s='again [s]',
-    ratio_again='its ratio')
+    extra_ratio='its ratio')
 
 
 def write(measurements: Path, page: Path) -> Path:
@@ -64,11 +63,11 @@ def write(measurements: Path, page: Path) -> Path:
 
 
 def as_page(results: List[dict]) -> str:
-    """Markdown of all results; what was not measured is said to be so.
+    """Return the Markdown of all results; it also says what was not measured.
 
     Args:
-        results (list[dict]): What ``tools/benchmarks`` saves, each perhaps
-            with a ``note`` for its reader.
+        results (list[dict]): What ``tools/benchmarks`` saves; each may have a
+            ``note`` for its reader.
     """
     return render(TEMPLATE, results=results, sections=SECTIONS, table=_table,
                   machine=_machine, paper=PAPER_V100_GPU_DAYS,

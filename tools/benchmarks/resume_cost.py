@@ -1,4 +1,4 @@
-"""Cost of exact resume: short runs of the demo's network, with and without it."""
+"""The cost of exact resume: short runs of the demo's network, with and without it."""
 import statistics
 import tempfile
 import time
@@ -16,18 +16,18 @@ from .compare import with_ratios
 
 CONFIG = 'configs/demo/mixedae_vit-tiny_demo.py'
 WITHOUT, WITH = 'without', 'with exact resume'
-STEPS, WARMUP = 60, 20  # of each run; the first ones do not count
+STEPS, WARMUP = 60, 20  # of each run; the first ones are not measured
 
 
 def run(repeats: int) -> List[dict]:
-    """Time runs that take turns.
+    """Time runs by turns.
 
     Args:
         repeats (int): Number of runs of each kind.
 
     Returns:
-        list[dict]: ``name``, ``step_ms``, ``hook_us`` (what the hook itself takes in
-        a step) and ``ratio`` of the steps.
+        list[dict]: ``name``, ``step_ms``, ``hook_us`` (microseconds that the hook
+        itself takes per step) and ``ratio`` of the steps.
     """
     found: Dict[str, List[dict]] = {WITHOUT: [], WITH: []}
     with tempfile.TemporaryDirectory() as folder:

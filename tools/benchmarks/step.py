@@ -8,8 +8,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from .compare import (alternate, in_own_process, peak_memory, summarize,
-                      with_ratios)
+from .compare import alternate, in_own_process, peak_memory, summarize, with_ratios
 from .cost import gpu_days
 
 MAE_CONFIG = (
@@ -20,18 +19,18 @@ PEER = 'mmpretrain MAE'
 
 def training_step(config: Config, device: torch.device, batch_size: int,
                   compiled: bool) -> Callable[[], None]:
-    """A function that does one whole step of a config on fixed images.
+    """Return a function that does one whole step of a config on fixed images.
 
-    Preprocessing, forward, backward and optimizer, as the runner does them;
-    mixed precision on a GPU, float32 on a CPU (where mmengine has no other).
+    That is preprocessing, forward, backward and optimizer, as the runner does
+    them: in mixed precision on a GPU, in float32 on a CPU (where mmengine has no
+    mixed precision).
     """
     init_default_scope(config.get('default_scope', 'mmpretrain'))
     if config.model.get('data_preprocessor') is None:
         config.model.data_preprocessor = config.data_preprocessor
     model = MODELS.build(config.model).to(device)
     if compiled:  # as CompileHook does
-        model.backbone.compile()
-        model.neck.compile()
+        model.loss = torch.compile(model.loss, dynamic=False)
     optim = config.optim_wrapper
     if device.type == 'cpu' and optim.type == 'AmpOptimWrapper':
         optim.type = 'OptimWrapper'
@@ -53,7 +52,7 @@ def training_step(config: Config, device: torch.device, batch_size: int,
 
 def contenders(config_path: str, device: torch.device, batch_size: int,
                compiled: bool) -> Dict[str, Callable[[], None]]:
-    """Steps of mmpretrain's own MAE config and of ours, perhaps compiled too."""
+    """Steps of mmpretrain's own MAE config and of ours, on request compiled too."""
     name = Path(config_path).stem
     steps = {PEER: (MAE_CONFIG, False), name: (config_path, False)}
     if compiled:
@@ -66,7 +65,7 @@ def contenders(config_path: str, device: torch.device, batch_size: int,
 
 def run(config_path: str, device: torch.device, batch_size: int, repeats: int,
         compiled: bool = False) -> List[dict]:
-    """Time both by turns.
+    """Time all contenders by turns.
 
     Returns:
         list[dict]: Rows of :func:`~benchmarks.compare.summarize`,
@@ -84,7 +83,7 @@ def run(config_path: str, device: torch.device, batch_size: int, repeats: int,
 
 def run_memory(config_path: str, device: torch.device,
                batch_size: int) -> List[dict]:
-    """Peak memory of two steps, each contender in a process of its own.
+    """Measure the peak memory of two steps, each contender in its own process.
 
     Returns:
         list[dict]: ``name``, ``peak_mib`` (GPU: allocated; CPU: resident set

@@ -18,14 +18,14 @@ from typing import Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.config import Config, DictAction
 
-from mixedae_mm.analysis.report import run_files, write_report  # noqa: E402
-from demo import make_photograph_folder  # noqa: E402
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
-from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
-from reproduce.scheduling import INTERRUPTED, ending_with_us  # noqa: E402
+from demo import make_photograph_folder
+from mixedae_mm.analysis.report import run_files, write_report
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.errors import ConfigurationError
+from reproduce.scheduling import INTERRUPTED, ending_with_us
 
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 # The rest of what mmengine prints is in the log file.

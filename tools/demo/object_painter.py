@@ -1,10 +1,10 @@
 """Paint textured objects onto photographs, knowing exactly where they are.
 
-Objects are shapes filled with a texture cut from one photograph, on a crop of
-another. A class is a pair of shape and texture, so neither alone tells it;
-mean colours are drawn from one distribution for all, so colour tells nothing.
-Textures and backgrounds of validation images come from other regions of the
-photographs than those of training images.
+Objects are shapes filled with a texture from one photograph, on a crop of
+another one. A class is a pair of shape and texture, so one of the two is not enough
+to know it. Mean colours are drawn from the same distribution for all classes, so
+they do not depend on the class. Textures and backgrounds of validation images come
+from other regions of the photographs than those of training images.
 """
 from typing import List, NamedTuple, Sequence, Tuple
 

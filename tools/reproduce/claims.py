@@ -14,12 +14,12 @@ class Claim(NamedTuple):
     """A statement of the paper, as a comparison of two variants.
 
     Attributes:
-        where (str): In the paper.
-        text (str): What it says.
-        better (str): The variant that should be better,
-        worse (str): than this one,
-        metrics (tuple[str]): by these.
-        or_equal (bool): Whether it only says "not worse".
+        where (str): Place in the paper.
+        text (str): The statement.
+        better (str): The variant that should be better.
+        worse (str): The variant that it is compared with.
+        metrics (tuple[str]): The numbers that are compared.
+        or_equal (bool): Whether the statement is only that it is not worse.
     """
     where: str
     text: str
@@ -32,13 +32,13 @@ class Claim(NamedTuple):
 CLAIMS = (
     Claim('Eq. 5', 'Naive mixing makes reconstruction easier than masking: its '
           'loss is lower than MAE\'s.', 'naive_mixing', 'mae', ('loss_recon', )),
-    Claim('Eq. 5', 'The same where the sources of a mix know about each other '
-          '(four similar crops of one image), so that Eq. 5 is strict.',
+    Claim('Eq. 5', 'The same for sources that have much in common (four similar '
+          'crops of one image), for which Eq. 5 is strict.',
           'naive_mixing_views', 'mae_views', ('loss_views', )),
-    Claim('Fig. 6', 'The contrastive loss makes TopK pick patches of the own '
-          'image, against homologous attention alone.', 'both',
+    Claim('Fig. 6', 'With the contrastive loss, TopK keeps patches of the query\'s '
+          'own image more often than with homologous attention alone.', 'both',
           'attention_only', ('topk_late', 'topk_last')),
-    Claim('Sec. 3.2', 'Segment embeddings help to recognise patches of one '
+    Claim('Sec. 3.2', 'Segment embeddings help to recognise patches of the same '
           'image.', 'segment_embedding', 'naive_mixing',
           ('topk_late', 'topk_last')),
     Claim('Table 3f, Table 1', 'Naive mixing transfers worse than MAE.', 'mae',
@@ -51,11 +51,11 @@ CLAIMS = (
           'naive_mixing', TRANSFER),
     Claim('Table 1', 'MixedAE transfers better than MAE.', 'both', 'mae',
           TRANSFER),
-    Claim('Table 1', 'Full mode transfers better than compose mode on as many '
-          'images, which is about four times the work (3.7 in the paper).',
+    Claim('Table 1', 'Full mode transfers better than compose mode with as many '
+          'images, which takes about four times the work (3.7 in the paper).',
           'full_images', 'both', TRANSFER),
     Claim('not in the paper', 'Full mode transfers better than compose mode with '
-          'as much work, which is a quarter of the images.', 'full', 'both',
+          'as much work, which means a quarter of the images.', 'full', 'both',
           TRANSFER),
     Claim('Fig. 5', 'MixedAE\'s attention covers objects better than MAE\'s.',
           'both', 'mae', OBJECTS),
@@ -69,15 +69,15 @@ CLAIMS = (
           'contrastive_only', TRANSFER),
 )
 
-# What no small experiment can say anything about, or this one does not run.
+# What a small experiment cannot test, or this one does not run.
 OTHERS = (
     ('Table 1, 2', 'Accuracies on ImageNet, ADE20K, COCO and eleven small sets.',
-     NOT_TESTABLE, '`tools/reproduce --preset paper` prints the commands'),
-    ('Table 1', 'About 3 % more pre-training cost than MAE on GPUs.',
-     NOT_TESTABLE, '`tools/benchmarks` measures it on your GPU'),
+     NOT_TESTABLE, '`python tools/reproduce --preset paper` prints the commands'),
+    ('Table 1', 'Pre-training costs about 3 % more than MAE on GPUs.',
+     NOT_TESTABLE, '`python tools/benchmarks step` measures it on your GPU'),
     ('Table 3b, 3c, 3e', 'Input of the contrastive loss, its positives, number '
      'of global layers: differences of 0.1 to 0.2 points.', NOT_TESTABLE,
-     'below the noise of any run of minutes; `configs/ablations/3*.py`'),
+     'smaller than the noise of so short a run; `configs/ablations/3*.py`'),
     ('Sec. 4.5', 'The contrastive loss without reconstruction fails.', NOT_RUN,
      '`configs/ablations/contrastive_without_reconstruction.py`'),
 )

@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from mixedae_mm.analysis.page import render
-from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.tables import markdown_table
 from .results import METRICS, present, text_of
 from .verdicts import rows

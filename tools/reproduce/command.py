@@ -7,10 +7,10 @@ from pathlib import Path
 from jinja2 import UndefinedError
 
 from mixedae_mm.utils.errors import ConfigurationError
-from .scheduling import default_workers, only_writer
 from . import claims_page, page, paper_scale, results, verdicts
 from .experiment import Experiment
 from .presets import preset_named
+from .scheduling import default_workers, only_writer
 
 
 def run(args: argparse.Namespace) -> None:

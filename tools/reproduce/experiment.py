@@ -1,4 +1,4 @@
-"""All runs of an experiment, from its data to its measurements."""
+"""An experiment: its data, its runs and their measurements."""
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -6,17 +6,17 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from mmengine.config import Config
 from torch import nn
 
+from demo import make_object_folder, make_photograph_folder, make_scene_folder
+from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
-from demo import (make_object_folder, make_photograph_folder,
-                  make_scene_folder)
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
-from .scheduling import INTERRUPTED, train_all
-from .fingerprints import weights_fingerprint
-from .training_run import START, TrainingRun
 from . import measuring
+from .fingerprints import weights_fingerprint
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
+from .scheduling import INTERRUPTED, train_all
+from .training_run import START, TrainingRun
 
 CONFIGS = mim_folder() / 'configs/reproduce'
 FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'
@@ -25,11 +25,11 @@ NUM_MEASURED = 400  # images for losses and TopK accuracy
 
 
 class Outcome(NamedTuple):
-    """What one seed of a variant gave.
+    """The result of one seed of a variant.
 
     Attributes:
         variant (str): Name.
-        seed (int): Of weights, order, crops and masks.
+        seed (int): Seed of weights, order, crops and masks.
         values (dict): From :func:`.measuring.measure`, plus ``finetune`` where
             that was done, and ``seconds`` of training.
         curves (dict[str, Curve]): What the training logged.
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class Experiment:
-    """Where things are in a work folder, and which runs there are.
+    """The data, runs and results of one preset in one work folder.
 
     Args:
         preset (Preset): The size.
@@ -49,11 +49,11 @@ class Experiment:
         images (Path, optional): Images of the user's own in ImageNet's
             layout, ``train/<class>`` and ``val/<class>``, to pre-train on and
             to classify, instead of the generated objects. Object awareness
-            and fine-tuning stay with those, which have exact masks.
-        seeds (int, optional): Instead of the preset's.
-        steps (int, optional): Likewise.
-        learning_rate (float, optional): Likewise.
-        variants (Sequence[str], optional): Only these pre-trainings.
+            and fine-tuning still use generated images, which have exact masks.
+        seeds (int, optional): Runs per variant, instead of the preset's number.
+        steps (int, optional): Steps per pre-training, instead of the preset's.
+        learning_rate (float, optional): Instead of the preset's.
+        variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
         ConfigurationError: For a number below 1, an unknown variant, or
@@ -81,7 +81,7 @@ class Experiment:
         changes = dict(seeds=seeds, steps=steps, learning_rate=learning_rate)
         preset = preset._replace(
             **{name: value for name, value in changes.items() if value is not None})
-        # What is asked for by name is done at least once.
+        # A variant that is named is run at least once.
         fewer = {name: max(1, number) if name in (variants or ()) else number
                  for name, number in preset.fewer.items()}
         self.preset = preset._replace(fewer=fewer)
@@ -97,17 +97,18 @@ class Experiment:
                         f'but has no folder {split}.')
 
     def make_data(self) -> None:
-        """Generate what is not there yet."""
+        """Generate the images that are not there yet."""
         preset = self.preset
         make_object_folder(str(self.data / 'objects'), *preset.objects, size=72)
-        # Colours alone tell the photographs apart, and need no learning.
+        # In grey: colours alone would tell the photographs apart.
         make_photograph_folder(
             str(self.data / 'photographs'), *preset.photographs, size=72,
             grey=True)
         make_object_folder(
             str(self.data / 'labelled'), preset.labelled, preset.objects[1],
             size=72, classes=CLASSES)
-        # Off the centre, or a map of the centre would beat any attention.
+        # Objects at any place: if all were in the centre, a map of the centre
+        # would be better than any attention.
         make_scene_folder(
             str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2)
 
@@ -116,7 +117,7 @@ class Experiment:
         return (self.images or self.data / 'objects') / 'train'
 
     def pretraining(self, variant: Variant, seed: int) -> TrainingRun:
-        """The pre-training of a variant."""
+        """Set up the pre-training of a variant."""
         steps = self.preset.steps
         return TrainingRun(
             f'{variant.name} seed {seed}',
@@ -127,7 +128,14 @@ class Experiment:
 
     def finetuning(self, variant: str, seed: int,
                    start: Optional[TrainingRun]) -> TrainingRun:
-        """The fine-tuning of a variant; None starts from random weights."""
+        """Set up the fine-tuning of a variant.
+
+        Args:
+            variant (str): Its name.
+            seed (int): Of the fine-tuning.
+            start (TrainingRun, optional): Its pre-training; None starts from
+                random weights.
+        """
         epochs = self.preset.finetune_epochs
         warmup = max(1, epochs // 8)
         batch = min(32, self.preset.labelled)
@@ -157,14 +165,14 @@ class Experiment:
             f'epoch_{epochs}.pth', steps, needs=start, metrics=(ACCURACY, ))
 
     def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
-        """All pre-trainings: whole comparisons of one seed after the other."""
+        """List all pre-trainings: first all variants with seed 0, then with seed 1."""
         preset = self.preset
         return [(variant, seed, self.pretraining(variant, seed))
                 for seed in range(preset.seeds) for variant in ALL
                 if variant.name in self.variants and seed < preset.seeds_of(variant)]
 
     def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
-        """Fine-tunings of the variants and of no pre-training."""
+        """List the fine-tunings of the variants, and of random weights."""
         runs = [(variant.name, seed, self.finetuning(variant.name, seed, run))
                 for variant, seed, run in self.pretrainings()
                 if variant in VARIANTS]
@@ -174,7 +182,7 @@ class Experiment:
     def train(self, workers: int, threads: int, report: Callable[[str], None],
               keep_open=(), finetune: bool = True,
               deadline: Optional[float] = None) -> None:
-        """All trainings that are not finished, as :func:`train_all` does them."""
+        """Do all trainings that are not finished, by :func:`train_all`."""
         runs = [run for _, _, run in self.pretrainings()]
         if finetune:
             runs += [run for _, _, run in self.finetunings()]
@@ -182,10 +190,10 @@ class Experiment:
 
     def outcomes(self, report: Callable[[str], None],
                  deadline: Optional[float] = None) -> List[Outcome]:
-        """Measure all finished runs that were not measured yet.
+        """Measure all finished runs; a run that was measured before is not again.
 
         Raises:
-            SystemExit: If the deadline passes; what was measured is kept.
+            SystemExit: If the deadline passes; finished measurements are kept.
         """
         finetuned = {(name, seed): run for name, seed, run in self.finetunings()}
         outcomes = []
@@ -217,8 +225,8 @@ class Experiment:
         return outcomes
 
     def untrained_model(self, seed: int) -> nn.Module:
-        """MixedAE without any pre-training."""
-        return measuring.untrained_model(self._untrained_config(), seed)
+        """Build MixedAE with random weights."""
+        return untrained_model(self._untrained_config(), seed=seed)
 
     def _untrained_config(self) -> Config:
         cfg = Config.fromfile(CONFIGS / 'both.py')
@@ -226,7 +234,7 @@ class Experiment:
         return cfg
 
     def unfinished(self) -> List[str]:
-        """Names of runs that the results lack."""
+        """List the names of runs that are missing in the results."""
         missing = [
             run.name for _, _, run in self.pretrainings() if not run.is_finished
         ]

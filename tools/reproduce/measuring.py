@@ -1,32 +1,29 @@
-"""What is measured on each pre-trained encoder, with plain numbers as result."""
+"""Measure each pre-trained encoder; the results are plain numbers."""
 import json
 import random
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import torch
-from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from mixedae_mm.analysis.attention_probe import topk_sampling_accuracy
 from mixedae_mm.analysis.frozen_classifiers import best_knn, best_probe
 from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
-                                        build_labelled_dataset,
-                                        extract_features, labelled_folder)
+                                                 build_labelled_dataset,
+                                                 extract_features, labelled_folder)
 from mixedae_mm.analysis.loading import (find_images, image_size_of, load_images,
-                                load_model)
+                                         load_model)
 from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
+from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
-from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
-from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.preprocessing import ImageSize
+from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
 from .fingerprints import fingerprint, path_fingerprint
-from .training_run import quiet
 
 # Measured again whenever this changes.
 VERSION = 2
@@ -45,7 +42,7 @@ class Images(NamedTuple):
             in ImageNet's layout.
         mixing (Path): Images that were not trained on, for the losses and
             TopK accuracy.
-        annotations (Path): Masks, COCO's or VOC's format.
+        annotations (Path): Masks in COCO's or VOC's format.
         masked (Path): The images of COCO's annotations.
     """
     labelled: Dict[str, Path]
@@ -54,33 +51,22 @@ class Images(NamedTuple):
     masked: Path
 
     def fingerprint(self) -> str:
-        """Of what all these files hold."""
+        """Hash of the content of all these files."""
         return fingerprint([
             {name: path_fingerprint(path) for name, path in self.labelled.items()},
             *map(path_fingerprint, self[1:])])
 
 
-def untrained_model(cfg: Config, seed: int) -> nn.Module:
-    """The model of a config with fresh weights, in evaluation mode."""
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    with own_random_numbers(seed), quiet():
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-    model.to(get_device())
-    model.eval()
-    return model
-
-
 def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
              num_images: int) -> Dict[str, Any]:
-    """Measurements of a model, from their record if all is as it was then.
+    """Measure a model, or read the record if it is of the same model and images.
 
     Args:
         record (Path): ``measurements.json``.
-        identity (dict): What the model depends on; JSON types.
-        model_of (Callable): Builds the model, if it is needed.
-        images (Images): What to measure on.
-        num_images (int): For losses and TopK accuracy.
+        identity (dict): Everything that the model depends on; JSON types.
+        model_of (Callable): Builds the model; called only if there is no record.
+        images (Images): The images to measure on.
+        num_images (int): How many of them for losses and TopK accuracy.
     """
     key = dict(model=fingerprint(identity), images=images.fingerprint(),
                version=VERSION, num_images=num_images)
@@ -96,7 +82,7 @@ def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
 
 def measure(model: nn.Module, images: Images, num_images: int
             ) -> Dict[str, Any]:
-    """Everything that needs no training of the encoder."""
+    """Measure everything that does not train the encoder."""
     size = image_size_of(model.backbone)
     paths = find_images(images.mixing, num_images, seed=0)
     pixels = torch.stack([image for _, image in load_images(paths, size)])
@@ -124,8 +110,8 @@ def measure(model: nn.Module, images: Images, num_images: int
     return values
 
 
-def _crops(paths: List[str], size: int) -> Tensor:
-    """Similar crops, those of one image side by side."""
+def _crops(paths: List[str], size: ImageSize) -> Tensor:
+    """Similar crops, those of one image one after the other."""
     load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
     with own_random_numbers(0):
         return torch.stack([
@@ -134,15 +120,15 @@ def _crops(paths: List[str], size: int) -> Tensor:
         ])
 
 
-def _topk_accuracy(model: nn.Module, pixels) -> List[float]:
-    """By layer, in percent."""
+def _topk_accuracy(model: nn.Module, pixels: Tensor) -> List[float]:
+    """TopK accuracy of each layer, in percent."""
     with evaluating(model):
         batch = mix_for_probing(model, pixels, seed=0)
         return (100 * topk_sampling_accuracy(
             model.backbone, batch.mixed, batch.mix_mask)).tolist()
 
 
-def _classify(model: nn.Module, folder: Path, size: int) -> Dict[str, Any]:
+def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]:
     """k-NN and linear probe on frozen features."""
     train, test = (_features(model, folder / split, size)
                    for split in ('train', 'val'))
@@ -162,7 +148,7 @@ def _classify(model: nn.Module, folder: Path, size: int) -> Dict[str, Any]:
         num_classes=int(train.labels.max()) + 1)
 
 
-def _features(model: nn.Module, folder: Path, size: int) -> LabelledFeatures:
+def _features(model: nn.Module, folder: Path, size: ImageSize) -> LabelledFeatures:
     dataset = build_labelled_dataset(labelled_folder(folder, size))
     if len(dataset) > MOST_LABELLED:
         chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)

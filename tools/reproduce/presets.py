@@ -1,4 +1,4 @@
-"""What is compared, and at which sizes."""
+"""The variants that are compared, and the sizes of the experiment."""
 from typing import Dict, Mapping, NamedTuple, Tuple
 
 from mixedae_mm.utils.errors import ConfigurationError
@@ -12,9 +12,9 @@ class Variant(NamedTuple):
     Attributes:
         name (str): For options, folders and results.
         title (str): For people.
-        batch_divisor (int): Images per step are so many times fewer. Full
-            mode makes four mixed samples of four images where compose mode
-            makes one: a quarter of the images is about the same work.
+        batch_divisor (int): What the images per step are divided by. From four
+            images full mode makes four mixed samples, where compose mode makes
+            one: a quarter of the images is about the same work.
         config (str): In ``configs/reproduce``; by default the name.
     """
     name: str
@@ -38,14 +38,14 @@ VARIANTS = (
     Variant('full', 'MixedAE, full mode, equal work', batch_divisor=4),
     Variant('full_images', 'MixedAE, full mode, equal images', config='full'),
 )
-# Table 3a and 3d: what the variants above do not have yet.
+# Table 3a and 3d: rows that the variants above do not have.
 SWEEPS = (
     Variant('naive_mixing_r05', 'naive mixing, r = 0.5'),
     Variant('topk_0125', 'K = 0.125 L'),
     Variant('topk_05', 'K = 0.5 L'),
 )
-# Eq. 5 is an equality for sources that have nothing in common, as independent
-# images; here a group is four crops of one image that differ a little.
+# Eq. 5 is an equality for sources that have nothing in common, such as independent
+# images; here a group is four similar crops of one image.
 VIEWS = (
     Variant('mae_views', 'MAE, four crops per image'),
     Variant('naive_mixing_views', 'naive mixing of four crops'),
@@ -67,13 +67,14 @@ class Preset(NamedTuple):
         learning_rate (float): Of all pre-trainings, the peak of the schedule.
         seeds (int): Runs per variant.
         fewer (dict[str, int]): Variants with fewer runs.
-        objects (tuple[int, int]): Generated images to train on, and new ones.
-        photographs (tuple[int, int]): Crops of photographs to classify by,
-            and to be classified.
-        labelled (int): Images of objects to classify by, and of the short
-            fine-tuning.
-        scenes (int): Images of several objects, for the attention.
-        finetune_epochs (int): Over those.
+        objects (tuple[int, int]): Numbers of generated images, for training and
+            for testing.
+        photographs (tuple[int, int]): Numbers of crops of photographs, with
+            labels for the classifiers and for testing.
+        labelled (int): Number of labelled images of objects, for the classifiers
+            and the short fine-tuning.
+        scenes (int): Number of images of several objects, for the attention.
+        finetune_epochs (int): Epochs of the fine-tuning.
         encoder (dict): ``arch`` of the ViT; empty for the demo's.
     """
     name: str
@@ -94,7 +95,7 @@ class Preset(NamedTuple):
         return min(self.seeds, self.fewer.get(variant.name, self.seeds))
 
     def options(self, variant: Variant, seed: int) -> Dict[str, object]:
-        """What a run changes of its config, as ``--cfg-options``."""
+        """What a run changes in its config, as ``--cfg-options``."""
         warmup = min(100, self.steps // 10)
         options: Dict[str, object] = {
             'train_cfg.max_iters': self.steps,
@@ -120,15 +121,15 @@ ONCE = {variant.name: 1 for variant in VIEWS + SWEEPS}
 PRESETS = {
     preset.name: preset
     for preset in (
-        # The record in docs/claims_tiny.json was measured at this step size, which
-        # is twice the limit of the demo's config: in few steps it goes further.
-        # Full mode on all images takes four times as long: on request.
+        # The record in docs/claims_tiny.json was measured with this learning rate.
+        # It is twice that of the demo's config, because there are fewer steps. Full
+        # mode on all images takes four times as long, so it runs on request only.
         Preset('tiny', steps=800, batch_size=64, learning_rate=2e-3, seeds=2,
                fewer={**ONCE, 'full_images': 0},
                objects=(3000, 800), photographs=(960, 800), labelled=640,
                scenes=400, finetune_epochs=12, encoder={}),
-        # At 2e-3 the late layers choose worse than at 1e-3 (38 against 63 %
-        # TopK accuracy in layer 6 of the demo's encoder on other objects).
+        # With 2e-3 the last layers have a lower TopK accuracy than with 1e-3 (38
+        # against 63 % in layer 6 of the demo's encoder, on other objects).
         Preset('small', steps=2600, batch_size=128, learning_rate=1e-3, seeds=2,
                fewer={'contrastive_only': 1, 'segment_embedding': 1,
                       'full_images': 1, **ONCE,
@@ -137,7 +138,7 @@ PRESETS = {
                labelled=1600, scenes=1000, finetune_epochs=30,
                encoder=dict(embed_dims=192, num_layers=12, num_heads=3,
                             feedforward_channels=768)),
-        # So that the whole chain can be tried in a minute or two.
+        # To try the whole command in a minute or two.
         Preset('smoke', steps=12, batch_size=16, learning_rate=2e-3, seeds=1,
                fewer={}, objects=(64, 40), photographs=(64, 32), labelled=64,
                scenes=8, finetune_epochs=2, encoder={}),

@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
-from mixedae_mm.utils.machine import machine
 from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.machine import machine
 from .experiment import Experiment, Outcome
 from .presets import TITLES
 

@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mixedae_mm.analysis.run_log import read_run
-from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
 
 TOOLS = mim_folder() / 'tools'
@@ -26,7 +26,7 @@ WITHOUT_EFFECT = ('work_dir', 'launcher', 'resume')
 
 
 class TrainingRun(NamedTuple):
-    """A training that can be done, interrupted, continued and recognised.
+    """A training that can be started, interrupted, continued and recognised.
 
     Attributes:
         name (str): For people.
@@ -36,13 +36,13 @@ class TrainingRun(NamedTuple):
         data (Path): ``DATA_ROOT`` of the training.
         last_checkpoint (str, optional): File name of the checkpoint of a
             finished run; None if the run keeps no weights.
-        steps (int): Iterations in all.
-        cost (float): Of a step, relative to those of the other runs.
-        needs (TrainingRun, optional): Must be finished before.
+        steps (int): Number of iterations in all.
+        cost (float): Cost of a step, relative to those of the other runs.
+        needs (TrainingRun, optional): A run that must be finished before.
         metrics (tuple[str]): Names in the log, or patterns of names, of what
             is measured after the last step; a run that was interrupted between
             its last checkpoint and the measurement is not finished.
-        processes (int): Of the training, one per GPU.
+        processes (int): Number of processes, one per GPU.
     """
     name: str
     folder: Path
@@ -70,7 +70,7 @@ class TrainingRun(NamedTuple):
                    for metric in self.metrics)
 
     def measured(self) -> Dict[str, float]:
-        """The metrics, as far as they were measured after the last step."""
+        """Return those metrics that were measured after the last step."""
         length = self.steps
         if self.last_checkpoint:  # epoch_8.pth: measurements count epochs
             length = int(self.checkpoint.stem.rpartition('_')[2])
@@ -91,7 +91,7 @@ class TrainingRun(NamedTuple):
         return self.folder / self.config.name
 
     def command(self) -> List[str]:
-        """The command; it goes on from where an earlier one was interrupted."""
+        """Return the command; it goes on where an earlier one was interrupted."""
         command = [sys.executable, TOOLS / 'train.py', self.config]
         if self.processes > 1:
             command = ['bash', TOOLS / 'dist_train.sh', self.config, self.processes]
@@ -116,14 +116,15 @@ class TrainingRun(NamedTuple):
         environment = dict(os.environ, DATA_ROOT=str(self.data),
                            OMP_NUM_THREADS=str(threads), PYTHON=sys.executable)
         with open(self.folder / 'train.log', 'a') as output:
-            # Its own session: an interrupt goes to us, and we ask it to save.
+            # A session of its own: Ctrl-C reaches only this process, which then
+            # lets the training save a checkpoint.
             return subprocess.Popen(
                 self.command(), env=environment, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
                 pass_fds=keep_open)
 
     def check_setting(self) -> str:
-        """Record what the result depends on, or compare with the record.
+        """Write down what the result depends on, or compare it with the record.
 
         Returns:
             str: The fingerprint of the setting.
@@ -143,7 +144,7 @@ class TrainingRun(NamedTuple):
         return fingerprint(now)
 
     def changes(self) -> List[str]:
-        """What has changed since the run in the folder was begun, in words."""
+        """Say in words what has changed since the run in the folder began."""
         return self._changes_to(self.setting())
 
     def _changes_to(self, now: Dict[str, Any]) -> List[str]:
@@ -156,9 +157,9 @@ class TrainingRun(NamedTuple):
                 for key in differing(before, now)]
 
     def setting(self) -> Dict[str, Any]:
-        """All that the result depends on, flat: names to plain values.
+        """Return everything that the result depends on: dotted names, plain values.
 
-        Weights, data and other files stand there by their content.
+        Weights, data and other files are represented by hashes of their content.
         """
         with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)), quiet():
             config = Config.fromfile(self.config)
@@ -170,7 +171,7 @@ class TrainingRun(NamedTuple):
         return {**setting, 'images': path_fingerprint(self.data)}
 
     def _content(self, key: str, value: Any) -> Any:
-        """A value of the config; files by what they hold."""
+        """Return a value of the config, or the hash of the file that it names."""
         if not isinstance(value, str):
             return value
         if self.needs is not None and value == str(self.needs.checkpoint):
@@ -184,7 +185,7 @@ class TrainingRun(NamedTuple):
         return value
 
     def steps_done(self) -> int:
-        """Iterations so far, as far as they were logged."""
+        """Count the iterations that were logged so far."""
         if self.is_finished:
             return self.steps
         try:
@@ -193,7 +194,7 @@ class TrainingRun(NamedTuple):
             return 0
 
     def last_words(self) -> str:
-        """The end of its output, for an error message."""
+        """Return the last line of the output, for an error message."""
         log = self.folder / 'train.log'
         lines = log.read_text().strip().splitlines() if log.is_file() else []
         return lines[-1] if lines else 'no output'
@@ -201,7 +202,7 @@ class TrainingRun(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the lines of mmengine that only inform."""
+    """Leave out mmengine's log below the level of a warning."""
     logger = MMLogger.get_current_instance()
     before = logger.level
     logger.setLevel('WARNING')
@@ -212,14 +213,14 @@ def quiet() -> Iterator[None]:
 
 
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
-    """Keys that only one setting has, or with another value; None is a value."""
+    """List the keys that differ: only in one setting, or with another value."""
     return sorted(
         key for key in {*one, *other}
         if (key in one) != (key in other) or one.get(key) != other.get(key))
 
 
 def _flatten(value: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
-    """Leaves of nested dicts and lists with dotted names, as JSON has them."""
+    """Yield the leaves of nested dicts and lists with dotted names, as JSON types."""
     if isinstance(value, dict):
         children = value.items()
     elif isinstance(value, (list, tuple)):

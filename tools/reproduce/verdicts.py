@@ -1,4 +1,4 @@
-"""What an experiment says about each claim of the paper."""
+"""Verdicts: what an experiment says about each claim of the paper."""
 from math import sqrt
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -15,7 +15,7 @@ NOT_REACHED = 'not reached at this size'
 
 
 class Difference(NamedTuple):
-    """How much better by one metric, and how much of it may be chance.
+    """How much better a variant is by one metric, and how much of it may be chance.
 
     Attributes:
         metric (str): Name.
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
-    """What there is to a claim; empty if a variant was not run."""
+    """Compare the numbers of a claim; empty if a variant was not run."""
     variants = summary['variants']
     if claim.better not in variants or claim.worse not in variants:
         return []
@@ -83,10 +83,11 @@ def _seed_variance(metric: str, summary: Dict[str, Any]) -> Optional[float]:
 
 
 def verdict(claim: Claim, found: Sequence[Difference]) -> str:
-    """Reproduced: better beyond noise by most numbers, worse so by none.
+    """Judge a claim by its differences.
 
-    Partly: by some numbers. A claim that says "not worse" takes no number
-    that is worse beyond noise.
+    Reproduced means better beyond noise in most numbers, and worse beyond noise
+    in none; partly reproduced means better in some. A claim of "not worse" is
+    reproduced if it is worse beyond noise in none.
     """
     if not found:
         return NOT_RUN
@@ -100,7 +101,7 @@ def verdict(claim: Claim, found: Sequence[Difference]) -> str:
 
 
 def table(summary: Dict[str, Any]) -> List[str]:
-    """Lines for the terminal."""
+    """Return the claims and verdicts as lines for the terminal."""
     lines = []
     for row in rows(summary)[:len(CLAIMS)]:
         lines += [f'  {row.where + ":":<20}{row.text}', f'{"":<22}{row.verdict}',
@@ -110,7 +111,7 @@ def table(summary: Dict[str, Any]) -> List[str]:
 
 def numbers(difference: Difference, claim: Claim,
             summary: Dict[str, Any]) -> str:
-    """One comparison in words."""
+    """Return one comparison in words."""
     metric = difference.metric
     digits = METRICS[metric].digits
     titles = [summary['variants'][name]['title']
@@ -143,12 +144,12 @@ def rows(summary: Dict[str, Any]) -> List[Row]:
 
 
 def _levels(summary: Dict[str, Any]) -> List[Row]:
-    """The accuracies that Fig. 6 shows, as levels."""
+    """Compare the accuracies with the levels that Fig. 6 shows."""
     found = []
     for name, text, is_reached in (
             ('both', 'With both, TopK accuracy is 70 to 80 % in all layers but the '
              'first two.', lambda layers: min(layers[2:]) >= 70),
-            ('attention_only', 'With attention alone, it stays under 40 % in the '
+            ('attention_only', 'With attention alone, it stays below 40 % in the '
              'last layer.', lambda layers: layers[-1] < 40)):
         if name not in summary['variants']:
             found.append(Row('Fig. 6', text, NOT_RUN, []))

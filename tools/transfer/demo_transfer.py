@@ -2,10 +2,10 @@
 """Use the demo's pre-training: classify, segment and detect, and report on it.
 
 Fine-tunes a classifier, an UperNet and a Cascade Mask R-CNN with the configs
-of the paper's transfer, made small, on generated images with exact labels:
-from random weights, from MAE and from MixedAE, both pre-trained equally long
-on the same photographs. Starts from the demo's checkpoint and makes it, like
-MAE's, if it is not there. What is finished is not repeated, and a training
+of the paper's transfer, made small, on generated images with exact labels.
+Each starts from random weights, from MAE and from MixedAE, both pre-trained
+equally long on the same photographs. A pre-training that is missing is done
+first, MixedAE by the demo. What is finished is not repeated, and a training
 that was interrupted goes on where it was: repeat the command.
 """
 import argparse
@@ -21,24 +21,24 @@ from typing import Dict, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-import torch  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.device import get_device  # noqa: E402
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
-from mixedae_mm.analysis.report import format_seconds, run_files  # noqa: E402
-from mixedae_mm.analysis.run_log import read_run, training_seconds  # noqa: E402
-from mixedae_mm.utils.machine import machine  # noqa: E402
-from mixedae_mm.utils.tables import text_table  # noqa: E402
-from demo import make_object_folder, make_scene_folder  # noqa: E402
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
-from transfer import fine_tunings as transfer_demo, report as transfer_report  # noqa: E402
-from transfer.fine_tunings import MAE, MIXEDAE, RANDOM  # noqa: E402
-from mixedae_mm.models.checkpoint_reading import read_checkpoint  # noqa: E402
-from reproduce.scheduling import (INTERRUPTED, default_workers,  # noqa: E402
+from demo import make_object_folder, make_scene_folder
+from mixedae_mm.analysis.report import format_seconds, run_files
+from mixedae_mm.analysis.run_log import read_run, training_seconds
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import machine
+from mixedae_mm.utils.tables import text_table
+from reproduce.scheduling import (INTERRUPTED, default_workers,
                                   ending_with_us, only_writer, train_all)
+from transfer import fine_tunings, report as transfer_report
+from transfer.fine_tunings import MAE, MIXEDAE, RANDOM
 
-TASKS = {task.name: task for task in transfer_demo.TASKS}
+TASKS = {task.name: task for task in fine_tunings.TASKS}
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -77,18 +77,18 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
     begun = time.time()
     data = args.work_dir / 'data'
     print(f'1/4  Generating labelled images in {data}', flush=True)
-    classes = transfer_demo.CLASSES
+    classes = fine_tunings.CLASSES
     make_object_folder(str(data / 'objects'), *args.objects, classes=classes)
     make_scene_folder(str(data / 'scenes'), *args.scenes, classes=classes)
 
     print('2/4  MixedAE pre-training, by the demo', flush=True)
     mixedae, setting = demo_checkpoint(args.demo)
-    mae = transfer_demo.mae_pretraining(
+    mae = fine_tunings.mae_pretraining(
         args.work_dir / 'mae', args.demo / 'data/train', **setting)
     starts = {RANDOM: (None, None), MAE: (mae.checkpoint, mae),
               MIXEDAE: (mixedae, None)}
     runs = [
-        transfer_demo.fine_tuning(
+        fine_tunings.fine_tuning(
             task, start, checkpoint, data,
             (args.objects if name == 'classification' else args.scenes)[0],
             args.work_dir, args.cfg_options, needs)
@@ -112,7 +112,7 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
     times = times_taken(args, runs, parallel)
     transfer_report.write_report(report, runs, results, data, setting, times)
     print()
-    header, *rows = transfer_demo.table(results)
+    header, *rows = fine_tunings.table(results)
     print(indent(text_table(header, rows), '  '))
     print(f'\n{transfer_report.CAVEAT}\n')
     for what, text in times.items():
@@ -122,7 +122,7 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
 
 
 def forget_other_settings(trainings: Sequence) -> None:
-    """Delete runs of other data, weights or options: they are made anew."""
+    """Delete runs with other data, weights or options, which are then done anew."""
     for training in trainings:
         changed = training.changes()
         if changed:
@@ -131,9 +131,9 @@ def forget_other_settings(trainings: Sequence) -> None:
 
 
 def times_taken(args: argparse.Namespace,
-                runs: Sequence[transfer_demo.FineTuning],
+                runs: Sequence[fine_tunings.FineTuning],
                 parallel: int) -> Dict[str, str]:
-    """How long the steps of what took, also in earlier calls, and the machine."""
+    """Return how long each part took, earlier calls included, and the machine."""
     def seconds(folder: Path) -> float:
         try:
             return training_seconds(read_run(folder))
@@ -153,7 +153,7 @@ def times_taken(args: argparse.Namespace,
 
 
 def demo_checkpoint(folder: Path):
-    """The demo's last checkpoint, and what MAE has to share with it."""
+    """Return the demo's last checkpoint, and the setting that MAE has to share."""
     try:
         config, checkpoint = run_files(folder)
         complete = read_checkpoint(str(checkpoint))['meta']['iter'] >= (

@@ -1,9 +1,9 @@
 """Table 2: fine-tuning on eleven small classification sets.
 
-After Kornblith et al. (2019) and Ericsson et al. (2021): learning rate and
-weight decay are chosen on validation images (the set's own, or a fifth of
-the training images), the model is then trained on all training images with
-them, and tested once.
+The protocol is that of Kornblith et al. (2019) and Ericsson et al. (2021):
+learning rate and weight decay are chosen on validation images (the set's own, or a
+fifth of the training images); then the model is trained with them on all training
+images, and tested once.
 """
 import copy
 import itertools
@@ -14,8 +14,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 
-from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.tables import markdown_table
 from reproduce.fingerprints import fingerprint
 from reproduce.training_run import TrainingRun
@@ -55,14 +55,14 @@ class Choice(NamedTuple):
 
 
 def data_folder(name: str, configs: Path, root: Optional[str]) -> str:
-    """Where a set lies: its usual folder name, below ``root`` if given."""
+    """Return the folder of a set: its usual name, below ``root`` if given."""
     default = Config.fromfile(configs / f'{name}.py').data_root
     return default if root is None else os.path.join(
         root, os.path.basename(default))
 
 
 def check_folders(folders: Dict[str, str]) -> None:
-    """Refuse to start hours of work that a missing folder will stop."""
+    """Refuse to start hours of work if a folder is missing."""
     missing = {n: path for n, path in folders.items() if not os.path.isdir(path)}
     if missing:
         there = ' '.join(name for name in folders if name not in missing)
@@ -99,7 +99,7 @@ def run_config(config: Config, choice: Choice, folder: str,
     for dataset in (train, test):
         dataset.data_root = folder
     if validate:
-        # Only the number is wanted: of a choice that diverges, too.
+        # Only the metric is needed, also of a choice that diverges.
         config.default_hooks.checkpoint.update(interval=-1, save_last=False)
         config.custom_hooks = [
             hook for hook in config.custom_hooks
@@ -124,18 +124,18 @@ def run_config(config: Config, choice: Choice, folder: str,
 
 def training(name: str, config: Config, choice: Choice, folder: str,
              work_dir: Path, validate: bool, processes: int = 1) -> TrainingRun:
-    """Set up one run; its folder is named by its whole setting.
+    """Set up one run; the name of its folder has a hash of its whole setting.
 
-    Runs of other weights, images or options thus have other folders.
+    So runs with other weights, images or options have other folders.
 
     Args:
         name (str): Of the set.
         config (Config): Of the set, with the weights to start from.
         choice (Choice): Learning rate and weight decay.
         folder (str): The set's files.
-        work_dir (Path): For all sets.
+        work_dir (Path): Work folder of all sets.
         validate (bool): As in :func:`run_config`.
-        processes (int): Of the training.
+        processes (int): Number of processes.
     """
     stem = str(choice) if validate else f'test_{choice}'
     file = work_dir / name / f'{stem}.py'
@@ -166,9 +166,9 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
             own by default.
         choices (Sequence[Choice]): What the sweep chooses from.
         options (dict): Changes to every config, as ``--cfg-options``.
-        train (callable): Does the runs that are not finished; is also told how
-            many steps will follow.
-        processes (int): Of each training.
+        train (callable): Does the runs that are not finished; its second argument
+            is the number of steps that will follow.
+        processes (int): Number of processes of each training.
 
     Returns:
         str: The table, with the paper's rows beside.
@@ -207,7 +207,7 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
 
 
 def title_of(checkpoint: Optional[str]) -> str:
-    """Name of a row; addresses whole, since many end in the same file name."""
+    """Return the name of a row: a URL as a whole, because many end in the same name."""
     if checkpoint is None:
         return 'this run'
     return checkpoint if '://' in checkpoint else Path(checkpoint).stem
@@ -229,7 +229,7 @@ def the_metric(run: TrainingRun) -> float:
 
 def table(rows: Dict[str, Sequence[Optional[float]]],
           names: Sequence[str]) -> str:
-    """Table 2 in Markdown.
+    """Return Table 2 in Markdown.
 
     Args:
         rows (dict[str, Sequence]): A value for each of ``names``, in percent.
@@ -243,7 +243,7 @@ def table(rows: Dict[str, Sequence[Optional[float]]],
 
 def grid(learning_rates: Sequence[float],
          weight_decays: Sequence[float]) -> List[Choice]:
-    """All pairs."""
+    """Return all pairs of a learning rate and a weight decay."""
     return [
         Choice(*pair)
         for pair in itertools.product(learning_rates, weight_decays)

@@ -1,7 +1,7 @@
-"""Three tasks from three starting points, at the demo's size.
+"""Fine-tunings of three tasks from three starting points, at the demo's size.
 
-The trainings are ordinary ``tools/train.py`` runs of the configs in
-``configs/demo/transfer``, some at a time.
+The trainings are ordinary runs of ``tools/train.py`` with the configs in
+``configs/demo/transfer``.
 """
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
@@ -21,7 +21,7 @@ CLASSES = ('brick_disc', 'gravel_disc', 'brick_star', 'gravel_star')
 
 
 class Task(NamedTuple):
-    """A way to use the backbone.
+    """A task that the backbone is fine-tuned for.
 
     Attributes:
         name (str): For people and folders.
@@ -29,7 +29,7 @@ class Task(NamedTuple):
         data (str): Folder below the demo's data.
         metrics (dict[str, tuple[str, float]]): Column -> name in the log and
             factor that makes it percent.
-        cost (float): Of a step, relative to the classifier's.
+        cost (float): Cost of a step, relative to a step of the classifier.
     """
     name: str
     config: str
@@ -55,16 +55,16 @@ class FineTuning(NamedTuple):
     """A task from a starting point.
 
     Attributes:
-        task (Task): What is trained.
+        task (Task): The task.
         start (str): Name of the starting point.
-        training (TrainingRun): What trains it.
+        training (TrainingRun): The run of the training.
     """
     task: Task
     start: str
     training: TrainingRun
 
     def results(self) -> Dict[str, float]:
-        """Metrics of the finished training in percent, by column."""
+        """Return the metrics of the finished training in percent, by column."""
         curves = read_run(self.training.folder)
         return {
             column: factor * curves[name][1][-1]
@@ -78,17 +78,17 @@ def fine_tuning(task: Task, start: str, checkpoint: Optional[Path], data: Path,
     """Set up a fine-tuning.
 
     Args:
-        task (Task): What to train.
+        task (Task): The task.
         start (str): Name of the starting point.
-        checkpoint (Path, optional): Its weights; None is random.
-        data (Path): The demo's data.
-        num_images (int): To train on.
-        work_dir (Path): Of the demo.
+        checkpoint (Path, optional): Its weights; None starts from random ones.
+        data (Path): Folder of the demo's data.
+        num_images (int): Number of training images.
+        work_dir (Path): Work folder of the demo.
         options (Mapping): More ``--cfg-options``.
-        needs (TrainingRun, optional): What makes the checkpoint.
+        needs (TrainingRun, optional): The run that makes the checkpoint.
 
     Returns:
-        FineTuning: Not begun.
+        FineTuning: Not started.
     """
     file = CONFIGS / task.config
     options = {**({'model.backbone.init_cfg': None} if checkpoint is None else
@@ -115,12 +115,12 @@ def mae_pretraining(folder: Path, images: Path, steps: int,
 
     Args:
         folder (Path): Work folder.
-        images (Path): What the demo was trained on.
-        steps (int): Of the demo.
-        batch_size (int): Likewise.
+        images (Path): The images that the demo was trained on.
+        steps (int): Number of steps of the demo.
+        batch_size (int): Batch size of the demo.
 
     Returns:
-        TrainingRun: Not begun.
+        TrainingRun: Not started.
     """
     options = {
         'train_cfg.max_iters': steps,
@@ -135,7 +135,7 @@ def mae_pretraining(folder: Path, images: Path, steps: int,
 
 
 def table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
-    """Header and one line for each starting point, of what all have.
+    """Return the header, and one line per starting point, of the columns that all have.
 
     Args:
         results (dict[str, dict[str, float]]): Start -> column -> percent.

@@ -1,4 +1,4 @@
-"""What fine-tuned models of the three toolboxes see in a picture.
+"""Draw what fine-tuned models of the three toolboxes predict for an image.
 
 Predictions come from the toolboxes' own inferencers, figures from matplotlib.
 """
@@ -14,13 +14,13 @@ from mixedae_mm.utils.errors import ConfigurationError
 
 
 class Objects(NamedTuple):
-    """Objects found in a picture, or there in truth.
+    """Objects of an image: predicted, or the truth.
 
     Attributes:
         labels (list[int]): Classes.
         boxes (ndarray): ``(N, 4)``: left, top, right, bottom.
         masks (list[ndarray]): ``(H, W)`` bool each.
-        scores (list[float]): How certain each is; empty for the truth.
+        scores (list[float]): Score of each object; empty for the truth.
     """
     labels: List[int]
     boxes: np.ndarray
@@ -50,7 +50,7 @@ def segment(config: Path, weights: Path,
 
 def detect(config: Path, weights: Path, images: Sequence[str],
            numbers: Sequence[int]) -> List[Objects]:
-    """The most certain objects, so many of each image, by mmdet's inferencer."""
+    """The objects with the highest scores of each image, by mmdet's inferencer."""
     from mmdet.apis import DetInferencer
     infer = DetInferencer(
         model=str(config), weights=str(weights), show_progress=False)
@@ -173,14 +173,14 @@ def _grid(images: Sequence[str], columns: Sequence[str]):
 
 
 def most_certain(sample, number: int) -> Objects:
-    """Of what mmdet found in an image, the objects with the highest scores.
+    """Return the objects with the highest scores that mmdet found in an image.
 
     Args:
         sample (DetDataSample): With ``pred_instances``, in any order.
-        number (int): How many, if there are as many.
+        number (int): How many objects at most.
 
     Returns:
-        Objects: The most certain one last, on top of the others.
+        Objects: The one with the highest score last, drawn on top of the others.
     """
     found = sample.pred_instances
     order = found.scores.argsort(descending=True)[:number].flip(0)

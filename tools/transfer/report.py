@@ -1,4 +1,4 @@
-"""The page about the transfer demo."""
+"""Write the report of the transfer demo."""
 from pathlib import Path
 from typing import Dict, List, Mapping, Sequence
 
@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from PIL import Image
 
-from mixedae_mm.analysis.page import write_page
 from demo.labelled_objects import PALETTE, SCENE_CLASSES
+from mixedae_mm.analysis.page import write_page
 from . import pictures
 from .fine_tunings import CLASSES, TASKS, FineTuning, table
 
@@ -19,8 +19,8 @@ COLOURS = [PALETTE[SCENE_CLASSES.index(name)]
 CAVEAT = (
     'A ViT of 1.2 million parameters, minutes of pre-training on crops of a '
     'few photographs, some hundred steps of fine-tuning, one seed: this shows '
-    'that the same weights work in all three toolboxes, and whether they are '
-    'worth more than none. Guessing has a top-1 of 25, background everywhere an '
+    'that the same weights work in all three toolboxes, and whether '
+    'pre-training helps. Guessing has a top-1 of 25, background everywhere an '
     'mIoU of 15. It cannot rank MixedAE and MAE: with one seed, a difference '
     'between them may be chance.')
 
@@ -35,8 +35,8 @@ def write_report(out: Path, runs: Sequence[FineTuning],
         runs (Sequence[FineTuning]): All fine-tunings, finished.
         results (dict[str, dict[str, float]]): Start -> column -> percent.
         data (Path): The demo's data.
-        setting (Mapping[str, int]): What both pre-trainings share.
-        times (Mapping[str, str]): What took how long, and where.
+        setting (Mapping[str, int]): Steps and batch size of both pre-trainings.
+        times (Mapping[str, str]): How long each part took, and the machine.
     """
     draw = dict(classification=_classification, detection=_detection,
                 segmentation=_segmentation)

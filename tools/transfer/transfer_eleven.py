@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # A checkout runs without being installed, from any directory.
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from mmengine.config import DictAction  # noqa: E402
+from mmengine.config import DictAction
 
-from mixedae_mm.launch.entry import report_errors  # noqa: E402
-from mixedae_mm.utils.errors import ConfigurationError  # noqa: E402
-from reproduce.scheduling import only_writer, train_all  # noqa: E402
-from transfer import eleven_sets  # noqa: E402
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.errors import ConfigurationError
+from reproduce.scheduling import only_writer, train_all
+from transfer import eleven_sets
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -37,7 +37,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         default=eleven_sets.LEARNING_RATES)
     parser.add_argument('--weight-decays', nargs='+', type=float, metavar='WD',
                         default=eleven_sets.WEIGHT_DECAYS)
-    parser.add_argument('--gpus', type=int, default=1, help='processes a run; the '
+    parser.add_argument('--gpus', type=int, default=1, help='processes per run; the '
                         'batch of 64 is divided among them')
     parser.add_argument('--parallel', type=int, default=1, help='runs at a time')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},

@@ -1,5 +1,5 @@
-# MixedAE with ViT-B/16 (Sec. 4.1). The mixing ratio is said once, here; the
-# parts derive from it (K of homologous attention, segments, groups).
+# MixedAE with ViT-B/16 (Sec. 4.1). The mixing ratio is written once, here; the
+# parts take it from here (K of homologous attention, segments, groups).
 model = dict(
     type='MixedAE',
     data_preprocessor=dict(

@@ -1,10 +1,10 @@
-# MAE's schedule (Sec. 4.1): 4096 images a step in all.
+# MAE's schedule (Sec. 4.1): 4096 images per step in all.
 _base_ = '../optimizers/mae_adamw.py'
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
-    accumulative_counts=1,  # k: k times the batch at the same memory
+    accumulative_counts=1,  # k: k times the batch with the same memory
     optimizer=dict(lr=7.5e-5 * 4096 / 256))
 
 param_scheduler = [
@@ -25,5 +25,5 @@ param_scheduler = [
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
 
-# `--auto-scale-lr` scales the learning rate to the batch that really runs.
+# `--auto-scale-lr` scales the learning rate to the batch in use.
 auto_scale_lr = dict(base_batch_size=4096, enable=False)

@@ -1,4 +1,4 @@
-# Pascal VOC 2007: 20 classes, several in an image; 11-point mAP.
+# Pascal VOC 2007: 20 classes, several per image; 11-point mAP.
 _base_ = ['../../_base_/small_set.py', '../../_base_/transfer.py']
 
 data_preprocessor = dict(num_classes=20, to_onehot=True)

@@ -19,8 +19,8 @@ model = dict(
             in_channels=128,
             patch_size=8,
             norm_cfg=norm_cfg),
-        # Without norms, at step sizes that so few steps need, the loss of the
-        # RPN grows and that of the classes stays where guessing leaves it.
+        # So few steps need a large learning rate. Without norms the loss of the RPN
+        # then grows, and the classes stay at the accuracy of guessing.
         dict(
             type='FPN',
             in_channels=[128] * 4,

@@ -13,7 +13,7 @@ model = dict(
         img_size=64,
         patch_size=8),
     head=dict(num_classes=4, in_channels=128),
-    # Mixup and CutMix pay in a hundred epochs; in eight they keep from learning.
+    # Mixup and CutMix help in a hundred epochs; with them, eight are too few to learn.
     train_cfg=None)
 
 train_pipeline = [

@@ -8,15 +8,15 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from benchmarks.attention import naive_topk_attention
 from benchmarks import listing, page
-from benchmarks.compare import (alternate, as_table, in_own_process,
-                                          peak_memory, summarize)
+from benchmarks.attention import naive_topk_attention
+from benchmarks.compare import (alternate, as_table, in_own_process, peak_memory,
+                                summarize)
 from benchmarks.cost import gpu_days
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.ops import homologous_attention
+from mixedae_mm.utils.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_ratios_are_taken_round_by_round():
@@ -39,7 +39,7 @@ def test_contenders_take_turns():
 
 
 def test_cost_of_a_schedule():
-    """300 epochs of 1 281 167 images at 1000 a second: 4.4485 days."""
+    """300 epochs of 1 281 167 images at 1000 per second: 4.4485 days."""
     config = Config(dict(train_cfg=dict(max_epochs=300)))
     assert gpu_days(config, 1000) == pytest.approx(4.44850, abs=1e-4)
 
@@ -70,9 +70,9 @@ def test_peak_memory_is_what_was_touched():
 
 
 def test_listing_counts_every_image():
-    rows = listing.run(1200)
+    rows = listing.run(1200, repeats=1)
     assert [row['images'] for row in rows] == [1200, 1200]
-    assert rows[0]['ratio'] == rows[0]['ratio_again'] == 1
+    assert rows[0]['ratio'] == 1 and rows[1]['median_s'] > 0
 
 
 def test_page_shows_measurements_and_what_is_missing():
@@ -87,7 +87,7 @@ def test_page_shows_measurements_and_what_is_missing():
     assert '| ours | 5.12 | 0.80 | 0.79 – 0.81 | 3.14 | 1234 |' in text
     assert 'Batch 16 on A processor, 2 threads' in text
     assert '16.4 GPU-days on V100' in text
-    assert 'On a GPU: **not measured**. The command there is `python' in text
+    assert 'On a GPU: **not measured**. The command for it is `python' in text
 
 
 def test_page_without_measurements_is_refused(tmp_path):
