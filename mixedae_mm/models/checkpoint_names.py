@@ -10,7 +10,7 @@ and must never be computed again for converted weights.
 """
 import re
 from itertools import count
-from typing import Collection, Dict, Iterator, NamedTuple, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -95,14 +95,22 @@ WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
 OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
 
 
-def vit_prefixes(names: Collection[str], column: str) -> list:
+def vit_prefixes(names: Iterable[str], column: str) -> List[str]:
     """What stands before the names of each ViT in a file.
 
     Args:
-        names (Collection[str]): Of all tensors.
+        names (Iterable[str]): Of all tensors.
         column (str): Whose names to look for: ``'mm'``, ``'timm'`` or ``'hf'``.
     """
-    mark = LANDMARKS[column]
+    return prefixes_before(names, LANDMARKS[column])
+
+
+def prefixes_before(names: Iterable[str], mark: str) -> List[str]:
+    """What stands before a name, wherever it is: the name itself or its end.
+
+    >>> prefixes_before(['cls_token', 'vit.cls_token', 'my_cls_token'], 'cls_token')
+    ['', 'vit.']
+    """
     return [name[:-len(mark)] for name in names
             if name == mark or name.endswith(f'.{mark}')]
 

@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixing import unmix_tokens
 from ..utils.checks import check_count
-from .checkpoint_loading import LoadedWhole
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
+from .loaded_whole import LoadedWhole
 from .vit_arguments import check_init_cfg
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.checks import check_count
-from .checkpoint_loading import LoadedWhole
 from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
+from .loaded_whole import LoadedWhole
 from .vit_arguments import check_init_cfg, check_out_indices
 
 

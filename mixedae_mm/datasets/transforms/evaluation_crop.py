@@ -2,8 +2,7 @@
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...utils.preprocessing import (MARGIN, ImageSize, evaluation_crop,
-                                    height_and_width)
+from ...utils.preprocessing import MARGIN, ImageSize, evaluation_crop, height_and_width
 
 
 @TRANSFORMS.register_module()

@@ -1,8 +1,7 @@
 """Decoder layer that can drop the tokens that no loss is taken on."""
 from typing import Optional
 
-from mmpretrain.models.backbones.vision_transformer import \
-    TransformerEncoderLayer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor
 
 from ...mixing import gather_hidden

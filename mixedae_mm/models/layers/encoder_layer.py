@@ -3,8 +3,7 @@ from typing import Optional
 
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmpretrain.models.backbones.vision_transformer import \
-    TransformerEncoderLayer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor
 

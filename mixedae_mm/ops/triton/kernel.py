@@ -19,8 +19,7 @@ import triton
 from torch import Tensor
 
 from ..layout import new_heads, new_statistics, with_contiguous_rows
-from .backward import (gradients_kernel, key_value_gradient_kernel,
-                       query_gradient_kernel)
+from .backward import gradients_kernel, key_value_gradient_kernel, query_gradient_kernel
 from .forward import forward_kernel
 
 # Rows of scores that fit on chip; products in float32 need more registers.
