@@ -86,13 +86,13 @@ def _problem_and_memory(query: Tensor, topk: int,
 
 @functools.lru_cache(maxsize=None)
 def _library() -> Optional[ctypes.CDLL]:
-    """cpu_kernel.c compiled for this processor; None, with a log line, if not.
+    """Compile cpu_kernel.c for this processor; None, and a warning, if that fails.
 
     It is compiled once in every process that needs it, in about half a
     second, and nothing is left on disk: a cached library could be stale, or be
     found by another kind of processor on a shared home directory. OpenMP's
-    runtime is not linked on purpose. Its symbols are those that PyTorch has
-    loaded, so that both share one pool of threads.
+    runtime is left out of the link on purpose: the library takes its symbols from
+    the one that PyTorch has loaded, so that both share one pool of threads.
     """
     compiler = shlex.split(os.environ.get('CC', 'cc'))
     source = Path(__file__).with_name('cpu_kernel.c')

@@ -25,8 +25,8 @@ class PatchOffsets(NamedTuple):
 class RelativePositionBias(nn.Module):
     """One learnt number per head and offset between two patches.
 
-    As BEiT adds it to the attention scores, and MAE on ADE20K. It starts at
-    zero, so that a pre-trained ViT begins as it was. On other grids than its
+    BEiT adds it to the attention scores, and MAE does on ADE20K. It starts at
+    zero, so that a pre-trained ViT begins as it was. For other grids than its
     own the table is interpolated (bicubic).
 
     Args:
@@ -126,8 +126,9 @@ def resize_table(table: Tensor,
     num_offsets = len(table) - num_extra
     source, target = ([2 * side - 1 for side in grid]
                       for grid in (source, target))
-    offsets = table[:num_offsets].T.unflatten(1, source)[None]
-    # The farthest offsets correspond, as does the middle: no offset.
+    offsets = table[:num_offsets].T.unflatten(1, source)[None]  # (1, heads, h, w)
+    # With align_corners the farthest offsets stay the farthest ones, and the middle
+    # stays the offset 0.
     offsets = F.interpolate(
         offsets.float(), size=target, mode='bicubic', align_corners=True)
     offsets = offsets[0].flatten(1).T.to(table.dtype)

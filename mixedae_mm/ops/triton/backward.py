@@ -47,7 +47,7 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         rows = first + tl.arange(0, BLOCK_M)
         statistics = head.to(tl.int64) * num_tokens + rows
         is_row = rows < num_tokens
-        # No score reaches the threshold of a row that does not exist.
+        # Rows that do not exist keep no key: all scores are below infinity.
         threshold = tl.load(thresholds + statistics, mask=is_row,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
@@ -59,7 +59,7 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         weights = softmax_weights(scores, threshold[None, :],
                                   logsumexp[None, :], scale)
         grad_values += product(weights.to(upstreams.dtype), upstreams)
-        # The softmax's own gradient: P * (dP - sum(P * dP)).
+        # Gradient of the softmax: P * (dP - sum(P * dP)).
         grad_weights = product(values, tl.trans(upstreams))
         mean_grad = tl.sum(weights * grad_weights, 0)
         grad_scores = weights * (grad_weights - mean_grad[None, :])
@@ -106,7 +106,7 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
     scores = tl.where(keys[None, :] < num_tokens, scores, float('-inf'))
     weights = softmax_weights(scores, threshold[:, None], logsumexp[:, None],
                               scale)
-    # The softmax's own gradient: P * (dP - sum(P * dP)).
+    # Gradient of the softmax: P * (dP - sum(P * dP)).
     grad_weights = all_products(upstream, upstream_token, rows, value,
                                 value_token, keys, num_tokens, HEAD_DIM,
                                 BLOCK_D)
@@ -160,7 +160,7 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
         rows = first + tl.arange(0, BLOCK_M)
         statistics = head.to(tl.int64) * num_tokens + rows
         is_row = rows < num_tokens
-        # No score reaches the threshold of a row that does not exist.
+        # Rows that do not exist keep no key: all scores are below infinity.
         threshold = tl.load(thresholds + statistics, mask=is_row,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)

@@ -3,13 +3,13 @@
 A program holds the scores of a block of queries against *all* keys on chip,
 finds the threshold of each query there, and goes on to softmax and values:
 nothing of size N x N reaches device memory. The backward computes the scores
-again from the statistics that :mod:`mixedae_mm.ops.attention` describes, and
-never searches. Its scores come from other blocks or from transposed products,
+again from the statistics that :mod:`mixedae_mm.ops.attention` describes, without
+a search. Its scores come from other blocks or from transposed products,
 where the hardware may round the last bit differently. Therefore the threshold
 lies halfway between the smallest kept and the largest dropped score: only keys
-whose scores are closer than the rounding error can trade places.
+whose scores are closer than the rounding error can be chosen differently.
 
-forward.py and backward.py hold the kernels; this module launches them.
+The kernels are in forward.py and backward.py; this module launches them.
 """
 from contextlib import nullcontext
 from typing import List, Optional, Tuple
@@ -108,7 +108,7 @@ def _on_device_of(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-# Launches: a grid and the kernel's options. Blocks are as large as registers
+# Launches: a grid and the options of the kernel. Blocks are as large as registers
 # allow without spilling to memory: about 128 scores per thread in the forward.
 
 
@@ -118,9 +118,11 @@ def _whole(size: int) -> int:
 
 
 def _fits(query: Tensor, capability: Optional[Tuple[int, int]] = None) -> bool:
-    """Whether a program can hold all keys and values of a head, and their
-    gradients: the usual case, 197 tokens and heads of 64, on Hopper, whose
-    matrix units read shared memory. Others would spill registers."""
+    """Whether one program can hold a head: its keys, values and their gradients.
+
+    That is the usual case, 197 tokens and heads of 64, on Hopper, whose matrix
+    units read shared memory. Other GPUs would spill registers.
+    """
     if query.is_cuda:
         capability = torch.cuda.get_device_capability(query.device)
     return (capability in (None, (9, 0)) and query.element_size() == 2 and
@@ -133,8 +135,8 @@ def _forward_launches(
     """First row, number of blocks per head, and options of each launch.
 
     Where all keys fit, a warp holds whole rows and searches by itself. The
-    rows that are left after the large blocks (5 of 197 after three blocks of
-    64) take smaller ones.
+    rows that remain after the large blocks (5 of 197 after three blocks of 64)
+    are in smaller blocks.
     """
     num_tokens, head_dim = query.shape[2:]
     if not _fits(query, capability):
