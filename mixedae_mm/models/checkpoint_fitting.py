@@ -11,10 +11,10 @@ from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
 from .checkpoint_names import COLUMN_TITLES, LANDMARKS, vit_prefixes
 from .layers.relative_position_bias import TABLE
 
-# Parts that a checkpoint may lack because pre-training has no use for them:
-# norms that only some heads need, biases that start at zero, the segments.
+# What a checkpoint may lack: norms that only some heads need, biases that start at
+# zero, the segments that only pre-training has.
 MAY_BE_NEW = re.compile(rf'ln[12]\.|segment_embed$|.*{TABLE}$')
-# Parts that the backbone may be built without.
+# What a checkpoint may have that the backbone was built without.
 MAY_BE_IGNORED = re.compile(
     r'ln[12]\.|(cls_token|segment_embed|mask_token|masked_embed)$|'
     r'.*relative_position_index$')
@@ -98,19 +98,20 @@ def fit(part: nn.Module,
     """
     if isinstance(part, VisionTransformer):
         return _fit_vit(part, weights, source, grid, ask)
-    target = part.state_dict()
-    resized = []
+    target, what = part.state_dict(), type(part).__name__
+    resized: List[str] = []
     if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
         resized = fit_decoder_grid(part, weights)
     refuse([name for name in weights if name not in target],
-            f'{source} has weights that this {type(part).__name__} has no place for')
+           f'{source} has weights that this {what} has no place for')
     refuse([name for name in target if name not in weights],
-            f'{source} would leave weights of {type(part).__name__} uninitialised')
-    _refuse_shapes(weights, target, source, type(part).__name__)
+           f'{source} would leave weights of {what} uninitialised')
+    _refuse_shapes(weights, target, source, what)
     return Fitted(resized, [], [])
 
 
-def _fit_vit(vit, weights, source, grid, ask) -> Fitted:
+def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
+             grid: Optional[Grid], ask: bool) -> Fitted:
     target = vit.state_dict()
     _check_architecture(weights, target, source)
     is_beit = 'layers.0.gamma_1' in weights
@@ -118,26 +119,27 @@ def _fit_vit(vit, weights, source, grid, ask) -> Fitted:
         _rename_beit(weights)
     unused = [name for name in weights if name not in target]
     missing = [name for name in target if name not in weights]
-    refuse([n for n in unused if not MAY_BE_IGNORED.match(n)],
-            f'{source} has weights that this backbone has no place for' +
-            (' (BEiT needs layer_scale_init_value=0.1 and '
-             'relative_position_bias=True)' if is_beit else ''))
+    refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
+           f'{source} has weights that this backbone has no place for' +
+           (' (BEiT needs layer_scale_init_value=0.1 and '
+            'relative_position_bias=True)' if is_beit else ''))
     lost = [
         name for name in missing if not MAY_BE_NEW.match(name)
         and not (is_beit and name == 'pos_embed')
     ]
     refuse(lost, f'{source} would leave backbone weights uninitialised' +
-            (' (a ViT without CLS token needs with_cls_token=False)'
-             if lost == ['cls_token'] else ''))
+           (' (a ViT without CLS token needs with_cls_token=False)'
+            if lost == ['cls_token'] else ''))
     resized = fit_grids(vit, weights, source, grid, ask)
     _refuse_shapes(weights, target, source, 'backbone')
-    if 'pos_embed' in missing:  # BEiT knows relative positions only
+    if 'pos_embed' in missing:  # BEiT has relative positions only
         weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
     return Fitted(resized, missing, unused)
 
 
 def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
                         source: str) -> None:
+    """Refuse weights of another ViT, or of none in mmpretrain's names."""
     if not weights:
         raise ConfigurationError(
             f'{source} has nothing of this backbone. Names of timm, Meta\'s MAE and '
@@ -181,7 +183,10 @@ def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:
 
 
 def _rename_beit(weights: Dict[str, Tensor]) -> None:
-    """mmpretrain's ``BEiTViT`` as a ViT with layer scale and bias tables."""
+    """Name weights of mmpretrain's ``BEiTViT`` as those of a ViT.
+
+    It is a ViT with layer scale and bias tables.
+    """
     num_layers = _architecture(weights)['layers']
     for name in list(weights):
         value = weights.pop(name)
@@ -197,11 +202,12 @@ def _rename_beit(weights: Dict[str, Tensor]) -> None:
             value = weights.pop(f'{attention}.v_bias')
             weights[f'{attention}.qkv.bias'] = torch.cat(
                 [query, torch.zeros_like(query), value])
-        if shared_table is not None:  # shared in pre-training only
+        if shared_table is not None:  # layers share it in pre-training only
             weights[f'{attention}.rel_pos_bias.{TABLE}'] = shared_table
 
 
-def _refuse_shapes(weights, target, source, what) -> None:
+def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,
+                   what: str) -> None:
     refuse([
         f'{name} {tuple(weights[name].shape)} for {tuple(value.shape)}'
         for name, value in target.items()

@@ -1,10 +1,10 @@
-"""Pre-trained weights into a model: the one loader, which says what it did.
+"""Load pre-trained weights into a model, completely or not at all, and log it.
 
 mmengine loads every checkpoint with ``strict=False`` and only logs what did not
-fit. Here the weights of a part are loaded completely or refused. All ways lead
-here: ``init_cfg`` of type ``Pretrained`` of anything that contains a part of
-MixedAE, ``load_from`` and the test command (by ``CheckedLoadingHook``), and the
-analysis tools. What goes past is checked by :class:`.loaded_whole.LoadedWhole`.
+fit. Here the weights of a part are loaded completely or refused. Loaded in this way
+are ``init_cfg`` of type ``Pretrained`` of whatever contains a part of MixedAE,
+``load_from`` and the test command (by ``CheckedLoadingHook``), and the analysis
+tools. Other ways are checked by :class:`.loaded_whole.LoadedWhole`.
 """
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -63,7 +63,7 @@ class LoadReport(NamedTuple):
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
 class CheckedPretrainedInit(PretrainedInit):
-    """``init_cfg`` of type ``Pretrained``, completely or not at all.
+    """``init_cfg`` of type ``Pretrained``: loads completely or not at all.
 
     Models without a part of MixedAE are loaded as mmengine does.
 
@@ -91,7 +91,7 @@ def load_pretrained(module: nn.Module,
                     path: str,
                     prefix: Optional[str] = None,
                     grid: Optional[Grid] = None) -> LoadReport:
-    """Load a part, or a whole model, and log in one line what happened.
+    """Load a part or a whole model, and log in one line what happened.
 
     Args:
         module (nn.Module): A ``VisionTransformer`` of mmpretrain, a neck, a head
@@ -99,10 +99,10 @@ def load_pretrained(module: nn.Module,
         path (str): As in :func:`.checkpoint_reading.read_checkpoint`. Names of
             timm, Meta's MAE and Hugging Face are converted.
         prefix (str, optional): What the names of the part's tensors
-            begin with in the checkpoint, such as ``'backbone.'``. Defaults
-            to wherever the checkpoint has one.
+            begin with in the checkpoint, such as ``'backbone.'``. By default
+            the part is searched for.
         grid (tuple[int, int], optional): Rows and columns of patches of the
-            checkpoint's positions, where it does not say them.
+            checkpoint's positions, for a checkpoint that does not tell them.
 
     Returns:
         LoadReport: What was logged.
@@ -144,29 +144,32 @@ def fit_model(model: nn.Module,
         model (nn.Module): With a ``backbone``.
         source (Source): Weights, by the model's names or of the backbone alone.
         prefix (str, optional): What the names of the model's tensors begin with.
-        complete (bool): Let no weight be new, as a test or a comparison needs.
+        complete (bool): Refuse new weights, as a test or a comparison needs.
 
     Returns:
-        tuple[dict[str, Tensor], LoadReport]: All tensors of the model, what is
-        new as the model has it; and what became of each.
+        tuple[dict[str, Tensor], LoadReport]: All tensors of the model, those that
+        are new with the model's own values; and what became of each.
 
     Raises:
-        ConfigurationError: If weights are left over or missing that must not be.
+        ConfigurationError: If weights are left over, or would stay uninitialised,
+            that must not.
     """
     weights = source.below(prefix)
     if LANDMARK in weights:  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
-    resized, new, ignored, checked = [], [], [], []
-    for name, part in model.named_modules():
-        if not (isinstance(part, LoadedWhole)
-                or type(part) in (VisionTransformer, MAEViT)):
-            continue
-        checked.append(f'{name}.')
-        fitted = fit_below(
-            part, weights, f'{name}.', source.path, source.grid_of(f'{name}.'))
+    resized: List[str] = []
+    new: List[str] = []
+    ignored: List[str] = []
+    # Parts that are loaded whole, by what their names begin with.
+    parts = {f'{name}.': part for name, part in model.named_modules()
+             if isinstance(part, LoadedWhole)
+             or type(part) in (VisionTransformer, MAEViT)}
+    for start, part in parts.items():
+        fitted = fit_below(part, weights, start, source.path, source.grid_of(start))
         resized += fitted.resized
         new += fitted.new
         ignored += fitted.ignored
+    # In all other parts, what is missing or has another shape is new.
     target = model.state_dict()
     for name, value in target.items():
         if name in new:
@@ -180,10 +183,12 @@ def fit_model(model: nn.Module,
                            f'{tuple(value.shape)}')
     taken = [name for name in target if name in weights and name not in new]
     left = [name for name in weights if name not in target and name not in ignored]
-    _refuse_untrained(
-        model, source,
-        [name for name in new if name not in weights and (complete or (
-            name.startswith('backbone.') and not name.startswith(tuple(checked))))])
+    must = [name for name in new if name not in weights and (complete or (
+        name.startswith('backbone.') and not name.startswith(tuple(parts))))]
+    trained = {name for name, _ in model.named_parameters()}
+    refuse([name for name in must if name in trained],
+           f'{source.path} would leave weights of this {type(model).__name__} '
+           f'uninitialised{source.other_names()}')
     if not taken:
         raise ConfigurationError(
             f'{source.path} holds nothing of this {type(model).__name__}'
@@ -192,14 +197,6 @@ def fit_model(model: nn.Module,
         'model', len(taken), len(target), resized, _short_names(new),
         _short_names(ignored) + sorted({name.partition('.')[0] for name in left}),
         source.converted)
-
-
-def _refuse_untrained(model: nn.Module, source: Source, names: List[str]) -> None:
-    """Refuse to leave parameters as a model's initialisation made them."""
-    trained = dict(model.named_parameters())
-    refuse([name for name in names if name in trained],
-           f'{source.path} would leave weights of this {type(model).__name__} '
-           f'uninitialised{source.other_names()}')
 
 
 def _load_part(part: nn.Module, source: Source, prefix: Optional[str]) -> LoadReport:

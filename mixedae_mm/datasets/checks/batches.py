@@ -1,4 +1,4 @@
-"""Images must make at least one batch, and batches whole groups."""
+"""A loader must give at least one batch, and batches must be whole groups."""
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
@@ -13,9 +13,12 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
     Args:
         loader (DataLoader): Of this process.
         name (str): What the config calls it.
-        by_epoch (bool): Whether an epoch of it ends: not so if a loop by
-            iterations takes from a sampler that never ends.
+        by_epoch (bool): Whether the loop counts epochs. One that counts iterations
+            can take batches from a sampler that never ends.
         group_size (int): Images that are mixed; batches are multiples of it.
+
+    Raises:
+        ConfigurationError: If there is not a batch, or one is not whole groups.
     """
     batches = getattr(loader, 'batch_sampler', None)
     sampler = getattr(batches, 'sampler', getattr(loader, 'sampler', None))
