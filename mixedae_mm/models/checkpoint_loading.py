@@ -6,8 +6,7 @@ are ``init_cfg`` of type ``Pretrained`` of whatever contains a part of MixedAE,
 ``load_from`` and the test command (by ``CheckedLoadingHook``), and the analysis
 tools. Other ways are checked by :class:`.loaded_whole.LoadedWhole`.
 """
-import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
@@ -19,46 +18,12 @@ from ..utils.errors import ConfigurationError
 from .checkpoint_fitting import LANDMARK, fit, fit_below, refuse
 from .checkpoint_grids import Grid
 from .checkpoint_names import prefixes_before
+from .checkpoint_report import LoadReport, short_names
 from .checkpoint_source import Source, read_source, with_dot
 from .loaded_whole import LoadedWhole
 
 # What a whole model puts before the names of its parts.
 USUAL_PREFIXES = ('backbone.', 'neck.', 'head.')
-
-
-class LoadReport(NamedTuple):
-    """What became of each tensor.
-
-    Attributes:
-        what (str): What was loaded: ``'backbone'`` or another part.
-        num_loaded (int): Its tensors taken from the checkpoint.
-        num_total (int): Its tensors.
-        resized (list[str]): What was made for another grid, with both grids.
-        new (list[str]): Parts of the model that the checkpoint lacks.
-        ignored (list[str]): Parts of the checkpoint without use here.
-        converted (str): Whose names the checkpoint has, if not mmpretrain's.
-    """
-    what: str
-    num_loaded: int
-    num_total: int
-    resized: List[str]
-    new: List[str]
-    ignored: List[str]
-    converted: str = ''
-
-    def __str__(self) -> str:
-        parts = [
-            f'loaded {self.num_loaded} of {self.num_total} {self.what} tensors'
-        ]
-        if self.converted:
-            parts[0] += f' from the names of {self.converted}'
-        if self.resized:
-            parts.append('resized ' + ', '.join(self.resized))
-        if self.new:
-            parts.append('new, not in the checkpoint: ' + ', '.join(self.new))
-        if self.ignored:
-            parts.append('ignored: ' + ', '.join(self.ignored))
-        return '; '.join(parts)
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
@@ -194,8 +159,8 @@ def fit_model(model: nn.Module,
             f'{source.path} holds nothing of this {type(model).__name__}'
             f'{source.other_names()}.')
     return _completed(model, weights), LoadReport(
-        'model', len(taken), len(target), resized, _short_names(new),
-        _short_names(ignored) + sorted({name.partition('.')[0] for name in left}),
+        'model', len(taken), len(target), resized, short_names(new),
+        short_names(ignored) + sorted({name.partition('.')[0] for name in left}),
         source.converted)
 
 
@@ -210,7 +175,7 @@ def _load_part(part: nn.Module, source: Source, prefix: Optional[str]) -> LoadRe
               if not name.startswith(start)}
     report = LoadReport(
         what, len(state) - len(fitted.new), len(state), fitted.resized,
-        _short_names(fitted.new), _short_names(fitted.ignored) + sorted(beside),
+        short_names(fitted.new), short_names(fitted.ignored) + sorted(beside),
         source.converted)
     print_log(f'{source.path}: {report}', logger='current')
     return report
@@ -258,10 +223,3 @@ def _resizes(model: nn.Module, name: str) -> bool:
     """Whether the module that a tensor belongs to fits other shapes by itself."""
     owner = model.get_submodule(name.rpartition('.')[0])
     return bool(owner._load_state_dict_pre_hooks)
-
-
-def _short_names(names: Sequence[str]) -> List[str]:
-    """Modules without their ``.weight`` and ``.bias``, layers together, each once."""
-    short = [re.sub(r'\.(weight|bias)$', '', name) for name in names]
-    short = [re.sub(r'(^|\.)layers\.\d+', r'\1layers.*', name) for name in short]
-    return list(dict.fromkeys(short))
