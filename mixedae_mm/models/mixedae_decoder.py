@@ -99,12 +99,12 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
         # Each unmixed sequence gets the mixed sample's CLS token.
         cls_token = cls_token.expand(-1, self.num_sources, -1, -1)  # (S, n, 1, D)
         x = torch.cat([cls_token, x], dim=2).flatten(0, 1)  # (S * n, 1 + L, D)
-        x = x + self.decoder_pos_embed  # (1, 1 + L, D)
+        x = x + self.decoder_pos_embed
         *blocks, last = self.decoder_blocks
         for block in blocks:
             x = self._run_block(block, x)
-        # With the mask, the last block goes on with hidden patches alone once
-        # every token has been attended to.
+        # Given the mask, the last block drops all tokens but the hidden patches
+        # after its attention.
         x = self._run_block(last, x, mix_mask)  # (S, L, n - 1, D)
         return self.decoder_pred(self.decoder_norm(x))  # (S, L, n - 1, P * P * C)
 

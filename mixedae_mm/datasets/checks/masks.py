@@ -14,13 +14,13 @@ from .walking import is_local, leaves, sample_infos
 
 def check_masks(dataset: Dataset, heads: Mapping[str, int], name: str,
                 ignore_index: int = 255) -> None:
-    """Look at a few masks of a segmentation data set.
+    """Check a few masks of a segmentation data set.
 
     Args:
         dataset (Dataset): Of mmseg, in any wrappers; others are let through.
         heads (Mapping[str, int]): Number of classes of each head.
         name (str): What the config calls it.
-        ignore_index (int): The label that no loss counts.
+        ignore_index (int): The label that losses ignore.
     """
     for part in leaves(dataset):
         if not _loads_plain_masks(part):
