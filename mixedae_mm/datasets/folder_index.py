@@ -5,7 +5,8 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import (Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 from mmengine import dist
@@ -101,20 +102,21 @@ def index_folder_together(folder: str,
             else goes wrong in the first process is raised there, and as this
             error in the others.
     """
-    index, failure = None, None
+    index: Optional[FolderIndex] = None
+    failure: Optional[Exception] = None
     if dist.is_main_process():
         try:
             index = index_folder(folder, extensions)
         except Exception as error:  # the others wait for an answer
             failure = error
-    message = [index, failure and (str(failure) or repr(failure))]
+    message: List[Any] = [index, failure and (str(failure) or repr(failure))]
     dist.broadcast_object_list(message)
     if failure is not None:
         raise failure
-    index, reason = message
+    shared_index, reason = message
     if reason is not None:
         raise ConfigurationError(reason)
-    return index
+    return shared_index
 
 
 def natural_key(name: str) -> tuple:

@@ -94,10 +94,10 @@ class SampleSeeding:
     def __getitem__(self, index: int):
         is_set, seed, epoch = self._sample_seeding.tensor.tolist()
         if not is_set:
-            return super().__getitem__(index)
+            return super().__getitem__(index)  # type: ignore[misc]  # of the data set
         epoch = getattr(index, 'epoch', epoch)
         with sample_generators(seed, epoch, int(index)):
-            return super().__getitem__(index)
+            return super().__getitem__(index)  # type: ignore[misc]  # of the data set
 
 
 class _Delegate:

@@ -79,7 +79,9 @@ def load_pretrained(module: nn.Module,
     """
     source = read_source(path, prefix)
     if grid is not None:
-        source = source._replace(grids={name: tuple(grid) for name in ('', 'backbone')})
+        rows, columns = grid
+        source = source._replace(
+            grids={name: (rows, columns) for name in ('', 'backbone')})
     if isinstance(module, (LoadedWhole, VisionTransformer)):
         return _load_part(module, source, prefix)
     return load_model(module, source, prefix)

@@ -129,7 +129,8 @@ def to_mm_names(tensors: Dict[str, Tensor], column: str,
         front. Tensors of the encoder that are not in the table have
         ``backbone.`` too, others keep their names: nothing is dropped.
     """
-    left, beside = {}, {}
+    left: Dict[str, Tensor] = {}
+    beside: Dict[str, Tensor] = {}
     for name, value in tensors.items():
         inside = name.startswith(prefix)
         # Hugging Face has decoder and classifier beside the encoder.

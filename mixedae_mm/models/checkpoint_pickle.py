@@ -34,7 +34,7 @@ def unpickle(file) -> Any:
     if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
         return torch.load(
             file, map_location='cpu', pickle_module=DataOnlyPickle)
-    skipped = [(Skipped, name) for name in SKIPPED_TYPES]
+    skipped: list = [(Skipped, name) for name in SKIPPED_TYPES]
     with torch.serialization.safe_globals(skipped):
         return torch.load(file, map_location='cpu', weights_only=True)
 

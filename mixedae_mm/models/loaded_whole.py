@@ -1,4 +1,6 @@
 """Base class of the parts that no loading, strict or not, may leave half loaded."""
+from typing import TYPE_CHECKING, Any
+
 from mmengine.logging import print_log
 from torch import nn
 
@@ -11,6 +13,11 @@ class LoadedWhole(nn.Module):
     Checks what goes past :mod:`.checkpoint_loading`: mmengine's functions, which
     load with ``strict=False``, and PyTorch's ``load_state_dict``.
     """
+
+    if TYPE_CHECKING:
+        # The toolboxes do not declare the attributes of their classes.
+        def __getattr__(self, name: str) -> Any:
+            ...
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from .mixedae_head import MixedAEPretrainHead
@@ -114,8 +114,11 @@ class MixedAE(BaseSelfSupervisor):
         return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
 
 
-def _build(name: str, config: dict, **shared) -> nn.Module:
+def _build(name: str, config: dict, **shared) -> Any:
     """Build a part with what the rest of the model knows filled in.
+
+    Returns:
+        nn.Module: The part.
 
     Raises:
         ConfigurationError: If its config has another value.

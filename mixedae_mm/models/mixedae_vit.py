@@ -80,7 +80,7 @@ class MixedAEViT(TransferViT):
         self.homologous_in_transfer = homologous_in_transfer
         check_homologous(self)
         self.segment_embed = None
-        if not self.is_pretraining:
+        if num_sources is None:
             return
         check_pretraining(self, patch_size)
         rows, columns = self.patch_resolution

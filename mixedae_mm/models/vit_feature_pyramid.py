@@ -1,6 +1,6 @@
 """Feature maps of four strides from a ViT, whose own maps have one stride."""
 import math
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
@@ -88,7 +88,7 @@ def _rescale(source: int, target: int, channels: int,
     if target >= source:
         factor = target // source
         return nn.MaxPool2d(factor) if factor > 1 else nn.Identity()
-    steps = []
+    steps: List[nn.Module] = []
     for _ in range(int(math.log2(source // target))):
         if steps:
             steps += [build_norm_layer(norm_cfg, channels)[1], nn.GELU()]

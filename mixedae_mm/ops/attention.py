@@ -23,7 +23,7 @@ import functools
 import logging
 from math import inf
 from types import ModuleType
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -181,11 +181,11 @@ def _gradients(ctx, grad_output, *_):
 
 if hasattr(torch.library, 'custom_op'):
     # An operator that torch.compile leaves whole.
-    _attention = torch.library.custom_op(
+    _attention: Any = torch.library.custom_op(
         'mixedae_mm::homologous_attention', _forward, mutates_args=())
     _attention.register_fake(_forward_shapes)
     _attention.register_autograd(_gradients, setup_context=_save_for_backward)
-    _attention_backward = torch.library.custom_op(
+    _attention_backward: Any = torch.library.custom_op(
         'mixedae_mm::homologous_attention_backward', _backward,
         mutates_args=())
     _attention_backward.register_fake(_backward_shapes)

@@ -56,7 +56,7 @@ def rgb_of_array(pixels: np.ndarray) -> Tensor:
     if pixels.shape[2] in (2, 4):
         pixels = pixels[:, :, :-1]
     pixels = to_8_bits(pixels, str(pixels.dtype))
-    pixels = np.require(pixels, requirements='CW')  # what from_numpy takes
+    pixels = np.require(pixels, requirements=['C', 'W'])  # what from_numpy takes
     return torch.from_numpy(pixels).permute(2, 0, 1).expand(3, -1, -1)  # (3, H, W)
 
 

@@ -1,4 +1,6 @@
 """A loader must give at least one batch, and batches must be whole groups."""
+from typing import Sized, cast
+
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
@@ -34,8 +36,9 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
     if endless and not by_epoch:
         return
     if len(loader) == 0:
+        num_images = len(cast(Sized, loader.dataset))
         raise ConfigurationError(_no_batch(
-            len(loader.dataset), len(sampler), name, batch_size, group_size))
+            num_images, len(sampler), name, batch_size, group_size))
     left = len(sampler) % batch_size
     if not getattr(batches, 'drop_last', False) and left % group_size:
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from ...utils.errors import ConfigurationError, nearest
 from .class_names import declared_names, listed
 from .image_sizes import UNKNOWN_TO_PILLOW, check_image_size
-from .walking import is_local, leaves, sample_infos
+from .walking import ToolboxDataset, is_local, leaves, sample_infos
 
 # What mmdet's data set reads of every annotation; evaluation needs one more.
 TRAINED_KEYS = ('bbox', 'area', 'category_id')
@@ -44,7 +44,7 @@ def check_coco(dataset: Dataset, name: str) -> None:
         default = type(part).METAINFO.get('classes', ())
         check_categories(content, part.ann_file, classes,
                          is_own=own_class or list(classes) != list(default))
-        check_boxes(part, content, name)
+        check_boxes(part, content, classes, name)
         if getattr(part, '_fully_initialized', True):
             check_sizes(part)
 
@@ -113,7 +113,8 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
         print_log(sentence, logger='current', level=logging.WARNING)
 
 
-def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
+def check_boxes(dataset: ToolboxDataset, content: dict, classes: Sequence[str],
+                name: str) -> None:
     """Refuse a file of which the data set leaves out every image."""
     filters = getattr(dataset, 'filter_cfg', None) or {}
     if not content['images']:
@@ -121,7 +122,7 @@ def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
     if getattr(dataset, 'test_mode', False) or not filters.get('filter_empty_gt'):
         return
     wanted = {category['id'] for category in content['categories']
-              if category['name'] in declared_names(dataset)}
+              if category['name'] in classes}
     known = {image['id'] for image in content['images']}
     if not any(one['category_id'] in wanted and one.get('image_id') in known
                for one in content['annotations']):
@@ -131,14 +132,15 @@ def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
             'leaves out images without: are image_id and category_id right?')
 
 
-def check_sizes(dataset: Dataset) -> None:
+def check_sizes(dataset: ToolboxDataset) -> None:
     """Refuse a few images of other sizes than their annotations were made for."""
     for info in sample_infos(dataset):
-        image_path, size = info.get('img_path'), (info.get('width'), info.get('height'))
-        if not is_local(image_path) or None in size:
+        image_path, width, height = (
+            info.get(key) for key in ('img_path', 'width', 'height'))
+        if not is_local(image_path) or width is None or height is None:
             continue
         try:
-            check_image_size(image_path, size, f'{dataset.ann_file} says')
+            check_image_size(image_path, (width, height), f'{dataset.ann_file} says')
         except UNKNOWN_TO_PILLOW:
             continue  # other loaders may read it
 

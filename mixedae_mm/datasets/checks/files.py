@@ -1,7 +1,7 @@
 """A data set must have samples, and the files of its samples must exist."""
 import logging
 import os
-from typing import Sequence
+from typing import Sequence, Sized
 
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
@@ -16,7 +16,7 @@ from .walking import is_local, leaves, sample_infos
 FILES = ('img_path', 'seg_map_path')
 
 
-def check_not_empty(dataset: Dataset, name: str) -> None:
+def check_not_empty(dataset: Sized, name: str) -> None:
     """Refuse a data set without samples."""
     if len(dataset) == 0:
         raise ConfigurationError(

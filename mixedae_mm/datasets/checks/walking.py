@@ -1,10 +1,13 @@
 """Find the data sets inside wrappers, and a few of their samples."""
-from typing import Iterator, List
+from typing import Any, Iterator, List, TypeGuard
 
 from torch.utils.data import Dataset
 
+# A data set of any toolbox: PyTorch's class declares none of what they have.
+ToolboxDataset = Any
 
-def leaves(dataset: Dataset) -> Iterator[Dataset]:
+
+def leaves(dataset: Dataset) -> Iterator[ToolboxDataset]:
     """The data sets inside of wrappers, such as those that repeat or combine."""
     parts = getattr(dataset, 'datasets', None)
     if parts is None:
@@ -16,7 +19,7 @@ def leaves(dataset: Dataset) -> Iterator[Dataset]:
         yield from leaves(part)
 
 
-def sample_infos(dataset: Dataset, count: int = 8) -> List[dict]:
+def sample_infos(dataset: ToolboxDataset, count: int = 8) -> List[dict]:
     """What a data set knows of at most ``count`` of its samples before loading."""
     if not hasattr(dataset, 'get_data_info'):
         return []
@@ -25,7 +28,7 @@ def sample_infos(dataset: Dataset, count: int = 8) -> List[dict]:
     return [dataset.get_data_info(i * length // count) for i in range(count)]
 
 
-def place_of(dataset: Dataset) -> str:
+def place_of(dataset: ToolboxDataset) -> str:
     """The annotation file or folder that the labels of a data set come from."""
     prefix = getattr(dataset, 'data_prefix', None) or {}
     folder = prefix.get('img_path') or prefix.get('img') if isinstance(
@@ -34,6 +37,6 @@ def place_of(dataset: Dataset) -> str:
             or getattr(dataset, 'data_root', '') or type(dataset).__name__)
 
 
-def is_local(path) -> bool:
+def is_local(path: Any) -> TypeGuard[str]:
     """Whether something is a path of this machine, not an address; None is not."""
     return bool(path) and '://' not in str(path)

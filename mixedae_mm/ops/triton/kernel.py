@@ -86,14 +86,15 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
                 *inputs, *_strided(grad_query, grad_key, grad_value),
                 *statistics, *sizes, **options)
             return grad_query, grad_key, grad_value
-        statistics += (torch.empty_like(thresholds), )
+        mean_grads = torch.empty_like(thresholds)
         grid, options = _row_launch(query)
         query_gradient_kernel[grid](
-            *inputs, *_strided(grad_query), *statistics, *sizes, **options)
+            *inputs, *_strided(grad_query), *statistics, mean_grads, *sizes,
+            **options)
         grid, options = _key_launch(query)
         key_value_gradient_kernel[grid](
-            *inputs, *_strided(grad_key, grad_value), *statistics, *sizes,
-            **options)
+            *inputs, *_strided(grad_key, grad_value), *statistics, mean_grads,
+            *sizes, **options)
     return grad_query, grad_key, grad_value
 
 
