@@ -9,18 +9,19 @@ names, for every position, the source image whose patch is shown there.
 group), ``B`` in *full* mode (``n`` masks per group). The masks of one group are
 consecutive. Nothing here loops over groups or waits for the device.
 """
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
+from .utils.checks import check_number
 from .utils.errors import ConfigurationError
 
 MODES = ('compose', 'full')
 
 
 def num_sources_of(mix_ratio: float) -> int:
-    """Number of images in a group, ``n = 1 / r``.
+    """Number of images in a group, ``n = 1 / r`` (Sec. 3.1).
 
     Args:
         mix_ratio (float): ``r`` in (0, 0.5], with an integer ``1 / r``.
@@ -28,9 +29,8 @@ def num_sources_of(mix_ratio: float) -> int:
     Raises:
         ConfigurationError: For any other ratio.
     """
-    if not isinstance(mix_ratio, (int, float)) or not 0 < mix_ratio <= 0.5:
-        raise ConfigurationError(
-            f'mix_ratio is {mix_ratio!r}, but must be a number in (0, 0.5].')
+    check_number('mix_ratio', mix_ratio, lambda ratio: 0 < ratio <= 0.5,
+                 'be a number in (0, 0.5]')
     num_sources = round(1 / mix_ratio)
     if abs(1 / mix_ratio - num_sources) > 1e-6 * num_sources:
         raise ConfigurationError(
@@ -81,11 +81,11 @@ def draw_mix_masks(num_masks: int,
     return rank % num_sources
 
 
-def patch_grid(image_size, patch_size: int):
+def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
     """Rows and columns of the patch grid.
 
     Args:
-        image_size (tuple[int, int]): ``(H, W)`` in pixels.
+        image_size (Sequence[int]): ``(H, W)`` in pixels.
         patch_size (int): ``P``.
 
     Returns:
@@ -105,13 +105,17 @@ def patch_grid(image_size, patch_size: int):
 
 
 def check_batch(num_images: int, num_sources: int) -> None:
-    """Raise :class:`ConfigurationError` unless the batch is whole groups."""
+    """Refuse a batch that cannot be cut into whole groups.
+
+    Raises:
+        ConfigurationError: If ``B`` is 0 or not a multiple of ``n``.
+    """
     if num_images == 0 or num_images % num_sources:
         raise ConfigurationError(
             f'A batch of {num_images} images cannot be cut into groups of '
             f'{num_sources} (= 1 / mix_ratio): the batch size of each process '
             f'must be a multiple of {num_sources}; set drop_last=True in the '
-            'training dataloader if the data set does not end on one.')
+            'training dataloader if the last batch is smaller.')
 
 
 def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
@@ -136,14 +140,12 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
     check_batch(len(clean), num_sources)
     rows, columns = patch_grid(clean.shape[-2:], patch_size)
     groups = clean.unflatten(0, (-1, num_sources))  # (G, n, C, H, W)
-    num_groups = len(groups)
-    pixel_masks = mix_masks.view(num_groups, -1, 1, rows, columns)
-    pixel_masks = pixel_masks.repeat_interleave(
-        patch_size, dim=3).repeat_interleave(
-            patch_size, dim=4)
-    # (G, S / G, C, H, W): for each pixel, which of the n images to read.
-    pixel_masks = pixel_masks.expand(-1, -1, clean.size(1), -1, -1)
-    return groups.gather(1, pixel_masks).flatten(0, 1)
+    masks = mix_masks.view(len(groups), -1, 1, rows, columns)
+    # For each pixel, which of the n images to read: (G, S / G, C, H, W).
+    masks = masks.repeat_interleave(patch_size, dim=3)
+    masks = masks.repeat_interleave(patch_size, dim=4)
+    masks = masks.expand(-1, -1, clean.size(1), -1, -1)
+    return groups.gather(1, masks).flatten(0, 1)  # (S, C, H, W)
 
 
 def is_shown(mix_masks: Tensor, num_sources: int) -> Tensor:
@@ -180,7 +182,7 @@ def vectors_of_sources(vectors: Tensor, mix_masks: Tensor) -> Tensor:
 
 def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
                  mask_token: Tensor) -> Tensor:
-    """Recover one sequence per source from each mixed sample (Eq. 3).
+    """Recover one sequence per source from each mixed sample: unmixing, Eq. 3.
 
     Source ``i`` keeps the token at ``l`` where ``M_l = i`` and holds the
     ``[MASK]`` token elsewhere.
@@ -290,17 +292,17 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """
     rows, columns = patch_grid(images.shape[-2:], patch_size)
     patches = images.reshape(
-        len(images), -1, rows, patch_size, columns, patch_size)
+        len(images), -1, rows, patch_size, columns, patch_size)  # (B, C, h, P, w, P)
     return patches.permute(0, 2, 4, 3, 5, 1).reshape(
         len(images), rows * columns, -1)
 
 
-def unpatchify(patches: Tensor, grid, patch_size: int) -> Tensor:
+def unpatchify(patches: Tensor, grid: Sequence[int], patch_size: int) -> Tensor:
     """Inverse of :func:`patchify`.
 
     Args:
         patches (Tensor): ``(B, L, P * P * C)``.
-        grid (tuple[int, int]): Rows and columns, ``rows * columns = L``.
+        grid (Sequence[int]): Rows and columns, ``rows * columns = L``.
         patch_size (int): ``P``.
 
     Returns:
@@ -308,7 +310,7 @@ def unpatchify(patches: Tensor, grid, patch_size: int) -> Tensor:
     """
     rows, columns = grid
     patches = patches.reshape(
-        len(patches), rows, columns, patch_size, patch_size, -1)
+        len(patches), rows, columns, patch_size, patch_size, -1)  # (B, h, w, P, P, C)
     return patches.permute(0, 5, 1, 3, 2, 4).reshape(
         len(patches), -1, rows * patch_size, columns * patch_size)
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
 from ..models.checkpoint_loading import load_model as load_weights
-from ..models.checkpoint_loading import read_source
+from ..models.checkpoint_source import read_source
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import own_random_numbers

@@ -1,7 +1,7 @@
 """From the bytes of an image file to an RGB tensor.
 
-JPEG, which large sets are made of, goes through torchvision's decoder: about
-a third faster than Pillow's way to a tensor, and equal to it bit for bit.
+JPEG, the format of most large data sets, goes through torchvision's decoder:
+about a third faster than Pillow's way to a tensor, and equal to it bit for bit.
 Every other format goes through Pillow. That includes PNG on purpose: a damaged
 PNG makes torchvision's decoder crash the whole process (segmentation fault
 inside libpng's error handler, seen with torchvision 0.29), where Pillow raises.
@@ -21,14 +21,14 @@ from ..utils.pixels import rgb_of_pil
 warnings.filterwarnings(
     'ignore', message='The image decoding and encoding capabilities')
 
-# Pillow knows more formats; those left out are documents, need an external
-# program to be read (EPS), or are unlikely to be photographs.
+# Pillow knows more formats; those that are left out are documents, need an
+# external program (EPS), or are unlikely to be photographs.
 Image.init()
 FORMATS = tuple(
     name for name in ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM',
                       'JPEG2000', 'AVIF') if name in Image.OPEN)
 # All names that Pillow knows for them, `.jfif` and `.jpe` included: the one list
-# of what counts as an image file. MPO is a JPEG of several pictures.
+# of what counts as an image file. MPO is a JPEG of several images.
 EXTENSIONS = tuple(
     sorted(extension for extension, name in Image.registered_extensions().items()
            if name in FORMATS or name == 'MPO'))
@@ -69,7 +69,7 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
         torch.Tensor: uint8, (3, H, W), values in [0, 255].
 
     Raises:
-        UnreadableImageError: If the file is empty, no image, damaged,
+        UnreadableImageError: If the file is empty, not an image, damaged,
             truncated, too large, too small, or has pixels without an agreed
             range (32-bit integers, floating point outside 0..1).
     """
@@ -88,7 +88,7 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
             f'{max_pixels}') from error
     except Image.UnidentifiedImageError as error:
         raise _unreadable(
-            name, 'its content is none of the known image formats '
+            name, 'its content is not in one of the known image formats '
             f'({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
         raise _damaged(name, error) from error

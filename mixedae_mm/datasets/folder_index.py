@@ -1,11 +1,12 @@
-"""List the images below a folder: the one way in which this package finds them."""
+"""List the images below a folder; all of the package finds them in this way."""
 import logging
 import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import (Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 from mmengine import dist
@@ -16,7 +17,7 @@ from .decode import EXTENSIONS
 from .other_files import SYSTEM_FILES, describe_files
 from .reading import try_again
 
-# Listing waits for the disk, above all for a network's.
+# Listing waits for the disk, above all if it is in a network.
 NUM_THREADS = 16
 DIGITS = re.compile('([0-9]+)')
 
@@ -55,7 +56,7 @@ def index_folder(folder: str,
                  extensions: Sequence[str] = EXTENSIONS) -> FolderIndex:
     """List the images below a folder, in this process.
 
-    Files that are no images by their names are left out, named and counted in
+    Files whose names are not those of images are left out, named and counted in
     the log.
 
     Args:
@@ -64,8 +65,8 @@ def index_folder(folder: str,
         extensions (Sequence[str]): Accepted extensions in lower case, with dot.
 
     Raises:
-        ConfigurationError: If the folder is missing, cannot be listed, or has
-            no image.
+        ConfigurationError: If the folder is missing, cannot be listed, or does
+            not have an image.
     """
     begin = time.time()
     try:
@@ -84,8 +85,8 @@ def index_folder(folder: str,
     print_log(f'{len(images)} images in {folder} (listed, '
               f'{time.time() - begin:.1f} s)', logger='current')
     if left_out:
-        print_log(f'Left out of {folder}, because they are no images by their '
-                  f'names: {left_out}.', logger='current', level=logging.WARNING)
+        print_log(f'Left out of {folder}, because their names are not those of '
+                  f'images: {left_out}.', logger='current', level=logging.WARNING)
     return FolderIndex.from_paths(map(os.fsencode, images))
 
 
@@ -101,20 +102,21 @@ def index_folder_together(folder: str,
             else goes wrong in the first process is raised there, and as this
             error in the others.
     """
-    index, failure = None, None
+    index: Optional[FolderIndex] = None
+    failure: Optional[Exception] = None
     if dist.is_main_process():
         try:
             index = index_folder(folder, extensions)
         except Exception as error:  # the others wait for an answer
             failure = error
-    message = [index, failure and (str(failure) or repr(failure))]
+    message: List[Any] = [index, failure and (str(failure) or repr(failure))]
     dist.broadcast_object_list(message)
     if failure is not None:
         raise failure
-    index, reason = message
+    shared_index, reason = message
     if reason is not None:
         raise ConfigurationError(reason)
-    return index
+    return shared_index
 
 
 def natural_key(name: str) -> tuple:

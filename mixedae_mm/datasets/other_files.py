@@ -3,7 +3,7 @@ import os
 from collections import defaultdict
 from typing import Dict, List, Sequence
 
-# What Windows leaves in every folder; hidden files are not looked at either.
+# Windows leaves these in every folder. They are ignored, as hidden files are.
 SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
 MAX_KINDS, MAX_NAMES = 6, 3
 
@@ -18,8 +18,8 @@ def describe_files(paths: Sequence[str],
 
     Args:
         paths (Sequence[str]): The files.
-        extensions (Sequence[str]): Those of images: what bears one of them and
-            is here all the same is no file, such as a broken link.
+        extensions (Sequence[str]): Those of images. What has one of them and was
+            left out nevertheless is not a file, but a broken link, for example.
         keep_case (bool): Tell ``.JPG`` from ``.jpg``.
 
     Returns:
@@ -33,7 +33,7 @@ def describe_files(paths: Sequence[str],
         kind = extension or 'without an extension'
         if extension in extensions:
             kind = 'broken links or special files'
-        # A name may hold bytes that no log can be written with.
+        # A name may hold bytes that cannot be written to a log.
         kinds[kind].append(os.fsencode(path).decode(errors='replace'))
     ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
     parts = [

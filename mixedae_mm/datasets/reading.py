@@ -1,4 +1,4 @@
-"""Read files of a network: what fails now may work in a second."""
+"""Read files, and try again where a network may have failed for a moment."""
 import errno
 import time
 from typing import Callable, Optional, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar('T')
 
 # Seconds before the second and the third try.
 WAITS = (0.2, 1.0)
-# Errors about the path itself: trying again at once is of no use.
+# Errors about the path itself: trying again at once does not help.
 LASTING = frozenset((errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR,
                      errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
                      errno.EINVAL))

@@ -5,47 +5,31 @@ all samples it loaded before, so the number of workers and an interruption
 change what every later sample looks like. Here each sample starts from
 generators seeded by its own (seed, epoch, index).
 """
-import hashlib
-import random
-import struct
 from contextlib import contextmanager
 from typing import Optional
 
-import numpy as np
-import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import get_worker_info
 
 from ..utils.errors import ConfigurationError
+from ..utils.random import own_random_numbers, seed_generators
 from .shared_numbers import SharedNumbers
 
 
 @contextmanager
 def sample_generators(seed: int, epoch: int, index: int):
-    """Seed Python's, NumPy's and PyTorch's CPU generator for one sample.
+    """Seed all generators for one sample, see :func:`~.random.seed_generators`.
 
     In the main process the generators are as they were after the block. In a
-    worker process of a data loader they are not restored: nothing there but
-    the loading of samples draws from them, and it would cost more than
-    the seeding.
+    worker process of a data loader they are not restored: only the loading of
+    samples draws from them there, and restoring costs more than seeding.
     """
-    restore = get_worker_info() is None
-    if restore:
-        states = (random.getstate(), np.random.get_state(),
-                  torch.default_generator.get_state())
-    digest = hashlib.blake2b(
-        struct.pack('<3q', seed, epoch, index), digest_size=20).digest()
-    for_python, for_torch, for_numpy = struct.unpack('<QQI', digest)
-    random.seed(for_python)
-    np.random.seed(for_numpy)
-    torch.default_generator.manual_seed(for_torch)
-    try:
+    if get_worker_info() is None:
+        with own_random_numbers(seed, epoch, index):
+            yield
+    else:
+        seed_generators(seed, epoch, index)
         yield
-    finally:
-        if restore:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.default_generator.set_state(states[2])
 
 
 class SampleIndex(int):
@@ -110,21 +94,21 @@ class SampleSeeding:
     def __getitem__(self, index: int):
         is_set, seed, epoch = self._sample_seeding.tensor.tolist()
         if not is_set:
-            return super().__getitem__(index)
+            return super().__getitem__(index)  # type: ignore[misc]  # of the data set
         epoch = getattr(index, 'epoch', epoch)
         with sample_generators(seed, epoch, int(index)):
-            return super().__getitem__(index)
+            return super().__getitem__(index)  # type: ignore[misc]  # of the data set
 
 
 class _Delegate:
-    """All of another dataset's behaviour."""
+    """Behave as another dataset, ``self.dataset``, in everything."""
 
     def __init__(self, dataset):
         vars(self)['dataset'] = dataset
 
     def __getattr__(self, name: str):
-        # While unpickling there is no `dataset` yet; special methods are
-        # never delegated, they would be found on instances only.
+        # While unpickling there is no `dataset` yet. Python looks special methods
+        # up in the class, so that delegating them from an instance is of no use.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)

@@ -7,8 +7,8 @@ import torch
 class SharedNumbers:
     """A few integers in memory shared with the workers of data loaders.
 
-    A deep copy is shared memory of its own (that of a tensor would be private
-    memory, and what the main process writes would not reach any worker).
+    A deep copy has shared memory of its own. A deep copy of a tensor would be in
+    private memory, and what the main process writes would not reach the workers.
     """
 
     def __init__(self, values: Union[Sequence[int], torch.Tensor],

@@ -64,6 +64,8 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
             image; when too many images are unreadable.
     """
 
+    _fully_initialized: bool
+
     def __init__(self,
                  data_root: str = '',
                  data_prefix: Union[str, dict] = '',

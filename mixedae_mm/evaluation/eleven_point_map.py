@@ -27,7 +27,7 @@ class ElevenPointMAP(VOCAveragePrecision):
     def calculate(pred: Tensor,
                   target: Tensor,
                   average: Optional[str] = 'macro') -> Tensor:
-        """In percent.
+        """Average precision, in percent.
 
         Args:
             pred (Tensor): Scores ``(N, classes)``.
@@ -51,7 +51,7 @@ def _eleven_point_precision(scores: Tensor, truth: Tensor) -> Tensor:
     if len(found) == 0 or found[-1] == 0:
         return torch.zeros((), dtype=torch.double)  # nothing to find
     precision = found / torch.arange(1, len(found) + 1)
-    # In tenths, and exactly: recall >= t / 10.
+    # Recall in tenths: t / 10 is not exact in binary numbers, t is.
     tenths = 10 * found / found[-1]
     return torch.stack([
         precision[tenths >= t - 1e-9].max() for t in range(11)

@@ -1,3 +1,4 @@
+from .checkpoint_loading import CheckedPretrainedInit
 from .homologous_contrastive_loss import HomologousContrastiveLoss
 from .mixedae import MixedAE
 from .mixedae_data_preprocessor import MixedAEDataPreprocessor
@@ -7,7 +8,7 @@ from .mixedae_vit import EncodedMix, MixedAEViT
 from .vit_feature_pyramid import ViTFeaturePyramid
 
 __all__ = [
-    'EncodedMix', 'HomologousContrastiveLoss', 'MixedAE',
+    'CheckedPretrainedInit', 'EncodedMix', 'HomologousContrastiveLoss', 'MixedAE',
     'MixedAEDataPreprocessor', 'MixedAEDecoder', 'MixedAEPretrainHead',
     'MixedAEViT', 'ViTFeaturePyramid'
 ]

@@ -1,26 +1,20 @@
 """Weights of one part of a model, made to fit it or refused."""
 import re
-from math import isqrt
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 import torch
-from mmengine.logging import print_log
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
+from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
 from .checkpoint_names import COLUMN_TITLES, LANDMARKS, vit_prefixes
-from .layers.position_embedding import recognize_sincos
-from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table,
-                                            table_grid)
+from .layers.relative_position_bias import TABLE
 
-Grid = Tuple[int, int]
-
-# Parts that a checkpoint may lack because pre-training has no use for them:
-# norms that only some heads need, biases that start at zero, the segments.
+# What a checkpoint may lack: norms that only some heads need, biases that start at
+# zero, the segments that only pre-training has.
 MAY_BE_NEW = re.compile(rf'ln[12]\.|segment_embed$|.*{TABLE}$')
-# Parts that the backbone may be built without.
+# What a checkpoint may have that the backbone was built without.
 MAY_BE_IGNORED = re.compile(
     r'ln[12]\.|(cls_token|segment_embed|mask_token|masked_embed)$|'
     r'.*relative_position_index$')
@@ -38,6 +32,47 @@ class Fitted(NamedTuple):
     resized: List[str]
     new: List[str]
     ignored: List[str]
+
+
+def below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
+    """The weights whose names begin with a prefix, without the prefix."""
+    return {name[len(prefix):]: value for name, value in weights.items()
+            if name.startswith(prefix)}
+
+
+def fit_below(part: nn.Module,
+              weights: Dict[str, Tensor],
+              prefix: str,
+              source: str,
+              grid: Optional[Grid] = None) -> Fitted:
+    """Make the weights below a prefix fit a part of a model, as :func:`fit`.
+
+    A part other than a backbone may be wholly new: a backbone is what pre-training
+    is for.
+
+    Args:
+        part (nn.Module): As in :func:`fit`.
+        weights (dict[str, Tensor]): Of the whole model; changed in place.
+        prefix (str): What the names of the part's tensors begin with.
+        source (str): As in :func:`fit`.
+        grid (tuple[int, int], optional): As in :func:`fit`.
+
+    Returns:
+        Fitted: With the prefix before all names of ``new`` and ``ignored``.
+
+    Raises:
+        ConfigurationError: As in :func:`fit`.
+    """
+    own = below(weights, prefix)
+    if not own and not isinstance(part, VisionTransformer):
+        return Fitted([], [], [])
+    names = [prefix + name for name in own]
+    fitted = fit(part, own, source, grid)
+    for name in names:
+        del weights[name]
+    weights.update({prefix + name: value for name, value in own.items()})
+    return fitted._replace(new=[prefix + name for name in fitted.new],
+                           ignored=[prefix + name for name in fitted.ignored])
 
 
 def fit(part: nn.Module,
@@ -63,19 +98,20 @@ def fit(part: nn.Module,
     """
     if isinstance(part, VisionTransformer):
         return _fit_vit(part, weights, source, grid, ask)
-    target = part.state_dict()
-    resized = []
+    target, what = part.state_dict(), type(part).__name__
+    resized: List[str] = []
     if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
-        resized = _fit_decoder_positions(part, weights)
+        resized = fit_decoder_grid(part, weights)
     refuse([name for name in weights if name not in target],
-            f'{source} has weights that this {type(part).__name__} has no place for')
+           f'{source} has weights that this {what} has no place for')
     refuse([name for name in target if name not in weights],
-            f'{source} would leave weights of {type(part).__name__} uninitialised')
-    _refuse_shapes(weights, target, source, type(part).__name__)
+           f'{source} would leave weights of {what} uninitialised')
+    _refuse_shapes(weights, target, source, what)
     return Fitted(resized, [], [])
 
 
-def _fit_vit(vit, weights, source, grid, ask) -> Fitted:
+def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
+             grid: Optional[Grid], ask: bool) -> Fitted:
     target = vit.state_dict()
     _check_architecture(weights, target, source)
     is_beit = 'layers.0.gamma_1' in weights
@@ -83,26 +119,27 @@ def _fit_vit(vit, weights, source, grid, ask) -> Fitted:
         _rename_beit(weights)
     unused = [name for name in weights if name not in target]
     missing = [name for name in target if name not in weights]
-    refuse([n for n in unused if not MAY_BE_IGNORED.match(n)],
-            f'{source} has weights that this backbone has no place for' +
-            (' (BEiT needs layer_scale_init_value=0.1 and '
-             'relative_position_bias=True)' if is_beit else ''))
+    refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
+           f'{source} has weights that this backbone has no place for' +
+           (' (BEiT needs layer_scale_init_value=0.1 and '
+            'relative_position_bias=True)' if is_beit else ''))
     lost = [
         name for name in missing if not MAY_BE_NEW.match(name)
         and not (is_beit and name == 'pos_embed')
     ]
     refuse(lost, f'{source} would leave backbone weights uninitialised' +
-            (' (a ViT without CLS token needs with_cls_token=False)'
-             if lost == ['cls_token'] else ''))
-    resized = _fit_grids(vit, weights, target, source, grid, ask)
+           (' (a ViT without CLS token needs with_cls_token=False)'
+            if lost == ['cls_token'] else ''))
+    resized = fit_grids(vit, weights, source, grid, ask)
     _refuse_shapes(weights, target, source, 'backbone')
-    if 'pos_embed' in missing:  # BEiT knows relative positions only
+    if 'pos_embed' in missing:  # BEiT has relative positions only
         weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
     return Fitted(resized, missing, unused)
 
 
 def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
                         source: str) -> None:
+    """Refuse weights of another ViT, or of none in mmpretrain's names."""
     if not weights:
         raise ConfigurationError(
             f'{source} has nothing of this backbone. Names of timm, Meta\'s MAE and '
@@ -146,7 +183,10 @@ def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:
 
 
 def _rename_beit(weights: Dict[str, Tensor]) -> None:
-    """mmpretrain's ``BEiTViT`` as a ViT with layer scale and bias tables."""
+    """Name weights of mmpretrain's ``BEiTViT`` as those of a ViT.
+
+    It is a ViT with layer scale and bias tables.
+    """
     num_layers = _architecture(weights)['layers']
     for name in list(weights):
         value = weights.pop(name)
@@ -162,110 +202,12 @@ def _rename_beit(weights: Dict[str, Tensor]) -> None:
             value = weights.pop(f'{attention}.v_bias')
             weights[f'{attention}.qkv.bias'] = torch.cat(
                 [query, torch.zeros_like(query), value])
-        if shared_table is not None:  # shared in pre-training only
+        if shared_table is not None:  # layers share it in pre-training only
             weights[f'{attention}.rel_pos_bias.{TABLE}'] = shared_table
 
 
-def _fit_grids(vit, weights, target, source, grid, ask) -> List[str]:
-    """Give positions and bias tables the grid of a ViT, in place of ``weights``.
-
-    Fixed positions (in pre-training) are computed; those that go on to be trained
-    are interpolated, so that they begin as coordinates that were seen.
-    """
-    resized = []
-    wanted = tuple(vit.patch_resolution)
-    has_cls = 'cls_token' in weights  # then its position is the first
-    positions = weights.get('pos_embed')
-    if positions is not None:
-        table = recognize_sincos(positions[:, int(has_cls):])
-        if table is not None:
-            grid = table.grid
-        else:
-            grid = _learnt_grid(
-                positions.shape[1] - has_cls, grid, wanted, source, ask)
-        if has_cls and not vit.with_cls_token:
-            positions = positions[:, 1:]
-        if grid != wanted:
-            if table is not None and getattr(vit, 'is_pretraining', False):
-                positions = torch.cat(
-                    [positions[:, :1], table.resized(wanted, vit.embed_dims)[:, 1:]],
-                    dim=1)
-            else:
-                positions = resize_pos_embed(
-                    positions, grid, wanted, vit.interpolate_mode,
-                    vit.num_extra_tokens)
-            resized.append(_change('pos_embed', grid, wanted))
-        weights['pos_embed'] = positions
-    num_cls = NUM_CLS_ENTRIES if has_cls else 0
-    for name in target:
-        if not name.endswith(TABLE) or name not in weights:
-            continue
-        own = table_grid(len(weights[name]) - num_cls, grid, wanted)
-        if own is None:
-            raise ConfigurationError(
-                f'{source} has a {name} of {len(weights[name])} entries, which do '
-                'not tell their patch grid; say it as grid=(rows, columns) beside '
-                'checkpoint in init_cfg.')
-        if own != wanted:
-            weights[name] = resize_table(weights[name], own, wanted, num_cls)
-            resized.append(_change(name, own, wanted))
-        if has_cls and not vit.with_cls_token:
-            weights[name] = weights[name][:-NUM_CLS_ENTRIES]
-    return resized
-
-
-def _learnt_grid(num_patches: int, known: Optional[Grid], wanted: Grid, source: str,
-                 ask: bool) -> Grid:
-    """The patch grid of trained positions, which do not show it.
-
-    Args:
-        num_patches (int): How many there are.
-        known (tuple[int, int], optional): What the checkpoint says.
-        wanted (tuple[int, int]): That of the model.
-        source (str): For messages.
-        ask (bool): Refuse what could be of several grids.
-    """
-    side = isqrt(num_patches)
-    square = (side, side) if side * side == num_patches else None
-    if known is not None and known[0] * known[1] == num_patches:
-        return known
-    same_number = wanted[0] * wanted[1] == num_patches
-    if square and (not same_number or wanted == square):
-        return square
-    if not same_number:
-        raise ConfigurationError(
-            f'{source} has learnt positions of {num_patches} patches, which are not '
-            'a square grid, and does not say how they lie; say it as grid=(rows, '
-            'columns) beside checkpoint in init_cfg.')
-    sentence = (
-        f'{source} does not say on which patch grid its {num_patches} positions were '
-        f'learnt: {wanted[0]}x{wanted[1]} as in this model'
-        f'{f" or {side}x{side}" if square else ", or another"}')
-    if ask and square:
-        raise ConfigurationError(
-            f'{sentence}; say it as grid=(rows, columns) beside checkpoint in '
-            'init_cfg.')
-    print_log(f'{sentence}; they are taken as {wanted[0]}x{wanted[1]}.',
-              logger='current', level=30)
-    return wanted
-
-
-def _fit_decoder_positions(decoder, weights: Dict[str, Tensor]) -> List[str]:
-    positions = weights.get('decoder_pos_embed')
-    table = None if positions is None else recognize_sincos(positions[:, 1:])
-    if table is None or table.grid == decoder.grid:
-        return []
-    weights['decoder_pos_embed'] = torch.cat(
-        [positions[:, :1],
-         table.resized(decoder.grid, positions.shape[-1])[:, 1:]], dim=1)
-    return [_change('decoder_pos_embed', table.grid, decoder.grid)]
-
-
-def _change(name: str, source: Grid, target: Grid) -> str:
-    return f'{name} {source[0]}x{source[1]} -> {target[0]}x{target[1]}'
-
-
-def _refuse_shapes(weights, target, source, what) -> None:
+def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,
+                   what: str) -> None:
     refuse([
         f'{name} {tuple(weights[name].shape)} for {tuple(value.shape)}'
         for name, value in target.items()

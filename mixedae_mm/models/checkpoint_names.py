@@ -1,21 +1,21 @@
 """One table: the name of every tensor of a ViT in every layout.
 
-Loading, conversion and writing all go by this table and nothing else. A name
-that is not in it cannot be converted.
+Loading, conversion and writing all use this table. A name that is not in it
+cannot be converted.
 
-Positions need no arithmetic. mmpretrain's sin-cos table has the halves for
-rows and columns swapped against Meta's and Hugging Face's, but weights learn
-whichever they were trained with: the table is copied like any other tensor,
-and must never be computed again for converted weights.
+Positions are copied like any other tensor. mmpretrain's sin-cos table has the
+halves for rows and columns swapped against Meta's and Hugging Face's, but weights
+learn whichever they were trained with. For another grid, the table is computed
+with the halves in the order of the checkpoint (``layers/position_embedding.py``).
 """
 import re
 from itertools import count
-from typing import Collection, Dict, Iterator, NamedTuple, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
-# In every ViT of a layout, and in nothing else.
+# The tensor that every ViT of a layout has, and no other part.
 LANDMARKS = {
     'mm': 'patch_embed.projection.weight',
     'timm': 'patch_embed.proj.weight',
@@ -32,7 +32,7 @@ BESIDE_ENCODER = {
     'timm': re.compile(r'head|decoder|mask_token|lm_head'),
     'hf': re.compile(r'(?!embeddings\.|encoder\.|layernorm\.)'),
 }
-# What training wrappers put before all names.
+# What training wrappers put before all names: DistributedDataParallel, compilation.
 WRAPPERS = ('module.', '_orig_mod.')
 # Of several ViTs in one file, the first of these is its result: ours and DINO's,
 # MoCo v3's, Hugging Face's.
@@ -41,7 +41,7 @@ MAIN_VIT = ('backbone.', 'base_encoder.', 'vit.', '')
 # Left, mmpretrain (mixedae_mm, mmseg, mmdet); middle, timm and Meta's MAE; right,
 # Hugging Face as in files of ViTModel and ViTMAEForPreTraining. `*` is weight
 # and bias. Three names are query, key and value, which the others stack in
-# this order. None: there is no such place.
+# this order. None: Hugging Face does not have this tensor.
 ENCODER = (
     ('backbone.cls_token', 'cls_token', 'embeddings.cls_token'),
     ('backbone.pos_embed', 'pos_embed', 'embeddings.position_embeddings'),
@@ -88,21 +88,29 @@ SYNONYMS = (
 )
 # Where Hugging Face puts the encoder in a model that has more than an encoder.
 HF_PREFIX = 'vit.'
-# Used in pre-training only, or (Hugging Face's pooler) for no feature.
+# Used in pre-training only, or (Hugging Face's pooler) not for features.
 WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
                  'embeddings.mask_token')
 # A plain ViT is complete without these.
 OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
 
 
-def vit_prefixes(names: Collection[str], column: str) -> list:
+def vit_prefixes(names: Iterable[str], column: str) -> List[str]:
     """What stands before the names of each ViT in a file.
 
     Args:
-        names (Collection[str]): Of all tensors.
+        names (Iterable[str]): Of all tensors.
         column (str): Whose names to look for: ``'mm'``, ``'timm'`` or ``'hf'``.
     """
-    mark = LANDMARKS[column]
+    return prefixes_before(names, LANDMARKS[column])
+
+
+def prefixes_before(names: Iterable[str], mark: str) -> List[str]:
+    """What stands before a name, wherever it is: the name itself or its end.
+
+    >>> prefixes_before(['cls_token', 'vit.cls_token', 'my_cls_token'], 'cls_token')
+    ['', 'vit.']
+    """
     return [name[:-len(mark)] for name in names
             if name == mark or name.endswith(f'.{mark}')]
 
@@ -118,10 +126,11 @@ def to_mm_names(tensors: Dict[str, Tensor], column: str,
 
     Returns:
         dict[str, Tensor]: With ``backbone.``, ``neck.`` and ``head.fc.`` in
-        front. Tensors of the encoder that the table does not know have
+        front. Tensors of the encoder that are not in the table have
         ``backbone.`` too, others keep their names: nothing is dropped.
     """
-    left, beside = {}, {}
+    left: Dict[str, Tensor] = {}
+    beside: Dict[str, Tensor] = {}
     for name, value in tensors.items():
         inside = name.startswith(prefix)
         # Hugging Face has decoder and classifier beside the encoder.

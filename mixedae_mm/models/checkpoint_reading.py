@@ -1,41 +1,19 @@
 """Checkpoint files read as data: tensors and containers, never code."""
 import ast
-import hashlib
-import io
-import os
 import pickle
 import re
-from http.client import HTTPException
-from pathlib import Path
-from typing import BinaryIO, Dict, Optional
-from urllib.parse import urlparse
+from typing import Any, BinaryIO, Dict, Optional
 
 import torch
-from mmengine import fileio
 
 from ..utils.errors import ConfigurationError
-from ..utils.files import lock
+from .checkpoint_files import open_checkpoint
 from .checkpoint_names import WRAPPERS
+from .checkpoint_pickle import outline, unpickle
 
-# What training scripts save beside the weights: mmengine's log buffers, NumPy
-# numbers, the parsed command line of Meta's. Nobody needs them to load weights,
-# so each is read as an empty stand-in, and the function or class of that name
-# (``getattr``!) is never touched.
-SKIPPED_TYPES = (
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'argparse.Namespace',
-    'builtins.getattr',
-    'builtins.slice',
-    '_codecs.encode',
-    'numpy.ndarray',
-    'numpy.dtype',
-    'numpy.core.multiarray._reconstruct',
-    'numpy.core.multiarray.scalar',
-    'numpy._core.multiarray._reconstruct',
-    'numpy._core.multiarray.scalar',
-)
-# Where training scripts keep the weights, the first that is there counts:
-# mmengine and Lightning; Meta and timm; DINO, whose teacher is the result; DeepSpeed.
+# Where training scripts keep the weights; the first that is there counts. In this
+# order: mmengine and Lightning; Meta and timm; others; DINO, whose teacher is the
+# result; DeepSpeed.
 WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict', 'teacher', 'module')
 
 
@@ -57,21 +35,21 @@ def read_checkpoint(path: str) -> dict:
         ConfigurationError: If the file does not exist or cannot be fetched, is
             truncated or not a checkpoint, or would execute code when unpickled.
     """
-    with _open(path) as file:
+    with open_checkpoint(path) as file:
         return _read(path, file)
 
 
-def _read(path: str, file) -> dict:
+def _read(path: str, file: BinaryIO) -> dict:
     if _is_safetensors(file):
         return _read_safetensors(path, file)
     try:
-        checkpoint = _unpickle(file)
+        checkpoint = unpickle(file)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
             TypeError, KeyError, OSError) as error:
         code = re.search(r'GLOBAL (\S+)', str(error))
         if code is None:
             raise ConfigurationError(
-                f'{path} is no readable checkpoint; it may be truncated, or '
+                f'{path} is not a readable checkpoint; it may be truncated, or '
                 'another kind of file.') from error
         raise ConfigurationError(
             f'{path} was not loaded because that would run code: it names '
@@ -139,8 +117,8 @@ def literal_config(text: str) -> dict:
             literals and of ``dict(...)``.
 
     Returns:
-        dict: The assigned values. What is no literal becomes the text it is
-        written with. Empty if the text is no Python.
+        dict: The assigned values. What is not a literal becomes the text that it
+        is written with. Empty if the text is not Python.
     """
     try:
         tree = ast.parse(text)
@@ -153,7 +131,7 @@ def literal_config(text: str) -> dict:
     }
 
 
-def _literal(node: ast.AST):
+def _literal(node: ast.AST) -> Any:
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_literal(element) for element in node.elts]
     if isinstance(node, ast.Dict):
@@ -176,91 +154,25 @@ def _weights_key(checkpoint: dict) -> Optional[str]:
                  if isinstance(checkpoint.get(key), dict)), None)
 
 
-class _Skipped:
-    """Stands for an object that is not needed; takes and keeps nothing."""
-
-    def __new__(cls, *args, **kwargs):
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def __setstate__(self, state) -> None:
-        pass
-
-
-class _DataOnlyPickle:
-    """What ``torch.load`` takes for ``pickle`` where it cannot be told names.
-
-    Before PyTorch 2.6 ``weights_only=True`` knows no exceptions and refuses
-    every checkpoint of mmengine. The same rule by the documented way to
-    restrict what a pickle may name.
-    """
-    # Those of later PyTorch; the Counter is a schedule's milestones.
-    ALLOWED = ('collections.OrderedDict', 'collections.Counter', 'builtins.set',
-               'builtins.complex', 'torch._utils._rebuild_tensor_v2',
-               'torch._utils._rebuild_parameter', 'torch.Size', 'torch.device',
-               *(str(value) for value in vars(torch).values()
-                 if isinstance(value, torch.dtype)))
-
-    class Unpickler(pickle.Unpickler):
-
-        def find_class(self, module, name):
-            module = module.replace('__builtin__', 'builtins')
-            full_name = f'{module}.{name}'
-            if full_name in SKIPPED_TYPES:
-                return _Skipped
-            if full_name in _DataOnlyPickle.ALLOWED:
-                return super().find_class(module, name)
-            return self.find_other(full_name)
-
-        def find_other(self, full_name):
-            raise pickle.UnpicklingError(f'GLOBAL {full_name}')
-
-    @classmethod
-    def load(cls, file, **kwargs):
-        return cls.Unpickler(file, **kwargs).load()
-
-
-class _OutlinePickle(_DataOnlyPickle):
-    """Reads any file and skips whatever would run code, to see what it holds."""
-
-    class Unpickler(_DataOnlyPickle.Unpickler):
-
-        def find_other(self, full_name):
-            return _Skipped
-
-
-def _unpickle(file):
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
-        return torch.load(
-            file, map_location='cpu', pickle_module=_DataOnlyPickle)
-    skipped = [(_Skipped, name) for name in SKIPPED_TYPES]
-    with torch.serialization.safe_globals(skipped):
-        return torch.load(file, map_location='cpu', weights_only=True)
-
-
-def _weights_index(file) -> str:
+def _weights_index(file: BinaryIO) -> str:
     """``['state_dict']`` or what else leads to the weights in a file."""
     file.seek(0)
     try:
-        outline = torch.load(
-            file, map_location='cpu', pickle_module=_OutlinePickle,
-            weights_only=False)
-    except Exception:  # a file made to be refused; nobody should open it
+        content = outline(file)
+    except Exception:  # made to do harm: say nothing of how to open it
         return ''
-    key = _weights_key(outline) if isinstance(outline, dict) else None
+    key = _weights_key(content) if isinstance(content, dict) else None
     return '' if key is None else f"['{key}']"
 
 
-def _is_safetensors(file) -> bool:
+def _is_safetensors(file: BinaryIO) -> bool:
     """Whether a file starts as safetensors do: a length, then a JSON object."""
     start = file.read(9)
     file.seek(0)
     return len(start) == 9 and start[8:] == b'{' and start[4:8] == bytes(4)
 
 
-def _read_safetensors(path: str, file) -> dict:
+def _read_safetensors(path: str, file: BinaryIO) -> dict:
     try:
         from safetensors.torch import load
     except ImportError:
@@ -271,55 +183,5 @@ def _read_safetensors(path: str, file) -> dict:
         return load(file.read())
     except Exception as error:  # its own error type, which it does not export
         raise ConfigurationError(
-            f'{path} is no readable safetensors file; it may be truncated.'
+            f'{path} is not a readable safetensors file; it may be truncated.'
         ) from error
-
-
-def _open(path: str) -> BinaryIO:
-    """Open a checkpoint, wherever it is."""
-    if not path:
-        raise ConfigurationError(
-            "init_cfg = dict(type='Pretrained') needs the path of a file as "
-            'checkpoint; init_cfg = None starts from random weights.')
-    local = os.path.expanduser(str(path))
-    if local.startswith(('http://', 'https://')):
-        local = _download(local)
-    elif '://' in local:
-        try:
-            return io.BytesIO(fileio.get(local))
-        except Exception as error:  # each storage backend has errors of its own
-            raise ConfigurationError(
-                f'The checkpoint {path} could not be read: {error}') from error
-    try:
-        return open(local, 'rb')
-    except FileNotFoundError:
-        raise ConfigurationError(f'The checkpoint {path} does not exist.') from None
-    except IsADirectoryError:
-        raise ConfigurationError(
-            f'{path} is a folder; name the checkpoint file in it.') from None
-    except OSError as error:
-        raise ConfigurationError(
-            f'The checkpoint {path} could not be read: {error}') from error
-
-
-def _download(address: str) -> str:
-    """Path of the local copy of an http(s) address, fetched if it is not there."""
-    name = Path(urlparse(address).path)
-    # Many addresses end in the same file name, on Hugging Face nearly all.
-    mark = hashlib.sha256(address.encode()).hexdigest()[:16]
-    local = Path(torch.hub.get_dir(), 'checkpoints', f'{name.stem}-{mark}{name.suffix}')
-    if local.is_file():
-        return str(local)
-    local.parent.mkdir(parents=True, exist_ok=True)
-    # One download per machine: the other processes wait for the lock. Where the
-    # download fails, each of them tries and fails by itself; nobody is left
-    # waiting, as in a barrier.
-    with lock(f'{local}.lock'):
-        if not local.is_file():
-            try:
-                torch.hub.download_url_to_file(address, str(local))
-            except (OSError, HTTPException, ValueError) as error:
-                raise ConfigurationError(
-                    f'The checkpoint {address} could not be downloaded: {error}'
-                ) from error
-    return str(local)

@@ -28,8 +28,8 @@ class HomologousContrastiveLoss(nn.Module):
     which it follows. Logits are float32 under mixed precision.
 
     Args:
-        temperature (float): :math:`\tau`, at least 0.001, below which
-            gradients leave the range of numbers. Defaults to 0.25.
+        temperature (float): :math:`\tau`, at least 0.001, because gradients
+            overflow below that. Defaults to 0.25.
         positives (str): ``'separate'``, every positive on its own (the
             default), or ``'mean'``, one positive that is the average feature
             of the anchor and all its homologous patches (Table 3c).
@@ -63,13 +63,14 @@ class HomologousContrastiveLoss(nn.Module):
             Tensor: Scalar.
 
         Raises:
-            ConfigurationError: If no patch can have a positive.
+            ConfigurationError: If there are not more patches than sources, so that
+                a patch can be the only one of its source.
         """
         num_patches = features.size(1)
         if num_patches <= num_sources:
             raise ConfigurationError(
-                f'With {num_patches} patches from {num_sources} sources no '
-                'patch has a homologous one to contrast with; use larger '
+                f'{num_patches} patches from {num_sources} sources are too few for '
+                'the contrastive loss: each is the only one of its source; use larger '
                 'images, smaller patches or a larger mix_ratio.')
         # Autocast would take the matrix products back to half precision.
         with torch.autocast(features.device.type, enabled=False):
@@ -85,8 +86,8 @@ class HomologousContrastiveLoss(nn.Module):
             counts = one_hot.sum(1, keepdim=True)  # (S, 1, n), patches per source
             num_positives = (one_hot * counts).sum(-1) - 1  # (S, L)
             if self.positives == 'separate':
-                # The sum of the cosines with all positives is one product, with
-                # the sum of their directions: no (L, L) matrix of positives.
+                # The cosines with all positives add up to one product with the sum
+                # of their directions; this needs no (L, L) matrix of positives.
                 source_sums = one_hot @ (one_hot.mT @ directions)  # (S, L, D)
                 positive_sums = source_sums - directions
                 mean_positive_cosine = (

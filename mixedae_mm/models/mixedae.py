@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from .mixedae_head import MixedAEPretrainHead
@@ -25,9 +25,9 @@ class MixedAE(BaseSelfSupervisor):
     images -> preprocessor (mix, Eq. 1-2) -> backbone (encode, Eq. 6) -> neck
     (unmix and decode, Eq. 3) -> head (losses, Eq. 4, 7, 8).
 
-    What the parts must agree on is said once: the mixing ratio in
-    ``data_preprocessor``, the geometry in ``backbone``. The rest is filled in
-    here, and a part that says otherwise is refused.
+    What the parts must agree on is given once: the mixing ratio in
+    ``data_preprocessor``, the geometry in ``backbone``. It is filled in for the
+    other parts here, and a part whose config has another value is refused.
 
     Args:
         backbone (dict): Config of ``MixedAEViT``.
@@ -50,11 +50,9 @@ class MixedAE(BaseSelfSupervisor):
                  init_cfg=MAE_INIT) -> None:
         patch_size = backbone.get('patch_size', 16)
         channels = backbone.get('in_channels', 3)
-        if data_preprocessor is None:
-            data_preprocessor = {}
         preprocessor = _build(
             'data_preprocessor',
-            {'type': 'MixedAEDataPreprocessor', **data_preprocessor},
+            {'type': 'MixedAEDataPreprocessor', **(data_preprocessor or {})},
             patch_size=patch_size)
         num_sources = preprocessor.num_sources
         encoder = _build('backbone', backbone, num_sources=num_sources)
@@ -102,25 +100,28 @@ class MixedAE(BaseSelfSupervisor):
         Raises:
             ConfigurationError: If the images have another size than the model.
         """
-        mix_mask = inputs['mix_mask']
+        mix_mask = inputs['mix_mask']  # (S, L)
         given, built_for = tuple(inputs['clean'].shape[1:]), self.image_shape
         if given != built_for:
             raise ConfigurationError(
                 f'The images are {given} (channels, height, width), but the model '
                 f'is built for {built_for}; let the pipeline crop to that, or '
                 'change img_size and in_channels of the backbone.')
-        encoded = self.backbone(inputs['mixed'], mix_mask)  # (S, 1 + L, C)
-        predictions = None  # (S, L, n - 1, P * P * C)
+        encoded = self.backbone(inputs['mixed'], mix_mask)  # (S, 1 + L, C) each
+        predictions = None  # or (S, L, n - 1, P * P * C)
         if self.with_neck:
             predictions = self.neck(encoded.tokens, mix_mask)
         return self.head.loss(encoded, predictions, inputs['clean'], mix_mask)
 
 
-def _build(name: str, config: dict, **shared) -> nn.Module:
+def _build(name: str, config: dict, **shared) -> Any:
     """Build a part with what the rest of the model knows filled in.
 
+    Returns:
+        nn.Module: The part.
+
     Raises:
-        ConfigurationError: If its config says otherwise.
+        ConfigurationError: If its config has another value.
     """
     for key, value in shared.items():
         given = config.get(key, value)

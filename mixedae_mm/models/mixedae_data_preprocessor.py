@@ -45,7 +45,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True) -> None:
         for value in std:
-            check_number('a number of std', value, lambda value: 0 < value < inf,
+            check_number('a number of std', value, lambda number: 0 < number < inf,
                          'be finite and above 0')
         super().__init__(
             mean=mean,
@@ -93,7 +93,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                 raise ConfigurationError(
                     f'The images of a batch have several sizes, {sorted(sizes)}; '
                     'let the pipeline resize or crop them to one.')
-            inputs = torch.stack(list(inputs))
+            inputs = torch.stack(list(inputs))  # (B, C, H, W)
         if inputs.ndim != 4:
             raise ConfigurationError(
                 f'inputs have shape {tuple(inputs.shape)}, but must be a batch '
@@ -101,8 +101,8 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         if self._enable_normalize and len(self.mean) not in (1, inputs.size(1)):
             raise ConfigurationError(
                 f'The images have {inputs.size(1)} channels, but mean and std '
-                f'{len(self.mean)} numbers.')
-        if training:  # before any work, so that the message comes first
+                f'have {len(self.mean)} numbers.')
+        if training:  # first, so that a bad batch costs no work on the device
             check_batch(len(inputs), self.num_sources)
             patch_grid(inputs.shape[-2:], self.patch_size)
         out = super().forward(
@@ -130,7 +130,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         shape = (self.num_samples(len(clean)), rows * columns)
         if mix_mask is None:
             mix_mask = draw_mix_masks(
-                *shape, self.num_sources, clean.device, generator)
+                *shape, self.num_sources, clean.device, generator)  # (S, L)
         elif tuple(mix_mask.shape) != shape:
             raise ConfigurationError(
                 f'mix_mask has shape {tuple(mix_mask.shape)}, but {len(clean)}'
@@ -140,14 +140,15 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                 'mix_mask must be int64 and name sources of a group, 0 to '
                 f'{self.num_sources - 1}.')
         mix_mask = mix_mask.to(clean.device, non_blocking=True)
-        mixed = mix_images(clean, mix_mask, self.num_sources, self.patch_size)
+        mixed = mix_images(
+            clean, mix_mask, self.num_sources, self.patch_size)  # (S, C, H, W)
         return dict(mixed=mixed, clean=clean, mix_mask=mix_mask)
 
     def _names_sources(self, mix_mask: torch.Tensor) -> bool:
-        """Whether all values are sources; on a GPU that is left to ``gather``.
+        """Whether all values are sources; always True on a GPU.
 
-        Its kernel asserts the same, and reading the values here would make the
-        host wait for the device.
+        Reading the values there would make the host wait for the device, and the
+        kernel of ``gather`` asserts the same.
         """
         return mix_mask.device.type != 'cpu' or bool(
             ((mix_mask >= 0) & (mix_mask < self.num_sources)).all())

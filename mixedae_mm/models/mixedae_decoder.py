@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixing import unmix_tokens
 from ..utils.checks import check_count
-from .checkpoint_loading import LoadedWhole
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
+from .loaded_whole import LoadedWhole
 from .vit_arguments import check_init_cfg
 
 
@@ -25,8 +25,8 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
     which the paper leaves open).
 
     Pixels are predicted only where Eq. 4 takes a loss, that is where the
-    source's own patch is not shown; the other positions end with the attention
-    of the last layer.
+    source's own patch is not shown; the other positions are dropped after the
+    attention of the last layer.
 
     Args:
         num_sources (int): ``n``, images in a mixed sample.
@@ -75,8 +75,8 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
         self.decoder_pos_embed.data.copy_(
             sincos_position_embedding(self.grid, self.mask_token.size(-1)))
         torch.nn.init.normal_(self.mask_token, std=.02)
-        # Last, so that weights that init_cfg names come on top. Not
-        # MAEPretrainDecoder's own method: it assumes a square grid.
+        # Last, so that the weights that init_cfg names stay. Not the method of
+        # MAEPretrainDecoder, which assumes a square grid.
         super(MAEPretrainDecoder, self).init_weights()
 
     def forward(self, tokens: Tensor, mix_mask: Tensor) -> Tensor:
@@ -92,20 +92,21 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
             :func:`mixedae_mm.mixing.hidden_sources`.
         """
         tokens = self.decoder_embed(tokens)  # (S, 1 + L, D)
-        cls_token, patches = tokens[:, None, :1], tokens[:, 1:]
+        cls_token = tokens[:, None, :1]  # (S, 1, 1, D)
+        patches = tokens[:, 1:]  # (S, L, D)
         x = unmix_tokens(patches, mix_mask, self.num_sources,
                          self.mask_token[0, 0])  # (S, n, L, D)
         # Each unmixed sequence gets the mixed sample's CLS token.
-        cls_token = cls_token.expand(-1, self.num_sources, -1, -1)
+        cls_token = cls_token.expand(-1, self.num_sources, -1, -1)  # (S, n, 1, D)
         x = torch.cat([cls_token, x], dim=2).flatten(0, 1)  # (S * n, 1 + L, D)
         x = x + self.decoder_pos_embed
         *blocks, last = self.decoder_blocks
         for block in blocks:
             x = self._run_block(block, x)
-        # With the mask, the last block goes on with hidden patches alone once
-        # every token has been attended to.
+        # Given the mask, the last block drops all tokens but the hidden patches
+        # after its attention.
         x = self._run_block(last, x, mix_mask)  # (S, L, n - 1, D)
-        return self.decoder_pred(self.decoder_norm(x))
+        return self.decoder_pred(self.decoder_norm(x))  # (S, L, n - 1, P * P * C)
 
     def _run_block(self, block: MixedAEDecoderLayer, x: Tensor,
                    mix_mask: Optional[Tensor] = None) -> Tensor:

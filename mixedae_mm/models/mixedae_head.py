@@ -1,4 +1,4 @@
-"""The head: targets, reconstruction loss (Eq. 4), contrastive loss, total."""
+"""The head: targets, reconstruction loss (Eq. 4), contrastive loss, total (Eq. 8)."""
 from math import inf
 from typing import Dict, Optional
 
@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from ..mixing import hidden_targets, patch_statistics, patchify
 from ..utils.checks import check_choice, check_count, check_number
 from ..utils.errors import ConfigurationError
-from .checkpoint_loading import LoadedWhole
+from .loaded_whole import LoadedWhole
 from .mixedae_vit import EncodedMix
 from .vit_arguments import check_init_cfg
 
 
 @MODELS.register_module()
 class MixedAEPretrainHead(LoadedWhole, BaseModule):
-    """Both losses of MixedAE; their sum is Eq. 8.
+    """Both losses of MixedAE, whose sum mmengine makes: Eq. 8.
+
+    ``loss = loss_recon + lambda * loss_homocon``: Eq. 4 is here, Eq. 7 in
+    :class:`HomologousContrastiveLoss`.
 
     Args:
         num_sources (int): ``n``, images in a mixed sample.
@@ -88,14 +91,24 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             tokens = (
                 encoded.tokens if self.contrast_input == 'after_norm' else
                 encoded.tokens_before_norm)
-            features = self.projector(tokens[:, 1:])  # CLS has no source
+            features = self.projector(tokens[:, 1:])  # (S, L, D): CLS has no source
             losses['loss_homocon'] = self.contrast_weight * self.contrast_loss(
                 features, mix_mask, self.num_sources)
         return losses
 
     def reconstruction_loss(self, predictions: Tensor, clean: Tensor,
                             mix_mask: Tensor) -> Tensor:
-        """Eq. 4: mean squared error on the hidden patches, as MAE takes it."""
+        """Eq. 4: mean squared error on the hidden patches, as MAE takes it.
+
+        Args:
+            predictions (Tensor): ``(S, L, n - 1, P * P * C)``, in the order of
+                :func:`mixedae_mm.mixing.hidden_sources`.
+            clean (Tensor): ``(B, C, H, W)``.
+            mix_mask (Tensor): ``(S, L)`` int64.
+
+        Returns:
+            Tensor: Scalar.
+        """
         targets = hidden_targets(
             self.targets(clean), mix_mask, self.num_sources)  # (S, L, n - 1, P * P * C)
         # Half precision becomes float32, and float64 stays.
@@ -103,13 +116,23 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
         return F.mse_loss(predictions.to(dtype), targets.to(dtype))
 
     def targets(self, clean: Tensor) -> Tensor:
-        """Patches to be predicted, ``(B, L, P * P * C)``."""
-        patches = patchify(clean, self.patch_size)
+        """Patches to be predicted, of all clean images.
+
+        Args:
+            clean (Tensor): ``(B, C, H, W)``.
+
+        Returns:
+            Tensor: ``(B, L, P * P * C)``, normalised per patch with ``norm_pix``.
+
+        Raises:
+            ConfigurationError: If a patch of a single value is to be normalised.
+        """
+        patches = patchify(clean, self.patch_size)  # (B, L, P * P * C)
         if self.norm_pix:
             if patches.size(-1) == 1:
                 raise ConfigurationError(
                     'norm_pix cannot normalise patches of a single value; use '
                     'a larger patch_size, or norm_pix=False.')
-            mean, std = patch_statistics(patches)
+            mean, std = patch_statistics(patches)  # (B, L, 1) each
             patches = (patches - mean) / std
         return patches

@@ -15,7 +15,7 @@ from .vit_arguments import check_homologous, check_pretraining
 
 
 class EncodedMix(NamedTuple):
-    """What the encoder hands on for mixed samples, ``(S, 1 + L, C)``, CLS first.
+    """What the encoder makes of mixed samples: ``(S, 1 + L, C)`` each, CLS first.
 
     Attributes:
         tokens (Tensor): After the final LayerNorm.
@@ -80,7 +80,7 @@ class MixedAEViT(TransferViT):
         self.homologous_in_transfer = homologous_in_transfer
         check_homologous(self)
         self.segment_embed = None
-        if not self.is_pretraining:
+        if num_sources is None:
             return
         check_pretraining(self, patch_size)
         rows, columns = self.patch_resolution
@@ -107,7 +107,7 @@ class MixedAEViT(TransferViT):
             ConfigurationError: If weights that ``init_cfg`` names do not fit (see
                 :func:`.checkpoint_loading.load_pretrained`).
         """
-        # First, so that what init_cfg says, weights above all, comes on top.
+        # Before init_cfg, whose values (of a checkpoint, above all) must stay.
         if self.is_pretraining:
             self._init_as_mae()
         else:
@@ -165,7 +165,7 @@ class MixedAEViT(TransferViT):
         """
         if mix_mask is not None:
             return self._encode_mixed(x, mix_mask)
-        x, grid = self.embed(x)
+        x, grid = self.embed(x)  # (B, 1 + L, C)
         topks: List[Optional[int]] = [None] * self.num_layers
         if self.homologous_in_transfer:
             topks = self.topk_of_layers(grid[0] * grid[1])
@@ -185,7 +185,7 @@ class MixedAEViT(TransferViT):
         return EncodedMix(tokens=self.ln1(x), tokens_before_norm=x)
 
     def get_layer_depth(self, param_name: str, prefix: str = ''):
-        """As ``VisionTransformer``, with segments beside the positions."""
+        """As in ``VisionTransformer``; segments have the depth of the positions."""
         if param_name == f'{prefix}segment_embed':
             param_name = f'{prefix}pos_embed'
         return super().get_layer_depth(param_name, prefix)

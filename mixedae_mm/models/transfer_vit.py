@@ -1,4 +1,4 @@
-"""A plain ViT with what transfer needs beside mmpretrain's."""
+"""A plain ViT: mmpretrain's, with the options that transfer needs."""
 from typing import Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -7,18 +7,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.checks import check_count
-from .checkpoint_loading import LoadedWhole
 from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
+from .loaded_whole import LoadedWhole
 from .vit_arguments import check_init_cfg, check_out_indices
 
 
 class TransferViT(LoadedWhole, VisionTransformer):
-    """mmpretrain's ``VisionTransformer``, with four options more.
+    """mmpretrain's ``VisionTransformer``, with options for transfer.
 
-    Its parameters are a plain ViT's, plus the bias tables where they are asked
-    for.
+    Its parameters are those of a plain ViT, plus the bias tables with
+    ``relative_position_bias``.
 
     Args:
         arch (str | dict): As in ``VisionTransformer``.
@@ -34,11 +34,12 @@ class TransferViT(LoadedWhole, VisionTransformer):
             trained and stay in evaluation mode; -1 and 0 freeze nothing.
         with_cp (bool): Gradient checkpointing of every layer: less memory,
             about a third more compute.
-        pretrained (str, optional): What mmseg's segmentors hand on; short for
+        pretrained (str, optional): An argument that mmseg's segmentors give to
+            their backbone; short for
             ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
         init_cfg (dict | list[dict], optional): With ``type='Pretrained'``,
-            ``checkpoint`` and optionally ``prefix`` and ``grid``, the weights
-            come from there, all of them, and a line in the log says so (see
+            ``checkpoint`` and optionally ``prefix`` and ``grid``, all weights come
+            from there, and a line in the log tells which (see
             :func:`.checkpoint_loading.load_pretrained`).
         **kwargs: Every other argument of ``VisionTransformer``.
 
@@ -86,7 +87,7 @@ class TransferViT(LoadedWhole, VisionTransformer):
 
     def embed(self, images: Tensor, segments: Optional[Tensor] = None
               ) -> Tuple[Tensor, Tuple[int, int]]:
-        """Patches, positions and CLS.
+        """Embed images: patches, positions and CLS.
 
         Args:
             images (Tensor): ``(B, C, H, W)``.
@@ -100,7 +101,8 @@ class TransferViT(LoadedWhole, VisionTransformer):
         if segments is not None:
             x = x + segments
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            cls_token = self.cls_token.expand(len(x), -1, -1)  # (B, 1, C)
+            x = torch.cat([cls_token, x], dim=1)  # (B, 1 + L, C)
         x = x + self.resize_pos_embed(
             self.pos_embed,
             self.patch_resolution,
@@ -111,7 +113,7 @@ class TransferViT(LoadedWhole, VisionTransformer):
 
     def run_layer(self, layer: nn.Module, x: Tensor, topk: Optional[int] = None,
                   offsets: Optional[PatchOffsets] = None) -> Tensor:
-        """One encoder layer, ``(B, N, C)`` to ``(B, N, C)``."""
+        """Run one encoder layer, ``(B, N, C)`` to ``(B, N, C)``."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(layer, x, topk, offsets, use_reentrant=False)
         return layer(x, topk, offsets)

@@ -1,4 +1,4 @@
-"""What a MixedAEViT refuses when it is built."""
+"""Arguments of a MixedAEViT, checked when it is built."""
 from inspect import isclass
 from typing import List, Optional
 
@@ -61,18 +61,20 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
 
 
 def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
-    """One ``init_cfg`` of the two ways to name a checkpoint.
+    """Make one ``init_cfg`` of the two ways to name a checkpoint.
 
     Args:
         init_cfg (dict | list[dict] | None): As for any module of mmengine.
         pretrained (str, optional): Short for one of type ``Pretrained``.
 
     Returns:
-        dict | list[dict] | None: What to hand on, with types by name: mmengine
-        takes a class as it is, and ``PretrainedInit`` lets misfits pass.
+        dict | list[dict] | None: For mmengine's ``BaseModule``. mmengine's own class
+        ``PretrainedInit``, which loads whatever fits, is replaced by the name
+        ``'Pretrained'``, which stands for :class:`.CheckedPretrainedInit`.
 
     Raises:
-        ConfigurationError: If it is neither, or names more than one checkpoint.
+        ConfigurationError: If ``init_cfg`` is of another type, or more than one
+            checkpoint is named.
     """
     entries = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
     if not isinstance(entries, (list, tuple)) or not all(

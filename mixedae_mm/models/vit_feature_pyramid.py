@@ -1,6 +1,6 @@
-"""Feature maps of four strides from a ViT, which has one."""
+"""Feature maps of four strides from a ViT, whose own maps have one stride."""
 import math
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
@@ -45,8 +45,8 @@ class ViTFeaturePyramid(BaseModule):
         if patch_size not in STRIDES:
             raise ConfigurationError(
                 f'patch_size of ViTFeaturePyramid is {patch_size}, but must '
-                f'be one of {STRIDES}, so that its strides are whole steps of '
-                '2 apart.')
+                f'be one of {STRIDES}, so that it differs from each of them by a '
+                'power of 2.')
         self.in_channels = in_channels
         self.levels = ModuleList(
             _rescale(patch_size, stride, in_channels, norm_cfg)
@@ -64,7 +64,7 @@ class ViTFeaturePyramid(BaseModule):
             / 4)`` and so on.
 
         Raises:
-            ConfigurationError: For another number of maps, or no maps of
+            ConfigurationError: For another number of maps, or if one does not have
                 ``C`` channels.
         """
         if len(features) != len(STRIDES):
@@ -84,11 +84,11 @@ class ViTFeaturePyramid(BaseModule):
 
 def _rescale(source: int, target: int, channels: int,
              norm_cfg: dict) -> nn.Module:
-    """From one stride to another, both powers of 2."""
+    """Layers that take a map from one stride to another, both powers of 2."""
     if target >= source:
         factor = target // source
         return nn.MaxPool2d(factor) if factor > 1 else nn.Identity()
-    steps = []
+    steps: List[nn.Module] = []
     for _ in range(int(math.log2(source // target))):
         if steps:
             steps += [build_norm_layer(norm_cfg, channels)[1], nn.GELU()]

@@ -1,30 +1,29 @@
-"""The one entry to homologous attention: checks, and the fastest path.
+"""The entry to homologous attention (Eq. 6): checks, and the fastest path.
 
-What every path must do is stated here and nowhere else. A path is a module
-with two functions:
+This is the only place that states what a path must do. A path is a module with
+two functions:
 
 ``forward(query, key, value, topk, scale) -> output, thresholds, logsumexps``
-    Eq. 6. The last two are statistics of each query, ``(B, heads, N)``. No
-    kept product ``q k^T`` (without the scale) is below its *threshold*, and
-    every dropped one is. The *log-sum-exp* is that of the kept scores,
+    Eq. 6. The last two are statistics of each query, ``(B, heads, N)``. Products
+    ``q k^T`` (without the scale) below the *threshold* are dropped, all others are
+    kept. The *log-sum-exp* is that of the kept scores,
     ``ln(sum(exp(scale * q k^T)))``.
 
 ``backward(grad_output, query, key, value, thresholds, logsumexps, scale)``
-    The gradients of query, key and value. It computes the products again,
-    keeps those that are not below the threshold, and never searches.
+    The gradients of query, key and value. It computes the products again and
+    chooses keys by the threshold, without a search for the ``topk`` largest.
 
-The path that was chosen in the forward is used in the backward: products that
-are computed in another way could differ in the last bit, and so could the
-choice of keys. Inputs and ``grad_output`` have any strides, 0 included;
-results have the layout of :mod:`.layout`, whatever the strides of the inputs.
-Statistics, products and softmax are float32 for half precision and float32,
-and float64 for float64.
+The backward takes the path of the forward: products that are computed in another
+way could differ in the last bit, and so could the choice of keys. Inputs and
+``grad_output`` have any strides, 0 included; results have the layout of
+:mod:`.layout`, whatever the strides of the inputs. Statistics, products and
+softmax are float32 for half precision and float32, and float64 for float64.
 """
 import functools
 import logging
 from math import inf
 from types import ModuleType
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -87,8 +86,8 @@ def _check_arguments(query: Tensor, key: Tensor, value: Tensor,
             or not (query.dtype == key.dtype == value.dtype)
             or not (query.device == key.device == value.device)):
         raise ConfigurationError(
-            'homologous_attention needs query, key and value of one '
-            'floating-point dtype on one device, got '
+            'homologous_attention needs query, key and value of the same '
+            'floating-point dtype on the same device, got '
             f'{query.dtype} on {query.device}, {key.dtype} on {key.device} '
             f'and {value.dtype} on {value.device}.')
     num_keys = key.shape[-2]
@@ -140,8 +139,8 @@ def _log_fallback(reason: str) -> None:
         logger='current', level=logging.WARNING)
 
 
-# The operator's parts. Autocast would compute the scores in half precision, so
-# it stays outside.
+# Parts of the operator. They switch autocast off, which would compute the scores
+# in half precision.
 
 
 def _forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
@@ -182,11 +181,11 @@ def _gradients(ctx, grad_output, *_):
 
 if hasattr(torch.library, 'custom_op'):
     # An operator that torch.compile leaves whole.
-    _attention = torch.library.custom_op(
+    _attention: Any = torch.library.custom_op(
         'mixedae_mm::homologous_attention', _forward, mutates_args=())
     _attention.register_fake(_forward_shapes)
     _attention.register_autograd(_gradients, setup_context=_save_for_backward)
-    _attention_backward = torch.library.custom_op(
+    _attention_backward: Any = torch.library.custom_op(
         'mixedae_mm::homologous_attention_backward', _backward,
         mutates_args=())
     _attention_backward.register_fake(_backward_shapes)

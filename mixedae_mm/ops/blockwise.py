@@ -1,7 +1,7 @@
 """Homologous attention in plain tensor operations, one block at a time.
 
-The fallback for every device and dtype without a kernel of its own. Only one
-block of the batch has its scores in memory; the backward computes them again.
+The fallback for every device and dtype without a kernel of its own. Scores of one
+block of the batch at a time are in memory; the backward computes them again.
 """
 from typing import Iterator, Tuple
 
@@ -41,7 +41,7 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
         scores.mul_(scale)
         probabilities = scores.sub_(logsumexps[block].unsqueeze(-1)).exp_()
         grad_value[block] = probabilities.mT @ upstream
-        # The softmax's own gradient: P * (dP - sum(P * dP)).
+        # Gradient of the softmax: P * (dP - sum(P * dP)).
         grad_scores = upstream @ _read(value, block).mT
         mean = (probabilities * grad_scores).sum(-1, keepdim=True)
         grad_scores = grad_scores.sub_(mean).mul_(probabilities).mul_(scale)
@@ -68,8 +68,8 @@ def _scores(query: Tensor, key: Tensor, block: slice) -> Tensor:
 def _separating_thresholds(scores: Tensor, topk: int) -> Tensor:
     """Halfway between the smallest kept and the largest dropped score.
 
-    There the threshold is safe from the last bit, in which scores that are
-    computed again may differ.
+    Scores that are computed again may differ in the last bit; there the threshold
+    still tells them apart.
     """
     kept = topk_mask(scores, topk)
     smallest_kept = scores.masked_fill(~kept, float('inf')).amin(-1)

@@ -42,7 +42,7 @@ static int64_t padded(int64_t length) {
     return (length + unit - 1) / unit * unit;
 }
 
-/* Not by memcpy, which gcc takes through the stack, ten times as slow. */
+/* Not memcpy, which gcc compiles to copies through the stack, ten times as slow. */
 static vector load(const float *from) {
     return *(const vector_in_memory *)from;
 }
@@ -143,10 +143,10 @@ static float from_ordered_integer(int32_t ordered) {
     return number;
 }
 
-/* A threshold no kept score is below and every dropped one is. Found by
+/* Finds a threshold: scores below it are dropped, all others kept. By
  * bisection: counting what a candidate keeps is cheap, sorting is not. A NaN
- * is never below, so it is kept and reaches the output. Also tells the
- * row's largest score. */
+ * is never below, so it is kept and reaches the output. Also finds the largest
+ * score of the row. */
 static float find_threshold(float *row, problem_t size, float *largest) {
     const int64_t num_keys = size.num_tokens;
     float lows[LANES], highs[LANES];
@@ -202,8 +202,8 @@ static int64_t keep(float *row, problem_t size, float threshold,
     return kept;
 }
 
-/* exp(scale * number - shift), which is at most 1, to 1e-7; vectorises, unlike
- * expf. */
+/* exp(scale * number - shift), which is at most 1, with an error of 1e-7. Unlike
+ * expf it vectorises. */
 static void exponentiate(float *numbers, int64_t count, float scale,
                          float shift) {
     for (int64_t c = 0; c < count; c++) {
@@ -221,7 +221,7 @@ static void exponentiate(float *numbers, int64_t count, float scale,
     }
 }
 
-/* Of a row, in an order that vectorises; what follows the numbers is lost. */
+/* Sum of a row, in an order that vectorises. Overwrites what follows the row. */
 static float sum(float *numbers, int64_t count) {
     vector sums = {0};
     for (int64_t c = count; c % LANES; c++) numbers[c] = 0;
@@ -294,8 +294,8 @@ static workspace_t workspace_of_thread(problem_t size, float *memory) {
     return work;
 }
 
-/* The scores of query i; those of ROWS queries are computed when the first is
- * asked for. */
+/* The scores of query i. Those of ROWS queries are computed with the first of
+ * them. */
 static float *scores_of(int64_t i, problem_t size, workspace_t work) {
     if (i % ROWS == 0)
         compute_scores(work.matrix[QUERY] + i * padded(size.head_dim),

@@ -46,9 +46,9 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
     output = new_heads(query)
     thresholds, logsumexps = new_statistics(query)
     problem, memory = _problem_and_memory(query, topk, scale)
-    _library().forward(problem, memory.data_ptr(), _heads(query), _heads(key),
-                       _heads(value), _heads(output), thresholds.data_ptr(),
-                       logsumexps.data_ptr())
+    _compiled().forward(problem, memory.data_ptr(), _heads(query), _heads(key),
+                        _heads(value), _heads(output), thresholds.data_ptr(),
+                        logsumexps.data_ptr())
     return output.to(dtype), thresholds, logsumexps
 
 
@@ -59,13 +59,13 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
     dtype = query.dtype
     grad_output, query, key, value = map(_as_float32_rows,
                                          (grad_output, query, key, value))
-    gradients = [new_heads(query) for _ in range(3)]
+    grad_query, grad_key, grad_value = (new_heads(query) for _ in range(3))
     problem, memory = _problem_and_memory(query, 0, scale)
-    _library().backward(problem, memory.data_ptr(), _heads(grad_output),
-                        _heads(query), _heads(key), _heads(value),
-                        thresholds.data_ptr(), logsumexps.data_ptr(),
-                        *map(_heads, gradients))
-    return tuple(gradient.to(dtype) for gradient in gradients)
+    _compiled().backward(problem, memory.data_ptr(), _heads(grad_output),
+                         _heads(query), _heads(key), _heads(value),
+                         thresholds.data_ptr(), logsumexps.data_ptr(),
+                         _heads(grad_query), _heads(grad_key), _heads(grad_value))
+    return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
 
 
 def _as_float32_rows(tensor: Tensor) -> Tensor:
@@ -81,31 +81,37 @@ def _problem_and_memory(query: Tensor, topk: int,
     num_threads = torch.get_num_threads()
     problem = _Problem(*query.shape, topk, scale, num_threads)
     return problem, query.new_zeros(num_threads,
-                                    _library().workspace_floats(problem))
+                                    _compiled().workspace_floats(problem))
+
+
+def _compiled() -> ctypes.CDLL:
+    library = _library()
+    assert library is not None, 'supports() was not asked'
+    return library
 
 
 @functools.lru_cache(maxsize=None)
 def _library() -> Optional[ctypes.CDLL]:
-    """cpu_kernel.c compiled for this processor; None, with a log line, if not.
+    """Compile cpu_kernel.c for this processor; None, and a warning, if that fails.
 
     It is compiled once in every process that needs it, in about half a
     second, and nothing is left on disk: a cached library could be stale, or be
     found by another kind of processor on a shared home directory. OpenMP's
-    runtime is not linked on purpose. Its symbols are those that PyTorch has
-    loaded, so that both share one pool of threads.
+    runtime is left out of the link on purpose: the library takes its symbols from
+    the one that PyTorch has loaded, so that both share one pool of threads.
     """
     compiler = shlex.split(os.environ.get('CC', 'cc'))
-    source = Path(__file__).with_name('cpu_kernel.c')
+    source = str(Path(__file__).with_name('cpu_kernel.c'))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            compiled, linked = Path(folder, 'kernel.o'), Path(folder, 'kernel.so')
+            compiled, linked = f'{folder}/kernel.o', f'{folder}/kernel.so'
             for arguments in (
                 ['-O3', '-march=native', '-fPIC', '-fopenmp', '-c', source,
                  '-o', compiled],
                 ['-shared', compiled, '-lm', '-o', linked]):
                 subprocess.run([*compiler, *arguments], check=True,
                                capture_output=True, text=True)
-            library = ctypes.CDLL(str(linked))
+            library = ctypes.CDLL(linked)
     except (OSError, subprocess.CalledProcessError) as error:
         print_log(
             'homologous_attention runs on the CPU without its compiled '

@@ -1,7 +1,7 @@
 """Pixels of any type as 8-bit RGB.
 
-The one conversion for image files, PIL images, arrays and tensors: a picture is
-the same tensor whichever way it comes.
+All image files, PIL images, arrays and tensors are converted here, so that an
+image is the same tensor in whichever form it comes.
 """
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def rgb_of_array(pixels: np.ndarray) -> Tensor:
     if pixels.shape[2] in (2, 4):
         pixels = pixels[:, :, :-1]
     pixels = to_8_bits(pixels, str(pixels.dtype))
-    pixels = np.require(pixels, requirements='CW')  # what from_numpy takes
+    pixels = np.require(pixels, requirements=['C', 'W'])  # what from_numpy takes
     return torch.from_numpy(pixels).permute(2, 0, 1).expand(3, -1, -1)  # (3, H, W)
 
 
@@ -91,7 +91,7 @@ def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
             return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
         raise ValueError(
             'floating-point pixels have no agreed range outside 0..1, but this '
-            f'picture ({type_name}) goes from {low:.3g} to {high:.3g}')
+            f'image ({type_name}) goes from {low:.3g} to {high:.3g}')
     if values.dtype.kind in 'iu' and 0 <= low and 2**8 <= high < 2**16:
         return (values >> 8).astype(np.uint8)
     raise ValueError(

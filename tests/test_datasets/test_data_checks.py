@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import SampleSeededDataset, checks
-from mixedae_mm.datasets.checks import coco, files, masks, unbuilt
+from mixedae_mm.datasets.checks import coco, files, image_sizes, masks, unbuilt
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -300,15 +300,15 @@ def test_labels_are_those_that_mmseg_loads(tmp_path, reduce, label_map):
     assert masks.loaded_labels(values, info).tolist() == loaded.tolist()
 
 
-def test_sizes_of_masks(tmp_path):
-    pair = write_pair(tmp_path, [0])
-    masks.check_mask_size(*pair, (60, 40))
+def test_sizes_of_images(tmp_path):
+    path, _ = write_pair(tmp_path, [0])
+    image_sizes.check_image_size(path, (60, 40), 'The mask a.png has')
     with refused('a.png has 30 x 20', 'a.jpg has 60 x 40'):
-        masks.check_mask_size(*pair, (30, 20))
-    pair = write_pair(tmp_path, [0], orientation=6)
-    masks.check_mask_size(*pair, (40, 60))
-    with refused('has 60 x 40', 'has 40 x 60', 'EXIF'):
-        masks.check_mask_size(*pair, (60, 40))
+        image_sizes.check_image_size(path, (30, 20), 'The mask a.png has')
+    path, _ = write_pair(tmp_path, [0], orientation=6)
+    image_sizes.check_image_size(path, (40, 60), 'The mask a.png has')
+    with refused('a.png has 60 x 40', 'has 40 x 60', 'EXIF'):
+        image_sizes.check_image_size(path, (60, 40), 'The mask a.png has')
 
 
 def seg_dataset(folder, **kwargs):

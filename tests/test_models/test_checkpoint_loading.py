@@ -330,7 +330,7 @@ def test_numbers_that_are_none(pretrained, tmp_path):
 def test_files_that_are_no_checkpoint(pretrained, tmp_path):
     path = tmp_path / 'bad.pth'
     assert refusal(None, path) == f'The checkpoint {path} does not exist.'
-    unreadable = (f'{path} is no readable checkpoint; it may be truncated, or '
+    unreadable = (f'{path} is not a readable checkpoint; it may be truncated, or '
                   'another kind of file.')
     with open(pretrained[0], 'rb') as file:
         content = file.read()

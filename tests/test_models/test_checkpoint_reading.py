@@ -13,7 +13,7 @@ import torch
 from mmengine import dist, fileio
 from mmengine.logging import MessageHub
 
-from mixedae_mm.models import checkpoint_reading
+from mixedae_mm.models import checkpoint_pickle, checkpoint_reading
 from mixedae_mm.models.checkpoint_reading import read_checkpoint, read_weights
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -33,14 +33,14 @@ def by_restricted_pickle(file):
     return torch.load(
         file,
         map_location='cpu',
-        pickle_module=checkpoint_reading._DataOnlyPickle,
+        pickle_module=checkpoint_pickle.DataOnlyPickle,
         weights_only=False)
 
 
 @pytest.fixture(params=['weights_only', 'restricted_pickle'])
 def either_way(request, monkeypatch):
     if request.param == 'restricted_pickle':
-        monkeypatch.setattr(checkpoint_reading, '_unpickle',
+        monkeypatch.setattr(checkpoint_reading, 'unpickle',
                             by_restricted_pickle)
 
 
@@ -77,7 +77,7 @@ def test_getattr_of_log_buffers_is_a_stand_in(tmp_path, either_way):
 
     torch.save(dict(a=Lookup(), b=torch.ones(1)), path)
     read = read_checkpoint(str(path))
-    assert isinstance(read['a'], checkpoint_reading._Skipped)
+    assert isinstance(read['a'], checkpoint_pickle.Skipped)
 
 
 def test_plain_data_is_read_either_way(tmp_path, either_way):

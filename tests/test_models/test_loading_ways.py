@@ -197,6 +197,7 @@ def test_fine_tuning_may_have_a_new_head_and_a_test_may_not(project, capsys):
     (project / 'images/c').mkdir()
     Image.new('RGB', (40, 40)).save(project / 'images/c/4.png')
     arguments = ['classify.py', '--cfg-options', 'model.head.num_classes=3',
+                 'data_preprocessor.num_classes=3',
                  'load_from=work_dirs/classify/iter_1.pth', 'work_dir=three']
     assert training.main(arguments) == 0
     assert 'head.fc.weight (2, 32) instead of (3, 32)' in capsys.readouterr().out

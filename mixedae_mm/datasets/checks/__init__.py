@@ -1,9 +1,8 @@
-"""What data must be for a model to learn from it, checked before the first step.
+"""Checks of data sets and metrics before the first step.
 
-One module per kind of check. Each function looks at one thing and raises
-:class:`~mixedae_mm.utils.errors.ConfigurationError`: one sentence with the
-place, the value, and what is allowed. :class:`mixedae_mm.engine.DataCheckHook`
-calls them.
+One module per kind of check. Each function checks one thing and raises
+:class:`~mixedae_mm.utils.errors.ConfigurationError`, one sentence with the place,
+the value, and what is allowed. :class:`mixedae_mm.engine.DataCheckHook` calls them.
 """
 from .batches import check_batches
 from .class_names import (check_folder_names, check_label_range,
@@ -13,11 +12,10 @@ from .files import check_files, check_not_empty, check_suffix
 from .masks import check_masks
 from .metrics import check_topk
 from .unbuilt import explain_failure
-from .walking import leaves
 
 __all__ = [
     'check_batches', 'check_coco', 'check_coco_metric', 'check_files',
     'check_folder_names', 'check_label_range', 'check_masks', 'check_not_empty',
     'check_num_classes', 'check_positions', 'check_same_classes',
-    'check_suffix', 'check_topk', 'explain_failure', 'leaves'
+    'check_suffix', 'check_topk', 'explain_failure'
 ]

@@ -1,4 +1,6 @@
-"""Images must make at least one batch, and batches whole groups."""
+"""A loader must give at least one batch, and batches must be whole groups."""
+from typing import Sized, cast
+
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
@@ -13,9 +15,12 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
     Args:
         loader (DataLoader): Of this process.
         name (str): What the config calls it.
-        by_epoch (bool): Whether an epoch of it ends: not so if a loop by
-            iterations takes from a sampler that never ends.
+        by_epoch (bool): Whether the loop counts epochs. One that counts iterations
+            can take batches from a sampler that never ends.
         group_size (int): Images that are mixed; batches are multiples of it.
+
+    Raises:
+        ConfigurationError: If there is not a batch, or one is not whole groups.
     """
     batches = getattr(loader, 'batch_sampler', None)
     sampler = getattr(batches, 'sampler', getattr(loader, 'sampler', None))
@@ -31,8 +36,9 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
     if endless and not by_epoch:
         return
     if len(loader) == 0:
+        num_images = len(cast(Sized, loader.dataset))
         raise ConfigurationError(_no_batch(
-            len(loader.dataset), len(sampler), name, batch_size, group_size))
+            num_images, len(sampler), name, batch_size, group_size))
     left = len(sampler) % batch_size
     if not getattr(batches, 'drop_last', False) and left % group_size:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Labels are numbers: what each stands for must be the same everywhere."""
+"""Labels are numbers: each must stand for the same class everywhere."""
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
 from torch.utils.data import Dataset
@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 from ...utils.errors import ConfigurationError
 from .walking import leaves, place_of, sample_infos
 
-# How many labels of an annotation file are looked at.
+# How many labels of an annotation file are checked.
 NUM_LABELS = 10_000
 
 
@@ -22,6 +22,11 @@ def folder_names(dataset: Dataset) -> Optional[Sequence[str]]:
     """
     numbers = getattr(dataset, 'folder_to_idx', None)
     return sorted(numbers, key=numbers.get) if numbers else None
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for a sentence, shortened if there are more than ``most``."""
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
 def check_same_classes(first: Dataset, second: Dataset, first_name: str,
@@ -64,8 +69,7 @@ def check_folder_names(dataset: Dataset, name: str) -> None:
                     f'{name}: the folder {moved[0]} of {place_of(part)} has label '
                     f'{moved[1]}, since folders are numbered in alphabetical order, '
                     f'but classes names it as label {moved[2]}; give classes in the '
-                    f'order {", ".join(folders[:10])}'
-                    f'{", ..." if len(folders) > 10 else ""}, or leave them out.')
+                    f'order {listed(folders)}, or leave them out.')
 
 
 def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
@@ -106,7 +110,7 @@ def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
 
 def check_label_range(dataset: Dataset, heads: Mapping[str, int],
                       name: str) -> None:
-    """Refuse labels in an annotation file that no head predicts."""
+    """Refuse labels in an annotation file that a head does not predict."""
     if not heads:
         return
     limit = min(heads.values())
@@ -146,14 +150,10 @@ def _disagreement(names, other_names, place, other_place) -> str:
                   if one != other), min(len(names), len(other_names)))
     says = [f"'{part[label]}'" if label < len(part) else 'no class'
             for part in (names, other_names)]
-    only = [', '.join(name for name in one if name not in set(other)) or 'none'
+    only = [listed([name for name in one if name not in set(other)]) or 'none'
             for one, other in ((names, other_names), (other_names, names))]
     return (
         f'Label {label} is {says[0]} in {place}, but {says[1]} in {other_place}; '
         'both must have the same classes in the same order (an empty folder keeps '
-        f'the place of a missing class). Only in the first: {_short(only[0])}; only '
-        f'in the second: {_short(only[1])}.')
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else text[:97] + '...'
+        f'the place of a missing class). Only in the first: {only[0]}; only in the '
+        f'second: {only[1]}.')

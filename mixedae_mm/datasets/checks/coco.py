@@ -1,5 +1,4 @@
-"""Annotation files in COCO's format: categories by name, and complete."""
-import difflib
+"""Annotation files in COCO's format must be complete and fit the classes."""
 import logging
 from typing import Optional, Sequence
 
@@ -7,23 +6,27 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from ...utils.errors import ConfigurationError
-from .class_names import declared_names
-from .masks import UNKNOWN_TO_PILLOW, sizes_of
-from .walking import is_local, leaves, sample_infos
+from ...utils.errors import ConfigurationError, nearest
+from .class_names import declared_names, listed
+from .image_sizes import UNKNOWN_TO_PILLOW, check_image_size
+from .walking import ToolboxDataset, is_local, leaves, sample_infos
 
 # What mmdet's data set reads of every annotation; evaluation needs one more.
 TRAINED_KEYS = ('bbox', 'area', 'category_id')
 EVALUATED_KEYS = (*TRAINED_KEYS, 'iscrowd')
-NUM_SAMPLES = 8
+# What to write under a key that is missing.
+ADVICE = {
+    'area': ' (of the mask, or width times height of the box)',
+    'iscrowd': ' (0 for a single object)',
+}
 
 
 def check_coco(dataset: Dataset, name: str) -> None:
     """Refuse an annotation file that does not fit the classes of its data set.
 
     Args:
-        dataset (Dataset): In any wrappers, listed or not; others are let
-            through.
+        dataset (Dataset): In any wrappers, with its samples listed already or
+            not. Data sets of other formats are let through.
         name (str): What the config calls it.
     """
     for part in leaves(dataset):
@@ -41,9 +44,9 @@ def check_coco(dataset: Dataset, name: str) -> None:
         default = type(part).METAINFO.get('classes', ())
         check_categories(content, part.ann_file, classes,
                          is_own=own_class or list(classes) != list(default))
-        check_boxes(part, content, name)
-        for info in sample_infos(part, NUM_SAMPLES) if _is_listed(part) else ():
-            check_image_size(info, part.ann_file)
+        check_boxes(part, content, classes, name)
+        if getattr(part, '_fully_initialized', True):
+            check_sizes(part)
 
 
 def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> None:
@@ -73,12 +76,9 @@ def check_annotations(content: dict, path: str, keys: Sequence[str]) -> None:
     for annotation in content['annotations']:
         missing = [key for key in keys if key not in annotation]
         if missing:
-            advice = {'iscrowd': "0 for a single object",
-                      'area': 'of the mask, or width times height of the box'}
-            hint = advice.get(missing[0])
             raise ConfigurationError(
                 f"Annotation {annotation.get('id', 'without id')} in {path} has no "
-                f"'{missing[0]}'{f' ({hint})' if hint else ''}; each must have "
+                f"'{missing[0]}'{ADVICE.get(missing[0], '')}; each must have "
                 f'{", ".join(keys)}.')
 
 
@@ -97,32 +97,32 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
     """
     names = [category['name'] for category in content['categories']]
     for missing in (one for one in classes if one not in names):
-        close = difflib.get_close_matches(missing, names, n=1, cutoff=0.5)
-        nearest = f" (did you mean '{close[0]}'?)" if close else ''
+        close = nearest(missing, names, cutoff=0.5)
+        hint = f" (did you mean '{close}'?)" if close else ''
         raise ConfigurationError(
-            f"{path} has no category '{missing}'{nearest}; it has "
-            f'{", ".join(names[:20])}{", ..." if len(names) > 20 else ""}.')
+            f"{path} has no category '{missing}'{hint}; it has {listed(names)}.")
     ordered = [name for name in names if name in classes]
     if ordered != list(classes):
         label = next(i for i, one in enumerate(ordered) if one != classes[i])
         sentence = (
             f'Labels follow the order of the categories in {path}, not that of '
             f"classes: label {label} is '{ordered[label]}'; give classes in the "
-            f'order {", ".join(ordered[:20])}{", ..." if len(ordered) > 20 else ""}.')
+            f'order {listed(ordered)}.')
         if is_own:
             raise ConfigurationError(sentence)
         print_log(sentence, logger='current', level=logging.WARNING)
 
 
-def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
-    """Refuse a file of which not one image is left."""
+def check_boxes(dataset: ToolboxDataset, content: dict, classes: Sequence[str],
+                name: str) -> None:
+    """Refuse a file of which the data set leaves out every image."""
     filters = getattr(dataset, 'filter_cfg', None) or {}
     if not content['images']:
         raise ConfigurationError(f'{dataset.ann_file} of {name} has no images.')
     if getattr(dataset, 'test_mode', False) or not filters.get('filter_empty_gt'):
         return
     wanted = {category['id'] for category in content['categories']
-              if category['name'] in declared_names(dataset)}
+              if category['name'] in classes}
     known = {image['id'] for image in content['images']}
     if not any(one['category_id'] in wanted and one.get('image_id') in known
                for one in content['annotations']):
@@ -132,30 +132,20 @@ def check_boxes(dataset: Dataset, content: dict, name: str) -> None:
             'leaves out images without: are image_id and category_id right?')
 
 
-def check_image_size(info: dict, path: str) -> None:
-    """Refuse an image of another size than its annotations were made for."""
-    image_path, width, height = (info.get(key) for key in (
-        'img_path', 'width', 'height'))
-    if not is_local(image_path) or width is None:
-        return
-    try:
-        stored, shown = sizes_of(image_path)
-    except UNKNOWN_TO_PILLOW:
-        return  # other loaders may read it
-    if (width, height) != shown:
-        turned = stored != shown and stored == (width, height)
-        raise ConfigurationError(
-            f'{path} says {width} x {height} pixels for {image_path}, which has '
-            f'{shown[0]} x {shown[1]} when it is loaded' + (
-                ', turned as its EXIF orientation says: write it turned and without '
-                'the orientation.' if turned else '.'))
+def check_sizes(dataset: ToolboxDataset) -> None:
+    """Refuse a few images of other sizes than their annotations were made for."""
+    for info in sample_infos(dataset):
+        image_path, width, height = (
+            info.get(key) for key in ('img_path', 'width', 'height'))
+        if not is_local(image_path) or width is None or height is None:
+            continue
+        try:
+            check_image_size(image_path, (width, height), f'{dataset.ann_file} says')
+        except UNKNOWN_TO_PILLOW:
+            continue  # other loaders may read it
 
 
 def _reads_categories_by_name(dataset: Dataset) -> bool:
     """Whether labels come from names in the file, as in mmdet's CocoDataset."""
     load = getattr(type(dataset), 'load_data_list', None)
     return getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
-
-
-def _is_listed(dataset: Dataset) -> bool:
-    return getattr(dataset, '_fully_initialized', True)

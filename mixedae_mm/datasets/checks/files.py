@@ -1,7 +1,7 @@
-"""A data set must have samples, and their files must exist."""
+"""A data set must have samples, and the files of its samples must exist."""
 import logging
 import os
-from typing import Sequence
+from typing import Sequence, Sized
 
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
@@ -14,10 +14,9 @@ from .walking import is_local, leaves, sample_infos
 
 # Files of a sample, by the names that the toolboxes' datasets give them.
 FILES = ('img_path', 'seg_map_path')
-NUM_SAMPLES = 8
 
 
-def check_not_empty(dataset: Dataset, name: str) -> None:
+def check_not_empty(dataset: Sized, name: str) -> None:
     """Refuse a data set without samples."""
     if len(dataset) == 0:
         raise ConfigurationError(
@@ -28,7 +27,7 @@ def check_not_empty(dataset: Dataset, name: str) -> None:
 def check_files(dataset: Dataset, name: str) -> None:
     """Refuse a data set of which a few samples have files that do not exist."""
     for part in leaves(dataset):
-        for sample in sample_infos(part, NUM_SAMPLES):
+        for sample in sample_infos(part):
             for key in FILES:
                 path = sample.get(key)
                 if isinstance(path, (str, os.PathLike)) and is_local(
@@ -40,7 +39,7 @@ def check_files(dataset: Dataset, name: str) -> None:
 
 def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
                  ignore_case: bool = False) -> None:
-    """Name the images in a folder that a data set does not take by their names.
+    """Name the images that a data set leaves out because of how their names end.
 
     Args:
         folder (str): Searched at any depth.

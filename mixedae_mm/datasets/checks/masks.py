@@ -1,69 +1,51 @@
 """Masks must have the size of their image, and labels that the head predicts."""
 import logging
-from typing import Mapping, Optional
+from typing import Mapping, Set
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
+from .image_sizes import UNKNOWN_TO_PILLOW, check_image_size
 from .walking import is_local, leaves, sample_infos
-
-NUM_MASKS = 8
-UNKNOWN_TO_PILLOW = (OSError, Image.DecompressionBombError)
-# Orientations that exchange height and width.
-TURNED = (5, 6, 7, 8)
 
 
 def check_masks(dataset: Dataset, heads: Mapping[str, int], name: str,
                 ignore_index: int = 255) -> None:
-    """Look at a few masks of a segmentation data set.
+    """Check a few masks of a segmentation data set.
 
     Args:
         dataset (Dataset): Of mmseg, in any wrappers; others are let through.
         heads (Mapping[str, int]): Number of classes of each head.
         name (str): What the config calls it.
-        ignore_index (int): The label that no loss counts.
+        ignore_index (int): The label that losses ignore.
     """
     for part in leaves(dataset):
         if not _loads_plain_masks(part):
             continue
-        values = set()
-        for info in sample_infos(part, NUM_MASKS):
+        values: Set[int] = set()
+        for info in sample_infos(part):
             path, image_path = info.get('seg_map_path'), info.get('img_path')
             if not is_local(path) or not is_local(image_path):
                 continue
             try:
                 with Image.open(path) as mask:
-                    check_mask_size(image_path, path, mask.size)
+                    check_image_size(image_path, mask.size, f'The mask {path} has')
                     values |= check_mask_labels(
                         path, np.asarray(mask), info, heads, ignore_index)
             except UNKNOWN_TO_PILLOW:
                 continue  # other loaders may read it
         if values == {0, 255} and ignore_index == 255:
             print_log(
-                f'{name}: the masks that were looked at hold 0 and 255 only, and '
+                f'{name}: the masks that were checked hold 0 and 255 only, and '
                 '255 is ignored; if 255 is the foreground, write it as 1.',
                 logger='current', level=logging.WARNING)
 
 
-def check_mask_size(image_path: str, path: str, mask_size) -> None:
-    """Refuse a mask of another size than its image has when it is loaded."""
-    stored, shown = sizes_of(image_path)
-    if mask_size == shown:
-        return
-    reason = ''
-    if mask_size == stored:
-        reason = (': the image is turned as its EXIF orientation says, the mask is '
-                  'not; write the image turned and without the orientation')
-    raise ConfigurationError(
-        f'The mask {path} has {_text(mask_size)} pixels, but its image '
-        f'{image_path} has {_text(shown)}{reason}.')
-
-
 def check_mask_labels(path: str, mask: np.ndarray, info: dict,
-                      heads: Mapping[str, int], ignore_index: int) -> set:
+                      heads: Mapping[str, int], ignore_index: int) -> Set[int]:
     """Refuse a mask with a label that a head does not predict.
 
     Returns:
@@ -71,7 +53,7 @@ def check_mask_labels(path: str, mask: np.ndarray, info: dict,
     """
     if mask.ndim != 2:
         raise ConfigurationError(
-            f'The mask {path} is a picture of {mask.shape[-1]} channels, but must '
+            f'The mask {path} is an image of {mask.shape[-1]} channels, but must '
             'hold one label per pixel: grey or palette.')
     values = np.unique(mask).astype(np.int64)
     labels = loaded_labels(values, info)
@@ -95,20 +77,10 @@ def loaded_labels(values: np.ndarray, info: dict) -> np.ndarray:
     labels = values.copy()
     if info.get('reduce_zero_label'):
         labels = np.where((labels == 0) | (labels == 255), 255, labels - 1)
-    label_map: Optional[dict] = info.get('label_map')
     mapped = labels.copy()
-    for old, new in (label_map or {}).items():
+    for old, new in (info.get('label_map') or {}).items():
         mapped[labels == old] = new
     return mapped
-
-
-def sizes_of(image_path: str):
-    """(width, height) as stored, and as loaded: turned as EXIF says."""
-    with Image.open(image_path) as image:
-        width, height = image.size
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    turned = (height, width) if orientation in TURNED else (width, height)
-    return (width, height), turned
 
 
 def _loads_plain_masks(dataset: Dataset) -> bool:
@@ -116,7 +88,3 @@ def _loads_plain_masks(dataset: Dataset) -> bool:
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     return hasattr(dataset, 'reduce_zero_label') and any(
         type(transform).__name__ == 'LoadAnnotations' for transform in transforms)
-
-
-def _text(size) -> str:
-    return f'{size[0]} x {size[1]}'

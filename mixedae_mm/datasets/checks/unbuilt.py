@@ -28,7 +28,7 @@ def explain_failure(dataset: dict, name: str) -> None:
         check_coco(part, name)
         prefix = getattr(part, 'data_prefix', None) or {}
         folder = prefix.get('img_path') if isinstance(prefix, dict) else None
-        if not folder or getattr(part, 'ann_file', ''):
+        if getattr(part, 'ann_file', '') or not folder:
             continue
         if hasattr(part, 'img_suffix'):  # mmseg
             check_suffix(folder, [part.img_suffix], name, 'img_suffix')

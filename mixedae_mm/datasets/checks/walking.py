@@ -1,10 +1,13 @@
-"""Through wrappers to the data sets inside, and to a few of their samples."""
-from typing import Iterator, List, Sequence
+"""Find the data sets inside wrappers, and a few of their samples."""
+from typing import Any, Iterator, List, TypeGuard
 
 from torch.utils.data import Dataset
 
+# A data set of any toolbox: PyTorch's class declares none of what they have.
+ToolboxDataset = Any
 
-def leaves(dataset: Dataset) -> Iterator[Dataset]:
+
+def leaves(dataset: Dataset) -> Iterator[ToolboxDataset]:
     """The data sets inside of wrappers, such as those that repeat or combine."""
     parts = getattr(dataset, 'datasets', None)
     if parts is None:
@@ -16,21 +19,17 @@ def leaves(dataset: Dataset) -> Iterator[Dataset]:
         yield from leaves(part)
 
 
-def spread(length: int, count: int) -> Sequence[int]:
-    """At most ``count`` indices, evenly spread over ``range(length)``."""
-    count = min(length, count)
-    return [index * length // count for index in range(count)]
-
-
-def sample_infos(dataset: Dataset, count: int) -> List[dict]:
-    """What the data set knows of at most ``count`` of its samples, unloaded."""
+def sample_infos(dataset: ToolboxDataset, count: int = 8) -> List[dict]:
+    """What a data set knows of at most ``count`` of its samples before loading."""
     if not hasattr(dataset, 'get_data_info'):
         return []
-    return [dataset.get_data_info(index) for index in spread(len(dataset), count)]
+    length = len(dataset)
+    count = min(length, count)
+    return [dataset.get_data_info(i * length // count) for i in range(count)]
 
 
-def place_of(dataset: Dataset) -> str:
-    """Where a data set's labels come from: annotation file or folder."""
+def place_of(dataset: ToolboxDataset) -> str:
+    """The annotation file or folder that the labels of a data set come from."""
     prefix = getattr(dataset, 'data_prefix', None) or {}
     folder = prefix.get('img_path') or prefix.get('img') if isinstance(
         prefix, dict) else prefix
@@ -38,5 +37,6 @@ def place_of(dataset: Dataset) -> str:
             or getattr(dataset, 'data_root', '') or type(dataset).__name__)
 
 
-def is_local(path) -> bool:
+def is_local(path: Any) -> TypeGuard[str]:
+    """Whether something is a path of this machine, not an address; None is not."""
     return bool(path) and '://' not in str(path)

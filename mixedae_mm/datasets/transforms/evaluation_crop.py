@@ -2,16 +2,15 @@
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...utils.preprocessing import (MARGIN, ImageSize, evaluation_crop,
-                                    height_and_width)
+from ...utils.preprocessing import MARGIN, ImageSize, evaluation_crop, height_and_width
 
 
 @TRANSFORMS.register_module()
 class EvaluationCrop(BaseTransform):
     """Resize (bicubic, antialiased) and cut the centre out.
 
-    The same as in ``mixedae_mm.load`` and in all tools that measure a model on
-    whole images, see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
+    The same crop as in ``mixedae_mm.load`` and in all tools that measure a model
+    on whole images, see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
 
     **Required Keys:** img (torch.Tensor, uint8, (3, H, W))
 

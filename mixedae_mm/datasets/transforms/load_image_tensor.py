@@ -14,8 +14,8 @@ class LoadImageTensor(BaseTransform):
 
     The fast counterpart of ``LoadImageFromFile`` for pipelines that work on
     tensors. The result is Pillow's, see :func:`~.decode.decode_rgb` for
-    formats and limits. Channels are RGB: a data preprocessor behind it must
-    not swap them.
+    formats and limits. Channels are RGB: the data preprocessor must not swap
+    them.
 
     **Required Keys:** img_path
 
@@ -26,8 +26,8 @@ class LoadImageTensor(BaseTransform):
         max_pixels (int): Larger images are refused. Defaults to Pillow's
             limit against decompression bombs, 89 million.
         min_side (int): Images whose shorter side has fewer pixels are refused:
-            tracking pixels and slivers, of which crawled sets are full, carry
-            nothing to learn from. Defaults to 8.
+            sets from the web have many tracking pixels and thin strips, from which
+            a model cannot learn anything. Defaults to 8.
         backend_args (dict, optional): Where files are read from, as in
             :func:`mmengine.fileio.get`. Defaults to the local disk.
 

@@ -1,12 +1,14 @@
 """Random resized crop of uint8 tensors."""
-from typing import Sequence, Tuple, Union
+from typing import Sequence, Tuple
 
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
+from ...utils.checks import check_choice
 from ...utils.errors import ConfigurationError
+from ...utils.preprocessing import ImageSize, height_and_width
 
 
 @TRANSFORMS.register_module()
@@ -32,20 +34,20 @@ class TensorRandomResizedCrop(BaseTransform):
         ratio (Sequence[float]): Range of the crop's aspect ratio, width over
             height. Defaults to (3/4, 4/3).
         interpolation (str): 'bicubic' (default, MAE's) or 'bilinear'.
+
+    Raises:
+        ConfigurationError: For a value that an argument does not allow.
     """
 
     def __init__(self,
-                 size: Union[int, Sequence[int]],
+                 size: ImageSize,
                  scale: Sequence[float] = (0.2, 1.0),
                  ratio: Sequence[float] = (3 / 4, 4 / 3),
                  interpolation: str = 'bicubic'):
-        self.size = _check_size(size)
+        self.size = height_and_width(size)
         self.scale = _check_range('scale', scale, at_most=1)
         self.ratio = _check_range('ratio', ratio)
-        if interpolation not in ('bicubic', 'bilinear'):
-            raise ConfigurationError(
-                "TensorRandomResizedCrop: interpolation must be 'bicubic' or "
-                f"'bilinear', got {interpolation!r}.")
+        check_choice('interpolation', interpolation, ('bicubic', 'bilinear'))
         self.interpolation = InterpolationMode(interpolation)
 
     def transform(self, results: dict) -> dict:
@@ -53,32 +55,23 @@ class TensorRandomResizedCrop(BaseTransform):
         box = RandomResizedCrop.get_params(
             image, list(self.scale), list(self.ratio))
         top, left, height, width = box
-        crop = image[:, top:top + height, left:left + width]
-        # With the channels of a pixel side by side, as decoders leave them,
-        # this copy is a plain one; resize would make a slower one of its own.
+        crop = image[:, top:top + height, left:left + width]  # (3, h, w)
+        # Resize copies a crop that is not contiguous. Decoders leave the channels
+        # of a pixel side by side: a copy in that order is faster than its own.
         crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         results['img'] = F.resize(
             crop,
-            size=self.size,
+            size=list(self.size),
             interpolation=self.interpolation,
             antialias=True)
-        results['img_shape'] = tuple(self.size)
+        results['img_shape'] = self.size
         results['crop_box'] = box
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(size={tuple(self.size)}, '
+        return (f'{type(self).__name__}(size={self.size}, '
                 f'scale={self.scale}, ratio={self.ratio}, '
                 f"interpolation='{self.interpolation.value}')")
-
-
-def _check_size(size) -> list:
-    pair = [size, size] if isinstance(size, int) else list(size)
-    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise ConfigurationError(
-            'TensorRandomResizedCrop: size must be a positive integer or two, '
-            f'(H, W), got {size!r}.')
-    return pair
 
 
 def _check_range(name: str, values, at_most=float('inf')) -> Tuple[float, float]:

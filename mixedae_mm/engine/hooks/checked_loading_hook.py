@@ -5,7 +5,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS, MODELS
 from torch import device
 
-from ...models.checkpoint_loading import fit_model, source_of
+from ...models.checkpoint_loading import fit_model
+from ...models.checkpoint_source import source_of
 
 
 @HOOKS.register_module()

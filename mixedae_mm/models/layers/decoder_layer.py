@@ -1,8 +1,7 @@
-"""Decoder layer that can drop the tokens that no loss is taken on."""
+"""Decoder layer that can drop the tokens that do not enter the loss."""
 from typing import Optional
 
-from mmpretrain.models.backbones.vision_transformer import \
-    TransformerEncoderLayer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor
 
 from ...mixing import gather_hidden
@@ -18,7 +17,7 @@ class MixedAEDecoderLayer(TransformerEncoderLayer):
         return layer
 
     def forward(self, x: Tensor, mix_mask: Optional[Tensor] = None) -> Tensor:
-        """One pre-norm Transformer layer.
+        """Run one pre-norm Transformer layer.
 
         Args:
             x (Tensor): ``(S * n, 1 + L, D)``, CLS first.
@@ -31,9 +30,9 @@ class MixedAEDecoderLayer(TransformerEncoderLayer):
         """
         x = x + self.attn(self.ln1(x))
         if mix_mask is not None:
-            # After the attention a token is on its own. CLS and the patches that
-            # are shown enter no loss and are dropped; the others come out the
-            # same as without that.
+            # After the attention, tokens do not depend on each other any more. CLS
+            # and the patches that are shown do not enter the loss and are dropped;
+            # the result for the others is the same.
             x = x[:, 1:].unflatten(0, (len(mix_mask), -1))  # (S, n, L, D)
             x = gather_hidden(x, mix_mask)  # (S, L, n - 1, D)
         return self.ffn(self.ln2(x), identity=x)

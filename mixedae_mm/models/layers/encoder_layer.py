@@ -3,8 +3,7 @@ from typing import Optional
 
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmpretrain.models.backbones.vision_transformer import \
-    TransformerEncoderLayer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor
 
@@ -49,7 +48,7 @@ class HomologousMultiheadAttention(MultiheadAttention):
                 value,
                 attn_mask=self.rel_pos_bias(offsets).to(query.dtype),
                 dropout_p=self.attn_drop if self.training else 0.)
-        x = self.proj(x.transpose(1, 2).flatten(2))
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
         return self.out_drop(self.gamma1(self.proj_drop(x)))
 
 
@@ -77,6 +76,6 @@ class MixedAEEncoderLayer(TransformerEncoderLayer):
                 x: Tensor,
                 topk: Optional[int] = None,
                 offsets: Optional[PatchOffsets] = None) -> Tensor:
-        """One pre-norm Transformer layer, ``(B, N, C)`` to ``(B, N, C)``."""
+        """Run one pre-norm Transformer layer, ``(B, N, C)`` to ``(B, N, C)``."""
         x = x + self.attn(self.ln1(x), topk, offsets)
         return self.ffn(self.ln2(x), identity=x)

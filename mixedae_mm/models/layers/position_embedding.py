@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class SinCosTable(NamedTuple):
-    """Which sin-cos table some positions are.
+    """What tells one sin-cos position table from another.
 
     Attributes:
         grid (tuple[int, int]): Rows and columns of patches.
-        columns_first (bool): Whether the first half of the channels tells the
-            column, as in Meta's MAE; in mmpretrain's it tells the row.
+        columns_first (bool): Whether the first half of the channels encodes the
+            column, as in Meta's MAE; in mmpretrain's it encodes the row.
     """
     grid: Tuple[int, int]
     columns_first: bool
@@ -47,14 +47,14 @@ def sincos_position_embedding(grid,
 
 
 def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
-    """Tell which sin-cos table positions are.
+    """Find the sin-cos table that positions are equal to.
 
     Args:
         positions (Tensor): ``(1, L, C)`` of patches alone, in any floating-point
             type.
 
     Returns:
-        SinCosTable | None: None if they are not one, that is, were trained.
+        SinCosTable | None: None if they are not a sin-cos table, but were trained.
     """
     num_patches, width = positions.shape[1:]
     if width % 4:

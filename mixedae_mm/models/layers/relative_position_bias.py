@@ -15,18 +15,18 @@ class PatchOffsets(NamedTuple):
 
     Attributes:
         grid (tuple[int, int]): Rows and columns of patches.
-        index (Tensor): ``(N, N)`` int64, of query and key; ``N`` is ``1 + L``
+        entries (Tensor): ``(N, N)`` int64, of query and key; ``N`` is ``1 + L``
             with a CLS token.
     """
     grid: Tuple[int, int]
-    index: Tensor
+    entries: Tensor
 
 
 class RelativePositionBias(nn.Module):
     """One learnt number per head and offset between two patches.
 
-    As BEiT adds it to the attention scores, and MAE on ADE20K. It starts at
-    zero, so that a pre-trained ViT begins as it was. On other grids than its
+    BEiT adds it to the attention scores, and MAE does on ADE20K. It starts at
+    zero, so that a pre-trained ViT begins as it was. For other grids than its
     own the table is interpolated (bicubic).
 
     Args:
@@ -37,14 +37,16 @@ class RelativePositionBias(nn.Module):
             numbers per head of its own.
     """
 
+    relative_position_bias_table: nn.Parameter
+
     def __init__(self,
                  grid: Tuple[int, int],
                  num_heads: int,
                  with_cls_token: bool = True) -> None:
         super().__init__()
-        self.grid = tuple(grid)
-        self.num_extra = NUM_CLS_ENTRIES if with_cls_token else 0
         rows, columns = grid
+        self.grid = (rows, columns)
+        self.num_extra = NUM_CLS_ENTRIES if with_cls_token else 0
         num_offsets = (2 * rows - 1) * (2 * columns - 1)
         self.register_parameter(
             TABLE,
@@ -54,7 +56,7 @@ class RelativePositionBias(nn.Module):
         """The bias ``(heads, N, N)`` of a patch grid."""
         table = resize_table(self.relative_position_bias_table, self.grid,
                              offsets.grid, self.num_extra)
-        return table.T[:, offsets.index]
+        return table.T[:, offsets.entries]  # (heads, N, N)
 
 
 def patch_offsets(grid: Tuple[int, int],
@@ -102,7 +104,7 @@ def table_grid(num_offsets: int, known: Optional[Tuple[int, int]],
     side = (isqrt(num_offsets) + 1) // 2
     for grid in (known, (side, side), wanted):
         if grid and (2 * grid[0] - 1) * (2 * grid[1] - 1) == num_offsets:
-            return tuple(grid)
+            return grid[0], grid[1]
     return None
 
 
@@ -124,11 +126,11 @@ def resize_table(table: Tensor,
     if tuple(source) == tuple(target):
         return table
     num_offsets = len(table) - num_extra
-    source, target = ([2 * side - 1 for side in grid]
-                      for grid in (source, target))
-    offsets = table[:num_offsets].T.unflatten(1, source)[None]
-    # The farthest offsets correspond, as does the middle: no offset.
+    given, wanted = ([2 * side - 1 for side in grid] for grid in (source, target))
+    offsets = table[:num_offsets].T.unflatten(1, given)[None]  # (1, heads, h, w)
+    # With align_corners the farthest offsets stay the farthest ones, and the middle
+    # stays the offset 0.
     offsets = F.interpolate(
-        offsets.float(), size=target, mode='bicubic', align_corners=True)
+        offsets.float(), size=wanted, mode='bicubic', align_corners=True)
     offsets = offsets[0].flatten(1).T.to(table.dtype)
     return torch.cat([offsets, table[num_offsets:]])

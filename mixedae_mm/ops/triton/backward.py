@@ -1,13 +1,12 @@
 """Homologous attention's backward, fused.
 
 One kernel where a head's keys, values and their gradients fit on chip; two
-where they don't.
+where they do not.
 """
 import triton
 import triton.language as tl
 
-from .parts import (all_products, head_of, load, product, softmax_weights,
-                    store)
+from .parts import all_products, head_of, load, product, softmax_weights, store
 
 
 @triton.jit
@@ -48,7 +47,7 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         rows = first + tl.arange(0, BLOCK_M)
         statistics = head.to(tl.int64) * num_tokens + rows
         is_row = rows < num_tokens
-        # No score reaches the threshold of a row that does not exist.
+        # Rows that do not exist keep no key: all scores are below infinity.
         threshold = tl.load(thresholds + statistics, mask=is_row,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
@@ -60,7 +59,7 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         weights = softmax_weights(scores, threshold[None, :],
                                   logsumexp[None, :], scale)
         grad_values += product(weights.to(upstreams.dtype), upstreams)
-        # The softmax's own gradient: P * (dP - sum(P * dP)).
+        # Gradient of the softmax: P * (dP - sum(P * dP)).
         grad_weights = product(values, tl.trans(upstreams))
         mean_grad = tl.sum(weights * grad_weights, 0)
         grad_scores = weights * (grad_weights - mean_grad[None, :])
@@ -107,10 +106,10 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
     scores = tl.where(keys[None, :] < num_tokens, scores, float('-inf'))
     weights = softmax_weights(scores, threshold[:, None], logsumexp[:, None],
                               scale)
-    # The softmax's own gradient: P * (dP - sum(P * dP)).
+    # Gradient of the softmax: P * (dP - sum(P * dP)).
     grad_weights = all_products(upstream, upstream_token, rows, value,
-                                 value_token, keys, num_tokens, HEAD_DIM,
-                                 BLOCK_D)
+                                value_token, keys, num_tokens, HEAD_DIM,
+                                BLOCK_D)
     mean_grad = tl.sum(weights * grad_weights, 1)
     grad_scores = weights * (grad_weights - mean_grad[:, None]) * scale
     grad_scores = grad_scores.to(grad.dtype.element_ty)
@@ -118,7 +117,7 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
         dims = first + tl.arange(0, BLOCK_D)
         block_keys = load(key, key_token, keys, dims, num_tokens, HEAD_DIM)
         store(grad, grad_token, rows, dims, num_tokens, HEAD_DIM,
-               product(grad_scores, block_keys))
+              product(grad_scores, block_keys))
     tl.store(mean_grads + statistics, mean_grad, mask=is_row)
 
 
@@ -138,8 +137,8 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
                               BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """Gradients of a block of keys and values, from all queries in turn.
 
-    Scores and all that follows are transposed, (keys, queries), so that none
-    of them has to be for the products.
+    Scores and all that follows are transposed, (keys, queries): the products
+    take them as they are.
     """
     num_blocks = tl.cdiv(num_tokens, BLOCK_N)
     head = tl.program_id(0) // num_blocks
@@ -151,7 +150,7 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
     upstream = head_of(upstream, upstream_batch, upstream_head, head, num_heads)
     grad_key = head_of(grad_key, grad_key_batch, grad_key_head, head, num_heads)
     grad_value = head_of(grad_value, grad_value_batch, grad_value_head, head,
-                       num_heads)
+                         num_heads)
 
     block_keys = load(key, key_token, keys, dims, num_tokens, HEAD_DIM)
     values = load(value, value_token, keys, dims, num_tokens, HEAD_DIM)
@@ -161,14 +160,14 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
         rows = first + tl.arange(0, BLOCK_M)
         statistics = head.to(tl.int64) * num_tokens + rows
         is_row = rows < num_tokens
-        # No score reaches the threshold of a row that does not exist.
+        # Rows that do not exist keep no key: all scores are below infinity.
         threshold = tl.load(thresholds + statistics, mask=is_row,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
         mean_grad = tl.load(mean_grads + statistics, mask=is_row, other=0.)
         queries = load(query, query_token, rows, dims, num_tokens, HEAD_DIM)
         upstreams = load(upstream, upstream_token, rows, dims, num_tokens,
-                          HEAD_DIM)
+                         HEAD_DIM)
         scores = product(block_keys, tl.trans(queries))
         weights = softmax_weights(scores, threshold[None, :],
                                   logsumexp[None, :], scale)
@@ -178,6 +177,6 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
         grad_keys += product(grad_scores.to(queries.dtype), queries)
 
     store(grad_key, grad_key_token, keys, dims, num_tokens, HEAD_DIM,
-           grad_keys * scale)
+          grad_keys * scale)
     store(grad_value, grad_value_token, keys, dims, num_tokens, HEAD_DIM,
-           grad_values)
+          grad_values)

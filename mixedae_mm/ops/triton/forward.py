@@ -2,8 +2,7 @@
 import triton
 import triton.language as tl
 
-from .parts import (LN_2, all_products, head_of, load, product,
-                    softmax_weights, store)
+from .parts import LN_2, all_products, head_of, load, product, softmax_weights, store
 from .search import separating_thresholds
 
 

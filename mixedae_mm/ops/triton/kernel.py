@@ -3,13 +3,13 @@
 A program holds the scores of a block of queries against *all* keys on chip,
 finds the threshold of each query there, and goes on to softmax and values:
 nothing of size N x N reaches device memory. The backward computes the scores
-again from the statistics that :mod:`mixedae_mm.ops.attention` describes, and
-never searches. Its scores come from other blocks or from transposed products,
+again from the statistics that :mod:`mixedae_mm.ops.attention` describes, without
+a search. Its scores come from other blocks or from transposed products,
 where the hardware may round the last bit differently. Therefore the threshold
 lies halfway between the smallest kept and the largest dropped score: only keys
-whose scores are closer than the rounding error can trade places.
+whose scores are closer than the rounding error can be chosen differently.
 
-forward.py and backward.py hold the kernels; this module launches them.
+The kernels are in forward.py and backward.py; this module launches them.
 """
 from contextlib import nullcontext
 from typing import List, Optional, Tuple
@@ -19,8 +19,7 @@ import triton
 from torch import Tensor
 
 from ..layout import new_heads, new_statistics, with_contiguous_rows
-from .backward import (gradients_kernel, key_value_gradient_kernel,
-                       query_gradient_kernel)
+from .backward import gradients_kernel, key_value_gradient_kernel, query_gradient_kernel
 from .forward import forward_kernel
 
 # Rows of scores that fit on chip; products in float32 need more registers.
@@ -87,14 +86,15 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
                 *inputs, *_strided(grad_query, grad_key, grad_value),
                 *statistics, *sizes, **options)
             return grad_query, grad_key, grad_value
-        statistics += (torch.empty_like(thresholds), )
+        mean_grads = torch.empty_like(thresholds)
         grid, options = _row_launch(query)
         query_gradient_kernel[grid](
-            *inputs, *_strided(grad_query), *statistics, *sizes, **options)
+            *inputs, *_strided(grad_query), *statistics, mean_grads, *sizes,
+            **options)
         grid, options = _key_launch(query)
         key_value_gradient_kernel[grid](
-            *inputs, *_strided(grad_key, grad_value), *statistics, *sizes,
-            **options)
+            *inputs, *_strided(grad_key, grad_value), *statistics, mean_grads,
+            *sizes, **options)
     return grad_query, grad_key, grad_value
 
 
@@ -109,7 +109,7 @@ def _on_device_of(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-# Launches: a grid and the kernel's options. Blocks are as large as registers
+# Launches: a grid and the options of the kernel. Blocks are as large as registers
 # allow without spilling to memory: about 128 scores per thread in the forward.
 
 
@@ -119,9 +119,11 @@ def _whole(size: int) -> int:
 
 
 def _fits(query: Tensor, capability: Optional[Tuple[int, int]] = None) -> bool:
-    """Whether a program can hold all keys and values of a head, and their
-    gradients: the usual case, 197 tokens and heads of 64, on Hopper, whose
-    matrix units read shared memory. Others would spill registers."""
+    """Whether one program can hold a head: its keys, values and their gradients.
+
+    That is the usual case, 197 tokens and heads of 64, on Hopper, whose matrix
+    units read shared memory. Other GPUs would spill registers.
+    """
     if query.is_cuda:
         capability = torch.cuda.get_device_capability(query.device)
     return (capability in (None, (9, 0)) and query.element_size() == 2 and
@@ -134,8 +136,8 @@ def _forward_launches(
     """First row, number of blocks per head, and options of each launch.
 
     Where all keys fit, a warp holds whole rows and searches by itself. The
-    rows that are left after the large blocks (5 of 197 after three blocks of
-    64) take smaller ones.
+    rows that remain after the large blocks (5 of 197 after three blocks of 64)
+    are in smaller blocks.
     """
     num_tokens, head_dim = query.shape[2:]
     if not _fits(query, capability):

@@ -16,7 +16,7 @@ def head_of(tensor, stride_batch, stride_head, head, num_heads):
 
 @triton.jit
 def load(matrix, stride, rows, columns, num_rows, num_columns):
-    """(rows, columns) of a matrix, 0 outside of it."""
+    """Read (rows, columns) of a matrix, 0 outside of it."""
     return tl.load(
         matrix + rows[:, None] * stride + columns[None, :],
         mask=(rows[:, None] < num_rows) & (columns[None, :] < num_columns),
@@ -25,7 +25,7 @@ def load(matrix, stride, rows, columns, num_rows, num_columns):
 
 @triton.jit
 def store(matrix, stride, rows, columns, num_rows, num_columns, numbers):
-    """(rows, columns) numbers into a matrix, in its dtype; none outside."""
+    """Write (rows, columns) numbers into a matrix, in its dtype, not outside of it."""
     tl.store(
         matrix + rows[:, None] * stride + columns[None, :],
         numbers.to(matrix.dtype.element_ty),
@@ -34,7 +34,7 @@ def store(matrix, stride, rows, columns, num_rows, num_columns, numbers):
 
 @triton.jit
 def product(left, right):
-    """Accumulated in float32; float32 inputs keep float32's precision."""
+    """Matrix product in float32; float32 inputs keep the precision of float32."""
     return tl.dot(left, right, input_precision='tf32x3')
 
 

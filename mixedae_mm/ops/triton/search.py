@@ -5,7 +5,7 @@ import triton.language as tl
 
 @triton.jit
 def _ordered_integers(numbers):
-    """Integers in the order of the floats they stand for."""
+    """Integers that have the same order as the floats they stand for."""
     bits = numbers.to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -18,9 +18,9 @@ def _from_ordered_integers(integers):
 
 @triton.jit
 def separating_thresholds(scores, low, topk):
-    """One threshold per row: no kept score is below it, every dropped one is.
+    """Find one threshold per row: scores below it are dropped, all others kept.
 
-    Found by bisection, all rows together, until each keeps ``topk`` scores or
+    By bisection, all rows together, until each keeps ``topk`` scores or
     has only ties left. NaN is never below, so it is kept and reaches the
     output.
 
@@ -31,8 +31,8 @@ def separating_thresholds(scores, low, topk):
     high = tl.max(scores, 1)
     # `low` keeps at least topk scores, anything above `high` fewer.
     searching = low < high
-    # Halving the value is quick. A block of 64 rows takes some 15 steps;
-    # whether all have ended is not worth asking before.
+    # Halving the value is quick. A block of 64 rows takes about 15 steps; the
+    # first 12 do not check whether all rows have ended.
     for _ in range(12):
         middle = 0.5 * low + 0.5 * high
         kept = _count(scores, middle)
@@ -73,12 +73,13 @@ def _count(scores, threshold):
 
 @triton.jit
 def _middle_of_the_gap(scores, low):
-    """Halfway between a row's smallest score from ``low`` on and its largest
-    below, or that smallest one where nothing lies between.
+    """Halfway between the smallest score not below ``low`` and the largest below it.
 
-    As integers, differences to ``low`` order themselves: unsigned, the
-    smallest is the nearest from above; signed, the nearest from below. That
-    takes half the instructions of two masked extremes.
+    It is that smallest score where a float does not lie between the two.
+
+    Differences to ``low``, read as integers: the smallest unsigned one is the
+    nearest from above, the smallest signed one the nearest from below. That takes
+    half the instructions of two masked extremes.
     """
     difference = (scores - low[:, None]).to(tl.int32, bitcast=True)
     above = tl.min(difference.to(tl.uint32, bitcast=True), 1)

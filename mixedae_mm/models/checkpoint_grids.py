@@ -1,0 +1,139 @@
+"""Positions and bias tables of a checkpoint, brought to the patch grid of a model."""
+import logging
+from math import isqrt
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from mmengine.logging import print_log
+from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor
+
+from ..utils.errors import ConfigurationError
+from .layers.position_embedding import SinCosTable, recognize_sincos
+from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table,
+                                            table_grid)
+
+Grid = Tuple[int, int]
+HOW_TO_SAY = 'say it as grid=(rows, columns) beside checkpoint in init_cfg'
+
+
+def fit_grids(vit: VisionTransformer,
+              weights: Dict[str, Tensor],
+              source: str,
+              grid: Optional[Grid] = None,
+              ask: bool = False) -> List[str]:
+    """Give positions and bias tables the grid of a ViT.
+
+    Fixed positions (in pre-training) are computed; those that go on to be trained
+    are interpolated, so that they begin as coordinates that were seen.
+
+    Args:
+        vit (VisionTransformer): The model.
+        weights (dict[str, Tensor]): In its names; changed in place.
+        source (str): Where they come from, for messages.
+        grid (tuple[int, int], optional): As in :func:`.checkpoint_fitting.fit`.
+        ask (bool): As in :func:`.checkpoint_fitting.fit`.
+
+    Returns:
+        list[str]: What was made anew for another grid, with both grids.
+
+    Raises:
+        ConfigurationError: If positions or tables do not tell their grid.
+    """
+    resized = []
+    wanted = tuple(vit.patch_resolution)
+    has_cls = 'cls_token' in weights  # then its position is the first
+    drops_cls = has_cls and not vit.with_cls_token
+    positions = weights.get('pos_embed')  # (1, 1 + L, C), or (1, L, C) without CLS
+    if positions is not None:
+        table = recognize_sincos(positions[:, int(has_cls):])
+        if table is not None:
+            grid = table.grid
+        else:
+            grid = _trained_grid(
+                positions.shape[1] - has_cls, grid, wanted, source, ask)
+        if drops_cls:
+            positions = positions[:, 1:]  # (1, L, C)
+        if grid != wanted:
+            if table is not None and getattr(vit, 'is_pretraining', False):
+                positions = _computed(positions, table, wanted)
+            else:
+                positions = resize_pos_embed(
+                    positions, grid, wanted, vit.interpolate_mode,
+                    vit.num_extra_tokens)
+            resized.append(_change('pos_embed', grid, wanted))
+        weights['pos_embed'] = positions
+    num_cls = NUM_CLS_ENTRIES if has_cls else 0
+    for name in vit.state_dict():
+        if not name.endswith(TABLE) or name not in weights:
+            continue
+        own = table_grid(len(weights[name]) - num_cls, grid, wanted)
+        if own is None:
+            raise ConfigurationError(
+                f'{source} has a {name} of {len(weights[name])} entries, which do '
+                f'not tell their patch grid; {HOW_TO_SAY}.')
+        if own != wanted:
+            weights[name] = resize_table(weights[name], own, wanted, num_cls)
+            resized.append(_change(name, own, wanted))
+        if drops_cls:
+            weights[name] = weights[name][:-NUM_CLS_ENTRIES]
+    return resized
+
+
+def fit_decoder_grid(decoder: MAEPretrainDecoder,
+                     weights: Dict[str, Tensor]) -> List[str]:
+    """Give the fixed positions of a decoder its grid, as :func:`fit_grids`."""
+    positions = weights.get('decoder_pos_embed')  # (1, 1 + L, D)
+    table = None if positions is None else recognize_sincos(positions[:, 1:])
+    if positions is None or table is None or table.grid == decoder.grid:
+        return []
+    weights['decoder_pos_embed'] = _computed(positions, table, decoder.grid)
+    return [_change('decoder_pos_embed', table.grid, decoder.grid)]
+
+
+def _computed(positions: Tensor, table: SinCosTable, grid: Grid) -> Tensor:
+    """The table of another grid, with the position that CLS has."""
+    resized = table.resized(grid, positions.shape[-1])  # (1, 1 + L, C)
+    return torch.cat([positions[:, :1], resized[:, 1:]], dim=1)
+
+
+def _trained_grid(num_patches: int, known: Optional[Grid], wanted: Grid,
+                  source: str, ask: bool) -> Grid:
+    """The patch grid of trained positions, which do not show it.
+
+    Args:
+        num_patches (int): How many there are.
+        known (tuple[int, int], optional): What the checkpoint says.
+        wanted (tuple[int, int]): That of the model.
+        source (str): For messages.
+        ask (bool): Refuse what could be of several grids.
+    """
+    side = isqrt(num_patches)
+    square = (side, side) if side * side == num_patches else None
+    if known is not None and known[0] * known[1] == num_patches:
+        return known
+    same_number = wanted[0] * wanted[1] == num_patches
+    if square and (not same_number or wanted == square):
+        return square
+    if not same_number:
+        raise ConfigurationError(
+            f'{source} has trained positions of {num_patches} patches, which are '
+            f'not a square grid, and does not say how they lie; {HOW_TO_SAY}.')
+    sentence = (
+        f'{source} does not say on which patch grid its {num_patches} positions were '
+        f'trained: {_text(wanted)} as in this model'
+        f'{f" or {_text(square)}" if square else ", or another"}')
+    if ask and square:
+        raise ConfigurationError(f'{sentence}; {HOW_TO_SAY}.')
+    print_log(f'{sentence}; they are taken as {_text(wanted)}.', logger='current',
+              level=logging.WARNING)
+    return wanted
+
+
+def _change(name: str, source: Grid, target: Grid) -> str:
+    return f'{name} {_text(source)} -> {_text(target)}'
+
+
+def _text(grid: Grid) -> str:
+    return f'{grid[0]}x{grid[1]}'

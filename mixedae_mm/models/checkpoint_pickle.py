@@ -1,0 +1,100 @@
+"""Unpickle tensors and containers without running code."""
+import pickle
+from typing import Any
+
+import torch
+
+# What training scripts save beside the weights: mmengine's log buffers, NumPy
+# numbers, the parsed command line of Meta's scripts. Loading weights does not need
+# them. Each is read as an empty stand-in, and the function or class of that name,
+# such as ``getattr``, is never touched.
+SKIPPED_TYPES = (
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'argparse.Namespace',
+    'builtins.getattr',
+    'builtins.slice',
+    '_codecs.encode',
+    'numpy.ndarray',
+    'numpy.dtype',
+    'numpy.core.multiarray._reconstruct',
+    'numpy.core.multiarray.scalar',
+    'numpy._core.multiarray._reconstruct',
+    'numpy._core.multiarray.scalar',
+)
+
+
+def unpickle(file) -> Any:
+    """Read what ``torch.save`` wrote into a binary file, onto the CPU.
+
+    Raises:
+        pickle.UnpicklingError: If it names anything but data; the message has
+            ``GLOBAL`` before the name.
+        Exception: Whatever a damaged file leads to.
+    """
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
+        return torch.load(
+            file, map_location='cpu', pickle_module=DataOnlyPickle)
+    skipped: list = [(Skipped, name) for name in SKIPPED_TYPES]
+    with torch.serialization.safe_globals(skipped):
+        return torch.load(file, map_location='cpu', weights_only=True)
+
+
+def outline(file) -> Any:
+    """As :func:`unpickle`, with a stand-in for whatever would run code."""
+    return torch.load(file, map_location='cpu', pickle_module=_OutlinePickle,
+                      weights_only=False)
+
+
+class Skipped:
+    """Stand in for an object that is not needed: take anything, keep nothing."""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def __setstate__(self, state) -> None:
+        pass
+
+
+class DataOnlyPickle:
+    """A ``pickle_module`` of ``torch.load`` for PyTorch before 2.6.
+
+    There ``weights_only=True`` cannot be told which names to skip, and refuses
+    every checkpoint of mmengine. This is the same rule, by the way that Python
+    documents to restrict what a pickle may name.
+    """
+    # What later versions of PyTorch allow. A schedule's milestones are a Counter.
+    ALLOWED = ('collections.OrderedDict', 'collections.Counter', 'builtins.set',
+               'builtins.complex', 'torch._utils._rebuild_tensor_v2',
+               'torch._utils._rebuild_parameter', 'torch.Size', 'torch.device',
+               *(str(value) for value in vars(torch).values()
+                 if isinstance(value, torch.dtype)))
+
+    class Unpickler(pickle.Unpickler):
+
+        def find_class(self, module, name):
+            module = module.replace('__builtin__', 'builtins')
+            full_name = f'{module}.{name}'
+            if full_name in SKIPPED_TYPES:
+                return Skipped
+            if full_name in DataOnlyPickle.ALLOWED:
+                return super().find_class(module, name)
+            return self.find_other(full_name)
+
+        def find_other(self, full_name):
+            raise pickle.UnpicklingError(f'GLOBAL {full_name}')
+
+    @classmethod
+    def load(cls, file, **kwargs):
+        return cls.Unpickler(file, **kwargs).load()
+
+
+class _OutlinePickle(DataOnlyPickle):
+    """Read any file, and skip what would run code, to see what the file holds."""
+
+    class Unpickler(DataOnlyPickle.Unpickler):
+
+        def find_other(self, full_name):
+            return Skipped
