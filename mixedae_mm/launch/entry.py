@@ -3,7 +3,7 @@
 One path serves configs of mmpretrain, mmseg and mmdet, one process or many, GPU
 or CPU. What is refused at once is in :mod:`.unread`, :mod:`.values` and
 :mod:`.checks`; what others raise becomes a sentence in :mod:`.boundary`; what takes
-the place of mmengine's GPU-only parts is in :mod:`.cpu`.
+the place of mmengine's GPU-only parts is in :mod:`.device`.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from ..utils.errors import ConfigurationError
 from .boundary import reading
 from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
                      check_toolbox)
-from .cpu import adapt_to_cpu, init_cpu_process_group
 from .data_paths import expand_home
+from .device import adapt_to_cpu, init_cpu_process_group
 from .unread import check_keys, check_options
 from .values import DATALOADERS, check_values
 
