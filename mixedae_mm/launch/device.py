@@ -1,4 +1,4 @@
-"""Configs written for GPUs, on a machine that has none."""
+"""What the device changes in a config: the precision of a GPU, a CPU in its place."""
 
 import datetime
 import os
@@ -9,7 +9,31 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import digit_version
 
+from ..utils.machine import has_recent_gpu
 from .checks import LAUNCHER_VARIABLES, type_name
+
+
+def choose_precision(cfg: Config) -> Optional[str]:
+    """Choose, in place, the type of mixed precision that the GPU is made for.
+
+    Where ``AmpOptimWrapper`` has no ``dtype``, a GPU of compute capability 8.0 or
+    newer computes in bfloat16. Its range is that of float32, so that the loss needs
+    no scaling: mmengine would scale it all the same.
+
+    Returns:
+        One sentence about mixed precision, to be logged; None for a run without it.
+    """
+    optim_wrapper = cfg.get('optim_wrapper')
+    if optim_wrapper is None or type_name(optim_wrapper) != 'AmpOptimWrapper':
+        return None
+    if optim_wrapper.get('dtype') is not None:
+        return f'Mixed precision: {optim_wrapper.dtype}, as optim_wrapper.dtype says.'
+    if has_recent_gpu() and torch.cuda.is_bf16_supported():
+        optim_wrapper.dtype = 'bfloat16'
+        optim_wrapper.loss_scale = ConfigDict(enabled=False)
+        return ('Mixed precision: bfloat16 without loss scaling; '
+                'optim_wrapper.dtype=float16 chooses float16.')
+    return 'Mixed precision: float16, because this GPU is not made for bfloat16.'
 
 
 def adapt_to_cpu(cfg: Config) -> List[str]:
