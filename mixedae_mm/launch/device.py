@@ -11,6 +11,7 @@ from mmengine.utils import digit_version
 
 from ..utils.machine import has_recent_gpu
 from .checks import LAUNCHER_VARIABLES, type_name
+from .config_tree import walk
 
 
 def choose_precision(cfg: Config) -> Optional[str]:
@@ -69,7 +70,11 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
                 '', 'MMDistributedDataParallel', 'DistributedDataParallel'):
             wrapper.device_ids = None  # the only value allowed for CPU modules
         cfg.sync_bn = None
-        if _replace_types(cfg.get('model'), {'SyncBN': 'BN'}):
+        norms = [node for _, node in walk(cfg.get('model'))
+                 if isinstance(node, dict) and type_name(node) == 'SyncBN']
+        for norm in norms:
+            norm['type'] = 'BN'
+        if norms:
             notes.append('No GPU was found: SyncBN is BN, each process normalises '
                          'its own batch.')
     return notes
@@ -95,16 +100,3 @@ def init_cpu_process_group(launcher: str, timeout: Optional[float] = None) -> No
     kwargs = {} if timeout is None else dict(
         timeout=datetime.timedelta(seconds=timeout))
     torch.distributed.init_process_group('gloo', **kwargs)
-
-
-def _replace_types(node, replacements: dict) -> int:
-    """Rename registered types everywhere below ``node``; returns how many."""
-    count = 0
-    if isinstance(node, (list, tuple)):
-        count = sum(_replace_types(item, replacements) for item in node)
-    elif isinstance(node, dict):
-        if type_name(node) in replacements:
-            node['type'] = replacements[type_name(node)]
-            count = 1
-        count += sum(_replace_types(item, replacements) for item in node.values())
-    return count
