@@ -10,7 +10,8 @@ _MODULES = {
     'figures': 'figure_to_array figure_to_png',
     'panels': 'MixingPanel draw_mixing_panel mixing_panel',
     'probe_batch': 'MixedBatch mix_for_probing sample_images',
-    '..utils.undisturbed': 'evaluating own_random_numbers',
+    '..utils.random': 'own_random_numbers',
+    '..utils.undisturbed': 'evaluating',
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items()
               for name in names.split()}

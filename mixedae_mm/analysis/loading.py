@@ -17,7 +17,7 @@ from ..models.checkpoint_loading import load_model as load_weights
 from ..models.checkpoint_loading import read_source
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
-from ..utils.undisturbed import own_random_numbers
+from ..utils.random import own_random_numbers
 
 PathLike = Union[str, Path]
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks, mix_images, num_sources_of, patch_grid
-from ..utils.undisturbed import own_random_numbers
+from ..utils.random import own_random_numbers
 
 
 class MixedBatch(NamedTuple):

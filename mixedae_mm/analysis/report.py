@@ -17,12 +17,14 @@ from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
 
+NUM_PANELS = 2  # groups of images shown mixed and reconstructed
+NUM_MAPS = 16  # images shown with attention
+
 
 def write_report(work_dir: Union[str, Path],
                  image_folder: Union[str, Path],
                  out: Union[str, Path],
                  times: Optional[Mapping[str, float]] = None,
-                 num_panels: int = 2,
                  seed: int = 0) -> Dict[str, str]:
     """Write the report of a MixedAE pre-training run.
 
@@ -34,7 +36,6 @@ def write_report(work_dir: Union[str, Path],
         out (str | Path): The page, ``*.html``. It needs no other file.
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
-        num_panels (int): Groups of images to show mixed and reconstructed.
         seed (int): Of the images and masks chosen.
 
     Returns:
@@ -52,7 +53,7 @@ def write_report(work_dir: Union[str, Path],
             f'The log of {work_dir} lacks loss_recon or topk_accuracy: the '
             'report is about a MixedAE run with TopKAccuracyHook.')
     model = load_model(config, checkpoint)
-    pictures = _Pictures(model, find_images(image_folder), num_panels, seed)
+    pictures = _Pictures(model, find_images(image_folder), seed)
     chance = 100 / model.data_preprocessor.num_sources
     headline = summarise(curves, chance)
     by_layer = {
@@ -138,13 +139,12 @@ def format_seconds(seconds: float) -> str:
 class _Pictures:
     """Everything in the report that takes images."""
 
-    def __init__(self, model: nn.Module, paths: Sequence[str],
-                 num_panels: int, seed: int) -> None:
+    def __init__(self, model: nn.Module, paths: Sequence[str], seed: int) -> None:
         size = image_size_of(model.backbone)
         num_sources = model.data_preprocessor.num_sources
         self.panels = [
             draw_mixing_panel(panel) for panel in folder_mixing_panels(
-                model, _spread(paths, num_panels * num_sources), seed)
+                model, _spread(paths, NUM_PANELS * num_sources), seed)
         ]
         # In random order: neighbours in a folder are often of one class.
         some = random.Random(seed).sample(paths, min(512, len(paths)))
@@ -152,7 +152,7 @@ class _Pictures:
         self.accuracy = (100 * accuracy).tolist()
         entries = list(
             folder_attention_maps(
-                dict(attention=model), _spread(paths, 16), size))
+                dict(attention=model), _spread(paths, NUM_MAPS), size))
         self.attention = draw_attention(
             [entry.image for entry in entries],
             {'attention': [entry.maps['attention'] for entry in entries]})

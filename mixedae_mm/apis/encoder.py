@@ -15,6 +15,7 @@ from torch import Tensor
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
+from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
 from ..interop.reading import read_vit
@@ -185,7 +186,7 @@ class Encoder:
     @torch.no_grad()
     def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
-        check_pooling(pooling)
+        check_choice('pooling', pooling, POOLINGS)
         return self.model.pool(self.tokens(crops).float(), pooling).cpu()
 
     def fingerprint(self) -> str:
@@ -197,9 +198,7 @@ class Encoder:
         return digest.hexdigest()
 
     def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
-        if batch_size < 1:
-            raise ConfigurationError(
-                f'batch_size is {batch_size}, but must be at least 1.')
+        check_count('batch_size', batch_size)
         pictures = map(self.preprocessing.crop, pictures_of(images))
         empty = True
         while batch := list(islice(pictures, batch_size)):
@@ -219,13 +218,6 @@ class Encoder:
                 f'img_size is {img_size}, but must be one or two multiples of '
                 f'the patch size {patch_size}.')
         return size
-
-
-def check_pooling(pooling: str) -> None:
-    """Refuse what is not one of :data:`POOLINGS`."""
-    if pooling not in POOLINGS:
-        raise ConfigurationError(
-            f"pooling is '{pooling}', but must be one of {POOLINGS}.")
 
 
 def pictures_of(images: Images) -> Iterator[Tensor]:

@@ -23,12 +23,13 @@ from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
 from ..interop.writing import check_file, whole
 from ..utils.arguments import non_negative_int, positive_int
+from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import lock, write_atomically
 from ..utils.optional import require
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
-from .encoder import POOLINGS, Encoder, check_pooling, load
+from .encoder import POOLINGS, Encoder, load
 
 PART_SIZE = 1024  # images: what a kill can cost
 # Name of our settings in the metadata of a Parquet file.
@@ -113,11 +114,9 @@ def write_features(folder: str,
             written, or pyarrow is not installed.
     """
     pyarrow()  # before hours of work
-    check_pooling(pooling)
-    if batch_size < 1 or num_workers < 0:
-        raise ConfigurationError(
-            f'batch_size is {batch_size} and num_workers {num_workers}, but must be '
-            'at least 1 and 0.')
+    check_choice('pooling', pooling, POOLINGS)
+    check_count('batch_size', batch_size)
+    check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
     index = index_folder(str(source))

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..interop.writing import check_file, whole
 from ..utils.arguments import positive_int
+from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from .encoder import load
 from .features import pyarrow, read_metadata
@@ -67,8 +68,7 @@ def search(file: str, image: str, count: int,
     settings = read_metadata(file)
     if 'fingerprint' not in settings:
         raise ConfigurationError(f'{file} is a part of a file that is not finished.')
-    if count < 1:
-        raise ConfigurationError(f'count is {count}, but must be at least 1.')
+    check_count('count', count)
     if not Path(image).is_file():
         raise ConfigurationError(f'There is no image {image}.')
     checkpoint = checkpoint or settings['checkpoint']

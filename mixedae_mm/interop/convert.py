@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..utils.arguments import positive_int
+from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
@@ -74,9 +75,7 @@ def convert(source: str,
         ConfigurationError: If the source has no place there or cannot be
             read, the destination cannot be written, or features differ.
     """
-    if to not in LAYOUTS:
-        raise ConfigurationError(
-            f"to is '{to}', but must be one of {list(LAYOUTS)}.")
+    check_choice('to', to, LAYOUTS)
     layout = LAYOUTS[to]
     final = check_destination(destination, layout, overwrite)
     before = read_source(source, heads, decoder_heads)

@@ -15,7 +15,7 @@ from ..utils.errors import ConfigurationError
 from .layouts import decoder_config, hf_config, timm_arguments
 from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
 from .reading import Source
-from .vit import Vit, backbone_config, load
+from .vit import Vit, backbone_config, load_part
 
 # The decoder is given this share of the patches, as in MAE.
 VISIBLE_SHARE = 0.25
@@ -52,7 +52,7 @@ def _mmpretrain(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     backbone.eval()  # returns None in mmpretrain
     tensors = source.tensors
     bare = 'cls_token' in tensors
-    load(backbone, {
+    load_part(backbone, {
         name[0 if bare else len('backbone.'):]: value.float()
         for name, value in tensors.items()
         if (bare or name.startswith('backbone.')) and 'segment_embed' not in name
@@ -73,7 +73,7 @@ def _mmpretrain(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     if vit.description.decoder:
         decoder = MAEPretrainDecoder(**decoder_config(vit.description))
         decoder.eval()
-        load(decoder, {
+        load_part(decoder, {
             name[len('neck.'):]: value.float()
             for name, value in tensors.items() if name.startswith('neck.')
         }, source.path)
@@ -94,7 +94,7 @@ def _timm(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
         model = timm.models.VisionTransformer(
             norm_layer=partial(torch.nn.LayerNorm, eps=vit.description.norm_eps),
             **timm_arguments(vit))
-    load(model, {
+    load_part(model, {
         name: value for name, value in source.tensors.items()
         if not name.startswith(left_out)
     }, source.path)

@@ -242,15 +242,15 @@ class PlainViT(nn.Module):
             for name in ('weight', 'bias') if f'ln2.{name}' in weights
         }
         self.backbone = MixedAEViT(**backbone_config(vit))
-        load(self.backbone, weights, path)
+        load_part(self.backbone, weights, path)
         self.pooled_norm: nn.Module = nn.Identity()
         if pooled_norm:
             self.pooled_norm = nn.LayerNorm(encoder.width, sizes.norm_eps)
-            load(self.pooled_norm, pooled_norm, path)
+            load_part(self.pooled_norm, pooled_norm, path)
         self.head: Optional[nn.Module] = None
         if sizes.num_classes:
             self.head = nn.Linear(encoder.width, sizes.num_classes)
-            load(self.head, vit.part('head.fc.'), path)
+            load_part(self.head, vit.part('head.fc.'), path)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -268,10 +268,6 @@ class PlainViT(nn.Module):
         if (pooling or self.description.pooling) == 'cls':
             return tokens[:, 0]
         return self.pooled_norm(tokens[:, 1:].mean(dim=1))
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Normalised images to logits ``(N, num_classes)``."""
-        return self.head(self.pool(self(images)))
 
 
 def backbone_config(vit: Vit) -> dict:
@@ -292,7 +288,7 @@ def backbone_config(vit: Vit) -> dict:
         out_type='raw')
 
 
-def load(module: nn.Module, weights: Dict[str, Tensor], path: str) -> None:
+def load_part(module: nn.Module, weights: Dict[str, Tensor], path: str) -> None:
     """Load all weights of a part, or say in one sentence why they do not fit."""
     fit(module, weights, path)
     module.load_state_dict(weights)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from ..utils.files import atomically
+from ..utils.optional import require
 from .layouts import Layout, hf_config, mm_meta, rename
 from .vit import Vit
 
@@ -119,13 +120,9 @@ def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
                   layout: Layout, source: str) -> None:
     """One file, of the kind that its ending says."""
     if file.suffix == '.safetensors':
-        try:
-            from safetensors.torch import save_file
-        except ImportError:
-            raise ConfigurationError(
-                f'{file.name} needs the safetensors package: pip install '
-                'safetensors.') from None
-        save_file(tensors, file, metadata=dict(format='pt', converted_from=source))
+        library = require('safetensors.torch', 'safetensors', f'Writing {file.name}')
+        library.save_file(
+            tensors, file, metadata=dict(format='pt', converted_from=source))
         os.umask(mask := os.umask(0))
         file.chmod(0o666 & ~mask)  # safetensors lets only the owner read
     elif layout.title == 'mm':

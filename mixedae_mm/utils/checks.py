@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional, Sequence
 from .errors import ConfigurationError
 
 
-def check_number(name: str, value: Any, is_allowed: Callable[[float], bool],
+def check_number(name: str, value: Any, is_allowed: Callable[[Any], bool],
                  allowed: str) -> None:
     """Refuse what is not a number (a bool is not), or not an allowed one.
 

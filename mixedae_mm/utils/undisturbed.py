@@ -4,9 +4,6 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from .random import own_random_numbers  # noqa: F401  found here before
-
-
 @contextmanager
 def evaluating(model: nn.Module):
     """Evaluation mode and no gradients inside, every module's mode back after.

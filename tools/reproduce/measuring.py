@@ -21,7 +21,8 @@ from mixedae_mm.analysis.loading import (find_images, image_size_of, load_images
 from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
-from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
+from mixedae_mm.utils.random import own_random_numbers
+from mixedae_mm.utils.undisturbed import evaluating
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.utils.files import write_atomically

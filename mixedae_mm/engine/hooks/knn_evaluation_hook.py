@@ -8,8 +8,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Dataset, Subset
 
 from ...datasets import checks
+from ...utils.checks import check_count
 from ...utils.errors import ConfigurationError
-from ...utils.undisturbed import evaluating, own_random_numbers
+from ...utils.random import own_random_numbers
+from ...utils.undisturbed import evaluating
 from .probe_hook import bare_model, is_due
 
 
@@ -70,10 +72,7 @@ class KNNEvaluationHook(Hook):
                  max_images: Optional[int] = None,
                  batch_size: int = 128,
                  num_workers: int = 0) -> None:
-        if interval < 1:
-            raise ConfigurationError(
-                f'interval of KNNEvaluationHook is {interval}, but must be at '
-                'least 1.')
+        check_count('interval of KNNEvaluationHook', interval)
         self.train_dataset = train_dataset
         self.test_dataset = test_dataset
         self.interval = interval

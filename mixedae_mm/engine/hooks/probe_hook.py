@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...utils.errors import ConfigurationError
+from ...utils.checks import check_count
 
 
 class ProbeHook(Hook):
@@ -34,12 +34,8 @@ class ProbeHook(Hook):
     priority = 'LOW'  # after the line of the iteration has been logged
 
     def __init__(self, interval: int, num_images: int, seed: int) -> None:
-        for name, value in (('interval', interval), ('num_images',
-                                                     num_images)):
-            if value < 1:
-                raise ConfigurationError(
-                    f'{name} of {type(self).__name__} is {value}, but must '
-                    'be at least 1.')
+        check_count(f'interval of {type(self).__name__}', interval)
+        check_count(f'num_images of {type(self).__name__}', num_images)
         self.interval = interval
         self.num_images = num_images
         self.seed = seed
