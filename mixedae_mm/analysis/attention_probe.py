@@ -12,9 +12,9 @@ import torch
 from mmpretrain.models import MAEViT
 from torch import Tensor, nn
 
-from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
 from ..ops import topk_mask
+from ..utils.errors import ConfigurationError
 
 # Called as on_attention(layer_index, query, key, scale).
 AttentionCallback = Callable[[int, Tensor, Tensor, float], None]

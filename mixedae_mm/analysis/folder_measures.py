@@ -11,8 +11,7 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import (image_size_of, in_order_of_training, load_images,
-                      normalised_for)
+from .loading import image_size_of, in_order_of_training, load_images, normalised_for
 from .panels import MixingPanel, mixing_panel
 from .probe_batch import mix_for_probing, patch_size_of
 

@@ -1,11 +1,9 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import (Dict, Iterable, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmengine.dist import (all_gather, all_gather_object, get_rank,
-                           get_world_size)
+from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_size
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset

@@ -13,8 +13,7 @@ from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
                               extract_features, labelled_folder)
-from .loading import (add_model_arguments, image_size_of, load_models,
-                      untrained_model)
+from .loading import add_model_arguments, image_size_of, load_models, untrained_model
 
 UNTRAINED = 'random weights'
 

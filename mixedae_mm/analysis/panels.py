@@ -7,11 +7,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..utils.errors import ConfigurationError
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patch_statistics, patchify, scatter_hidden, unmix_tokens,
                       unpatchify)
 from ..models import MixedAE
+from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]

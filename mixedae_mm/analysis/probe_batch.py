@@ -7,8 +7,8 @@ from mmengine.dataset import default_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks, mix_images, num_sources_of, patch_grid
+from ..utils.errors import ConfigurationError
 from ..utils.random import own_random_numbers
 
 

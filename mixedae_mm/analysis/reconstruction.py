@@ -4,11 +4,11 @@ from mmpretrain.models import MAE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, patch_statistics, patchify
 from ..models import MixedAE
-from .probe_batch import mix_for_probing, patch_size_of
+from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
+from .probe_batch import mix_for_probing, patch_size_of
 
 
 def reconstruction_loss(model: nn.Module, images: Tensor,

@@ -6,8 +6,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from mmengine.config import Config
 from torch import nn
 
-from ..utils.machine import machine
 from ..utils.errors import ConfigurationError
+from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
                       draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,

@@ -15,11 +15,11 @@ from torch import Tensor
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
+from ..interop.reading import read_vit
+from ..interop.vit import PlainViT, Vit
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
-from ..interop.reading import read_vit
-from ..interop.vit import PlainViT, Vit
 
 POOLINGS = ('mean', 'cls')
 Images = Union[ImageLike, Iterable[ImageLike]]

@@ -4,10 +4,10 @@ from typing import Callable, Dict, NamedTuple, Tuple
 from mmengine.config import Config
 from torch import Tensor
 
-from ..utils.errors import ConfigurationError
-from ..version import __version__
 from ..models.checkpoint_names import HF_PREFIX, entries
+from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import resize_side
+from ..version import __version__
 from .vit import Description, Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name

@@ -11,9 +11,9 @@ import torch
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from torch import Tensor
 
+from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
 from ..utils.errors import ConfigurationError
 from .layouts import decoder_config, hf_config, timm_arguments
-from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
 from .reading import Source
 from .vit import Vit, backbone_config, load_part
 

@@ -4,10 +4,10 @@ from typing import Dict, List, Optional, Tuple
 
 from torch import Tensor, nn
 
-from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
 from ..models.checkpoint_fitting import fit
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..utils.errors import ConfigurationError
 
 # Weights do not show the number of heads. These are those of the ViTs that go by
 # the names small, base, large, huge, giant and so on, and of MAE's decoders.

@@ -26,8 +26,7 @@ from ..models.checkpoint_reading import read_checkpoint
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
 from .boundary import reading
-from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
-                     check_toolbox)
+from .checks import LAUNCHER_VARIABLES, check_launcher, check_strategy, check_toolbox
 from .data_paths import expand_home
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
 from .unread import check_keys, check_options

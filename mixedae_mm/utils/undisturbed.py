@@ -4,6 +4,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
+
 @contextmanager
 def evaluating(model: nn.Module):
     """Evaluation mode and no gradients inside, every module's mode back after.

@@ -11,8 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.browsing import PHASES, browse
-from mixedae_mm.launch.entry import (add_config_options, load_config,
-                                     report_errors)
+from mixedae_mm.launch.entry import add_config_options, load_config, report_errors
 from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.random import seed_generators
 

@@ -15,12 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import (draw_attention,
-                                         outline_objects)
-from mixedae_mm.analysis.loading import (add_model_arguments,
-                                         image_size_of, load_models)
-from mixedae_mm.analysis.object_awareness import (
-    attention_on_objects, score_models)
+from mixedae_mm.analysis.figures import draw_attention, outline_objects
+from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
+from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import non_negative_int, positive_int

@@ -13,10 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.figures import draw_accuracy_per_layer
-from mixedae_mm.analysis.folder_measures import (
-    folder_topk_accuracy)
-from mixedae_mm.analysis.loading import (add_model_arguments,
-                                         find_images, load_models)
+from mixedae_mm.analysis.folder_measures import folder_topk_accuracy
+from mixedae_mm.analysis.loading import add_model_arguments, find_images, load_models
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
 

@@ -6,8 +6,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import MLflowVisBackend
 from torch import nn
 
-from ...utils.errors import ConfigurationError
 from ...models import MixedAE
+from ...utils.errors import ConfigurationError
 from .probe_hook import ProbeHook, bare_model
 
 
