@@ -15,7 +15,7 @@ from ..utils.arguments import positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from .encoder import load
-from .features import pyarrow, read_metadata
+from .feature_table import pyarrow, read_metadata
 
 ROWS_AT_A_TIME = 8192
 COLUMNS = 5

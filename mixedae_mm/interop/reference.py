@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
 from ..utils.errors import ConfigurationError
-from .layouts import decoder_config, hf_config, timm_arguments
+from .configurations import decoder_config, hf_config, timm_arguments
 from .reading import Source
 from .vit import Vit, backbone_config, load_part
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..utils.errors import ConfigurationError
 from ..utils.files import atomically
 from ..utils.optional import require
-from .layouts import Layout, hf_config, mm_meta, rename
+from .configurations import hf_config, mm_meta
+from .layouts import Layout, rename
 from .vit import Vit
 
 FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')

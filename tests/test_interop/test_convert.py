@@ -14,10 +14,11 @@ from foreign_checkpoints import (DECODER, DEPTH, GRID, HEADS, PATCH, SIZE, WIDTH
 from mmengine.registry import MODELS
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.interop.convert import convert, parse_arguments, run
-from mixedae_mm.interop.reading import literal_config, read_source, read_vit
+from mixedae_mm.interop.reading import read_source, read_vit
 from mixedae_mm.interop.vit import PlainViT, backbone_config
+from mixedae_mm.models.checkpoint_reading import literal_config
+from mixedae_mm.utils.errors import ConfigurationError
 
 # Two libraries add in different orders; weights are exactly equal.
 CLOSE = dict(rtol=0, atol=2e-5)
