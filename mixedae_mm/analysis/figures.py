@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from .run_log import Curve
 
@@ -197,7 +198,7 @@ def _mark_chance(axes: Axes, chance: float) -> None:
                   color='0.4')
 
 
-def _fit_percent(axes: Axes, lines: Iterable[Sequence[float]]) -> None:
+def _fit_percent(axes: Axes, lines: Iterable[ArrayLike]) -> None:
     """From 0 to a round number above every value."""
     highest = max(float(np.max(values)) for values in lines)
     axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))

@@ -113,7 +113,7 @@ def best_knn(train: LabelledFeatures,
         readout: knn_accuracy(fit, held_out, readout, k, temperature)
         for readout in train.features
     }
-    readout = max(validation, key=validation.get)
+    readout = max(validation, key=validation.__getitem__)
     return ReadoutAccuracy(
         knn_accuracy(train, test, readout, k, temperature), readout, validation)
 
@@ -169,7 +169,7 @@ def best_probe(train: LabelledFeatures,
                 fit, held_out, readout, strength)
             if not converged:
                 unfinished.append(f'{readout} at strength {strength:g}')
-    chosen, strength = max(scores, key=scores.get)
+    chosen, strength = max(scores, key=scores.__getitem__)
     accuracy, converged = probe_accuracy(train, test, chosen, strength)
     if unfinished or not converged:
         _log_unfinished(unfinished, len(scores), converged)

@@ -5,7 +5,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patch_statistics, patchify, scatter_hidden, unmix_tokens,
@@ -40,7 +41,7 @@ class MixingPanel(NamedTuple):
     reconstructed: Optional[Tensor]
 
 
-def mixing_panel(model: nn.Module, images: Tensor,
+def mixing_panel(model: BaseModel, images: Tensor,
                  mix_mask: Tensor) -> MixingPanel:
     """Mix one group of images and reconstruct them.
 
@@ -49,7 +50,7 @@ def mixing_panel(model: nn.Module, images: Tensor,
     visualisations do: without them there is nothing to recognise.
 
     Args:
-        model (nn.Module): ``MixedAE``.
+        model (BaseModel): ``MixedAE``.
         images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
         mix_mask (Tensor): ``(1, L)`` int64.
 
@@ -131,7 +132,7 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
                  cell * len(rows) + (0.75 if title else 0.45)),
         layout='constrained')
     left, right = figure.subfigures(
-        1, 2, width_ratios=[wide, num_sources], wspace=0.03)
+        1, 2, squeeze=False, width_ratios=[wide, num_sources], wspace=0.03)[0]
     if title:
         figure.suptitle(title, fontsize=10)
 

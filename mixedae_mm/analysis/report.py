@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
-from torch import nn
+from mmengine.model import BaseModel
 
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
@@ -139,7 +139,7 @@ def format_seconds(seconds: float) -> str:
 class _Pictures:
     """Everything in the report that takes images."""
 
-    def __init__(self, model: nn.Module, paths: Sequence[str], seed: int) -> None:
+    def __init__(self, model: BaseModel, paths: Sequence[str], seed: int) -> None:
         size = image_size_of(model.backbone)
         num_sources = model.data_preprocessor.num_sources
         self.panels = [

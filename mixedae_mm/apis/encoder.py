@@ -5,7 +5,8 @@ import os
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import (ContextManager, Iterable, Iterator, NamedTuple, Optional, Tuple,
+                    Union)
 
 import numpy as np
 import torch
@@ -177,7 +178,7 @@ class Encoder:
     def tokens(self, crops: Tensor) -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)``."""
         images = self.preprocessing.normalize(crops.to(self.device))
-        context = nullcontext()
+        context: ContextManager = nullcontext()
         if self.amp:
             context = torch.autocast(self.device.type, torch.bfloat16)
         with context:

@@ -1,7 +1,7 @@
 """Tables of features: Parquet files with the columns ``path`` and ``feature``."""
 import json
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Dict, Sequence, Union
 
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def _with_metadata(table, content: dict):
     return table.replace_schema_metadata({METADATA_KEY: json.dumps(content)})
 
 
-def read_metadata(file: Path) -> dict:
+def read_metadata(file: Union[str, Path]) -> dict:
     """What :func:`write_features` keeps in the metadata of a Parquet file.
 
     Raises:

@@ -175,7 +175,7 @@ def parts_of(index: FolderIndex, folder: Path) -> Dict[Path, range]:
 def _compute(parts: Dict[Path, range], images: ImageCrops, encoder: Encoder,
              pooling: str, batch_size: int, num_workers: int, progress: bool) -> int:
     """Write parts; returns the number of images that could be read."""
-    batches = {file: [positions[i:i + batch_size]
+    batches = {file: [list(positions[i:i + batch_size])
                       for i in range(0, len(positions), batch_size)]
                for file, positions in parts.items()}
     every = sum(batches.values(), [])

@@ -1,5 +1,5 @@
 """What each library writes beside the weights of a ViT: its configuration."""
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 from mmengine.config import Config
 
@@ -23,7 +23,7 @@ def mm_config_text(vit: Vit) -> str:
     """Config of a plain mmpretrain model, as checkpoints carry it."""
     sizes = vit.description
     backbone = dict(type='VisionTransformer', **backbone_config(vit))
-    model = dict(
+    model: Dict[str, Any] = dict(
         backbone=backbone,
         data_preprocessor=dict(
             mean=list(sizes.mean), std=list(sizes.std), to_rgb=True))
@@ -51,9 +51,10 @@ def mm_config_text(vit: Vit) -> str:
 
 
 def decoder_config(sizes: Description) -> dict:
-    """Arguments of ``MAEPretrainDecoder``."""
+    """Arguments of ``MAEPretrainDecoder`` for a ViT that has a decoder."""
     rows, columns = (side // sizes.patch_size for side in sizes.img_size)
     decoder = sizes.decoder
+    assert decoder is not None
     return dict(
         num_patches=rows * columns,
         patch_size=sizes.patch_size,
@@ -174,7 +175,7 @@ def hf_configs(vit: Vit) -> Dict[str, dict]:
 
 def mm_meta(vit: Vit, source: str) -> dict:
     """``meta`` of an mmengine checkpoint."""
-    meta = dict(
+    meta: Dict[str, Any] = dict(
         cfg=mm_config_text(vit),
         converted_from=source,
         mixedae_mm_version=__version__)

@@ -93,7 +93,7 @@ def convert(source: str,
         written = write(vit, temporary, layout, name)
         sizes = vit.description
         after = read_source(str(temporary), sizes.encoder.heads,
-                            sizes.decoder and sizes.decoder.heads)
+                            sizes.decoder.heads if sizes.decoder else None)
         _check_identical(vit, to_vit(after), destination)
         got, other_problem = _run(after, vit, images)
         comparisons = [

@@ -1,10 +1,14 @@
 """What the configuration of a checkpoint says of its ViT, see ``describe``."""
-from typing import Optional
+from typing import Dict, Optional
 
 from mmpretrain.models import VisionTransformer
 
 from ..models.checkpoint_reading import literal_config
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
+# What a classifier reads, by mmpretrain's names and by timm's.
+POOLINGS: Dict[Optional[str], str] = {
+    'avg_featmap': 'mean', 'cls_token': 'cls', 'avg': 'mean', 'token': 'cls'}
 
 
 def mm_facts(meta) -> dict:
@@ -40,8 +44,7 @@ def mm_facts(meta) -> dict:
         norm_pix=head.get('norm_pix'),
         mean=_colours(preprocessor.get('mean')),
         std=_colours(preprocessor.get('std')),
-        pooling={'avg_featmap': 'mean', 'cls_token': 'cls'}.get(
-            backbone.get('out_type', 'cls_token')),
+        pooling=POOLINGS.get(backbone.get('out_type', 'cls_token')),
         classes=_classes((meta.get('dataset_meta') or {}).get('classes')))
     if neck:
         facts['decoder_heads'] = neck.get('decoder_num_heads', 16)
@@ -63,7 +66,7 @@ def timm_facts(config: dict) -> dict:
         img_size=img_size if img_size != [None, None] else None,
         mean=_colours(pretrained.get('mean'), 255),
         std=_colours(pretrained.get('std'), 255),
-        pooling={'avg': 'mean', 'token': 'cls'}.get(
+        pooling=POOLINGS.get(
             arguments.get('global_pool', config.get('global_pool'))),
         classes=_classes(config.get('label_names')))
 

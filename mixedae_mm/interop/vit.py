@@ -1,6 +1,6 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Vit:
     def without(self, *prefixes: str) -> 'Vit':
         """The same ViT less the parts that begin with the prefixes."""
         gone = [name for name in self.weights if name.startswith(prefixes)]
-        sizes = {}
+        sizes: Dict[str, Any] = {}
         if any(name.startswith('neck.') for name in gone):
             sizes['decoder'] = None
         if any(name.startswith('head.') for name in gone):
@@ -97,6 +97,11 @@ class PlainViT(nn.Module):
         if (pooling or self.description.pooling) == 'cls':
             return tokens[:, 0]
         return self.pooled_norm(tokens[:, 1:].mean(dim=1))
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """What a classifier says of ``(N, 1 + L, C)``: ``(N, num_classes)``."""
+        assert self.head is not None  # where the checkpoint has a classifier
+        return self.head(self.pool(tokens))
 
 
 def backbone_config(vit: Vit) -> dict:

@@ -3,7 +3,7 @@
 import datetime
 import os
 import subprocess
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -57,8 +57,8 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
             torch.__version__) < digit_version('2.4'):
         # Only newer PyTorch has the fused update, the same numbers, on the CPU.
         optim_wrapper.get('optimizer', {}).pop('fused', None)
-    strategy = cfg.get('strategy') or {}
-    if type_name(strategy) == 'DDPStrategy':
+    strategy = cfg.get('strategy')
+    if strategy is not None and type_name(strategy) == 'DDPStrategy':
         strategy.model_wrapper = ConfigDict(
             dict(broadcast_buffers=False), **(strategy.get('model_wrapper') or {}),
             device_ids=None)
@@ -97,6 +97,7 @@ def init_cpu_process_group(launcher: str, timeout: Optional[float] = None) -> No
         os.environ['MASTER_ADDR'] = hosts.split()[0]
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
-    kwargs = {} if timeout is None else dict(
-        timeout=datetime.timedelta(seconds=timeout))
+    kwargs: Dict[str, Any] = {}
+    if timeout is not None:
+        kwargs['timeout'] = datetime.timedelta(seconds=timeout)
     torch.distributed.init_process_group('gloo', **kwargs)

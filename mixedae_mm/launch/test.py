@@ -2,7 +2,7 @@
 
 import argparse
 from copy import deepcopy
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import mmengine
 from mmengine.config import Config, ConfigDict
@@ -102,7 +102,7 @@ def check_output(args: argparse.Namespace, scope: str) -> None:
             raise ConfigurationError(f'--out-item {args.out_item} needs --out FILE')
         return
     if args.out_item == 'metrics':
-        allowed = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+        allowed: Tuple[str, ...] = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
     elif scope == 'mmseg':
         return
     else:

@@ -100,7 +100,7 @@ def count_accumulation(cfg: Config) -> None:
     gradient accumulation; dividing the nominal batch by the accumulated steps
     gives the right ratio.
     """
-    scaling = cfg.get('auto_scale_lr') or {}
+    scaling = cfg.get('auto_scale_lr') or ConfigDict()
     steps = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     # The mark stays in the config that a run saves, which may be run again.
     if scaling.get('enable') and steps > 1 and not scaling.get('accumulation_counted'):
@@ -128,4 +128,4 @@ def set_compiling(cfg: Config, enabled: bool) -> None:
         hooks = [ConfigDict(type='CompileHook')]
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), *hooks]
     for hook in hooks:
-        hook.enabled = enabled
+        hook['enabled'] = enabled

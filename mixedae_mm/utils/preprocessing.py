@@ -5,7 +5,7 @@ k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
 and report. One picture has one crop.
 """
 from pathlib import Path
-from typing import Sequence, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
     Raises:
         ConfigurationError: If it is neither.
     """
-    sides = img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2
+    sides: Sequence[Any] = (
+        img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
     if len(sides) != 2 or not all(
             isinstance(side, int) and side > 0 for side in sides):
         raise ConfigurationError(

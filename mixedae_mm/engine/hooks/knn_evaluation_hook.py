@@ -1,11 +1,12 @@
 """k-NN accuracy on labelled images while a model pre-trains."""
-from typing import Optional, Union
+from typing import Any, Dict, Optional, Union
 
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from ...datasets import checks
 from ...utils.checks import check_count
@@ -40,10 +41,10 @@ class KNNEvaluationHook(Hook):
             test_dataset=dict(data_prefix='val', **labelled))]
 
     Args:
-        train_dataset (dict | Dataset): Any labelled data set of mmpretrain:
+        train_dataset (dict | BaseDataset): Any labelled data set of mmpretrain:
             the neighbours. Its pipeline should be that of a test, with the
             colours in the order of the training.
-        test_dataset (dict | Dataset): The images to be classified.
+        test_dataset (dict | BaseDataset): The images to be classified.
         interval (int): Iterations between two evaluations. The last one is
             after the last iteration.
         k (int): Neighbours that vote.
@@ -63,8 +64,8 @@ class KNNEvaluationHook(Hook):
     priority = 'LOW'  # after the line of the iteration has been logged
 
     def __init__(self,
-                 train_dataset: Union[dict, Dataset],
-                 test_dataset: Union[dict, Dataset],
+                 train_dataset: Union[dict, BaseDataset],
+                 test_dataset: Union[dict, BaseDataset],
                  interval: int = 5000,
                  k: int = 20,
                  temperature: float = 0.07,
@@ -80,7 +81,8 @@ class KNNEvaluationHook(Hook):
         self.temperature = temperature
         self.readout = readout
         self.max_images = max_images
-        self.loading = dict(batch_size=batch_size, num_workers=num_workers)
+        self.loading: Dict[str, Any] = dict(
+            batch_size=batch_size, num_workers=num_workers)
         self.is_off = False
 
     def before_train(self, runner: Runner) -> None:
@@ -131,7 +133,7 @@ class KNNEvaluationHook(Hook):
         runner.visualizer.add_scalars(
             dict(knn_accuracy=round(percent, 3)), step=step)
 
-    def _prepared(self, dataset: Union[dict, Dataset]) -> Dataset:
+    def _prepared(self, dataset: Union[dict, BaseDataset]) -> BaseDataset:
         from ...analysis.frozen_features import build_labelled_dataset
         dataset = build_labelled_dataset(dataset)
         count = min(self.max_images or len(dataset), len(dataset))

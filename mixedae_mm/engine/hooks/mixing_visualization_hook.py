@@ -1,10 +1,10 @@
 """Pictures of mixing and reconstruction during training."""
 from functools import partial
 
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.visualization import MLflowVisBackend
-from torch import nn
 
 from ...models import MixedAE
 from ...utils.errors import ConfigurationError
@@ -46,11 +46,12 @@ class MixingVisualizationHook(ProbeHook):
                 backend.add_image = partial(_as_file, backend.add_image)
         super().before_train(runner)
 
-    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
+    def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
         """Draw and hand the picture to the visualizer."""
         from ...analysis.figures import figure_to_array
         from ...analysis.panels import draw_mixing_panel, mixing_panel
         from ...analysis.probe_batch import mix_for_probing
+        assert self.images is not None  # loaded before training
         batch = mix_for_probing(model, self.images, self.seed)
         panel = mixing_panel(model, self.images, batch.mix_mask)
         figure = draw_mixing_panel(panel, f'after {step} iterations')

@@ -3,9 +3,9 @@ from typing import Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...utils.checks import check_count
@@ -41,7 +41,7 @@ class ProbeHook(Hook):
         self.seed = seed
         self.images: Optional[Tensor] = None
 
-    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
+    def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
         """Look at ``model``, the bare one, after ``step`` iterations."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ def is_due(hook: Hook, runner: Runner) -> bool:
             or hook.is_last_train_iter(runner))
 
 
-def bare_model(runner: Runner) -> nn.Module:
+def bare_model(runner: Runner) -> BaseModel:
     """The model without the wrapper of distributed training."""
     if is_model_wrapper(runner.model):
         return runner.model.module

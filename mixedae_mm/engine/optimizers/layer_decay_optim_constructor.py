@@ -80,7 +80,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             super().add_params(params, module, prefix, get_layer_depth)
             return
         backbone = getattr(module, 'backbone', None)
-        if not hasattr(backbone, 'get_layer_depth'):
+        depth_of = getattr(backbone, 'get_layer_depth', None)
+        if depth_of is None:
             raise ConfigurationError(
                 f'The backbone of {type(module).__name__} is '
                 f'{type(backbone).__name__}, which cannot tell the depths of '
@@ -89,7 +90,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         single: List[dict] = []
         super().add_params(
             single, module,
-            get_layer_depth=partial(backbone.get_layer_depth, prefix='backbone.'))
+            get_layer_depth=partial(depth_of, prefix='backbone.'))
         for group in single:
             del group['param_name']
         params += merge_equal_groups(
