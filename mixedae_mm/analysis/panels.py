@@ -1,4 +1,4 @@
-"""Pictures of mixing: what goes in, what the encoder sees, what comes out."""
+"""Figures of mixing: what goes in, what the encoder sees, what comes out."""
 from typing import NamedTuple, Optional
 
 import torch
@@ -23,7 +23,7 @@ SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
 
 
 class MixingPanel(NamedTuple):
-    """The pictures of one mixed sample: RGB, float in [0, 1], on the CPU.
+    """The images of one mixed sample: RGB, float in [0, 1], on the CPU.
 
     Attributes:
         clean (Tensor): ``(n, 3, H, W)``, the group.

@@ -31,8 +31,8 @@ def write_report(work_dir: Union[str, Path],
     Args:
         work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
             latest checkpoint and logs are found there.
-        image_folder (str | Path): Images for the pictures, best ones that
-            were not trained on.
+        image_folder (str | Path): Images to show, preferably ones that were not
+            trained on.
         out (str | Path): The page, ``*.html``. It needs no other file.
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
@@ -53,19 +53,19 @@ def write_report(work_dir: Union[str, Path],
             f'The log of {work_dir} lacks loss_recon or topk_accuracy: the '
             'report is about a MixedAE run with TopKAccuracyHook.')
     model = load_model(config, checkpoint)
-    pictures = _Pictures(model, find_images(image_folder), seed)
+    figures = _Figures(model, find_images(image_folder), seed)
     chance = 100 / model.data_preprocessor.num_sources
     headline = summarise(curves, chance)
     by_layer = {
         'before training': [v[0] for _, v in accuracies.values()],
         'after, training images': [v[-1] for _, v in accuracies.values()],
-        'after, new images': pictures.accuracy
+        'after, new images': figures.accuracy
     }
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
-        cfg=Config.fromfile(config), headline=headline, panels=pictures.panels,
-        attention=pictures.attention, losses=_draw_losses(curves),
+        cfg=Config.fromfile(config), headline=headline, panels=figures.panels,
+        attention=figures.attention, losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
         accuracies=(['layer', *accuracies],
@@ -136,7 +136,7 @@ def format_seconds(seconds: float) -> str:
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
 
 
-class _Pictures:
+class _Figures:
     """Everything in the report that takes images."""
 
     def __init__(self, model: BaseModel, paths: Sequence[str], seed: int) -> None:

@@ -38,7 +38,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Description:
-    """Sizes of a ViT, and how pictures are made ready for it.
+    """Sizes of a ViT, and how images are made ready for it.
 
     Attributes:
         encoder (Stack): The encoder.

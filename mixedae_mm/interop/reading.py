@@ -1,4 +1,4 @@
-"""Checkpoints of every layout into one :class:`~.vit.Vit`."""
+"""Checkpoints of every format into one :class:`~.vit.Vit`."""
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
@@ -41,7 +41,7 @@ def read_vit(path: str,
              encoder_only: Optional[bool] = False,
              heads: Optional[int] = None,
              decoder_heads: Optional[int] = None) -> Vit:
-    """Read a ViT from a checkpoint of any known layout.
+    """Read a ViT from a checkpoint of any known format.
 
     Args:
         path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm,
@@ -60,7 +60,7 @@ def read_vit(path: str,
 
     Raises:
         ConfigurationError: If the path is something else, would execute code,
-            or holds tensors that the other layouts have no place for.
+            or holds tensors that the other formats have no place for.
     """
     return to_vit(read_source(path, heads, decoder_heads), encoder_only)
 
@@ -68,7 +68,7 @@ def read_vit(path: str,
 def read_source(path: str,
                 heads: Optional[int] = None,
                 decoder_heads: Optional[int] = None) -> Source:
-    """Read tensors and configuration, and find out the layout.
+    """Read tensors and configuration, and find out the format.
 
     Arguments and errors are those of :func:`read_vit`.
     """

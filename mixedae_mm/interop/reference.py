@@ -23,7 +23,7 @@ VISIBLE_SHARE = 0.25
 
 @torch.no_grad()
 def outputs(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
-    """What the library of a checkpoint computes from pictures.
+    """What the library of a checkpoint computes from images.
 
     Args:
         source (Source): Its tensors, by its own names.

@@ -11,7 +11,7 @@ from .description import Description
 
 @dataclass(frozen=True)
 class Vit:
-    """A ViT out of any layout.
+    """A ViT out of any format.
 
     Attributes:
         description (Description): Its sizes.

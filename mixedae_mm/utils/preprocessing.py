@@ -1,8 +1,8 @@
-"""From a picture of any kind to the normalised tensor that a ViT takes.
+"""From an image of any kind to the normalised tensor that a ViT takes.
 
 Everything that looks at a model on whole images prepares them here: encoder,
 k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
-and report. One picture has one crop.
+and report. One image has one crop.
 """
 from pathlib import Path
 from typing import Any, Sequence, Tuple, Union
@@ -85,7 +85,7 @@ def evaluation_crop(image: Tensor,
 
 
 def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
-    """A picture in memory as the tensor that its file would be decoded to.
+    """An image in memory as the tensor that its file would be decoded to.
 
     Args:
         image: A PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)``; a
@@ -101,7 +101,7 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
     """
     if not isinstance(image, (Image.Image, np.ndarray, Tensor)):
         raise ConfigurationError(
-            f'{type(image).__name__} is no picture; give a PIL image, an array '
+            f'{type(image).__name__} is not an image; give a PIL image, an array '
             '(H, W, 3), a tensor (3, H, W), or the path of a file or folder.')
     if not isinstance(image, Image.Image):
         _check_shape(image)
@@ -119,7 +119,7 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
         return rgb_of_array(pixels.transpose(1, 2, 0)).to(image.device)
     except (ValueError, OSError) as error:  # OSError: a lazily opened file
         raise ConfigurationError(
-            f'This picture ({type(image).__name__}) cannot be used: {error}; for '
+            f'This image ({type(image).__name__}) cannot be used: {error}; for '
             'normalised tensors call encoder.model directly.') from error
 
 
@@ -131,7 +131,7 @@ def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
     channels = shape[-1 if is_array else 0] if len(shape) == 3 else 0
     if not 1 <= channels <= 4 or 0 in shape:
         raise ConfigurationError(
-            f'A picture as {"array" if is_array else "tensor"} has shape '
+            f'An image as {"array" if is_array else "tensor"} has shape '
             f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
             f'are allowed too, but this one has {tuple(image.shape)}.')
 
@@ -164,5 +164,5 @@ class Preprocessing:
         return (images - self.mean.to(images.device)) / self.std.to(images.device)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Crop and normalise one picture of :func:`to_rgb_tensor`."""
+        """Crop and normalise one image of :func:`to_rgb_tensor`."""
         return self.normalize(self.crop(image))

@@ -1,4 +1,4 @@
-"""What a converted checkpoint consists of, in each layout."""
+"""What a converted checkpoint consists of, in each format."""
 from typing import Callable, Dict, NamedTuple
 
 from torch import Tensor
@@ -9,13 +9,13 @@ from .configurations import hf_configs, timm_configs
 from .vit import Vit
 
 
-class Layout(NamedTuple):
+class Format(NamedTuple):
     """How a ViT is written.
 
     Attributes:
         title (str): What it is called in messages.
         library (str): The package that loads it.
-        column (str): Its names in :mod:`.names`.
+        column (str): Its names in :mod:`~mixedae_mm.models.checkpoint_names`.
         has_decoder (bool): Whether there is a place for MAE's decoder.
         is_folder (bool): Whether it is always a folder, never one file.
         configs (callable): :class:`Vit` to contents of JSON files by name.
@@ -30,28 +30,28 @@ class Layout(NamedTuple):
     snippet: str
 
 
-def rename(vit: Vit, layout: Layout) -> Dict[str, Tensor]:
-    """Weights by the names of a layout.
+def rename(vit: Vit, target: Format) -> Dict[str, Tensor]:
+    """Weights by the names of a format.
 
     Raises:
-        ConfigurationError: If the layout cannot hold this ViT.
+        ConfigurationError: If the format cannot hold this ViT.
     """
-    check(vit, layout)
+    check(vit, target)
     tensors: Dict[str, Tensor] = {}
     for entry in entries(vit.weights, 'mm'):
         if entry.mm not in vit.weights:
             continue
-        names, value = entry.names(layout.column), vit.weights[entry.mm]
+        names, value = entry.names(target.column), vit.weights[entry.mm]
         parts = value.chunk(len(names)) if len(names) > 1 else (value, )
         tensors.update(zip(names, parts))
-    if layout.column == 'hf' and (vit.description.decoder
+    if target.column == 'hf' and (vit.description.decoder
                                   or vit.description.num_classes):
         tensors = {
             name if name.startswith(('decoder.', 'classifier.')) else
             HF_PREFIX + name: value
             for name, value in tensors.items()
         }
-    if layout.column == 'mm' and vit.description.pooling == 'cls':
+    if target.column == 'mm' and vit.description.pooling == 'cls':
         # VisionTransformerClsHead, mmpretrain's classifier on CLS
         tensors = {
             name.replace('head.fc.', 'head.layers.head.'): value
@@ -60,8 +60,8 @@ def rename(vit: Vit, layout: Layout) -> Dict[str, Tensor]:
     return {name: value.contiguous() for name, value in tensors.items()}
 
 
-def check(vit: Vit, layout: Layout) -> None:
-    """Refuse what a layout cannot express.
+def check(vit: Vit, target: Format) -> None:
+    """Refuse what a format cannot express.
 
     Raises:
         ConfigurationError: One sentence that says what and why.
@@ -69,7 +69,7 @@ def check(vit: Vit, layout: Layout) -> None:
     sizes = vit.description
     token_norm = 'backbone.ln1.weight' in vit.weights
     mean_norm = 'backbone.ln2.weight' in vit.weights
-    if layout.title == 'hf-mae':
+    if target.title == 'hf-mae':
         if not sizes.decoder:
             raise ConfigurationError(
                 'ViTMAEForPreTraining needs a decoder, which this checkpoint '
@@ -82,7 +82,7 @@ def check(vit: Vit, layout: Layout) -> None:
             raise ConfigurationError(
                 'ViTMAEForPreTraining has no classifier; use --to hf or '
                 '--encoder-only.')
-    if layout.column == 'hf':
+    if target.column == 'hf':
         if mean_norm or not token_norm:
             raise ConfigurationError(
                 'Hugging Face normalises every token, but this ViT was '
@@ -93,11 +93,11 @@ def check(vit: Vit, layout: Layout) -> None:
                 'ViTForImageClassification reads the CLS token, but this '
                 'classifier reads the mean of the patch tokens; timm (--to '
                 'timm) can hold it.')
-    if layout.column == 'timm' and (token_norm == mean_norm):
+    if target.column == 'timm' and (token_norm == mean_norm):
         raise ConfigurationError(
             'timm has a LayerNorm on the tokens or on their mean, but this '
             f'ViT has {"both" if token_norm else "neither"}.')
-    if layout.column == 'mm' and sizes.num_classes and (
+    if target.column == 'mm' and sizes.num_classes and (
             (sizes.pooling == 'mean') != mean_norm):
         raise ConfigurationError(
             "mmpretrain's classifiers normalise the mean of the tokens and "
@@ -114,24 +114,24 @@ _HF_SNIPPET = (
     "model = {model}.from_pretrained('{path}'{extra})\n"
     "processor = AutoImageProcessor.from_pretrained('{path}')")
 
-LAYOUTS = {
-    'timm': Layout(
+FORMATS = {
+    'timm': Format(
         'timm', 'timm', 'timm', has_decoder=False, is_folder=False,
         configs=timm_configs,
         snippet='import timm\n\n'
         "model = timm.create_model('local-dir:{path}', pretrained=True)"),
-    'hf': Layout(
+    'hf': Format(
         'hf', 'transformers', 'hf', has_decoder=False, is_folder=True,
         configs=hf_configs, snippet=_HF_SNIPPET),
-    'hf-mae': Layout(
+    'hf-mae': Format(
         'hf-mae', 'transformers', 'hf', has_decoder=True, is_folder=True,
         configs=hf_configs, snippet=_HF_SNIPPET),
-    'mae': Layout(
+    'mae': Format(
         'mae', 'timm', 'timm', has_decoder=True, is_folder=False,
         configs=_no_configs,
         snippet='import torch\n\n'
         "weights = torch.load('{path}/model.pth')['model']"),
-    'mm': Layout(
+    'mm': Format(
         'mm', 'mmpretrain', 'mm', has_decoder=True, is_folder=False,
         configs=_no_configs,
         snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
