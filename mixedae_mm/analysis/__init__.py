@@ -1,7 +1,7 @@
 """Measuring and picturing models without training them.
 
-The names below are loaded when they are asked for: a hook of a training run that
-measures does not load what draws.
+The names below are imported at their first use, so that a hook that only measures
+does not import matplotlib.
 """
 import importlib
 

@@ -1,4 +1,4 @@
-"""k-NN and linear probe on a folder of classes, beside what they mean."""
+"""k-NN and linear probe on a folder of classes, with chance and random weights."""
 import argparse
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ def chance_of(labels: Tensor) -> float:
 
 
 def by_layer(result: ReadoutAccuracy) -> str:
-    """Validation accuracy [%] of every read-out: a line per layer."""
+    """Format the validation accuracy [%] of every read-out, one line per layer."""
     layers = sorted({readout.partition('/')[0] for readout in result.validation})
     poolings = [pooling for pooling in POOLINGS if any(
         readout.endswith(f'/{pooling}') for readout in result.validation)]

@@ -1,4 +1,4 @@
-"""Models and images from files, for looking at them."""
+"""Load models and images from files, to measure and draw them."""
 import argparse
 import random
 import warnings
@@ -132,7 +132,7 @@ def untrained_model(config: PathLike, device: Optional[str] = None,
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     level = MMLogger.get_current_instance().level
     with own_random_numbers(seed):
-        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
+        MMLogger.get_current_instance().setLevel('WARNING')  # else one line per weight
         try:
             model = MODELS.build(cfg.model)
             model.init_weights()
@@ -197,7 +197,7 @@ def find_images(folder: PathLike,
 
     Args:
         folder (str | Path): The folder, or a single image file.
-        num_images (int, optional): At most so many; all by default.
+        num_images (int, optional): Largest number of images; all by default.
         seed (int, optional): Take them at random. By default they are spread
             evenly over the folder, in natural order.
 

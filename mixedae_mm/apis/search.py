@@ -105,7 +105,7 @@ def _show(axes: Axes, file: Path, title: str) -> None:
         axes.imshow(decode_rgb(file.read_bytes(), str(file)).permute(1, 2, 0))
     except (OSError, UnreadableImageError):
         axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
-    # A dollar sign in a name begins no formula.
+    # A dollar sign in a file name must not begin a formula.
     axes.set_title(title, fontsize=8, parse_math=False)
 
 

@@ -9,7 +9,7 @@ from .description import Description
 from .vit import Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name
-# only labels the weights, all sizes are given beside it.
+# only labels the weights: all sizes are given as arguments.
 TIMM_NAMES = {
     (192, 12, 16): 'vit_tiny_patch16_224',
     (384, 12, 16): 'vit_small_patch16_224',

@@ -1,4 +1,4 @@
-"""Convert a checkpoint and show that nothing changed."""
+"""Convert a checkpoint, and compare the result with its source."""
 import argparse
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -53,7 +53,7 @@ def convert(source: str,
             heads: Optional[int] = None,
             decoder_heads: Optional[int] = None,
             overwrite: bool = False) -> Conversion:
-    """Convert a checkpoint; the result is there whole or not at all.
+    """Convert a checkpoint; on an error nothing is written.
 
     Args:
         source (str): See :func:`~.reading.read_vit`.

@@ -1,4 +1,4 @@
-"""What the configuration of a checkpoint says of its ViT, see ``describe``."""
+"""Facts about a ViT from the configuration of its checkpoint, for ``describe``."""
 from typing import Dict, Optional
 
 from mmpretrain.models import VisionTransformer

@@ -5,7 +5,7 @@ other library from the source. These functions go from files to features
 without the table of names.
 """
 from functools import partial
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
@@ -86,6 +86,7 @@ def _timm(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     import timm
     left_out = ('decoder', 'mask_token', *(
         () if vit.description.num_classes else ('head.', )))
+    model: Any  # timm's models have methods that torch.nn.Module lacks
     if 'architecture' in source.config:
         model = timm.create_model(
             source.config['architecture'], num_classes=vit.description.num_classes,

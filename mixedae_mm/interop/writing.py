@@ -1,4 +1,4 @@
-"""Write a converted checkpoint as a whole or not at all."""
+"""Write a converted checkpoint completely, or nothing."""
 import json
 import os
 import re

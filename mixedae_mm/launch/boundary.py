@@ -1,8 +1,8 @@
 """One boundary for errors: what is raised while a run is prepared, in one sentence.
 
-mmengine, the toolboxes and PyTorch raise what comes to hand when a config is wrong:
-a ``KeyError`` with the whole config, a ``TypeError`` from the depth of an optimizer.
-Here it becomes a :class:`~mixedae_mm.utils.errors.ConfigurationError` that names the
+mmengine, the toolboxes and PyTorch raise errors of many types when a config is wrong:
+a ``KeyError`` with the whole config, a ``TypeError`` from inside an optimizer. Here
+each becomes a :class:`~mixedae_mm.utils.errors.ConfigurationError` that names the
 key of the config. Errors of the training itself pass unchanged.
 """
 from contextlib import contextmanager

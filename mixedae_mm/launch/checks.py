@@ -39,7 +39,7 @@ def check_toolbox(cfg: Config, config_path: str) -> None:
 
 
 def check_checkpoints(cfg: Config) -> None:
-    """Refuse a training that would start from a file which is not there."""
+    """Refuse a training that would start from a file that does not exist."""
     if isinstance(cfg.get('load_from'), str):
         check_checkpoint(cfg.load_from)
     for path in initial_weights(cfg):

@@ -33,13 +33,13 @@ def frames_of(error: BaseException) -> List[FrameType]:
 
 
 def message_of(error: BaseException) -> str:
-    """What a library says, in one line, without the configs that some print."""
+    """The message of an error in one line, without the configs that some print."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return re.sub(r',? but got \w+=.*', '', short(str(text)))
 
 
 def short(value: Any) -> str:
-    """A value in one line of bearable length; text as it is."""
+    """Format a value in one line of at most :data:`LONGEST` characters."""
     text = ' '.join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 

@@ -1,4 +1,4 @@
-"""Values of a config that could only fail later, or with a less clear message."""
+"""Refuse values of a config that would fail later or with a less clear message."""
 from math import inf
 from typing import Callable
 

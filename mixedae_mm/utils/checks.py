@@ -1,4 +1,4 @@
-"""Is an argument what it must be? One sentence where it is not."""
+"""Checks of arguments, each with one sentence that says what is allowed."""
 from numbers import Integral, Real
 from typing import Any, Callable, Collection, Optional
 
@@ -7,7 +7,7 @@ from .errors import ConfigurationError
 
 def check_number(name: str, value: Any, is_allowed: Callable[[Any], bool],
                  allowed: str) -> None:
-    """Refuse what is not a number (a bool is not), or not an allowed one.
+    """Refuse a value that is not a number, such as a bool, or not an allowed number.
 
     Args:
         name (str): Of the argument.

@@ -13,7 +13,7 @@ class ConfigurationError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The name most like a mistyped one, '' if none of them is.
+    """Find the known name that is most like a mistyped one, '' if there is none.
 
     Args:
         name (str): What was given. Upper and lower case do not count.

@@ -5,7 +5,7 @@ import torch
 
 
 def machine(device: torch.device) -> dict:
-    """What a figure was measured on: never a host name or a path."""
+    """Describe what a figure was measured on, without host name and paths."""
     facts = dict(
         device=device.type,
         processor=_processor(),

@@ -19,7 +19,7 @@ from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
 ImageSize = Union[int, Sequence[int]]
-# The shorter side is resized to so many times the crop: 256 pixels for 224.
+# The shorter side is resized to this multiple of the crop: 256 pixels for 224.
 MARGIN = 256 / 224
 
 
@@ -54,7 +54,7 @@ def evaluation_crop(image: Tensor,
     Args:
         image (Tensor): ``(C, H, W)``: uint8, floating point in 0..1, or a mask.
         img_size (int | tuple[int, int]): Height and width of the result.
-        margin (float): The tighter side is resized to so many times the
+        margin (float): The tighter side is resized to this multiple of the
             crop's, at least 1. 1 keeps as much of the image as possible.
         interpolation (InterpolationMode): Antialiased bicubic by default;
             ``NEAREST_EXACT`` for masks.

@@ -1,4 +1,4 @@
-"""Measure in the middle of a training run without changing it."""
+"""Measure during a training run without changing it."""
 from contextlib import contextmanager, nullcontext
 
 import torch

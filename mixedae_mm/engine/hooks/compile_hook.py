@@ -36,7 +36,7 @@ class CompileHook(Hook):
             (CUDA graphs). ``dynamic`` is False unless given: batches have one shape.
 
     Raises:
-        ConfigurationError: If ``enabled`` is none of the three, or True with an
+        ConfigurationError: If ``enabled`` is not one of the three, or True with an
             older PyTorch.
     """
 

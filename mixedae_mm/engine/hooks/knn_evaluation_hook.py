@@ -51,7 +51,7 @@ class KNNEvaluationHook(Hook):
         temperature (float): Of their weights.
         readout (str, optional): Which features, as ``layer_06/cls``; by
             default the mean of the patch tokens after the last layer.
-        max_images (int, optional): At most so many images of either set,
+        max_images (int, optional): Largest number of images of each set,
             evenly spread over it; all by default.
         batch_size (int): Images per step and process.
         num_workers (int): Processes that load images.

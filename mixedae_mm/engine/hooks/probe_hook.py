@@ -1,4 +1,4 @@
-"""What hooks share that look at the model every so often."""
+"""Base of the hooks that measure or draw the model at intervals."""
 from typing import Optional
 
 from mmengine.dist import master_only
@@ -12,17 +12,17 @@ from ...utils.checks import check_count
 
 
 class ProbeHook(Hook):
-    """Look at the model every so often, on the same training images.
+    """Probe the model at intervals, on the same training images.
 
     Training is not touched: random generators, module modes and weights are
-    afterwards what they were before, and nothing runs between two looks.
-    Among several processes the first one looks; nothing is communicated.
-    Weights sharded by FSDP cannot be looked at this way, which is logged once.
+    afterwards what they were before, and nothing runs between two probes.
+    Of several processes only the first probes; nothing is communicated.
+    Weights sharded by FSDP cannot be probed this way, which is logged once.
 
     Subclasses say what to do in :meth:`probe`.
 
     Args:
-        interval (int): Iterations between two looks. The last one is after
+        interval (int): Iterations between two probes. The last one is after
             the last iteration.
         num_images (int): How many images of the training data.
         seed (int): Of their choice and augmentation, and of what the subclass
@@ -42,7 +42,7 @@ class ProbeHook(Hook):
         self.images: Optional[Tensor] = None
 
     def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
-        """Look at ``model``, the bare one, after ``step`` iterations."""
+        """Probe ``model``, without its wrapper, after ``step`` iterations."""
         raise NotImplementedError
 
     @master_only
@@ -64,7 +64,7 @@ class ProbeHook(Hook):
                          batch_idx: int,
                          data_batch=None,
                          outputs=None) -> None:
-        """Look every ``interval`` iterations and after the last one."""
+        """Probe every ``interval`` iterations and after the last one."""
         if self.images is not None and is_due(self, runner):
             self.probe(runner, bare_model(runner), step=runner.iter + 1)
 

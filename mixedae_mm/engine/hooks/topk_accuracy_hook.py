@@ -10,7 +10,7 @@ from .probe_hook import ProbeHook, bare_model
 
 @HOOKS.register_module()
 class TopKAccuracyHook(ProbeHook):
-    """Log the TopK sampling accuracy of each layer every so often (Fig. 6).
+    """Log the TopK sampling accuracy of each layer at intervals (Fig. 6).
 
     Measured on some training images, with the same crops and masks every
     time, in float32 and evaluation mode; see :class:`ProbeHook` for why that

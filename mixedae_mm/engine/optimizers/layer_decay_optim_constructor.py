@@ -9,8 +9,8 @@ from torch import nn
 from ...utils.errors import ConfigurationError
 from .parameter_groups import merge_equal_groups
 
-# MAE and BEiT do not decay these, nor biases, norms and what else has one
-# dimension.
+# Without weight decay in MAE and BEiT, as are biases, norms and all other parameters
+# of one dimension.
 NO_DECAY = ('cls_token', 'mask_token', 'pos_embed', 'segment_embed',
             'relative_position_bias')
 DEFAULTS = dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.)
@@ -32,8 +32,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             constructor='LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(layer_decay_rate=0.75))
 
-    mmpretrain's constructor, from which the rules are, asks the whole model
-    for depths, which the models of mmseg and mmdet cannot tell. And it makes
+    The rules are those of mmpretrain's constructor, which asks the whole model
+    for depths: the models of mmseg and mmdet do not know them. It also makes
     one parameter group per parameter; here it is one per layer and weight decay,
     with which optimizers are several times faster.
 
