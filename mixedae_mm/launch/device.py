@@ -1,4 +1,4 @@
-"""What the device changes in a config: the precision of a GPU, a CPU in its place."""
+"""Adapt a config to the device: mixed precision of a GPU, or a CPU without GPU."""
 
 import datetime
 import os

@@ -41,8 +41,8 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true',
                         help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for images with the predictions')
-    parser.add_argument('--interval', type=int, default=1,
-                        help='draw one of N images (default: 1, every image)', metavar='N')
+    parser.add_argument('--interval', type=int, default=1, metavar='N',
+                        help='draw one of N images (default: 1, every image)')
     parser.add_argument('--wait-time', type=float, default=2,
                         help='seconds that --show shows each image')
     return parser.parse_args(argv)
