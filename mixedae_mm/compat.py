@@ -127,9 +127,9 @@ def separate_subset_copies() -> None:
     """Let no ``BaseDataset.get_subset`` see what an earlier call has copied.
 
     mmengine 0.10 keeps one dictionary of copies, by the address of what was
-    copied, for as long as the process lives. Where an object lies at the address
+    copied, until the process ends. Where an object lies at the address
     of one that is gone, its subset gets the copy of that other object: another
-    data set's transform, say, without a word. OneDL's mmengine has mended this.
+    data set's transform, say, without a warning. OneDL's mmengine has fixed this.
     """
     from mmengine.dataset import BaseDataset
     copy_without_annotation = BaseDataset._copy_without_annotation

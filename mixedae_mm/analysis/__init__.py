@@ -1,7 +1,7 @@
 """Measuring and picturing models without training them.
 
-The names below are loaded when they are asked for: a hook of a training run that
-measures does not load what draws.
+The names below are imported at their first use, so that a hook that only measures
+does not import matplotlib.
 """
 import importlib
 
@@ -10,7 +10,8 @@ _MODULES = {
     'figures': 'figure_to_array figure_to_png',
     'panels': 'MixingPanel draw_mixing_panel mixing_panel',
     'probe_batch': 'MixedBatch mix_for_probing sample_images',
-    '..utils.undisturbed': 'evaluating own_random_numbers',
+    '..utils.random': 'own_random_numbers',
+    '..utils.undisturbed': 'evaluating',
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items()
               for name in names.split()}

@@ -6,28 +6,29 @@ the ``qkv`` projections while it is in use; a model that is not probed pays
 nothing.
 """
 from contextlib import contextmanager
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import torch
+from mmengine.model import BaseModule
 from mmpretrain.models import MAEViT
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..utils.errors import ConfigurationError
 from ..models import MixedAEViT
 from ..ops import topk_mask
+from ..utils.errors import ConfigurationError
 
 # Called as on_attention(layer_index, query, key, scale).
 AttentionCallback = Callable[[int, Tensor, Tensor, float], None]
 
 
 @contextmanager
-def attention_probe(backbone: nn.Module,
+def attention_probe(backbone: BaseModule,
                     on_attention: AttentionCallback,
                     layers: Optional[Sequence[int]] = None):
     """While open, report queries and keys of each layer that runs.
 
     Args:
-        backbone (nn.Module): With ``layers[i].attn.qkv``, as mmpretrain's
+        backbone (BaseModule): With ``layers[i].attn.qkv``, as mmpretrain's
             ViTs have.
         on_attention (Callable): Called in the forward pass with the layer's
             index, ``query`` and ``key``, both ``(B, heads, N, D)`` float32
@@ -37,7 +38,7 @@ def attention_probe(backbone: nn.Module,
     Raises:
         ConfigurationError: If the backbone is built differently.
     """
-    attentions = [
+    attentions: List[Any] = [
         getattr(layer, 'attn', None)
         for layer in getattr(backbone, 'layers', [])
     ]
@@ -70,7 +71,7 @@ def attention_probe(backbone: nn.Module,
 
 
 @torch.no_grad()
-def topk_sampling_accuracy(backbone: nn.Module,
+def topk_sampling_accuracy(backbone: BaseModule,
                            mixed: Tensor,
                            mix_mask: Tensor,
                            topk: Optional[int] = None) -> Tensor:
@@ -83,7 +84,7 @@ def topk_sampling_accuracy(backbone: nn.Module,
     would pick.
 
     Args:
-        backbone (nn.Module): A ViT in evaluation mode. ``MixedAEViT`` built
+        backbone (BaseModule): A ViT in evaluation mode. ``MixedAEViT`` built
             for pre-training is told the mask; any other encodes the mixed
             samples like ordinary images.
         mixed (Tensor): ``(S, C, H, W)``, normalised mixed samples.
@@ -126,7 +127,7 @@ def topk_sampling_accuracy(backbone: nn.Module,
     return torch.stack([accuracies[i] for i in sorted(accuracies)]).cpu()
 
 
-def _default_topk(backbone: nn.Module, mix_mask: Tensor) -> int:
+def _default_topk(backbone: BaseModule, mix_mask: Tensor) -> int:
     num_patches = mix_mask.size(1)
     if isinstance(backbone, MixedAEViT) and backbone.k_ratio < 1:
         return backbone.topk_of(num_patches)
@@ -134,11 +135,11 @@ def _default_topk(backbone: nn.Module, mix_mask: Tensor) -> int:
 
 
 @torch.no_grad()
-def cls_attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
+def cls_attention_maps(backbone: BaseModule, images: Tensor) -> Tensor:
     """Attention of the last layer's CLS query to the patches (Fig. 5).
 
     Args:
-        backbone (nn.Module): A ViT with a CLS token, in evaluation mode. It
+        backbone (BaseModule): A ViT with a CLS token, in evaluation mode. It
             sees the images whole: no mixing, no masking.
         images (Tensor): ``(B, C, H, W)``, normalised, of any size that the
             backbone takes.
@@ -189,7 +190,7 @@ def cls_attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     return maps.unflatten(1, tuple(grid))
 
 
-def _topk_in_use(backbone: nn.Module, layer_index: int,
+def _topk_in_use(backbone: BaseModule, layer_index: int,
                  num_patches: int) -> Optional[int]:
     """``K`` with which a layer attends to whole images, None if globally."""
     if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
@@ -197,7 +198,7 @@ def _topk_in_use(backbone: nn.Module, layer_index: int,
     return None
 
 
-def encode_whole(backbone: nn.Module, images: Tensor) -> None:
+def encode_whole(backbone: BaseModule, images: Tensor) -> None:
     """Run a backbone on whole images."""
     if isinstance(backbone, MAEViT):
         backbone(images, mask=None)  # its default would hide 75 %

@@ -1,4 +1,4 @@
-"""What a model is shown: images after pipeline and data preprocessor.
+"""Draw the input of a model: images after pipeline and data preprocessor.
 
 mmpretrain's own browser takes NumPy images only, and shows them before they are
 mixed.

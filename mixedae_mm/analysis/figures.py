@@ -5,17 +5,19 @@ Each function takes plain numbers and returns a matplotlib figure, which its
 state, so that hooks can draw in the middle of a training run.
 """
 import io
-from typing import Mapping, Sequence, Tuple
+from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
-# A curve: steps and values of equal length.
-Curve = Tuple[Sequence[float], Sequence[float]]
+from .run_log import Curve
+
 LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
                 '#56B4E9', '#555555', '#8C564B')
 
@@ -36,7 +38,6 @@ def figure_to_png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
-                xlabel: str = 'iteration',
                 columns: int = 3) -> Figure:
     """Draw one panel per quantity, one line per run.
 
@@ -44,7 +45,6 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
         panels (Mapping[str, Mapping[str, Curve]]): Title of a panel ->
             legend of a line -> its curve. The same legend has the same colour
             in every panel.
-        xlabel (str): Of every panel.
         columns (int): Panels in a row at most.
 
     Returns:
@@ -61,7 +61,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
             colour = LINE_COLOURS[names.index(name) % len(LINE_COLOURS)]
             axes.plot(steps, values, label=name, color=colour, linewidth=1.6)
         axes.set_title(title, fontsize=10, loc='left')
-        axes.set_xlabel(xlabel, fontsize=9)
+        axes.set_xlabel('iteration', fontsize=9)
         _tidy(axes)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
@@ -147,7 +147,8 @@ def draw_attention(images: Sequence[np.ndarray],
     height, width = images[0].shape[:2]
     figure = Figure(
         figsize=(1.3 * columns + 0.3, 1.3 * height / width * blocks * rows),
-        layout='constrained')
+        layout=ConstrainedLayoutEngine(
+            w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
     grid = figure.subplots(blocks * rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
@@ -161,7 +162,6 @@ def draw_attention(images: Sequence[np.ndarray],
     for block in range(blocks):
         for row, label in enumerate(['image', *maps]):
             grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     return figure
 
 
@@ -198,7 +198,7 @@ def _mark_chance(axes: Axes, chance: float) -> None:
                   color='0.4')
 
 
-def _fit_percent(axes: Axes, lines) -> None:
+def _fit_percent(axes: Axes, lines: Iterable[ArrayLike]) -> None:
     """From 0 to a round number above every value."""
     highest = max(float(np.max(values)) for values in lines)
     axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))

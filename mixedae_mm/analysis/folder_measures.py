@@ -3,7 +3,8 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from ..mixing import draw_mix_masks
 from ..utils.errors import ConfigurationError
@@ -11,13 +12,12 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import (image_size_of, in_order_of_training, load_images,
-                      normalised_for)
+from .loading import image_size_of, in_order_of_training, load_images, normalised_for
 from .panels import MixingPanel, mixing_panel
 from .probe_batch import mix_for_probing, patch_size_of
 
 
-def folder_topk_accuracy(model: nn.Module,
+def folder_topk_accuracy(model: BaseModel,
                          paths: Sequence[str],
                          topk: Optional[int] = None,
                          seed: int = 0,
@@ -25,7 +25,7 @@ def folder_topk_accuracy(model: nn.Module,
     """TopK sampling accuracy of a model on image files.
 
     Args:
-        model (nn.Module): With ``backbone`` and ``data_preprocessor``.
+        model (BaseModel): With ``backbone`` and ``data_preprocessor``.
         paths (Sequence[str]): Images. They are mixed in this order, so it
             should be a random one.
         topk (int, optional): As in :func:`topk_sampling_accuracy`.
@@ -39,7 +39,7 @@ def folder_topk_accuracy(model: nn.Module,
         ConfigurationError: If there are fewer readable images than a group holds.
     """
     size = image_size_of(model.backbone)
-    total, num_samples = 0.0, 0
+    total, num_samples = torch.zeros((), dtype=torch.float64), 0
 
     def measure(images: List[Tensor]) -> None:
         nonlocal total, num_samples
@@ -80,14 +80,14 @@ class AttentionMaps(NamedTuple):
     maps: Mapping[str, np.ndarray]
 
 
-def folder_attention_maps(models: Mapping[str, nn.Module],
+def folder_attention_maps(models: Mapping[str, BaseModel],
                           paths: Sequence[str],
                           size: Optional[ImageSize] = None
                           ) -> Iterator[AttentionMaps]:
     """CLS attention of one or more models on image files (Fig. 5).
 
     Args:
-        models (Mapping[str, nn.Module]): Name -> model with ``backbone`` and
+        models (Mapping[str, BaseModel]): Name -> model with ``backbone`` and
             ``data_preprocessor``.
         paths (Sequence[str]): Images.
         size (int | tuple[int, int], optional): Height and width of the crop
@@ -110,13 +110,13 @@ def folder_attention_maps(models: Mapping[str, nn.Module],
         yield AttentionMaps(path, image.permute(1, 2, 0).numpy(), maps)
 
 
-def folder_mixing_panels(model: nn.Module,
+def folder_mixing_panels(model: BaseModel,
                          paths: Sequence[str],
                          seed: int = 0) -> Iterator[MixingPanel]:
     """Mix and reconstruct image files, one group after the other.
 
     Args:
-        model (nn.Module): ``MixedAE``.
+        model (BaseModel): ``MixedAE``.
         paths (Sequence[str]): Images; those beyond the last whole group are
             left out.
         seed (int): Of the masks.

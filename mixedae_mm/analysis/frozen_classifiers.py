@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ..utils.checks import check_number
 from ..utils.errors import ConfigurationError
 from ..utils.optional import require
 from .frozen_features import LabelledFeatures
@@ -16,6 +17,7 @@ from .frozen_features import LabelledFeatures
 PROBE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 PROBE_ITERATIONS = 1000
 QUERIES_AT_A_TIME = 1024
+HELD_OUT = 0.25  # share of the training images that chooses read-out and penalty
 
 
 class ReadoutAccuracy(NamedTuple):
@@ -73,13 +75,9 @@ def knn_predict(bank: Tensor,
     Raises:
         ConfigurationError: If ``k`` or ``temperature`` is out of range.
     """
-    if not 1 <= k <= len(bank):
-        raise ConfigurationError(
-            f'k is {k}, but must lie between 1 and the number of labelled '
-            f'images, {len(bank)}.')
-    if temperature <= 0:
-        raise ConfigurationError(
-            f'temperature is {temperature}, but must be above 0.')
+    check_number('k', k, lambda k: 1 <= k <= len(bank), 'be from 1 to the number of '
+                 f'labelled images, {len(bank)}')
+    check_number('temperature', temperature, lambda t: t > 0, 'be above 0')
     bank = F.normalize(bank, dim=1)
     num_classes = int(labels.max()) + 1
     predictions = []
@@ -108,15 +106,14 @@ def knn_accuracy(train: LabelledFeatures,
 def best_knn(train: LabelledFeatures,
              test: LabelledFeatures,
              k: int = 20,
-             temperature: float = 0.07,
-             seed: int = 0) -> ReadoutAccuracy:
+             temperature: float = 0.07) -> ReadoutAccuracy:
     """k-NN on the read-out that validation chooses."""
-    fit, held_out = split(train, seed)
+    fit, held_out = split(train)
     validation = {
         readout: knn_accuracy(fit, held_out, readout, k, temperature)
         for readout in train.features
     }
-    readout = max(validation, key=validation.get)
+    readout = max(validation, key=validation.__getitem__)
     return ReadoutAccuracy(
         knn_accuracy(train, test, readout, k, temperature), readout, validation)
 
@@ -159,13 +156,12 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
 
 def best_probe(train: LabelledFeatures,
                test: LabelledFeatures,
-               strengths: Sequence[float] = PROBE_STRENGTHS,
-               seed: int = 0) -> ReadoutAccuracy:
+               strengths: Sequence[float] = PROBE_STRENGTHS) -> ReadoutAccuracy:
     """Linear probe on the read-out and with the penalty of best validation.
 
     Logs one line if some fits did not converge, and whether the final one did.
     """
-    fit, held_out = split(train, seed)
+    fit, held_out = split(train)
     scores, unfinished = {}, []
     for readout in train.features:
         for strength in strengths:
@@ -173,7 +169,7 @@ def best_probe(train: LabelledFeatures,
                 fit, held_out, readout, strength)
             if not converged:
                 unfinished.append(f'{readout} at strength {strength:g}')
-    chosen, strength = max(scores, key=scores.get)
+    chosen, strength = max(scores, key=scores.__getitem__)
     accuracy, converged = probe_accuracy(train, test, chosen, strength)
     if unfinished or not converged:
         _log_unfinished(unfinished, len(scores), converged)
@@ -193,11 +189,12 @@ def _log_unfinished(unfinished: List[str], total: int, converged: bool) -> None:
         logger='current', level=logging.WARNING)
 
 
-def split(data: LabelledFeatures, seed: int, held_out: float = 0.25):
+def split(data: LabelledFeatures, seed: int = 0
+          ) -> Tuple[LabelledFeatures, LabelledFeatures]:
     """Two parts of labelled features at random: to fit, and to choose by."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.labels), generator=generator)
-    cut = round(held_out * len(order))
+    cut = round(HELD_OUT * len(order))
     return _take(data, order[cut:]), _take(data, order[:cut])
 
 

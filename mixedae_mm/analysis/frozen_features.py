@@ -1,13 +1,14 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import (Dict, Iterable, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import torch
-from mmengine.dist import (all_gather, all_gather_object, get_rank,
-                           get_world_size)
+from mmengine.dataset import BaseDataset
+from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_size
+from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import DATASETS, init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..datasets import EXTENSIONS
@@ -34,13 +35,13 @@ class LabelledFeatures(NamedTuple):
 
 
 @torch.no_grad()
-def token_readouts(backbone: nn.Module,
+def token_readouts(backbone: BaseModule,
                    images: Tensor,
                    layers: Optional[Sequence[int]] = None) -> Dict[str, Tensor]:
     """All read-outs of a batch of images.
 
     Args:
-        backbone (nn.Module): A ViT of mmpretrain in evaluation mode.
+        backbone (BaseModule): A ViT of mmpretrain in evaluation mode.
         images (Tensor): ``(B, C, H, W)``, normalised; seen whole.
         layers (Sequence[int], optional): Counted from 1; all by default. The
             last one is read after the final LayerNorm, where there is one.
@@ -94,7 +95,7 @@ def token_readouts(backbone: nn.Module,
     return readouts
 
 
-def default_readout(backbone: nn.Module) -> str:
+def default_readout(backbone: BaseModule) -> str:
     """Mean of the patch tokens after the last layer, as in transfer."""
     return f'layer_{len(backbone.layers):02d}/mean'
 
@@ -127,7 +128,7 @@ def labelled_folder(folder: Path, size: ImageSize) -> dict:
         ])
 
 
-def build_labelled_dataset(dataset) -> Dataset:
+def build_labelled_dataset(dataset: Union[dict, BaseDataset]) -> BaseDataset:
     """A labelled data set of mmpretrain from its config, or as it is."""
     if isinstance(dataset, Dataset):
         return dataset
@@ -135,8 +136,8 @@ def build_labelled_dataset(dataset) -> Dataset:
     return DATASETS.build(dataset)
 
 
-def extract_features(model: nn.Module,
-                     dataset: Dataset,
+def extract_features(model: BaseModel,
+                     dataset: BaseDataset,
                      readouts: Optional[Iterable[str]] = None,
                      batch_size: int = 128,
                      num_workers: int = 0,
@@ -148,9 +149,9 @@ def extract_features(model: nn.Module,
     all features. What fails in one process fails in all.
 
     Args:
-        model (nn.Module): With ``backbone`` and ``data_preprocessor``, in
+        model (BaseModel): With ``backbone`` and ``data_preprocessor``, in
             evaluation mode.
-        dataset (Dataset): Of mmpretrain: samples with ``inputs`` of one size
+        dataset (BaseDataset): Of mmpretrain: samples with ``inputs`` of one size
             and ``data_samples`` with a ``gt_label``.
         readouts (Iterable[str], optional): Which; all by default.
         batch_size (int): Images per batch and process.
@@ -175,7 +176,9 @@ def extract_features(model: nn.Module,
         Subset(dataset, indices), batch_size, num_workers=num_workers,
         collate_fn=_collate)
     wanted = None if readouts is None else list(readouts)
-    failure, parts, labels = None, {}, torch.empty(0)
+    failure: Optional[Exception] = None
+    parts: Dict[str, Tensor] = {}
+    labels = torch.empty(0)
     try:
         parts, labels = _encode(model, with_progress(
             loader, progress or '', len(loader), show=progress is not None),
@@ -193,7 +196,7 @@ def extract_features(model: nn.Module,
         _gather(labels, len(dataset)))
 
 
-def _encode(model: nn.Module, batches: Iterable, wanted: Optional[List[str]],
+def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
             rgb: bool) -> Tuple[Dict[str, Tensor], Tensor]:
     """Read-outs ``(N, C)`` by name and labels ``(N, )`` of this process."""
     layers = None
@@ -231,7 +234,8 @@ def _layer_of(readout: str) -> int:
 
 def _collate(samples: Sequence[dict]):
     """Images ``(B, C, H, W)`` and labels ``(B, )`` of mmpretrain's samples."""
-    labels = [getattr(s['data_samples'], 'gt_label', None) for s in samples]
+    labels: List[Any] = [
+        getattr(s['data_samples'], 'gt_label', None) for s in samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ConfigurationError(
             'Every image of a labelled data set must have one label: '

@@ -1,11 +1,12 @@
-"""k-NN and linear probe on a folder of classes, beside what they mean."""
+"""k-NN and linear probe on a folder of classes, with chance and random weights."""
 import argparse
 import json
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from ..datasets.checks import check_same_classes
 from ..utils.arguments import non_negative_int, positive_float, positive_int
@@ -13,8 +14,7 @@ from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
                               extract_features, labelled_folder)
-from .loading import (add_model_arguments, image_size_of, load_models,
-                      untrained_model)
+from .loading import add_model_arguments, image_size_of, load_models, untrained_model
 
 UNTRAINED = 'random weights'
 
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     num_workers: int
 
 
-def measure(name: str, model: nn.Module, setting: Setting
+def measure(name: str, model: BaseModel, setting: Setting
             ) -> Tuple[Dict[str, ReadoutAccuracy], Tensor]:
     """Accuracies of one model, by classifier, and the labels of the test images."""
     train, test = labelled_features(name, model, setting)
@@ -40,7 +40,7 @@ def measure(name: str, model: nn.Module, setting: Setting
     return results, test.labels
 
 
-def labelled_features(name: str, model: nn.Module, setting: Setting
+def labelled_features(name: str, model: BaseModel, setting: Setting
                       ) -> Tuple[LabelledFeatures, LabelledFeatures]:
     """Features of the training and of the test images.
 
@@ -51,13 +51,15 @@ def labelled_features(name: str, model: nn.Module, setting: Setting
     size = image_size_of(model.backbone)
     datasets = {split: build_labelled_dataset(labelled_folder(
         setting.folder / split, size)) for split in ('train', 'val')}
-    check_same_classes(*datasets.values(), *datasets)
+    check_same_classes(datasets['train'], datasets['val'], 'train', 'val')
+
+    def features_of(split: str) -> LabelledFeatures:
+        return extract_features(
+            model, datasets[split], setting.readouts, setting.batch_size,
+            setting.num_workers, progress=f'{name}, {split}', rgb=True)
+
     with evaluating(model):
-        return tuple(
-            extract_features(
-                model, dataset, setting.readouts, setting.batch_size,
-                setting.num_workers, progress=f'{name}, {split}', rgb=True)
-            for split, dataset in datasets.items())
+        return features_of('train'), features_of('val')
 
 
 def chance_of(labels: Tensor) -> float:
@@ -66,7 +68,7 @@ def chance_of(labels: Tensor) -> float:
 
 
 def by_layer(result: ReadoutAccuracy) -> str:
-    """Validation accuracy [%] of every read-out: a line per layer."""
+    """Format the validation accuracy [%] of every read-out, one line per layer."""
     layers = sorted({readout.partition('/')[0] for readout in result.validation})
     poolings = [pooling for pooling in POOLINGS if any(
         readout.endswith(f'/{pooling}') for readout in result.validation)]

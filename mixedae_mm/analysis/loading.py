@@ -1,15 +1,16 @@
-"""Models and images from files, for looking at them."""
+"""Load models and images from files, to measure and draw them."""
 import argparse
 import random
 import warnings
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
@@ -17,7 +18,7 @@ from ..models.checkpoint_loading import load_model as load_weights
 from ..models.checkpoint_source import read_source
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
-from ..utils.undisturbed import own_random_numbers
+from ..utils.random import own_random_numbers
 
 PathLike = Union[str, Path]
 
@@ -36,7 +37,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='default: a GPU if there is one')
 
 
-def load_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
+def load_models(args: argparse.Namespace) -> Dict[str, BaseModel]:
     """The models that :func:`add_model_arguments` asked for, by name."""
     name = args.name or Path(args.config).stem
     wanted = [(name, args.config, args.checkpoint), *args.versus]
@@ -48,7 +49,7 @@ def load_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
 
 def load_model(config: PathLike,
                checkpoint: PathLike,
-               device: Optional[str] = None) -> nn.Module:
+               device: Optional[str] = None) -> BaseModel:
     """Build a config's model, with a checkpoint's weights, to look at it.
 
     Args:
@@ -59,7 +60,7 @@ def load_model(config: PathLike,
             there is one.
 
     Returns:
-        nn.Module: In evaluation mode.
+        BaseModel: In evaluation mode.
 
     Raises:
         ConfigurationError: If a file does not exist or cannot be read, or the
@@ -81,19 +82,19 @@ def load_model(config: PathLike,
     return model
 
 
-def image_size_of(backbone: nn.Module) -> Tuple[int, int]:
+def image_size_of(backbone: BaseModule) -> Tuple[int, int]:
     """Height and width of the images that a ViT was built for, in pixels."""
     height, width = backbone.img_size
     return height, width
 
 
-def in_order_of_training(model: nn.Module, images: Tensor) -> Tensor:
+def in_order_of_training(model: BaseModel, images: Tensor) -> Tensor:
     """RGB images with their channels as the model's data set gives them.
 
     A data preprocessor that turns BGR into RGB would turn RGB into BGR.
 
     Args:
-        model (nn.Module): With a ``data_preprocessor``.
+        model (BaseModel): With a ``data_preprocessor``.
         images (Tensor): ``(N, 3, H, W)``, RGB.
     """
     preprocessor = model.data_preprocessor
@@ -103,11 +104,11 @@ def in_order_of_training(model: nn.Module, images: Tensor) -> Tensor:
     return images.flip(1) if swaps else images
 
 
-def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
+def normalised_for(model: BaseModel, images: Tensor) -> Tensor:
     """What a model's backbone takes, on its device.
 
     Args:
-        model (nn.Module): With a ``data_preprocessor``.
+        model (BaseModel): With a ``data_preprocessor``.
         images (Tensor): ``(N, 3, H, W)``, RGB in 0..255.
     """
     images = in_order_of_training(model, images)
@@ -116,7 +117,7 @@ def normalised_for(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def untrained_model(config: Union[PathLike, Config], device: Optional[str] = None,
-                    seed: int = 0) -> nn.Module:
+                    seed: int = 0) -> BaseModel:
     """A config's model with random weights: what training must surpass.
 
     Args:
@@ -125,13 +126,13 @@ def untrained_model(config: Union[PathLike, Config], device: Optional[str] = Non
         seed (int): Of the weights.
 
     Returns:
-        nn.Module: In evaluation mode.
+        BaseModel: In evaluation mode.
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     level = MMLogger.get_current_instance().level
     with own_random_numbers(seed):
-        MMLogger.get_current_instance().setLevel('WARNING')  # a line per weight
+        MMLogger.get_current_instance().setLevel('WARNING')  # else one line per weight
         try:
             model = MODELS.build(cfg.model)
             model.init_weights()
@@ -142,13 +143,13 @@ def untrained_model(config: Union[PathLike, Config], device: Optional[str] = Non
     return model
 
 
-def load_images(paths: List[str],
+def load_images(paths: Sequence[str],
                 size: Optional[ImageSize] = None,
                 multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
     """Read images one at a time.
 
     Args:
-        paths (list[str]): Image files.
+        paths (Sequence[str]): Image files.
         size (int | tuple[int, int], optional): Height and width of the crop,
             see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`. None
             keeps the image's own size.
@@ -196,7 +197,7 @@ def find_images(folder: PathLike,
 
     Args:
         folder (str | Path): The folder, or a single image file.
-        num_images (int, optional): At most so many; all by default.
+        num_images (int, optional): Largest number of images; all by default.
         seed (int, optional): Take them at random. By default they are spread
             evenly over the folder, in natural order.
 

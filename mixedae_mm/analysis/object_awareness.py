@@ -3,7 +3,8 @@ from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 
@@ -116,14 +117,14 @@ def _ious(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return hits / (chosen.sum(1) + mask.sum() - hits)
 
 
-def attention_on_objects(models: Mapping[str, nn.Module],
+def attention_on_objects(models: Mapping[str, BaseModel],
                          masked: Iterable[MaskedImage],
                          size: ImageSize,
                          batch_size: int = 64) -> List[ScoredImage]:
     """CLS attention of models on images with masks.
 
     Args:
-        models (Mapping[str, nn.Module]): Name -> model with ``backbone`` and
+        models (Mapping[str, BaseModel]): Name -> model with ``backbone`` and
             ``data_preprocessor``.
         masked (Iterable[MaskedImage]): The images.
         size (int | tuple[int, int]): Height and width of the crop, see
@@ -177,10 +178,11 @@ def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
     """
     if not entries:
         raise ConfigurationError('There is no image with a mask to score.')
-    scores = {
-        name: object_score(entries, lambda entry, name=name: entry.maps[name])
-        for name in entries[0].maps
-    }
+
+    def map_of(name: str) -> Callable[[ScoredImage], np.ndarray]:
+        return lambda entry: entry.maps[name]
+
+    scores = {name: object_score(entries, map_of(name)) for name in entries[0].maps}
     grid = next(iter(entries[0].maps.values())).shape
     scores['centre of the image'] = object_score(
         entries, lambda entry: centre_map(*grid))

@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).with_name('templates')  # page.html and elements.html
 def render(template: Path, **values: Any) -> str:
     """Fill in a template of jinja2.
 
-    Texts are escaped in ``*.html``. ``figure | png(dpi)`` is a picture inside the
+    Texts are escaped in ``*.html``. ``figure | png(dpi)`` is an image inside the
     page, ``today`` the date.
 
     Args:
@@ -26,7 +26,7 @@ def render(template: Path, **values: Any) -> str:
         loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=template.suffix == '.html', undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters['png'] = _picture
+    environment.filters['png'] = _data_address
     today = f'{datetime.date.today():%d %B %Y}'
     return environment.get_template(template.name).render(today=today, **values)
 
@@ -37,7 +37,7 @@ def write_page(out: Union[str, Path], template: Path, **values: Any) -> None:
     Path(out).write_text(render(template, **values), encoding='utf-8')
 
 
-def _picture(figure: Figure, dpi: int = 130) -> str:
-    """A figure as the ``src`` of an image."""
+def _data_address(figure: Figure, dpi: int = 130) -> str:
+    """A figure as the ``src`` of an ``<img>``."""
     data = base64.b64encode(figure_to_png(figure, dpi)).decode()
     return f'data:image/png;base64,{data}'

@@ -1,17 +1,18 @@
-"""Pictures of mixing: what goes in, what the encoder sees, what comes out."""
+"""Figures of mixing: what goes in, what the encoder sees, what comes out."""
 from typing import NamedTuple, Optional
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
-from ..utils.errors import ConfigurationError
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patch_statistics, patchify, scatter_hidden, unmix_tokens,
                       unpatchify)
 from ..models import MixedAE
+from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
@@ -22,7 +23,7 @@ SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
 
 
 class MixingPanel(NamedTuple):
-    """The pictures of one mixed sample: RGB, float in [0, 1], on the CPU.
+    """The images of one mixed sample: RGB, float in [0, 1], on the CPU.
 
     Attributes:
         clean (Tensor): ``(n, 3, H, W)``, the group.
@@ -40,7 +41,7 @@ class MixingPanel(NamedTuple):
     reconstructed: Optional[Tensor]
 
 
-def mixing_panel(model: nn.Module, images: Tensor,
+def mixing_panel(model: BaseModel, images: Tensor,
                  mix_mask: Tensor) -> MixingPanel:
     """Mix one group of images and reconstruct them.
 
@@ -49,7 +50,7 @@ def mixing_panel(model: nn.Module, images: Tensor,
     visualisations do: without them there is nothing to recognise.
 
     Args:
-        model (nn.Module): ``MixedAE``.
+        model (BaseModel): ``MixedAE``.
         images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
         mix_mask (Tensor): ``(1, L)`` int64.
 
@@ -131,7 +132,7 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
                  cell * len(rows) + (0.75 if title else 0.45)),
         layout='constrained')
     left, right = figure.subfigures(
-        1, 2, width_ratios=[wide, num_sources], wspace=0.03)
+        1, 2, squeeze=False, width_ratios=[wide, num_sources], wspace=0.03)[0]
     if title:
         figure.suptitle(title, fontsize=10)
 

@@ -3,13 +3,14 @@ import random
 from typing import NamedTuple
 
 import torch
-from mmengine.dataset import default_collate
-from torch import Tensor, nn
+from mmengine.dataset import BaseDataset, default_collate
+from mmengine.model import BaseModel, BaseModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..utils.errors import ConfigurationError
 from ..mixing import draw_mix_masks, mix_images, num_sources_of, patch_grid
-from ..utils.undisturbed import own_random_numbers
+from ..utils.errors import ConfigurationError
+from ..utils.random import own_random_numbers
 
 
 class MixedBatch(NamedTuple):
@@ -43,7 +44,7 @@ def sample_images(dataloader: DataLoader, num_images: int,
     Returns:
         Tensor: ``(num_images, C, H, W)`` as the data set gives them.
     """
-    dataset = dataloader.dataset
+    dataset: BaseDataset = dataloader.dataset
     num_images = min(num_images, len(dataset))
     indices = random.Random(seed).sample(range(len(dataset)), num_images)
     with own_random_numbers(seed):
@@ -51,11 +52,11 @@ def sample_images(dataloader: DataLoader, num_images: int,
     return default_collate([sample['inputs'] for sample in samples])
 
 
-def mix_for_probing(model: nn.Module, images: Tensor, seed: int) -> MixedBatch:
+def mix_for_probing(model: BaseModel, images: Tensor, seed: int) -> MixedBatch:
     """Normalise images and mix them, with the same masks at every call.
 
     Args:
-        model (nn.Module): With ``backbone`` and ``data_preprocessor``. The
+        model (BaseModel): With ``backbone`` and ``data_preprocessor``. The
             mixing ratio is the model's own, 0.25 for models that do not mix.
         images (Tensor): ``(B, C, H, W)`` as the data set gives them. Images
             beyond the last whole group are left out.
@@ -88,6 +89,6 @@ def mix_for_probing(model: nn.Module, images: Tensor, seed: int) -> MixedBatch:
     return MixedBatch(clean, mixed, mix_mask, num_sources)
 
 
-def patch_size_of(backbone: nn.Module) -> int:
+def patch_size_of(backbone: BaseModule) -> int:
     """``P`` of a ViT, from its patch embedding."""
     return backbone.patch_embed.projection.kernel_size[0]

@@ -1,17 +1,18 @@
 """Reconstruction losses of different pretext tasks on the same targets."""
 import torch
+from mmengine.model import BaseModel
 from mmpretrain.models import MAE
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ..utils.errors import ConfigurationError
 from ..mixing import gather_hidden, patch_statistics, patchify
 from ..models import MixedAE
-from .probe_batch import mix_for_probing, patch_size_of
+from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
+from .probe_batch import mix_for_probing, patch_size_of
 
 
-def reconstruction_loss(model: nn.Module, images: Tensor,
+def reconstruction_loss(model: BaseModel, images: Tensor,
                         seed: int = 0) -> float:
     """Mean squared error on hidden patches (Eq. 4), with given masks.
 
@@ -22,7 +23,7 @@ def reconstruction_loss(model: nn.Module, images: Tensor,
     are normalised patch by patch for both.
 
     Args:
-        model (nn.Module): ``MAE`` of mmpretrain or ``MixedAE`` with a decoder.
+        model (BaseModel): ``MAE`` of mmpretrain or ``MixedAE`` with a decoder.
         images (Tensor): ``(B, C, H, W)`` in 0..255, uint8 or float; those
             beyond the last whole group are left out.
         seed (int): Of the masks.
@@ -57,11 +58,11 @@ def reconstruction_loss(model: nn.Module, images: Tensor,
         return float(F.mse_loss(predictions.float(), targets))
 
 
-def _mae_predictions(model: nn.Module, clean: Tensor, shown: Tensor) -> Tensor:
+def _mae_predictions(model: BaseModel, clean: Tensor, shown: Tensor) -> Tensor:
     """MAE's prediction of every patch from given visible ones.
 
     Args:
-        model (nn.Module): ``MAE``.
+        model (BaseModel): ``MAE``.
         clean (Tensor): ``(B, C, H, W)`` normalised.
         shown (Tensor): ``(B, L)`` bool.
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
-from torch import nn
+from mmengine.model import BaseModel
 
-from ..utils.machine import machine
 from ..utils.errors import ConfigurationError
+from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
                       draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
@@ -17,24 +17,25 @@ from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
 
+NUM_PANELS = 2  # groups of images shown mixed and reconstructed
+NUM_MAPS = 16  # images shown with attention
+
 
 def write_report(work_dir: Union[str, Path],
                  image_folder: Union[str, Path],
                  out: Union[str, Path],
                  times: Optional[Mapping[str, float]] = None,
-                 num_panels: int = 2,
                  seed: int = 0) -> Dict[str, str]:
     """Write the report of a MixedAE pre-training run.
 
     Args:
         work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
             latest checkpoint and logs are found there.
-        image_folder (str | Path): Images for the pictures, best ones that
-            were not trained on.
+        image_folder (str | Path): Images to show, preferably ones that were not
+            trained on.
         out (str | Path): The page, ``*.html``. It needs no other file.
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
-        num_panels (int): Groups of images to show mixed and reconstructed.
         seed (int): Of the images and masks chosen.
 
     Returns:
@@ -52,19 +53,19 @@ def write_report(work_dir: Union[str, Path],
             f'The log of {work_dir} lacks loss_recon or topk_accuracy: the '
             'report is about a MixedAE run with TopKAccuracyHook.')
     model = load_model(config, checkpoint)
-    pictures = _Pictures(model, find_images(image_folder), num_panels, seed)
+    figures = _Figures(model, find_images(image_folder), seed)
     chance = 100 / model.data_preprocessor.num_sources
     headline = summarise(curves, chance)
     by_layer = {
         'before training': [v[0] for _, v in accuracies.values()],
         'after, training images': [v[-1] for _, v in accuracies.values()],
-        'after, new images': pictures.accuracy
+        'after, new images': figures.accuracy
     }
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
-        cfg=Config.fromfile(config), headline=headline, panels=pictures.panels,
-        attention=pictures.attention, losses=_draw_losses(curves),
+        cfg=Config.fromfile(config), headline=headline, panels=figures.panels,
+        attention=figures.attention, losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
         accuracies=(['layer', *accuracies],
@@ -135,16 +136,15 @@ def format_seconds(seconds: float) -> str:
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
 
 
-class _Pictures:
+class _Figures:
     """Everything in the report that takes images."""
 
-    def __init__(self, model: nn.Module, paths: Sequence[str],
-                 num_panels: int, seed: int) -> None:
+    def __init__(self, model: BaseModel, paths: Sequence[str], seed: int) -> None:
         size = image_size_of(model.backbone)
         num_sources = model.data_preprocessor.num_sources
         self.panels = [
             draw_mixing_panel(panel) for panel in folder_mixing_panels(
-                model, _spread(paths, num_panels * num_sources), seed)
+                model, _spread(paths, NUM_PANELS * num_sources), seed)
         ]
         # In random order: neighbours in a folder are often of one class.
         some = random.Random(seed).sample(paths, min(512, len(paths)))
@@ -152,7 +152,7 @@ class _Pictures:
         self.accuracy = (100 * accuracy).tolist()
         entries = list(
             folder_attention_maps(
-                dict(attention=model), _spread(paths, 16), size))
+                dict(attention=model), _spread(paths, NUM_MAPS), size))
         self.attention = draw_attention(
             [entry.image for entry in entries],
             {'attention': [entry.maps['attention'] for entry in entries]})

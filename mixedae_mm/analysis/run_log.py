@@ -1,4 +1,4 @@
-"""The numbers that training runs logged."""
+"""Read the numbers that training runs logged."""
 import json
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -10,14 +10,14 @@ from ..utils.errors import ConfigurationError
 # Steps and values of one logged quantity, ascending in steps.
 Curve = Tuple[np.ndarray, np.ndarray]
 _NO_CURVE = ('step', 'iter', 'epoch')
-_TIMES = ('time', 'data_time')  # of an image, where something is measured
+_TIMES = ('time', 'data_time')  # per image in records of validation
 
 
 def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
-    """All scalars that a run logged.
+    """Read all scalars that a run logged.
 
     A run that was interrupted and resumed has several log files. They are
-    read in order; what a later one repeats, it replaces.
+    read in order; a later file replaces what it repeats.
 
     Args:
         path (str | Path): Work folder of a run, or one of its log files

@@ -1,11 +1,12 @@
-"""A pre-trained encoder, ready for pictures of any kind."""
+"""A pre-trained encoder, ready for images of any kind."""
 import hashlib
 import logging
 import os
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import (ContextManager, Iterable, Iterator, NamedTuple, Optional, Tuple,
+                    Union)
 
 import numpy as np
 import torch
@@ -15,17 +16,18 @@ from torch import Tensor
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
-from ..utils.errors import ConfigurationError
-from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
 from ..interop.reading import read_vit
 from ..interop.vit import PlainViT, Vit
+from ..utils.checks import check_choice, check_count
+from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
 
 POOLINGS = ('mean', 'cls')
 Images = Union[ImageLike, Iterable[ImageLike]]
 
 
 class Encoded(NamedTuple):
-    """Tokens of ``N`` pictures after the last layer, on the CPU, float32.
+    """Tokens of ``N`` images after the last layer, on the CPU, float32.
 
     Attributes:
         cls (Tensor): ``(N, C)``.
@@ -53,7 +55,7 @@ def load(checkpoint: Union[str, Path],
         device (str | torch.device, optional): Defaults to the GPU if there
             is one, otherwise the CPU.
         img_size (int | tuple[int, int], optional): Height and width that
-            pictures are brought to, multiples of the patch size; positions
+            images are brought to, multiples of the patch size; positions
             are interpolated. Defaults to the size of the training.
         amp (bool): Compute in bfloat16 where that is safe.
         heads (int, optional): Attention heads, for files that do not say.
@@ -76,8 +78,8 @@ def load(checkpoint: Union[str, Path],
 class Encoder:
     """What :func:`load` returns; see there for the arguments.
 
-    Wherever it says ``images``, it takes one picture or any iterable of
-    pictures, each of them
+    Wherever it says ``images``, it takes one image or any iterable of
+    images, each of them
 
     - the path of an image file, or of a folder, which stands for all images
       below it in natural order;
@@ -90,7 +92,7 @@ class Encoder:
 
     Attributes:
         model (PlainViT): Normalised images to tokens.
-        preprocessing (Preprocessing): Pictures to normalised images.
+        preprocessing (Preprocessing): Resizes, crops and normalises images.
         description (Description): Sizes of the ViT.
     """
 
@@ -113,24 +115,24 @@ class Encoder:
 
     def __repr__(self) -> str:
         height, width = self.preprocessing.img_size
-        return (f'{type(self).__name__}({self.name}: {self.description}; pictures of '
+        return (f'{type(self).__name__}({self.name}: {self.description}; images of '
                 f'{height} x {width} pixels; on {self.device}'
                 f'{", bfloat16" if self.amp else ""})')
 
     def encode(self, images: Images, batch_size: int = 32) -> Encoded:
-        """Tokens of pictures.
+        """Tokens of images.
 
         Args:
             images: See :class:`Encoder`.
-            batch_size (int): Pictures per batch.
+            batch_size (int): Images per batch.
 
         Returns:
             Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one
-            picture ``N`` is 1. All in memory: for many pictures take
+            image ``N`` is 1. All in memory: for many images take
             :meth:`batches` or :meth:`features`.
 
         Raises:
-            ConfigurationError: If something is not a picture, or there are none.
+            ConfigurationError: If something is not an image, or there are none.
         """
         encoded = list(self.batches(images, batch_size))
         return Encoded(*(torch.cat(parts) for parts in zip(*encoded)))
@@ -145,13 +147,13 @@ class Encoder:
                  images: Images,
                  pooling: str = 'mean',
                  batch_size: int = 32) -> Tensor:
-        """One vector per picture, ``(N, C)``.
+        """One vector per image, ``(N, C)``.
 
         Args:
             images: See :class:`Encoder`.
             pooling (str): ``'mean'`` of the patch tokens (normalised, if the
                 checkpoint was fine-tuned so), or ``'cls'``.
-            batch_size (int): Pictures per batch.
+            batch_size (int): Images per batch.
         """
         return torch.cat([
             self.pool(crops, pooling)
@@ -176,7 +178,7 @@ class Encoder:
     def tokens(self, crops: Tensor) -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)``."""
         images = self.preprocessing.normalize(crops.to(self.device))
-        context = nullcontext()
+        context: ContextManager = nullcontext()
         if self.amp:
             context = torch.autocast(self.device.type, torch.bfloat16)
         with context:
@@ -185,7 +187,7 @@ class Encoder:
     @torch.no_grad()
     def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
-        check_pooling(pooling)
+        check_choice('pooling', pooling, POOLINGS)
         return self.model.pool(self.tokens(crops).float(), pooling).cpu()
 
     def fingerprint(self) -> str:
@@ -197,16 +199,14 @@ class Encoder:
         return digest.hexdigest()
 
     def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
-        if batch_size < 1:
-            raise ConfigurationError(
-                f'batch_size is {batch_size}, but must be at least 1.')
-        pictures = map(self.preprocessing.crop, pictures_of(images))
+        check_count('batch_size', batch_size)
+        crops = map(self.preprocessing.crop, images_of(images))
         empty = True
-        while batch := list(islice(pictures, batch_size)):
+        while batch := list(islice(crops, batch_size)):
             empty = False
             yield torch.stack(batch)
         if empty:
-            raise ConfigurationError('There is no picture to encode.')
+            raise ConfigurationError('There is no image to encode.')
 
     def _check_img_size(self, img_size) -> Tuple[int, int]:
         if img_size is None:
@@ -221,15 +221,8 @@ class Encoder:
         return size
 
 
-def check_pooling(pooling: str) -> None:
-    """Refuse what is not one of :data:`POOLINGS`."""
-    if pooling not in POOLINGS:
-        raise ConfigurationError(
-            f"pooling is '{pooling}', but must be one of {POOLINGS}.")
-
-
-def pictures_of(images: Images) -> Iterator[Tensor]:
-    """Every picture as an RGB tensor ``(3, H, W)`` uint8."""
+def images_of(images: Images) -> Iterator[Tensor]:
+    """Every image as an RGB tensor ``(3, H, W)`` uint8."""
     if isinstance(images, (str, os.PathLike)):
         yield from _read(Path(images).expanduser())
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
@@ -238,7 +231,7 @@ def pictures_of(images: Images) -> Iterator[Tensor]:
         yield to_rgb_tensor(images)
     else:
         for image in images:
-            yield from pictures_of(image)
+            yield from images_of(image)
 
 
 def _read(path: Path) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
 from ..interop.comparison import Comparison
@@ -40,6 +41,9 @@ class ExportableViT(nn.Module):
         classifier (bool): Give logits instead of tokens.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: PlainViT, mean: Tensor, std: Tensor,
                  classifier: bool) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class ExportableViT(nn.Module):
             tuple[Tensor, Tensor] | Tensor: ``(N, C)`` and ``(N, L, C)``; for a
             classifier the logits ``(N, num_classes)``.
         """
-        backbone = self.model.backbone
+        backbone: VisionTransformer = self.model.backbone
         x = backbone.patch_embed.projection((images - self.mean) / self.std)
         position = backbone.pos_embed[:, 1:].unflatten(
             1, backbone.patch_resolution).permute(0, 3, 1, 2)
@@ -70,7 +74,7 @@ class ExportableViT(nn.Module):
         if backbone.final_norm:
             x = backbone.ln1(x)
         if self.classifier:
-            return self.model.head(self.model.pool(x))
+            return self.model.logits(x)
         return x[:, 0], x[:, 1:]
 
 
@@ -105,7 +109,7 @@ def export(encoder: Encoder,
         path = Path(folder) / destination.name
         if path.suffix == '.pt2':
             torch.export.save(program, path)
-            run = torch.export.load(path).module()
+            run: Callable = torch.export.load(path).module()
         else:
             _write_onnx(program, path, encoder, classifier)
             run = _onnx_runtime(path)
@@ -159,6 +163,7 @@ def _write_onnx(program, path: Path, encoder: Encoder, classifier: bool) -> None
             output_names=['logits'] if classifier else ['cls', 'patches'],
             dynamo=True, verbose=False)
     sizes = encoder.description
+    assert onnx_program is not None  # with dynamo=True
     onnx_program.model.metadata_props.update(
         model=str(sizes),
         input='RGB in 0..1, float32; sides are multiples of '
@@ -192,7 +197,7 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison
         img_size = (grid[0] * patch_size, grid[1] * patch_size)
         images = torch.rand(batch_size, 3, *img_size, generator=generator)
         tokens = model(encoder.preprocessing.normalize(images))  # (N, 1 + L, C)
-        want = ((model.head(model.pool(tokens)), ) if classifier else
+        want = ((model.logits(tokens), ) if classifier else
                 (tokens[:, 0], tokens[:, 1:]))
         got = run(images)
         got = got if isinstance(got, tuple) else (got, )

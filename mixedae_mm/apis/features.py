@@ -21,18 +21,17 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
-from ..interop.writing import check_file, whole
+from ..interop.writing import check_file
 from ..utils.arguments import non_negative_int, positive_int
+from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import lock, write_atomically
-from ..utils.optional import require
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
-from .encoder import POOLINGS, Encoder, check_pooling, load
+from .encoder import POOLINGS, Encoder, load
+from .feature_table import merge, pyarrow, read_metadata, write_table
 
 PART_SIZE = 1024  # images: what a kill can cost
-# Name of our settings in the metadata of a Parquet file.
-METADATA_KEY = b'mixedae_mm'
 
 
 class Summary(NamedTuple):
@@ -113,11 +112,9 @@ def write_features(folder: str,
             written, or pyarrow is not installed.
     """
     pyarrow()  # before hours of work
-    check_pooling(pooling)
-    if batch_size < 1 or num_workers < 0:
-        raise ConfigurationError(
-            f'batch_size is {batch_size} and num_workers {num_workers}, but must be '
-            'at least 1 and 0.')
+    check_choice('pooling', pooling, POOLINGS)
+    check_count('batch_size', batch_size)
+    check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
     index = index_folder(str(source))
@@ -178,7 +175,7 @@ def parts_of(index: FolderIndex, folder: Path) -> Dict[Path, range]:
 def _compute(parts: Dict[Path, range], images: ImageCrops, encoder: Encoder,
              pooling: str, batch_size: int, num_workers: int, progress: bool) -> int:
     """Write parts; returns the number of images that could be read."""
-    batches = {file: [positions[i:i + batch_size]
+    batches = {file: [list(positions[i:i + batch_size])
                       for i in range(0, len(positions), batch_size)]
                for file, positions in parts.items()}
     every = sum(batches.values(), [])
@@ -202,7 +199,7 @@ def _compute(parts: Dict[Path, range], images: ImageCrops, encoder: Encoder,
                 for reason in reasons.values():
                     print(reason)
                 advance(len(batch))
-            _write_table(file, names, torch.cat(features), bad)
+            write_table(file, names, torch.cat(features), bad)
             num_read += len(names)
     return num_read
 
@@ -213,52 +210,6 @@ def _collate(samples):
     reasons = {name: why for name, crop, why in samples if crop is None}
     crops = torch.stack([crop for _, crop in good]) if good else torch.empty(0)
     return [name for name, _ in good], crops, reasons
-
-
-def _write_table(file: Path, names: Sequence[str], features: Tensor,
-                 bad: Dict[str, str]) -> None:
-    """``features`` are ``(len(names), C)`` float32."""
-    pa = pyarrow()
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(features.flatten().numpy()), features.shape[1])
-    table = pa.table([pa.array(names, pa.string()), column], ['path', 'feature'])
-    with whole(file) as path:
-        pa.parquet.write_table(_with_metadata(table, dict(bad=bad)), path)
-
-
-def merge(files: Sequence[Path], destination: Path, settings: dict) -> None:
-    """Join Parquet files, one in memory at a time."""
-    pa = pyarrow()
-    first = _with_metadata(pa.parquet.read_table(files[0]), settings)
-    with whole(destination) as path, pa.parquet.ParquetWriter(
-            path, first.schema) as writer:
-        writer.write_table(first)
-        for file in files[1:]:
-            writer.write_table(
-                _with_metadata(pa.parquet.read_table(file), settings))
-
-
-def _with_metadata(table, content: dict):
-    return table.replace_schema_metadata({METADATA_KEY: json.dumps(content)})
-
-
-def read_metadata(file: Path) -> dict:
-    """What :func:`write_features` keeps in the metadata of a Parquet file.
-
-    Raises:
-        ConfigurationError: If there is no such file, or something else wrote it.
-    """
-    pa = pyarrow()
-    if not Path(file).is_file():
-        raise ConfigurationError(f'There is no file {file}.')
-    try:
-        metadata = pa.parquet.read_schema(file).metadata or {}
-    except pa.ArrowInvalid:
-        metadata = {}
-    if METADATA_KEY not in metadata:
-        raise ConfigurationError(
-            f'{file} was not written by tools/analysis_tools/extract_features.py.')
-    return json.loads(metadata[METADATA_KEY])
 
 
 def _check_settings(file: Path, settings: dict) -> None:
@@ -275,16 +226,6 @@ def _check_settings(file: Path, settings: dict) -> None:
             f'{file.parent} was begun with other settings ({"; ".join(changed)}); '
             'delete it or choose another output.')
     write_atomically(file, json.dumps(settings))
-
-
-def pyarrow():
-    """The package, with what we use of it.
-
-    Raises:
-        ConfigurationError: If it is not installed.
-    """
-    require('pyarrow.parquet', 'pyarrow', 'A Parquet file')
-    return require('pyarrow', 'pyarrow', 'A Parquet file')
 
 
 def printable(path: str) -> str:

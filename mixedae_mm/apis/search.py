@@ -12,9 +12,10 @@ from torch.nn.functional import normalize
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..interop.writing import check_file, whole
 from ..utils.arguments import positive_int
+from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from .encoder import load
-from .features import pyarrow, read_metadata
+from .feature_table import pyarrow, read_metadata
 
 ROWS_AT_A_TIME = 8192
 COLUMNS = 5
@@ -67,8 +68,7 @@ def search(file: str, image: str, count: int,
     settings = read_metadata(file)
     if 'fingerprint' not in settings:
         raise ConfigurationError(f'{file} is a part of a file that is not finished.')
-    if count < 1:
-        raise ConfigurationError(f'count is {count}, but must be at least 1.')
+    check_count('count', count)
     if not Path(image).is_file():
         raise ConfigurationError(f'There is no image {image}.')
     checkpoint = checkpoint or settings['checkpoint']
@@ -105,7 +105,7 @@ def _show(axes: Axes, file: Path, title: str) -> None:
         axes.imshow(decode_rgb(file.read_bytes(), str(file)).permute(1, 2, 0))
     except (OSError, UnreadableImageError):
         axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
-    # A dollar sign in a name begins no formula.
+    # A dollar sign in a file name must not begin a formula.
     axes.set_title(title, fontsize=8, parse_math=False)
 
 

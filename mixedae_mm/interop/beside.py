@@ -1,4 +1,4 @@
-"""The JSON files in the folder of a checkpoint, if they are of its model."""
+"""Read the JSON files in the folder of a checkpoint, if they describe its model."""
 import json
 import logging
 import posixpath

@@ -1,8 +1,8 @@
 """One output of a model before and after it was written in another way."""
 from typing import NamedTuple
 
-# Two libraries add in another order, and no more; far below what a wrong
-# weight, head count or epsilon does to features, which are of order 1.
+# Two libraries differ only in the order of sums. A wrong weight, number of heads or
+# epsilon changes features, which are of order 1, by far more than this.
 LARGEST_DIFFERENCE = 1e-3
 
 

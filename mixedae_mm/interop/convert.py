@@ -1,4 +1,4 @@
-"""Convert a checkpoint and show that nothing changed."""
+"""Convert a checkpoint, and compare the result with its source."""
 import argparse
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..utils.arguments import positive_int
+from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
-from .layouts import LAYOUTS, check
+from .formats import FORMATS, check
 from .reading import COLUMN_TITLES, read_source, to_vit
 from .reference import outputs
 from .vit import Vit
@@ -23,13 +24,13 @@ class Conversion(NamedTuple):
 
     Attributes:
         vit (Vit): What was written.
-        source_layout (str): Whose names the source had.
+        source_column (str): Whose names the source had.
         num_written (int): Tensors in the result.
         comparisons (list[Comparison]): Empty if they could not be made.
         not_compared (str): Why not.
     """
     vit: Vit
-    source_layout: str
+    source_column: str
     num_written: int
     comparisons: List[Comparison]
     not_compared: str
@@ -40,7 +41,7 @@ class Conversion(NamedTuple):
         text = f'All {self.num_written} tensors read back bit for bit; '
         if not self.comparisons:
             return text + self.not_compared
-        return (text + 'largest difference to the source on a picture: ' +
+        return (text + 'largest difference to the source on an image: ' +
                 ', '.join(map(str, self.comparisons)) + '.')
 
 
@@ -52,16 +53,16 @@ def convert(source: str,
             heads: Optional[int] = None,
             decoder_heads: Optional[int] = None,
             overwrite: bool = False) -> Conversion:
-    """Convert a checkpoint; the result is there whole or not at all.
+    """Convert a checkpoint; on an error nothing is written.
 
     Args:
         source (str): See :func:`~.reading.read_vit`.
         destination (str): A file if it ends in .pth, .pt, .bin or
             .safetensors, otherwise a folder with weights, configuration and
             model card.
-        to (str): A key of :data:`~.layouts.LAYOUTS`.
-        image (str, optional): Picture to compare features on. Defaults to
-            :func:`real_picture`.
+        to (str): A key of :data:`~.formats.FORMATS`.
+        image (str, optional): Image to compare features on. Defaults to
+            :func:`example_image`.
         encoder_only (bool): Leave out everything but the encoder.
         heads (int, optional): Attention heads, where the source does not say.
         decoder_heads (int, optional): Likewise of the decoder.
@@ -74,27 +75,25 @@ def convert(source: str,
         ConfigurationError: If the source has no place there or cannot be
             read, the destination cannot be written, or features differ.
     """
-    if to not in LAYOUTS:
-        raise ConfigurationError(
-            f"to is '{to}', but must be one of {list(LAYOUTS)}.")
-    layout = LAYOUTS[to]
-    final = check_destination(destination, layout, overwrite)
+    check_choice('to', to, FORMATS)
+    target = FORMATS[to]
+    final = check_destination(destination, target, overwrite)
     before = read_source(source, heads, decoder_heads)
     whole_vit = vit = to_vit(before, encoder_only)
-    if not layout.has_decoder and vit.description.decoder:
+    if not target.has_decoder and vit.description.decoder:
         vit = vit.without('neck.')
-    check(vit, layout)
+    check(vit, target)
 
     name = Path(urlsplit(str(source)).path).name
-    picture = load_picture(image)
+    pixels = load_image(image)
     images = Preprocessing(vit.description.img_size, vit.description.mean,
-                           vit.description.std)(picture)[None]
+                           vit.description.std)(pixels)[None]
     expected, problem = _run(before, whole_vit, images)
     with whole(final) as temporary:
-        written = write(vit, temporary, layout, name)
+        written = write(vit, temporary, target, name)
         sizes = vit.description
         after = read_source(str(temporary), sizes.encoder.heads,
-                            sizes.decoder and sizes.decoder.heads)
+                            sizes.decoder.heads if sizes.decoder else None)
         _check_identical(vit, to_vit(after), destination)
         got, other_problem = _run(after, vit, images)
         comparisons = [
@@ -107,12 +106,12 @@ def convert(source: str,
         _check_equal(result, source)
         if temporary.is_dir():
             (temporary / 'README.md').write_text(
-                model_card(vit, layout, final.name, name, result.check))
+                model_card(vit, target, final.name, name, result.check))
     return result
 
 
-def real_picture() -> Tensor:
-    """scikit-image's astronaut, or a made picture where that is not installed.
+def example_image() -> Tensor:
+    """scikit-image's astronaut, or a generated image where that is not installed.
 
     Returns:
         Tensor: uint8, ``(3, 512, 512)``.
@@ -128,13 +127,13 @@ def real_picture() -> Tensor:
         return (fine.clamp(0, 1) * 255).byte()
 
 
-def load_picture(path: Optional[str]) -> Tensor:
-    """A picture file as ``(3, H, W)`` uint8; :func:`real_picture` for None."""
+def load_image(path: Optional[str]) -> Tensor:
+    """An image file as ``(3, H, W)`` uint8; :func:`example_image` for None."""
     if path is None:
-        return real_picture()
+        return example_image()
     from ..datasets.decode import decode_rgb
     if not Path(path).is_file():
-        raise ConfigurationError(f'The picture {path} does not exist.')
+        raise ConfigurationError(f'The image {path} does not exist.')
     return decode_rgb(Path(path).read_bytes(), path)
 
 
@@ -171,14 +170,14 @@ def parse_arguments(
     """The command line of ``tools/converters/convert.py``."""
     parser = argparse.ArgumentParser(
         description='Convert a ViT between mixedae_mm, mmpretrain, mmseg, '
-        "mmdet, timm, Hugging Face and Meta's MAE. The layout of the source is "
+        "mmdet, timm, Hugging Face and Meta's MAE. The format of the source is "
         'found out; every tensor is accounted for; features are compared.')
     parser.add_argument('source', metavar='SRC', help='checkpoint file or folder')
     parser.add_argument(
         'destination', metavar='DST',
         help='file (.pth, .safetensors) or folder; a folder gets a model card')
     parser.add_argument(
-        '--to', required=True, choices=list(LAYOUTS),
+        '--to', required=True, choices=list(FORMATS),
         help='timm; hf: ViTModel or ViTForImageClassification; hf-mae: '
         "ViTMAEForPreTraining; mae: Meta's; mm: plain mmpretrain, mmseg, mmdet")
     parser.add_argument(
@@ -188,7 +187,7 @@ def parse_arguments(
                         help='attention heads, where SRC does not say')
     parser.add_argument('--decoder-heads', type=positive_int,
                         help='attention heads of the decoder, likewise')
-    parser.add_argument('--image', help='picture to compare features on')
+    parser.add_argument('--image', help='image to compare features on')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace DST if it is there')
     return parser.parse_args(argv)
@@ -208,7 +207,7 @@ def print_report(result: Conversion, source: str, destination: str) -> None:
         part = dict(backbone='encoder', neck='decoder', head='classifier')[
             name.split('.')[0]]
         counts[part] = counts.get(part, 0) + 1
-    print(f'source    {source}, names of {COLUMN_TITLES[result.source_layout]}')
+    print(f'source    {source}, names of {COLUMN_TITLES[result.source_column]}')
     print(f'holds     {vit.description}')
     for note in vit.notes:
         print(f'assumed   {note}')

@@ -1,19 +1,19 @@
-"""Checkpoints of every layout into one :class:`~.vit.Vit`."""
+"""Checkpoints of every format into one :class:`~.vit.Vit`."""
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 import torch
-from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
                                        LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
                                        entries)
-from ..models.checkpoint_reading import literal_config, read_checkpoint, weights_of
-from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..models.checkpoint_reading import read_checkpoint, weights_of
 from ..utils.errors import ConfigurationError
 from .beside import json_beside, own_config
-from .vit import Vit, describe
+from .description import describe
+from .facts import hf_facts, mm_facts, timm_facts
+from .vit import Vit
 
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
@@ -27,7 +27,7 @@ class Source(NamedTuple):
         column (str): Whose names it uses: ``'mm'``, ``'timm'``, ``'hf'``.
         tensors (dict[str, Tensor]): All of them.
         facts (dict): What its configuration says, see
-            :func:`~.vit.describe`.
+            :func:`~.description.describe`.
         config (dict): The ``config.json`` that belongs to it, or empty.
     """
     path: str
@@ -41,7 +41,7 @@ def read_vit(path: str,
              encoder_only: Optional[bool] = False,
              heads: Optional[int] = None,
              decoder_heads: Optional[int] = None) -> Vit:
-    """Read a ViT from a checkpoint of any known layout.
+    """Read a ViT from a checkpoint of any known format.
 
     Args:
         path (str): A file of mixedae_mm, mmpretrain, mmseg, mmdet, timm,
@@ -60,7 +60,7 @@ def read_vit(path: str,
 
     Raises:
         ConfigurationError: If the path is something else, would execute code,
-            or holds tensors that the other layouts have no place for.
+            or holds tensors that the other formats have no place for.
     """
     return to_vit(read_source(path, heads, decoder_heads), encoder_only)
 
@@ -68,7 +68,7 @@ def read_vit(path: str,
 def read_source(path: str,
                 heads: Optional[int] = None,
                 decoder_heads: Optional[int] = None) -> Source:
-    """Read tensors and configuration, and find out the layout.
+    """Read tensors and configuration, and find out the format.
 
     Arguments and errors are those of :func:`read_vit`.
     """
@@ -140,90 +140,6 @@ def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
     return Vit(description, weights, left_out + unknown + gone, notes)
 
 
-def mm_facts(meta) -> dict:
-    """What ``meta`` in a checkpoint of mmengine says.
-
-    Args:
-        meta (dict | None): Its ``cfg`` is the text of a config. It is parsed
-            as literals; nothing in it is executed.
-    """
-    meta = meta if isinstance(meta, dict) else {}
-    config = meta.get('cfg')
-    if isinstance(config, str):
-        config = literal_config(config)
-    if not isinstance(config, dict) or not isinstance(config.get('model'), dict):
-        return {}
-    model = config['model']
-    backbone = model.get('backbone') or {}
-    neck = model.get('neck') if isinstance(model.get('neck'), dict) else {}
-    head = model.get('head') if isinstance(model.get('head'), dict) else {}
-    preprocessor = (
-        model.get('data_preprocessor') or config.get('data_preprocessor') or {})
-    if model.get('type') == 'MixedAE':  # whose preprocessor has these by default
-        preprocessor = dict(dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor)
-    arch = backbone.get('arch', 'base')
-    if isinstance(arch, str):
-        arch = VisionTransformer.arch_zoo.get(arch.lower(), {})
-    norm = backbone.get('norm_cfg') or {}
-    facts = dict(
-        heads=arch.get('num_heads') if backbone else None,
-        width=arch.get('embed_dims'),
-        img_size=backbone.get('img_size', 224),
-        norm_eps=norm.get('eps', 1e-6),
-        norm_pix=head.get('norm_pix'),
-        mean=_colours(preprocessor.get('mean')),
-        std=_colours(preprocessor.get('std')),
-        pooling={'avg_featmap': 'mean', 'cls_token': 'cls'}.get(
-            backbone.get('out_type', 'cls_token')),
-        classes=_classes((meta.get('dataset_meta') or {}).get('classes')))
-    if neck:
-        facts['decoder_heads'] = neck.get('decoder_num_heads', 16)
-    if backbone.get('homologous_in_transfer'):
-        facts['refuse'] = ('uses homologous attention on plain images '
-                           '(homologous_in_transfer), which a plain ViT has not')
-    return facts
-
-
-def timm_facts(config: dict) -> dict:
-    """What timm's ``config.json`` says."""
-    arguments = config.get('model_args') or {}
-    pretrained = config.get('pretrained_cfg') or {}
-    img_size = arguments.get('img_size') or (
-        pretrained.get('input_size') or [None] * 3)[1:]
-    return dict(
-        heads=arguments.get('num_heads'),
-        norm_eps=1e-6 if config else None,  # of all its ViTs
-        img_size=img_size if img_size != [None, None] else None,
-        mean=_colours(pretrained.get('mean'), 255),
-        std=_colours(pretrained.get('std'), 255),
-        pooling={'avg': 'mean', 'token': 'cls'}.get(
-            arguments.get('global_pool', config.get('global_pool'))),
-        classes=_classes(config.get('label_names')))
-
-
-def hf_facts(config: dict, preprocessor: dict) -> dict:
-    """What Hugging Face's ``config.json`` and ``preprocessor_config.json`` say."""
-    facts = dict(
-        heads=config.get('num_attention_heads'),
-        decoder_heads=config.get('decoder_num_attention_heads'),
-        img_size=config.get('image_size'),
-        # The default, which a config may leave out.
-        norm_eps=config.get('layer_norm_eps', 1e-12) if config else None,
-        usual_eps=1e-12,
-        norm_pix=config.get('norm_pix_loss'),
-        mean=_colours(preprocessor.get('image_mean'), 255),
-        std=_colours(preprocessor.get('image_std'), 255),
-        pooling='cls',
-        classes=_classes(config.get('id2label')))
-    if preprocessor.get('do_normalize') is False:
-        facts.update(mean=(0.0, ) * 3, std=(255.0, ) * 3)
-    activation = config.get('hidden_act', 'gelu')
-    if activation not in ('gelu', 'gelu_python'):
-        facts['refuse'] = (f'has the activation {activation} (hidden_act), but a '
-                           'plain ViT has gelu')
-    return facts
-
-
 def _read_folder(folder: Path) -> Dict[str, Tensor]:
     for pattern in WEIGHT_FILES:
         files = sorted(folder.glob(pattern))
@@ -264,16 +180,6 @@ def _canonical_spelling(source: Source) -> Dict[str, Tensor]:
             name = name[len(HF_PREFIX):]
         tensors[canonical(name)] = value
     return tensors
-
-
-def _colours(values, scale: float = 1) -> Optional[tuple]:
-    return tuple(round(value * scale, 6) for value in values) if values else None
-
-
-def _classes(names) -> Optional[tuple]:
-    if isinstance(names, dict):  # Hugging Face: {'0': name, ...}
-        names = [names[key] for key in sorted(names, key=int)]
-    return tuple(map(str, names)) if names else None
 
 
 def _some(names: List[str]) -> str:

@@ -5,17 +5,17 @@ other library from the source. These functions go from files to features
 without the table of names.
 """
 from functools import partial
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from torch import Tensor
 
-from ..utils.errors import ConfigurationError
-from .layouts import decoder_config, hf_config, timm_arguments
 from ..models.checkpoint_names import HF_PREFIX, WITHOUT_PLACE, canonical
+from ..utils.errors import ConfigurationError
+from .configurations import decoder_config, hf_config, timm_arguments
 from .reading import Source
-from .vit import Vit, backbone_config, load
+from .vit import Vit, backbone_config, load_part
 
 # The decoder is given this share of the patches, as in MAE.
 VISIBLE_SHARE = 0.25
@@ -23,7 +23,7 @@ VISIBLE_SHARE = 0.25
 
 @torch.no_grad()
 def outputs(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
-    """What the library of a checkpoint computes from pictures.
+    """What the library of a checkpoint computes from images.
 
     Args:
         source (Source): Its tensors, by its own names.
@@ -52,7 +52,7 @@ def _mmpretrain(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     backbone.eval()  # returns None in mmpretrain
     tensors = source.tensors
     bare = 'cls_token' in tensors
-    load(backbone, {
+    load_part(backbone, {
         name[0 if bare else len('backbone.'):]: value.float()
         for name, value in tensors.items()
         if (bare or name.startswith('backbone.')) and 'segment_embed' not in name
@@ -73,7 +73,7 @@ def _mmpretrain(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     if vit.description.decoder:
         decoder = MAEPretrainDecoder(**decoder_config(vit.description))
         decoder.eval()
-        load(decoder, {
+        load_part(decoder, {
             name[len('neck.'):]: value.float()
             for name, value in tensors.items() if name.startswith('neck.')
         }, source.path)
@@ -86,6 +86,7 @@ def _timm(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     import timm
     left_out = ('decoder', 'mask_token', *(
         () if vit.description.num_classes else ('head.', )))
+    model: Any  # timm's models have methods that torch.nn.Module lacks
     if 'architecture' in source.config:
         model = timm.create_model(
             source.config['architecture'], num_classes=vit.description.num_classes,
@@ -94,7 +95,7 @@ def _timm(source: Source, vit: Vit, images: Tensor) -> Dict[str, Tensor]:
         model = timm.models.VisionTransformer(
             norm_layer=partial(torch.nn.LayerNorm, eps=vit.description.norm_eps),
             **timm_arguments(vit))
-    load(model, {
+    load_part(model, {
         name: value for name, value in source.tensors.items()
         if not name.startswith(left_out)
     }, source.path)

@@ -1,4 +1,4 @@
-"""Write a converted checkpoint as a whole or not at all."""
+"""Write a converted checkpoint completely, or nothing."""
 import json
 import os
 import re
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from ..utils.files import atomically
-from .layouts import Layout, hf_config, mm_meta, rename
+from ..utils.optional import require
+from .configurations import hf_config, mm_meta
+from .formats import Format, rename
 from .vit import Vit
 
 FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 
-def check_destination(path: str, layout: Layout, overwrite: bool) -> Path:
+def check_destination(path: str, target: Format, overwrite: bool) -> Path:
     """Refuse, before any work, a place that a checkpoint cannot be written to.
 
     Raises:
@@ -25,9 +27,9 @@ def check_destination(path: str, layout: Layout, overwrite: bool) -> Path:
     """
     destination = Path(path).expanduser()
     if destination.suffix in FILE_SUFFIXES:
-        if layout.is_folder:
+        if target.is_folder:
             raise ConfigurationError(
-                f'--to {layout.title} writes a folder, but {path} is the name of a '
+                f'--to {target.title} writes a folder, but {path} is the name of a '
                 'file; leave out the ending.')
         return check_file(path, overwrite)
     if destination.is_dir() and not _is_ours(destination):
@@ -85,30 +87,30 @@ def whole(destination: Path) -> Iterator[Path]:
             f'{destination} was not written: {error.strerror or error}.') from error
 
 
-def write(vit: Vit, destination: Path, layout: Layout, source: str,
+def write(vit: Vit, destination: Path, target: Format, source: str,
           card: str = '') -> Dict[str, Tensor]:
     """Write weights, configuration and model card.
 
     Args:
         vit (Vit): What to write.
         destination (Path): A file, or a folder to be made.
-        layout (Layout): How.
+        target (Format): How.
         source (str): Name of the checkpoint it comes from.
         card (str): Text of the model card; folders have one.
 
     Returns:
         dict[str, Tensor]: The tensors by the names they were written with.
     """
-    tensors = rename(vit, layout)
+    tensors = rename(vit, target)
     if destination.suffix in FILE_SUFFIXES:
-        write_tensors(tensors, destination, vit, layout, source)
+        write_tensors(tensors, destination, vit, target, source)
         return tensors
     destination.mkdir()
-    safe = layout.library in ('timm', 'transformers') and layout.title != 'mae'
+    safe = target.library in ('timm', 'transformers') and target.title != 'mae'
     write_tensors(tensors,
                   destination / ('model.safetensors' if safe else 'model.pth'),
-                  vit, layout, source)
-    for name, content in layout.configs(vit).items():
+                  vit, target, source)
+    for name, content in target.configs(vit).items():
         (destination / name).write_text(
             json.dumps(content, indent=2, ensure_ascii=False) + '\n')
     (destination / 'README.md').write_text(card)
@@ -116,33 +118,29 @@ def write(vit: Vit, destination: Path, layout: Layout, source: str,
 
 
 def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
-                  layout: Layout, source: str) -> None:
+                  target: Format, source: str) -> None:
     """One file, of the kind that its ending says."""
     if file.suffix == '.safetensors':
-        try:
-            from safetensors.torch import save_file
-        except ImportError:
-            raise ConfigurationError(
-                f'{file.name} needs the safetensors package: pip install '
-                'safetensors.') from None
-        save_file(tensors, file, metadata=dict(format='pt', converted_from=source))
+        library = require('safetensors.torch', 'safetensors', f'Writing {file.name}')
+        library.save_file(
+            tensors, file, metadata=dict(format='pt', converted_from=source))
         os.umask(mask := os.umask(0))
         file.chmod(0o666 & ~mask)  # safetensors lets only the owner read
-    elif layout.title == 'mm':
+    elif target.title == 'mm':
         torch.save(dict(meta=mm_meta(vit, source), state_dict=tensors), file)
-    elif layout.title == 'mae':
+    elif target.title == 'mae':
         torch.save(dict(model=tensors), file)
     else:
         torch.save(tensors, file)
 
 
-def model_card(vit: Vit, layout: Layout, name: str, source: str,
+def model_card(vit: Vit, target: Format, name: str, source: str,
                check: str) -> str:
     """Text of the ``README.md`` of a published folder.
 
     Args:
         vit (Vit): What is published.
-        layout (Layout): How.
+        target (Format): How.
         name (str): Of the folder.
         source (str): Name of the checkpoint it comes from.
         check (str): What comparing the features showed.
@@ -150,7 +148,7 @@ def model_card(vit: Vit, layout: Layout, name: str, source: str,
     sizes = vit.description
     height, width = sizes.img_size
     kind = hf_config(sizes)['architectures'][0]
-    snippet = layout.snippet.format(
+    snippet = target.snippet.format(
         path=name,
         model=kind,
         extra=', add_pooling_layer=False' if kind == 'ViTModel' else '')
@@ -160,7 +158,7 @@ def model_card(vit: Vit, layout: Layout, name: str, source: str,
                  for values in (sizes.mean, sizes.std))
     notes = ''.join(f'\nAssumed: {note}.' for note in vit.notes)
     return f'''---
-library_name: {layout.library}
+library_name: {target.library}
 pipeline_tag: {task}
 tags:
 - vision-transformer
@@ -171,7 +169,7 @@ tags:
 # {name}
 
 {sizes}; {sum(v.numel() for v in vit.weights.values()) / 1e6:.1f} million weights.
-Converted from `{source}` by mixedae_mm for {layout.library}.
+Converted from `{source}` by mixedae_mm for {target.library}.
 
 MixedAE (Chen et al., *Mixed Autoencoder for Self-supervised Visual
 Representation Learning*, CVPR 2023) pre-trains a plain ViT by mixing images.
@@ -182,7 +180,7 @@ Representation Learning*, CVPR 2023) pre-trains a plain ViT by mixing images.
 {snippet}
 ```
 
-Pictures are RGB. The shorter side is resized (bicubic, antialiased) so that a
+Images are RGB. The shorter side is resized (bicubic, antialiased) so that a
 centre crop of {height} x {width} takes 224/256 of it. Values in 0 to 255 are
 then normalised by the mean {mean} and the standard deviation
 {std}.

@@ -9,6 +9,7 @@ from mmengine.device import get_device
 
 from .. import compat
 from ..utils.errors import ConfigurationError
+from .config_tree import walk
 
 # What each launcher sets in every process: rank, number of processes, rank on
 # the node.
@@ -38,7 +39,7 @@ def check_toolbox(cfg: Config, config_path: str) -> None:
 
 
 def check_checkpoints(cfg: Config) -> None:
-    """Refuse a training that would start from a file which is not there."""
+    """Refuse a training that would start from a file that does not exist."""
     if isinstance(cfg.get('load_from'), str):
         check_checkpoint(cfg.load_from)
     for path in initial_weights(cfg):
@@ -49,22 +50,16 @@ def check_checkpoints(cfg: Config) -> None:
 def check_checkpoint(path: str, advice: str = '') -> None:
     """Refuse a checkpoint path that names no file; URLs are left to mmengine."""
     # A sharded checkpoint is a folder.
-    if '://' not in path and not os.path.exists(
-            os.path.expanduser(path)):
+    if '://' not in path and not os.path.exists(os.path.expanduser(path)):
         raise ConfigurationError(f'checkpoint {path} does not exist{advice}')
 
 
-def initial_weights(node) -> Iterator[str]:
+def initial_weights(cfg: Config) -> Iterator[str]:
     """Every checkpoint that an ``init_cfg`` in a config names."""
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from initial_weights(item)
-    elif isinstance(node, (dict, Config)):
-        if type_name(node) in ('Pretrained', 'PretrainedInit') and isinstance(
-                node.get('checkpoint'), str):
+    for _, node in walk(cfg):
+        if isinstance(node, dict) and isinstance(node.get('checkpoint'), str) and (
+                type_name(node) in ('Pretrained', 'PretrainedInit')):
             yield node['checkpoint']
-        for _, value in node.items():
-            yield from initial_weights(value)
 
 
 def check_launcher(launcher: str) -> None:

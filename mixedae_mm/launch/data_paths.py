@@ -1,4 +1,4 @@
-"""Data that is not there, named before anything is built."""
+"""Refuse data paths that do not exist, before anything is built."""
 import os
 from typing import Any, Iterator, Sequence
 

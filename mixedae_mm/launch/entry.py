@@ -2,8 +2,8 @@
 
 One path serves configs of mmpretrain, mmseg and mmdet, one process or many, GPU
 or CPU. What is refused at once is in :mod:`.unread`, :mod:`.values` and
-:mod:`.checks`; what others raise becomes a sentence in :mod:`.boundary`; what takes
-the place of mmengine's GPU-only parts is in :mod:`.cpu`.
+:mod:`.checks`; what others raise becomes a sentence in :mod:`.boundary`; what the
+GPU, or a CPU in its place, changes in a config is in :mod:`.device`.
 """
 
 import argparse
@@ -26,10 +26,9 @@ from ..models.checkpoint_reading import read_checkpoint
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
 from .boundary import reading
-from .checks import (LAUNCHER_VARIABLES, check_launcher, check_strategy,
-                     check_toolbox)
-from .cpu import adapt_to_cpu, init_cpu_process_group
+from .checks import LAUNCHER_VARIABLES, check_launcher, check_strategy, check_toolbox
 from .data_paths import expand_home
+from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
 from .unread import check_keys, check_options
 from .values import DATALOADERS, check_values
 
@@ -137,9 +136,11 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
     """
     check_launcher(cfg.launcher)
     check_strategy(cfg)
-    notes = []
-    if get_device() == 'cpu':
-        notes = adapt_to_cpu(cfg)
+    precision, changes = None, []
+    if get_device() == 'cuda':
+        precision = choose_precision(cfg)
+    elif get_device() == 'cpu':
+        changes = adapt_to_cpu(cfg)
         if cfg.launcher != 'none' and not is_distributed():
             timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
             init_cpu_process_group(cfg.launcher, timeout)
@@ -147,8 +148,10 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
     read_checkpoints_as_data(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckedLoadingHook(complete_weights))
-    for note in notes:
-        runner.logger.warning(note)
+    if precision is not None:
+        runner.logger.info(precision)
+    for change in changes:
+        runner.logger.warning(change)
     return runner
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from copy import deepcopy
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import mmengine
 from mmengine.config import Config, ConfigDict
@@ -40,11 +40,11 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
                         help='average over augmented copies of each image')
     parser.add_argument('--show', action='store_true',
                         help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
-    parser.add_argument('--interval', type=int, default=1,
-                        help='draw every so many images')
+    parser.add_argument('--show-dir', help='folder for images with the predictions')
+    parser.add_argument('--interval', type=int, default=1, metavar='N',
+                        help='draw one of N images (default: 1, every image)')
     parser.add_argument('--wait-time', type=float, default=2,
-                        help='seconds that --show shows a picture')
+                        help='seconds that --show shows each image')
     return parser.parse_args(argv)
 
 
@@ -80,7 +80,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         if args.tta and scope_of(cfg) == 'mmpretrain':
             raise ConfigurationError(
                 "--tta and --show cannot be combined with mmpretrain's configs: its "
-                'visualization hook takes one picture per image, not several')
+                'visualization hook takes one result per image, not several')
         enable_pictures(cfg, args)
     if args.out and args.out_item != 'metrics' and scope_of(cfg) == 'mmseg':
         metrics = cfg.test_evaluator
@@ -102,7 +102,7 @@ def check_output(args: argparse.Namespace, scope: str) -> None:
             raise ConfigurationError(f'--out-item {args.out_item} needs --out FILE')
         return
     if args.out_item == 'metrics':
-        allowed = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+        allowed: Tuple[str, ...] = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
     elif scope == 'mmseg':
         return
     else:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Optional, Sequence
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
@@ -31,6 +31,9 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         'folder')
     parser.add_argument('--amp', action='store_true',
                         help='train with automatic mixed precision')
+    parser.add_argument('--compile', action=argparse.BooleanOptionalAction,
+                        help='compile encoder, decoder and losses, or not (default: '
+                        'as the CompileHook of the config says)')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate from the batch size that the '
                         'config names to the real one')
@@ -67,6 +70,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             cfg.load_from = find_resumable_checkpoint(cfg.work_dir, out_dir_of(cfg))
     if args.amp:
         enable_mixed_precision(cfg, args.config)
+    if args.compile is not None:
+        set_compiling(cfg, args.compile)
     if args.auto_scale_lr:
         enable_lr_scaling(cfg, args.config)
     count_accumulation(cfg)
@@ -95,7 +100,7 @@ def count_accumulation(cfg: Config) -> None:
     gradient accumulation; dividing the nominal batch by the accumulated steps
     gives the right ratio.
     """
-    scaling = cfg.get('auto_scale_lr') or {}
+    scaling = cfg.get('auto_scale_lr') or ConfigDict()
     steps = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     # The mark stays in the config that a run saves, which may be run again.
     if scaling.get('enable') and steps > 1 and not scaling.get('accumulation_counted'):
@@ -113,3 +118,14 @@ def enable_mixed_precision(cfg: Config, config_path: str) -> None:
         raise ConfigurationError(
             f'--amp needs an optim_wrapper of type OptimWrapper, but {config_path} '
             f'has {kind}')
+
+
+def set_compiling(cfg: Config, enabled: bool) -> None:
+    """Switch every ``CompileHook`` on or off, in place; add one if there is none."""
+    hooks = [hook for hook in cfg.get('custom_hooks') or ()
+             if isinstance(hook, dict) and type_name(hook) == 'CompileHook']
+    if not hooks:
+        hooks = [ConfigDict(type='CompileHook')]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), *hooks]
+    for hook in hooks:
+        hook['enabled'] = enabled

@@ -139,7 +139,7 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
                     f'--cfg-options {option} changes nothing, because nothing reads '
                     f'{key} in {path}: ' + (
                         f'did you mean {hint}?' if close else
-                        f'there are {", ".join(known)}.'))
+                        f'there are {", ".join(known or ())}.'))
         node = {}
 
 

@@ -1,5 +1,6 @@
-"""Values of a config that could only fail later, or with a less clear message."""
+"""Refuse values of a config that would fail later or with a less clear message."""
 from math import inf
+from typing import Callable
 
 from mmengine.config import Config
 
@@ -45,9 +46,8 @@ def check_values(cfg: Config) -> None:
     for path, least in COUNTS.items():
         value = resolve(cfg, path.split('.'))
         if value is not None:  # 57300.0, a quotient, is an integer for mmengine
-            check_number(path, value, lambda number, least=least: (
-                least <= number < inf and number == int(number)),
-                f'be an integer of at least {least}')
+            check_number(path, value, _is_integer_from(least),
+                         f'be an integer of at least {least}')
     for path in NUMBERS:
         value = resolve(cfg, path.split('.'))
         if value is not None:
@@ -57,3 +57,7 @@ def check_values(cfg: Config) -> None:
     if batch is not None:
         check_number('auto_scale_lr.base_batch_size', batch,
                      lambda number: 0 < number < inf, 'be a number above 0')
+
+
+def _is_integer_from(least: int) -> Callable[[float], bool]:
+    return lambda number: least <= number < inf and number == int(number)

@@ -1,4 +1,4 @@
-"""Numbers on a command line: what cannot be is refused while it is parsed."""
+"""Types of numbers for argparse, which refuses other values while it parses."""
 import argparse
 from typing import Callable
 

@@ -1,13 +1,13 @@
-"""Is an argument what it must be? One sentence where it is not."""
+"""Checks of arguments, each with one sentence that says what is allowed."""
 from numbers import Integral, Real
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Collection, Optional
 
 from .errors import ConfigurationError
 
 
-def check_number(name: str, value: Any, is_allowed: Callable[[float], bool],
+def check_number(name: str, value: Any, is_allowed: Callable[[Any], bool],
                  allowed: str) -> None:
-    """Refuse what is not a number (a bool is not), or not an allowed one.
+    """Refuse a value that is not a number, such as a bool, or not an allowed number.
 
     Args:
         name (str): Of the argument.
@@ -31,7 +31,8 @@ def check_count(name: str, value: Any, at_least: int = 1,
         allowed = f'be an integer in [{at_least}, {at_most}]'
     check_number(
         name, value, lambda number: isinstance(number, Integral)
-        and at_least <= number and (at_most is None or number <= at_most), allowed)
+        and at_least <= int(number) and (at_most is None or int(number) <= at_most),
+        allowed)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -41,7 +42,7 @@ def check_flag(name: str, value: Any) -> None:
             f'{name} is {value!r}, but must be True or False.')
 
 
-def check_choice(name: str, value: Any, choices: Sequence) -> None:
+def check_choice(name: str, value: Any, choices: Collection) -> None:
     """Refuse what is not one of the choices."""
     if value not in choices:
         raise ConfigurationError(

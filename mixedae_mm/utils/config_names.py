@@ -35,8 +35,8 @@ def config_path(name: str) -> str:
             before it and ``.py`` behind it.
 
     Raises:
-        ConfigurationError: If there is none of this name; with the most
-            similar ones.
+        ConfigurationError: If there is no config of this name; the sentence
+            names the most similar one.
     """
     relative = Path(name.removeprefix(PREFIX))
     file = mim_folder() / 'configs' / relative

@@ -1,6 +1,6 @@
 """The one error type for arguments, configurations and data that cannot work."""
 from difflib import get_close_matches
-from typing import Iterable
+from typing import Dict, Iterable
 
 
 class ConfigurationError(ValueError):
@@ -13,7 +13,7 @@ class ConfigurationError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The name most like a mistyped one, '' if none of them is.
+    """Find the known name that is most like a mistyped one, '' if there is none.
 
     Args:
         name (str): What was given. Upper and lower case do not count.
@@ -21,7 +21,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
         cutoff (float): Least likeness of the two, in [0, 1], as in
             :func:`difflib.get_close_matches`.
     """
-    by_lower = {}
+    by_lower: Dict[str, str] = {}
     for each in known:
         by_lower.setdefault(each.lower(), each)
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)

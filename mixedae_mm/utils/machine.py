@@ -1,11 +1,11 @@
-"""Describe the machine that a figure was measured on."""
+"""Facts about this machine: what a figure was measured on, what its GPU can do."""
 import platform
 
 import torch
 
 
 def machine(device: torch.device) -> dict:
-    """What a figure was measured on: never a host name or a path."""
+    """Describe what a figure was measured on, without host name and paths."""
     facts = dict(
         device=device.type,
         processor=_processor(),
@@ -15,6 +15,12 @@ def machine(device: torch.device) -> dict:
     if device.type == 'cuda':
         facts['gpu'] = torch.cuda.get_device_name(device)
     return facts
+
+
+def has_recent_gpu() -> bool:
+    """Whether the GPU has compute capability 8.0: bfloat16 in its matrix units."""
+    return (torch.cuda.is_available()
+            and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def _processor() -> str:

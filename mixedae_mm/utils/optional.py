@@ -1,4 +1,4 @@
-"""Packages that only some commands need."""
+"""Import packages that only some commands need."""
 import importlib
 from types import ModuleType
 
@@ -11,7 +11,7 @@ def require(module: str, package: str, purpose: str) -> ModuleType:
     Args:
         module (str): To import, such as ``'pyarrow.parquet'``.
         package (str): What ``pip install`` calls it.
-        purpose (str): What needs it; the sentence begins with it.
+        purpose (str): What needs it: the beginning of the sentence.
 
     Raises:
         ConfigurationError: If it cannot be imported.

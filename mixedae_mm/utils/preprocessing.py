@@ -1,11 +1,11 @@
-"""From a picture of any kind to the normalised tensor that a ViT takes.
+"""From an image of any kind to the normalised tensor that a ViT takes.
 
 Everything that looks at a model on whole images prepares them here: encoder,
 k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
-and report. One picture has one crop.
+and report. One image has one crop.
 """
 from pathlib import Path
-from typing import Sequence, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
 ImageSize = Union[int, Sequence[int]]
-# The shorter side is resized to so many times the crop: 256 pixels for 224.
+# The shorter side is resized to this multiple of the crop: 256 pixels for 224.
 MARGIN = 256 / 224
 
 
@@ -34,7 +34,8 @@ def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
     Raises:
         ConfigurationError: If it is neither.
     """
-    sides = img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2
+    sides: Sequence[Any] = (
+        img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
     if len(sides) != 2 or not all(
             isinstance(side, int) and side > 0 for side in sides):
         raise ConfigurationError(
@@ -53,7 +54,7 @@ def evaluation_crop(image: Tensor,
     Args:
         image (Tensor): ``(C, H, W)``: uint8, floating point in 0..1, or a mask.
         img_size (int | tuple[int, int]): Height and width of the result.
-        margin (float): The tighter side is resized to so many times the
+        margin (float): The tighter side is resized to this multiple of the
             crop's, at least 1. 1 keeps as much of the image as possible.
         interpolation (InterpolationMode): Antialiased bicubic by default;
             ``NEAREST_EXACT`` for masks.
@@ -84,7 +85,7 @@ def evaluation_crop(image: Tensor,
 
 
 def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
-    """A picture in memory as the tensor that its file would be decoded to.
+    """An image in memory as the tensor that its file would be decoded to.
 
     Args:
         image: A PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)``; a
@@ -100,7 +101,7 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
     """
     if not isinstance(image, (Image.Image, np.ndarray, Tensor)):
         raise ConfigurationError(
-            f'{type(image).__name__} is no picture; give a PIL image, an array '
+            f'{type(image).__name__} is not an image; give a PIL image, an array '
             '(H, W, 3), a tensor (3, H, W), or the path of a file or folder.')
     if not isinstance(image, Image.Image):
         _check_shape(image)
@@ -118,7 +119,7 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
         return rgb_of_array(pixels.transpose(1, 2, 0)).to(image.device)
     except (ValueError, OSError) as error:  # OSError: a lazily opened file
         raise ConfigurationError(
-            f'This picture ({type(image).__name__}) cannot be used: {error}; for '
+            f'This image ({type(image).__name__}) cannot be used: {error}; for '
             'normalised tensors call encoder.model directly.') from error
 
 
@@ -130,7 +131,7 @@ def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
     channels = shape[-1 if is_array else 0] if len(shape) == 3 else 0
     if not 1 <= channels <= 4 or 0 in shape:
         raise ConfigurationError(
-            f'A picture as {"array" if is_array else "tensor"} has shape '
+            f'An image as {"array" if is_array else "tensor"} has shape '
             f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
             f'are allowed too, but this one has {tuple(image.shape)}.')
 
@@ -163,5 +164,5 @@ class Preprocessing:
         return (images - self.mean.to(images.device)) / self.std.to(images.device)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Crop and normalise one picture of :func:`to_rgb_tensor`."""
+        """Crop and normalise one image of :func:`to_rgb_tensor`."""
         return self.normalize(self.crop(image))

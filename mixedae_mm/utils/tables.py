@@ -5,11 +5,11 @@ from typing import List, Sequence
 def markdown_table(header: Sequence[str],
                    rows: Sequence[Sequence[str]],
                    numbers: bool = False) -> str:
-    """A table in Markdown.
+    """Format a table in Markdown.
 
     Args:
-        header (Sequence[str]): Of the columns.
-        rows (Sequence[Sequence[str]]): Of texts, as many as the header has.
+        header (Sequence[str]): Names of the columns.
+        rows (Sequence[Sequence[str]]): Cells, as many per row as in the header.
         numbers (bool): Align all columns but the first to the right.
 
     Returns:
@@ -22,11 +22,11 @@ def markdown_table(header: Sequence[str],
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal: the first column on the left, others on the right.
+    """Format a table for a terminal: first column to the left, others to the right.
 
     Args:
-        header (Sequence[str]): Of the columns.
-        rows (Sequence[Sequence[str]]): Of texts, as many as the header has.
+        header (Sequence[str]): Names of the columns.
+        rows (Sequence[Sequence[str]]): Cells, as many per row as in the header.
 
     Returns:
         str: Lines without a line break at the end.

@@ -1,10 +1,8 @@
-"""Measure in the middle of a training run without changing it."""
+"""Measure during a training run without changing it."""
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
-
-from .random import own_random_numbers  # noqa: F401  found here before
 
 
 @contextmanager

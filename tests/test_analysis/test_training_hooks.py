@@ -259,7 +259,7 @@ def test_models_that_do_not_mix_can_be_measured(tmp_path):
 
 def test_settings_that_cannot_work_are_refused(watched):
     for settings in (dict(interval=0), dict(num_images=0)):
-        with pytest.raises(ConfigurationError, match='must be at least 1'):
+        with pytest.raises(ConfigurationError, match='Hook is 0, .* at least 1'):
             TopKAccuracyHook(**settings)
     with pytest.raises(ConfigurationError, match='at least 4 images'):
         hook = TopKAccuracyHook(num_images=3)

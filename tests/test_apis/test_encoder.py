@@ -192,9 +192,9 @@ def test_foreign_checkpoints_load(tmp_path):
     (torch.full((3, 4, 4), 2.), 'goes from 2 to 2'),
     (torch.full((3, 4, 4), torch.nan), 'goes from nan to nan'),
     (torch.zeros(3, 4, 4, dtype=torch.int64), 'uint8 in 0..255.*torch.int64'),
-    (17, 'int is no picture'),
+    (17, 'int is not an image'),
     ('nowhere.jpg', 'no image and no folder at nowhere.jpg'),
-    ([], 'no picture to encode'),
+    ([], 'no image to encode'),
 ])
 def test_what_is_no_picture_is_refused(encoder, wrong, message):
     with pytest.raises(ConfigurationError, match=message):

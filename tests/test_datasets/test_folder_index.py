@@ -178,13 +178,13 @@ DISTRIBUTED = '''
 import sys
 import torch.distributed
 from mixedae_mm.analysis.loading import find_images
-from mixedae_mm.apis.encoder import pictures_of
+from mixedae_mm.apis.encoder import images_of
 from mixedae_mm.datasets import UnlabelledImageFolder, folder_index
 rank, folder, port = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.distributed.init_process_group(
     'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
 if rank == 1:  # on one rank: nothing waits for the other
-    print(len(find_images(folder)), len(list(pictures_of(folder))),
+    print(len(find_images(folder)), len(list(images_of(folder))),
           len(UnlabelledImageFolder(folder, listed_together=False)))
 scan_folder, scans = folder_index.scan_folder, []
 folder_index.scan_folder = lambda *args: scans.append(1) or scan_folder(*args)

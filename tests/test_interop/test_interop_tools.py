@@ -34,7 +34,7 @@ def test_from_a_checkpoint_to_a_contact_sheet(tmp_path):
     done = tool('convert', 'epoch_1.pth', 'model', '--to', 'hf', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'mapped    30 encoder tensors' in done.stdout
-    assert 'largest difference to the source on a picture: features' in done.stdout
+    assert 'largest difference to the source on an image: features' in done.stdout
     done = tool('extract_features', 'images', 'f.parquet', '--checkpoint', 'model',
                 cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from toy_projects import CLASSIFICATION, SEGMENTATION, write_project
 
 from mixedae_mm import compat
 from mixedae_mm.launch import checks as launch_checks
-from mixedae_mm.launch import cpu as launch_on_cpu
+from mixedae_mm.launch import device as launch_device
 from mixedae_mm.launch import entry as launch
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
@@ -152,20 +152,20 @@ def test_loader_options_that_are_set_stay_and_no_worker_needs_no_persistence():
 def test_the_cpu_gets_float32_plain_batch_norm_and_no_ddp_device():
     cfg = Config.fromstring(SEGMENTATION, '.py')
     cfg.launcher = 'pytorch'
-    notes = launch_on_cpu.adapt_to_cpu(cfg)
+    notes = launch_device.adapt_to_cpu(cfg)
     assert len(notes) == 2
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert 'loss_scale' not in cfg.optim_wrapper
     assert cfg.model.backbone.norm_cfg.type == 'BN'
     assert cfg.model.decode_head.norm_cfg.type == 'BN'
     assert cfg.model_wrapper_cfg.device_ids is None
-    assert launch_on_cpu.adapt_to_cpu(cfg) == []  # nothing is left to do
+    assert launch_device.adapt_to_cpu(cfg) == []  # nothing is left to do
 
 
 def test_alone_on_the_cpu_the_model_is_left_as_it_is():
     cfg = Config.fromstring(SEGMENTATION, '.py')
     cfg.launcher = 'none'
-    assert len(launch_on_cpu.adapt_to_cpu(cfg)) == 1
+    assert len(launch_device.adapt_to_cpu(cfg)) == 1
     assert cfg.model.backbone.norm_cfg.type == 'SyncBN'  # mmengine reverts it
     assert 'model_wrapper_cfg' not in cfg
 

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or mixedae_mm::NAME')
     parser.add_argument('--output-dir', '-o', type=Path, default=Path('browse'),
-                        help='folder for the pictures (default: browse)')
+                        help='folder for the figures (default: browse)')
     parser.add_argument('--phase', '-p', choices=PHASES, default='train')
     parser.add_argument('--show-number', '-n', type=positive_int, default=16,
                         help='how many samples (default: 16)')

@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', help='work folder of the run')
     parser.add_argument(
-        'images', help='folder of images for the pictures, best ones that '
+        'images', help='folder of images to show, preferably ones that '
         'were not trained on')
     parser.add_argument('--out', help='default: WORK_DIR/report.html')
     parser.add_argument(

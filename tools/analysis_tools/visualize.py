@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     attention.add_argument('images', help='an image, or a folder of any depth')
     attention.add_argument(
         '--out', default='attention.png',
-        help='one sheet (.png, .pdf, .svg), or a folder that gets one picture per '
+        help='one sheet (.png, .pdf, .svg), or a folder that gets one figure per '
         'image (default: attention.png)')
     attention.add_argument(
         '--num-images', type=non_negative_int, default=16,

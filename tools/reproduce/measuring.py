@@ -22,7 +22,8 @@ from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.preprocessing import ImageSize
-from mixedae_mm.utils.undisturbed import evaluating, own_random_numbers
+from mixedae_mm.utils.random import own_random_numbers
+from mixedae_mm.utils.undisturbed import evaluating
 from .fingerprints import fingerprint, path_fingerprint
 
 # Measured again whenever this changes.

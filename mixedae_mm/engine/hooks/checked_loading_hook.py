@@ -32,6 +32,7 @@ class CheckedLoadingHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Replace the checkpoint's weights by all weights of the model."""
+        drop_empty_loss_scaler(checkpoint)
         model, resumed = runner.model, bool(runner._resume)
         kinds = {type(part).__name__ for part in model.modules()}
         if 'MMDeepSpeedEngineWrapper' in kinds:
@@ -56,3 +57,14 @@ class CheckedLoadingHook(Hook):
                 weights[name] = value.clone()  # not the model's own memory
         checkpoint['state_dict'] = weights
         print_log(f'{source.path}: {report}', logger='current')
+
+
+def drop_empty_loss_scaler(checkpoint: dict) -> None:
+    """Let a run in float16 resume from one in bfloat16, in place.
+
+    A run without loss scaling saves the state of its loss scaler as ``{}``, which
+    a scaler that is switched on refuses. Without this state it begins anew.
+    """
+    optimizer = checkpoint.get('optimizer')
+    if isinstance(optimizer, dict) and optimizer.get('loss_scaler') == {}:
+        del optimizer['loss_scaler']

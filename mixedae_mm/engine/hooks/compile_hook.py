@@ -9,11 +9,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.errors import ConfigurationError
+from ...utils.machine import has_recent_gpu
 from ..resume.rank_state import is_sharded
 from .probe_hook import bare_model
 
 OLDEST_PYTORCH = 'PyTorch 2.6'
-OLDEST_GPU = (8, 0)  # compute capability: bfloat16 in the matrix units
 
 
 @HOOKS.register_module()
@@ -36,7 +36,7 @@ class CompileHook(Hook):
             (CUDA graphs). ``dynamic`` is False unless given: batches have one shape.
 
     Raises:
-        ConfigurationError: If ``enabled`` is none of the three, or True with an
+        ConfigurationError: If ``enabled`` is not one of the three, or True with an
             older PyTorch.
     """
 
@@ -56,7 +56,8 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Mark the losses for compiling, which happens in the first step."""
-        if self.enabled is False or (self.enabled == 'auto' and not _gpu_can()):
+        is_worthwhile = _pytorch_can() and has_recent_gpu()
+        if self.enabled is False or (self.enabled == 'auto' and not is_worthwhile):
             return
         if is_sharded(runner.model):
             print_log('CompileHook: a sharded model is trained without compiling.',
@@ -87,11 +88,6 @@ class CompileHook(Hook):
 def _pytorch_can() -> bool:
     # What came with PyTorch 2.6.
     return hasattr(torch.compiler, 'set_stance')
-
-
-def _gpu_can() -> bool:
-    return (_pytorch_can() and torch.cuda.is_available()
-            and torch.cuda.get_device_capability() >= OLDEST_GPU)
 
 
 def with_fallback(compiled: Callable, eager: Callable) -> Callable:

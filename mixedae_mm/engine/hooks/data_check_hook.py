@@ -2,13 +2,13 @@
 from typing import Dict, Optional, Sequence, Set, Tuple
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...datasets import checks
 from ...utils.errors import ConfigurationError
+from .probe_hook import bare_model
 
 
 @HOOKS.register_module()
@@ -72,9 +72,7 @@ class DataCheckHook(Hook):
             *modes (str): ``'train'``, ``'val'`` or ``'test'``; those that the
                 runner does not have are left out.
         """
-        model = runner.model if isinstance(runner.model, nn.Module) else None
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner) if isinstance(runner.model, nn.Module) else None
         heads = {} if model is None else heads_of(model)
         loops = {}
         for mode in modes:

@@ -1,15 +1,18 @@
 """k-NN accuracy on labelled images while a model pre-trains."""
-from typing import Optional, Union
+from typing import Any, Dict, Optional, Union
 
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from ...datasets import checks
+from ...utils.checks import check_count
 from ...utils.errors import ConfigurationError
-from ...utils.undisturbed import evaluating, own_random_numbers
+from ...utils.random import own_random_numbers
+from ...utils.undisturbed import evaluating
 from .probe_hook import bare_model, is_due
 
 
@@ -38,17 +41,17 @@ class KNNEvaluationHook(Hook):
             test_dataset=dict(data_prefix='val', **labelled))]
 
     Args:
-        train_dataset (dict | Dataset): Any labelled data set of mmpretrain:
+        train_dataset (dict | BaseDataset): Any labelled data set of mmpretrain:
             the neighbours. Its pipeline should be that of a test, with the
             colours in the order of the training.
-        test_dataset (dict | Dataset): The images to be classified.
+        test_dataset (dict | BaseDataset): The images to be classified.
         interval (int): Iterations between two evaluations. The last one is
             after the last iteration.
         k (int): Neighbours that vote.
         temperature (float): Of their weights.
         readout (str, optional): Which features, as ``layer_06/cls``; by
             default the mean of the patch tokens after the last layer.
-        max_images (int, optional): At most so many images of either set,
+        max_images (int, optional): Largest number of images of each set,
             evenly spread over it; all by default.
         batch_size (int): Images per step and process.
         num_workers (int): Processes that load images.
@@ -61,8 +64,8 @@ class KNNEvaluationHook(Hook):
     priority = 'LOW'  # after the line of the iteration has been logged
 
     def __init__(self,
-                 train_dataset: Union[dict, Dataset],
-                 test_dataset: Union[dict, Dataset],
+                 train_dataset: Union[dict, BaseDataset],
+                 test_dataset: Union[dict, BaseDataset],
                  interval: int = 5000,
                  k: int = 20,
                  temperature: float = 0.07,
@@ -70,10 +73,7 @@ class KNNEvaluationHook(Hook):
                  max_images: Optional[int] = None,
                  batch_size: int = 128,
                  num_workers: int = 0) -> None:
-        if interval < 1:
-            raise ConfigurationError(
-                f'interval of KNNEvaluationHook is {interval}, but must be at '
-                'least 1.')
+        check_count('interval of KNNEvaluationHook', interval)
         self.train_dataset = train_dataset
         self.test_dataset = test_dataset
         self.interval = interval
@@ -81,7 +81,8 @@ class KNNEvaluationHook(Hook):
         self.temperature = temperature
         self.readout = readout
         self.max_images = max_images
-        self.loading = dict(batch_size=batch_size, num_workers=num_workers)
+        self.loading: Dict[str, Any] = dict(
+            batch_size=batch_size, num_workers=num_workers)
         self.is_off = False
 
     def before_train(self, runner: Runner) -> None:
@@ -132,7 +133,7 @@ class KNNEvaluationHook(Hook):
         runner.visualizer.add_scalars(
             dict(knn_accuracy=round(percent, 3)), step=step)
 
-    def _prepared(self, dataset: Union[dict, Dataset]) -> Dataset:
+    def _prepared(self, dataset: Union[dict, BaseDataset]) -> BaseDataset:
         from ...analysis.frozen_features import build_labelled_dataset
         dataset = build_labelled_dataset(dataset)
         count = min(self.max_images or len(dataset), len(dataset))

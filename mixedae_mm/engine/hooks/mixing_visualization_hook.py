@@ -1,28 +1,28 @@
-"""Pictures of mixing and reconstruction during training."""
+"""Figures of mixing and reconstruction during training."""
 from functools import partial
 
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.visualization import MLflowVisBackend
-from torch import nn
 
-from ...utils.errors import ConfigurationError
 from ...models import MixedAE
+from ...utils.errors import ConfigurationError
 from .probe_hook import ProbeHook, bare_model
 
 
 @HOOKS.register_module()
 class MixingVisualizationHook(ProbeHook):
-    """Picture a group of training images every so often.
+    """Draw a group of training images at intervals.
 
     Mask and mixed sample, clean images, unmixed inputs and reconstructions,
-    with the same crops and mask every time, so that the pictures make a film;
+    with the same crops and mask every time, so that the figures can be compared;
     see :class:`ProbeHook` for why that does not change the training. They go
     to every visualisation backend: TensorBoard, and
     ``vis_data/vis_image/mixing_*.png`` in the work folder.
 
     Args:
-        interval (int): Iterations between two pictures.
+        interval (int): Iterations between two figures.
         seed (int): Of the choice of images, their crops and the mask.
 
     Raises:
@@ -46,11 +46,12 @@ class MixingVisualizationHook(ProbeHook):
                 backend.add_image = partial(_as_file, backend.add_image)
         super().before_train(runner)
 
-    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
-        """Draw and hand the picture to the visualizer."""
+    def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
+        """Draw and hand the figure to the visualizer."""
         from ...analysis.figures import figure_to_array
         from ...analysis.panels import draw_mixing_panel, mixing_panel
         from ...analysis.probe_batch import mix_for_probing
+        assert self.images is not None  # loaded before training
         batch = mix_for_probing(model, self.images, self.seed)
         panel = mixing_panel(model, self.images, batch.mix_mask)
         figure = draw_mixing_panel(panel, f'after {step} iterations')
@@ -59,5 +60,5 @@ class MixingVisualizationHook(ProbeHook):
 
 
 def _as_file(add_image, name: str, image, step: int = 0, **kwargs) -> None:
-    """MLflow stores pictures by file name: with an ending, one for each step."""
+    """Name the image as MLflow needs it: with an ending, and one name per step."""
     add_image(f'{name}_{step}.png', image, step, **kwargs)

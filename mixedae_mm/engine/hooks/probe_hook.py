@@ -1,28 +1,28 @@
-"""What hooks share that look at the model every so often."""
+"""Base of the hooks that measure or draw the model at intervals."""
 from typing import Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...utils.errors import ConfigurationError
+from ...utils.checks import check_count
 
 
 class ProbeHook(Hook):
-    """Look at the model every so often, on the same training images.
+    """Probe the model at intervals, on the same training images.
 
     Training is not touched: random generators, module modes and weights are
-    afterwards what they were before, and nothing runs between two looks.
-    Among several processes the first one looks; nothing is communicated.
-    Weights sharded by FSDP cannot be looked at this way, which is logged once.
+    afterwards what they were before, and nothing runs between two probes.
+    Of several processes only the first probes; nothing is communicated.
+    Weights sharded by FSDP cannot be probed this way, which is logged once.
 
     Subclasses say what to do in :meth:`probe`.
 
     Args:
-        interval (int): Iterations between two looks. The last one is after
+        interval (int): Iterations between two probes. The last one is after
             the last iteration.
         num_images (int): How many images of the training data.
         seed (int): Of their choice and augmentation, and of what the subclass
@@ -34,19 +34,15 @@ class ProbeHook(Hook):
     priority = 'LOW'  # after the line of the iteration has been logged
 
     def __init__(self, interval: int, num_images: int, seed: int) -> None:
-        for name, value in (('interval', interval), ('num_images',
-                                                     num_images)):
-            if value < 1:
-                raise ConfigurationError(
-                    f'{name} of {type(self).__name__} is {value}, but must '
-                    'be at least 1.')
+        check_count(f'interval of {type(self).__name__}', interval)
+        check_count(f'num_images of {type(self).__name__}', num_images)
         self.interval = interval
         self.num_images = num_images
         self.seed = seed
         self.images: Optional[Tensor] = None
 
-    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
-        """Look at ``model``, the bare one, after ``step`` iterations."""
+    def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
+        """Probe ``model``, without its wrapper, after ``step`` iterations."""
         raise NotImplementedError
 
     @master_only
@@ -68,7 +64,7 @@ class ProbeHook(Hook):
                          batch_idx: int,
                          data_batch=None,
                          outputs=None) -> None:
-        """Look every ``interval`` iterations and after the last one."""
+        """Probe every ``interval`` iterations and after the last one."""
         if self.images is not None and is_due(self, runner):
             self.probe(runner, bare_model(runner), step=runner.iter + 1)
 
@@ -79,7 +75,7 @@ def is_due(hook: Hook, runner: Runner) -> bool:
             or hook.is_last_train_iter(runner))
 
 
-def bare_model(runner: Runner) -> nn.Module:
+def bare_model(runner: Runner) -> BaseModel:
     """The model without the wrapper of distributed training."""
     if is_model_wrapper(runner.model):
         return runner.model.module

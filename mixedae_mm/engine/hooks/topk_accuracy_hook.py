@@ -1,8 +1,8 @@
 """TopK sampling accuracy as curves of the training run."""
 from mmengine.dist import master_only
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
 from ...utils.undisturbed import evaluating
 from .probe_hook import ProbeHook, bare_model
@@ -10,7 +10,7 @@ from .probe_hook import ProbeHook, bare_model
 
 @HOOKS.register_module()
 class TopKAccuracyHook(ProbeHook):
-    """Log the TopK sampling accuracy of each layer every so often (Fig. 6).
+    """Log the TopK sampling accuracy of each layer at intervals (Fig. 6).
 
     Measured on some training images, with the same crops and masks every
     time, in float32 and evaluation mode; see :class:`ProbeHook` for why that
@@ -44,10 +44,11 @@ class TopKAccuracyHook(ProbeHook):
         if runner.iter == 0 and self.images is not None:
             self.probe(runner, bare_model(runner), step=0)
 
-    def probe(self, runner: Runner, model: nn.Module, step: int) -> None:
+    def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
         """Measure and log."""
         from ...analysis.attention_probe import topk_sampling_accuracy
         from ...analysis.probe_batch import mix_for_probing
+        assert self.images is not None  # loaded before training
         with evaluating(model):
             batch = mix_for_probing(model, self.images, self.seed)
             accuracy = 100 * topk_sampling_accuracy(

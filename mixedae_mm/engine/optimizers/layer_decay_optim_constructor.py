@@ -9,8 +9,8 @@ from torch import nn
 from ...utils.errors import ConfigurationError
 from .parameter_groups import merge_equal_groups
 
-# MAE and BEiT do not decay these, nor biases, norms and what else has one
-# dimension.
+# Without weight decay in MAE and BEiT, as are biases, norms and all other parameters
+# of one dimension.
 NO_DECAY = ('cls_token', 'mask_token', 'pos_embed', 'segment_embed',
             'relative_position_bias')
 DEFAULTS = dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.)
@@ -32,8 +32,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             constructor='LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(layer_decay_rate=0.75))
 
-    mmpretrain's constructor, from which the rules are, asks the whole model
-    for depths, which the models of mmseg and mmdet cannot tell. And it makes
+    The rules are those of mmpretrain's constructor, which asks the whole model
+    for depths: the models of mmseg and mmdet do not know them. It also makes
     one parameter group per parameter; here it is one per layer and weight decay,
     with which optimizers are several times faster.
 
@@ -80,7 +80,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             super().add_params(params, module, prefix, get_layer_depth)
             return
         backbone = getattr(module, 'backbone', None)
-        if not hasattr(backbone, 'get_layer_depth'):
+        depth_of = getattr(backbone, 'get_layer_depth', None)
+        if depth_of is None:
             raise ConfigurationError(
                 f'The backbone of {type(module).__name__} is '
                 f'{type(backbone).__name__}, which cannot tell the depths of '
@@ -89,7 +90,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         single: List[dict] = []
         super().add_params(
             single, module,
-            get_layer_depth=partial(backbone.get_layer_depth, prefix='backbone.'))
+            get_layer_depth=partial(depth_of, prefix='backbone.'))
         for group in single:
             del group['param_name']
         params += merge_equal_groups(

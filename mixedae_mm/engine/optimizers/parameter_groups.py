@@ -1,7 +1,7 @@
 """Few parameter groups: parameters with equal settings share one.
 
 mmengine and mmpretrain make one group per parameter, and an optimizer updates group
-by group: with 255 groups of ViT-B a fused AdamW is launched 255 times a step.
+by group: with 255 groups of ViT-B a fused AdamW is launched 255 times per step.
 """
 import logging
 from contextlib import contextmanager

@@ -1,17 +1,15 @@
-"""What a converted checkpoint consists of, in each layout."""
-from typing import Callable, Dict, NamedTuple, Tuple
+"""What each library writes beside the weights of a ViT: its configuration."""
+from typing import Any, Dict, Tuple
 
 from mmengine.config import Config
-from torch import Tensor
 
-from ..utils.errors import ConfigurationError
-from ..version import __version__
-from ..models.checkpoint_names import HF_PREFIX, entries
 from ..utils.preprocessing import resize_side
-from .vit import Description, Vit, backbone_config
+from ..version import __version__
+from .description import Description
+from .vit import Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name
-# only labels the weights, all sizes are given beside it.
+# only labels the weights: all sizes are given as arguments.
 TIMM_NAMES = {
     (192, 12, 16): 'vit_tiny_patch16_224',
     (384, 12, 16): 'vit_small_patch16_224',
@@ -21,107 +19,11 @@ TIMM_NAMES = {
 }
 
 
-class Layout(NamedTuple):
-    """How a ViT is written.
-
-    Attributes:
-        title (str): What it is called in messages.
-        library (str): The package that loads it.
-        column (str): Its names in :mod:`.names`.
-        has_decoder (bool): Whether there is a place for MAE's decoder.
-        is_folder (bool): Whether it is always a folder, never one file.
-        configs (callable): :class:`Vit` to contents of JSON files by name.
-        snippet (str): Python that loads the written folder ``{path}``.
-    """
-    title: str
-    library: str
-    column: str
-    has_decoder: bool
-    is_folder: bool
-    configs: Callable[[Vit], Dict[str, dict]]
-    snippet: str
-
-
-def rename(vit: Vit, layout: Layout) -> Dict[str, Tensor]:
-    """Weights by the names of a layout.
-
-    Raises:
-        ConfigurationError: If the layout cannot hold this ViT.
-    """
-    check(vit, layout)
-    tensors: Dict[str, Tensor] = {}
-    for entry in entries(vit.weights, 'mm'):
-        if entry.mm not in vit.weights:
-            continue
-        names, value = entry.names(layout.column), vit.weights[entry.mm]
-        parts = value.chunk(len(names)) if len(names) > 1 else (value, )
-        tensors.update(zip(names, parts))
-    if layout.column == 'hf' and (vit.description.decoder
-                                  or vit.description.num_classes):
-        tensors = {
-            name if name.startswith(('decoder.', 'classifier.')) else
-            HF_PREFIX + name: value
-            for name, value in tensors.items()
-        }
-    if layout.column == 'mm' and vit.description.pooling == 'cls':
-        # VisionTransformerClsHead, mmpretrain's classifier on CLS
-        tensors = {
-            name.replace('head.fc.', 'head.layers.head.'): value
-            for name, value in tensors.items()
-        }
-    return {name: value.contiguous() for name, value in tensors.items()}
-
-
-def check(vit: Vit, layout: Layout) -> None:
-    """Refuse what a layout cannot express.
-
-    Raises:
-        ConfigurationError: One sentence that says what and why.
-    """
-    sizes = vit.description
-    token_norm = 'backbone.ln1.weight' in vit.weights
-    mean_norm = 'backbone.ln2.weight' in vit.weights
-    if layout.title == 'hf-mae':
-        if not sizes.decoder:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining needs a decoder, which this checkpoint '
-                'does not have; use --to hf.')
-        if sizes.img_size[0] != sizes.img_size[1]:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining knows square images only, but this ViT '
-                f'is for {sizes.img_size[0]} x {sizes.img_size[1]} pixels.')
-        if sizes.num_classes:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining has no classifier; use --to hf or '
-                '--encoder-only.')
-    if layout.column == 'hf':
-        if mean_norm or not token_norm:
-            raise ConfigurationError(
-                'Hugging Face normalises every token, but this ViT was '
-                'fine-tuned with a LayerNorm on the mean of its tokens; timm '
-                '(--to timm) can hold it.')
-        if sizes.num_classes and sizes.pooling != 'cls':
-            raise ConfigurationError(
-                'ViTForImageClassification reads the CLS token, but this '
-                'classifier reads the mean of the patch tokens; timm (--to '
-                'timm) can hold it.')
-    if layout.column == 'timm' and (token_norm == mean_norm):
-        raise ConfigurationError(
-            'timm has a LayerNorm on the tokens or on their mean, but this '
-            f'ViT has {"both" if token_norm else "neither"}.')
-    if layout.column == 'mm' and sizes.num_classes and (
-            (sizes.pooling == 'mean') != mean_norm):
-        raise ConfigurationError(
-            "mmpretrain's classifiers normalise the mean of the tokens and "
-            'not CLS, which is not what this classifier does; --encoder-only '
-            'leaves it out.')
-
-
 def mm_config_text(vit: Vit) -> str:
     """Config of a plain mmpretrain model, as checkpoints carry it."""
     sizes = vit.description
     backbone = dict(type='VisionTransformer', **backbone_config(vit))
-    model = dict(
+    model: Dict[str, Any] = dict(
         backbone=backbone,
         data_preprocessor=dict(
             mean=list(sizes.mean), std=list(sizes.std), to_rgb=True))
@@ -149,9 +51,10 @@ def mm_config_text(vit: Vit) -> str:
 
 
 def decoder_config(sizes: Description) -> dict:
-    """Arguments of ``MAEPretrainDecoder``."""
+    """Arguments of ``MAEPretrainDecoder`` for a ViT that has a decoder."""
     rows, columns = (side // sizes.patch_size for side in sizes.img_size)
     decoder = sizes.decoder
+    assert decoder is not None
     return dict(
         num_patches=rows * columns,
         patch_size=sizes.patch_size,
@@ -181,7 +84,8 @@ def timm_arguments(vit: Vit) -> dict:
         fc_norm='backbone.ln2.weight' in vit.weights)
 
 
-def _timm_configs(vit: Vit) -> Dict[str, dict]:
+def timm_configs(vit: Vit) -> Dict[str, dict]:
+    """The ``config.json`` of timm, by its name."""
     sizes, encoder = vit.description, vit.description.encoder
     arguments = timm_arguments(vit)
     config = dict(
@@ -245,7 +149,8 @@ def hf_config(sizes: Description) -> dict:
     return config
 
 
-def _hf_configs(vit: Vit) -> Dict[str, dict]:
+def hf_configs(vit: Vit) -> Dict[str, dict]:
+    """The two JSON files of Hugging Face, by their names."""
     sizes = vit.description
     height, width = sizes.img_size
     # This one resizes the shorter side and cuts the centre out, as we do.
@@ -270,7 +175,7 @@ def _hf_configs(vit: Vit) -> Dict[str, dict]:
 
 def mm_meta(vit: Vit, source: str) -> dict:
     """``meta`` of an mmengine checkpoint."""
-    meta = dict(
+    meta: Dict[str, Any] = dict(
         cfg=mm_config_text(vit),
         converted_from=source,
         mixedae_mm_version=__version__)
@@ -285,37 +190,3 @@ def _one_or_two(size: Tuple[int, int]):
 
 def _shares(values) -> list:
     return [round(value / 255, 10) for value in values]
-
-
-def _no_configs(vit: Vit) -> Dict[str, dict]:
-    return {}
-
-
-_HF_SNIPPET = (
-    'from transformers import AutoImageProcessor, {model}\n\n'
-    "model = {model}.from_pretrained('{path}'{extra})\n"
-    "processor = AutoImageProcessor.from_pretrained('{path}')")
-
-LAYOUTS = {
-    'timm': Layout(
-        'timm', 'timm', 'timm', has_decoder=False, is_folder=False,
-        configs=_timm_configs,
-        snippet='import timm\n\n'
-        "model = timm.create_model('local-dir:{path}', pretrained=True)"),
-    'hf': Layout(
-        'hf', 'transformers', 'hf', has_decoder=False, is_folder=True,
-        configs=_hf_configs, snippet=_HF_SNIPPET),
-    'hf-mae': Layout(
-        'hf-mae', 'transformers', 'hf', has_decoder=True, is_folder=True,
-        configs=_hf_configs, snippet=_HF_SNIPPET),
-    'mae': Layout(
-        'mae', 'timm', 'timm', has_decoder=True, is_folder=False,
-        configs=_no_configs,
-        snippet='import torch\n\n'
-        "weights = torch.load('{path}/model.pth')['model']"),
-    'mm': Layout(
-        'mm', 'mmpretrain', 'mm', has_decoder=True, is_folder=False,
-        configs=_no_configs,
-        snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
-        "\n    checkpoint='{path}/model.pth')"),
-}

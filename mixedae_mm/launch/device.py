@@ -1,15 +1,40 @@
-"""Configs written for GPUs, on a machine that has none."""
+"""Adapt a config to the device: mixed precision of a GPU, or a CPU without GPU."""
 
 import datetime
 import os
 import subprocess
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import digit_version
 
+from ..utils.machine import has_recent_gpu
 from .checks import LAUNCHER_VARIABLES, type_name
+from .config_tree import walk
+
+
+def choose_precision(cfg: Config) -> Optional[str]:
+    """Choose, in place, the type of mixed precision that the GPU is made for.
+
+    Where ``AmpOptimWrapper`` has no ``dtype``, a GPU of compute capability 8.0 or
+    newer computes in bfloat16. Its range is that of float32, so that the loss needs
+    no scaling: mmengine would scale it all the same.
+
+    Returns:
+        One sentence about mixed precision, to be logged; None for a run without it.
+    """
+    optim_wrapper = cfg.get('optim_wrapper')
+    if optim_wrapper is None or type_name(optim_wrapper) != 'AmpOptimWrapper':
+        return None
+    if optim_wrapper.get('dtype') is not None:
+        return f'Mixed precision: {optim_wrapper.dtype}, as optim_wrapper.dtype says.'
+    if has_recent_gpu() and torch.cuda.is_bf16_supported():
+        optim_wrapper.dtype = 'bfloat16'
+        optim_wrapper.loss_scale = ConfigDict(enabled=False)
+        return ('Mixed precision: bfloat16 without loss scaling; '
+                'optim_wrapper.dtype=float16 chooses float16.')
+    return 'Mixed precision: float16, because this GPU is not made for bfloat16.'
 
 
 def adapt_to_cpu(cfg: Config) -> List[str]:
@@ -32,8 +57,8 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
             torch.__version__) < digit_version('2.4'):
         # Only newer PyTorch has the fused update, the same numbers, on the CPU.
         optim_wrapper.get('optimizer', {}).pop('fused', None)
-    strategy = cfg.get('strategy') or {}
-    if type_name(strategy) == 'DDPStrategy':
+    strategy = cfg.get('strategy')
+    if strategy is not None and type_name(strategy) == 'DDPStrategy':
         strategy.model_wrapper = ConfigDict(
             dict(broadcast_buffers=False), **(strategy.get('model_wrapper') or {}),
             device_ids=None)
@@ -45,7 +70,11 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
                 '', 'MMDistributedDataParallel', 'DistributedDataParallel'):
             wrapper.device_ids = None  # the only value allowed for CPU modules
         cfg.sync_bn = None
-        if _replace_types(cfg.get('model'), {'SyncBN': 'BN'}):
+        norms = [node for _, node in walk(cfg.get('model'))
+                 if isinstance(node, dict) and type_name(node) == 'SyncBN']
+        for norm in norms:
+            norm['type'] = 'BN'
+        if norms:
             notes.append('No GPU was found: SyncBN is BN, each process normalises '
                          'its own batch.')
     return notes
@@ -68,19 +97,7 @@ def init_cpu_process_group(launcher: str, timeout: Optional[float] = None) -> No
         os.environ['MASTER_ADDR'] = hosts.split()[0]
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
-    kwargs = {} if timeout is None else dict(
-        timeout=datetime.timedelta(seconds=timeout))
+    kwargs: Dict[str, Any] = {}
+    if timeout is not None:
+        kwargs['timeout'] = datetime.timedelta(seconds=timeout)
     torch.distributed.init_process_group('gloo', **kwargs)
-
-
-def _replace_types(node, replacements: dict) -> int:
-    """Rename registered types everywhere below ``node``; returns how many."""
-    count = 0
-    if isinstance(node, (list, tuple)):
-        count = sum(_replace_types(item, replacements) for item in node)
-    elif isinstance(node, dict):
-        if type_name(node) in replacements:
-            node['type'] = replacements[type_name(node)]
-            count = 1
-        count += sum(_replace_types(item, replacements) for item in node.values())
-    return count

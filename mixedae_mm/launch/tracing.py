@@ -1,0 +1,52 @@
+"""What an exception of a library tells: where it was raised, and with which values."""
+import re
+from types import FrameType
+from typing import Any, List, Tuple
+
+LONGEST = 300  # characters of a library's message; some print whole configs
+
+
+def chain_of(error: BaseException) -> List[BaseException]:
+    """An error, and those that it was raised from or during."""
+    chain = [error]
+    while True:
+        following = chain[-1].__cause__ or chain[-1].__context__
+        if following is None or following in chain:
+            return chain
+        chain.append(following)
+
+
+def lines_of(error: BaseException) -> List[Tuple[FrameType, int]]:
+    """Frames from the outermost to where the error began, each with its line."""
+    lines = []
+    for one in chain_of(error):
+        traceback = one.__traceback__
+        while traceback is not None:
+            lines.append((traceback.tb_frame, traceback.tb_lineno))
+            traceback = traceback.tb_next
+    return lines
+
+
+def frames_of(error: BaseException) -> List[FrameType]:
+    """Frames from the outermost to where the error began."""
+    return [frame for frame, _ in lines_of(error)]
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an error in one line, without the configs that some print."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return re.sub(r',? but got \w+=.*', '', short(str(text)))
+
+
+def short(value: Any) -> str:
+    """Format a value in one line of at most :data:`LONGEST` characters."""
+    text = ' '.join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values of a config are equal; False for arrays and tensors."""
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and tensors have no single answer
+        return False
