@@ -1,6 +1,8 @@
 """Labels are numbers: each must stand for the same class everywhere."""
+import logging
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
+from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
@@ -95,17 +97,24 @@ def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
 
 def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
                       name: str) -> None:
-    """Refuse heads that predict another number of classes than there are."""
+    """Refuse heads with fewer classes than the data, and warn of more.
+
+    More are no error: labels stay right, and the head's last classes are never seen.
+    """
     meta = getattr(dataset, 'metainfo', None) or {}
     classes = declared_names(dataset)
     # Heads for things and for stuff divide the classes among them.
     if classes is None or 'thing_classes' in meta:
         return
     for head, num_classes in heads.items():
-        if num_classes != len(classes):
-            raise ConfigurationError(
-                f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
-                f'but the model predicts {num_classes} ({head}.num_classes).')
+        if num_classes == len(classes):
+            continue
+        sentence = (
+            f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
+            f'but the model predicts {num_classes} ({head}.num_classes).')
+        if num_classes < len(classes):
+            raise ConfigurationError(sentence)
+        print_log(sentence, logger='current', level=logging.WARNING)
 
 
 def check_label_range(dataset: Dataset, heads: Mapping[str, int],
