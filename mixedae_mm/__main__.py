@@ -25,6 +25,8 @@ GROUPS = {
                 'report', 'conversion_table'),
     'compare': ('reproduce', 'transfer_eleven', 'benchmarks'),
 }
+# Of tools/, with commands. Others have modules of the same names as commands.
+FOLDERS = ('analysis_tools', 'converters', 'transfer')
 # Names of earlier releases, for one release more.
 RENAMED = {
     'frozen_accuracy': ['knn_and_probe'],
@@ -37,11 +39,13 @@ RENAMED = {
 def find_script(name: str) -> Optional[Path]:
     """The script of a command, ours or ``toolbox::folder/script``.
 
-    Ours are NAME.py in ``tools/`` or in a folder of it, or a folder NAME that runs.
+    Ours are NAME.py in ``tools/`` or in one of its ``FOLDERS``, or a folder NAME that
+    runs.
     """
     toolbox, is_theirs, script = name.partition('::')
     if is_theirs:
-        found = util.find_spec(toolbox)
+        # A name with dots would be imported to look for it.
+        found = util.find_spec(toolbox) if toolbox.isidentifier() else None
         if found is None or found.origin is None:
             return None
         file = Path(found.origin).parent / '.mim/tools' / script
@@ -50,10 +54,9 @@ def find_script(name: str) -> Optional[Path]:
     if not any(name in names for names in GROUPS.values()):
         return None
     tools = mim_folder() / 'tools'
-    for pattern in (f'{name}.py', f'{name}/__main__.py', f'*/{name}.py'):
-        for file in tools.glob(pattern):
-            return file
-    return None
+    places = [f'{name}.py', f'{name}/__main__.py',
+              *(f'{folder}/{name}.py' for folder in FOLDERS)]
+    return next((tools / place for place in places if (tools / place).is_file()), None)
 
 
 def list_commands(stream: TextIO) -> None:

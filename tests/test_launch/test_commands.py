@@ -35,6 +35,21 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert main(['setup_environment']) == 2
 
 
+def test_modules_of_other_commands_are_not_commands(tmp_path, monkeypatch):
+    """Whatever the order in which the system lists folders."""
+    for folder in ('a', 'analysis_tools', 'transfer', 'z'):
+        (tmp_path / 'tools' / folder).mkdir(parents=True)
+        (tmp_path / 'tools' / folder / 'report.py').touch()
+    monkeypatch.setattr('mixedae_mm.__main__.mim_folder', lambda: tmp_path)
+    assert find_script('report') == tmp_path / 'tools/analysis_tools/report.py'
+
+
+@pytest.mark.parametrize('name', ['no_such.package::train', '::train'])
+def test_toolboxes_that_are_none(name, capsys):
+    assert main([name]) == 2
+    assert f'no command {name}' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('old', RENAMED)
 def test_old_names_lead_to_new_ones(old, monkeypatch, capsys):
     ran = []
