@@ -81,6 +81,7 @@ class MixedAEViT(TransferViT):
         check_homologous(self)
         self.segment_embed = None
         if num_sources is None:
+            self.freeze_unused()
             return
         check_pretraining(self, patch_size)
         rows, columns = self.patch_resolution

@@ -85,6 +85,17 @@ class TransferViT(LoadedWhole, VisionTransformer):
             self._freeze_stages()
         return self
 
+    def freeze_unused(self) -> None:
+        """Freeze what comes after the last output.
+
+        No loss trains it, and DistributedDataParallel would wait for its gradient.
+        """
+        last = self.out_indices[-1]
+        for layer in self.layers[last + 1:]:
+            layer.requires_grad_(False)
+        if self.final_norm and last < self.num_layers - 1:
+            self.ln1.requires_grad_(False)
+
     def embed(self, images: Tensor, segments: Optional[Tensor] = None
               ) -> Tuple[Tensor, Tuple[int, int]]:
         """Embed images: patches, positions and CLS.

@@ -6,7 +6,7 @@ import torch
 from mmengine.utils import digit_version
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mixedae_mm.models import MixedAE
+from mixedae_mm.models import MixedAE, MixedAEViT
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16)
 CONTRAST = [None, 'after_norm', 'before_norm']
@@ -72,6 +72,17 @@ def test_every_trainable_parameter_gets_a_gradient(neck, contrast):
         without = [name for name, parameter in model.named_parameters()
                    if parameter.requires_grad and parameter.grad is None]
         assert not without, (without, options, others)
+
+
+@pytest.mark.parametrize('out_indices', [0, (0, 1), -1])
+@pytest.mark.parametrize('final_norm', [True, False])
+def test_every_trainable_parameter_gets_a_gradient_in_transfer(out_indices, final_norm):
+    """Also where what comes after the last output is not used."""
+    backbone = MixedAEViT(ARCH, 16, 4, out_type='featmap', out_indices=out_indices,
+                          final_norm=final_norm)
+    sum(out.sum() for out in backbone(torch.randn(2, 3, 16, 16))).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in backbone.parameters())
+    assert backbone.layers[1].ffn.layers[1].weight.requires_grad == (out_indices != 0)
 
 
 def test_frozen_stages_freeze_the_segments_too():
