@@ -206,16 +206,58 @@ def test_labels_of_coco_follow_the_file(tmp_path):
         checks.check_coco(dataset, 'train')
 
 
-@pytest.mark.parametrize('key', ['area', 'bbox', 'category_id', 'iscrowd'])
+@pytest.mark.parametrize(
+    'key', ['image_id', 'area', 'bbox', 'category_id', 'iscrowd'])
 def test_incomplete_annotations(key):
     content = coco_content(without=[key])
-    with refused('Annotation 7 in a.json', f"no '{key}'"):
+    with refused('id 7', 'a.json', f"no '{key}'"):
         coco.check_annotations(content, 'a.json', coco.EVALUATED_KEYS)
     if key != 'iscrowd':
-        with refused('Annotation 7 in a.json', f"no '{key}'"):
+        with refused('id 7', 'a.json', f"no '{key}'"):
             coco.check_annotations(content, 'a.json', coco.TRAINED_KEYS)
     with refused("no 'categories'"):
         coco.check_annotations(dict(images=[], annotations=[]), 'a.json', ())
+
+
+@pytest.mark.parametrize('section, entries, fact', [
+    ('annotations', None, 'list'), ('annotations', ['x'], 'list'),
+    ('categories', [dict(id=1)], "no 'name'"),
+    ('annotations', [dict(id=3, bbox=[1, 2, 3])], '[1, 2, 3]'),
+    ('annotations', [dict(id=3, bbox=[1, 2, 3, 4], area='12')], "'12'"),
+])
+def test_sections_that_are_something_else(section, entries, fact):
+    content = dict(coco_content(), **{section: entries})
+    with refused('a.json', fact):
+        coco.check_annotations(content, 'a.json', ())
+
+
+def test_objects_without_a_mask_where_masks_are_loaded(tmp_path):
+    content = coco_content()
+    dataset = coco_dataset(tmp_path, content)
+    checks.check_coco(dataset, 'train')
+    dataset.pipeline.transforms = [SimpleNamespace(with_mask=True)]
+    with refused('Annotation 7', 'a.json', "no 'segmentation'", 'with_mask=True'):
+        checks.check_coco(dataset, 'train')
+
+
+def test_panoptic_files_have_other_keys(tmp_path):
+    """mmdet's panoptic data sets inherit how ``CocoDataset`` lists images."""
+    content = dict(coco_content(), annotations=[dict(
+        image_id=1, file_name='1.png', segments_info=[])])
+    checks.check_coco(coco_dataset(tmp_path, content), 'train')
+
+
+def test_test_images_need_no_annotations(tmp_path):
+    content = coco_content()
+    del content['annotations']
+    dataset = coco_dataset(tmp_path, content)
+    with refused("no 'annotations'"):
+        checks.check_coco(dataset, 'train')
+    dataset.test_mode = True
+    checks.check_coco(dataset, 'test')
+    metric = SimpleNamespace(
+        _coco_api=SimpleNamespace(dataset=content), format_only=True)
+    checks.check_coco_metric(metric, CATEGORIES, 'test.json')
 
 
 def test_file_of_the_metric():

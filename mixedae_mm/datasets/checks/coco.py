@@ -1,5 +1,6 @@
 """Annotation files in COCO's format must be complete and fit the classes."""
 import logging
+from numbers import Real
 from typing import Optional, Sequence
 
 from mmengine import fileio
@@ -11,9 +12,12 @@ from .class_names import declared_names, listed
 from .image_sizes import UNKNOWN_TO_PILLOW, check_image_size
 from .walking import ToolboxDataset, is_local, leaves, sample_infos
 
-# What mmdet's data set reads of every annotation; evaluation needs one more.
-TRAINED_KEYS = ('bbox', 'area', 'category_id')
+# What mmdet's data set and pycocotools read of every annotation; evaluation needs
+# one more.
+TRAINED_KEYS = ('id', 'image_id', 'bbox', 'area', 'category_id')
 EVALUATED_KEYS = (*TRAINED_KEYS, 'iscrowd')
+IMAGE_KEYS = ('id', 'file_name', 'height', 'width')
+CATEGORY_KEYS = ('id', 'name')
 # What to write under a key that is missing.
 ADVICE = {
     'area': ' (of the mask, or width times height of the box)',
@@ -39,7 +43,14 @@ def check_coco(dataset: Dataset, name: str) -> None:
         except ValueError as error:
             raise ConfigurationError(
                 f'{part.ann_file} of {name} is not valid JSON: {error}.') from error
+        if _is_panoptic(content):
+            continue
+        if getattr(part, 'test_mode', False) and isinstance(content, dict):
+            content.setdefault('annotations', [])  # COCO's test images have none
         check_annotations(content, part.ann_file, TRAINED_KEYS)
+        check_entries(content, part.ann_file, 'images', IMAGE_KEYS)
+        if _loads_masks(part):
+            check_segmentations(content, part.ann_file, classes)
         own_class = not type(part).__module__.startswith('mmdet.')
         default = type(part).METAINFO.get('classes', ())
         check_categories(content, part.ann_file, classes,
@@ -53,15 +64,17 @@ def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> No
     """Refuse an annotation file that mmdet's ``CocoMetric`` cannot evaluate.
 
     Args:
-        metric: Any metric; those without a loaded COCO file are let through.
+        metric: Any metric; those without a loaded COCO file are let through, as are
+            those that write results instead of evaluating.
         classes (Sequence[str], optional): Of the data set.
         path (str): The file, or the option that names it.
     """
     coco = getattr(metric, '_coco_api', None)
-    if coco is None or not hasattr(coco, 'dataset'):
+    if coco is None or not hasattr(coco, 'dataset') or getattr(
+            metric, 'format_only', False):
         return
-    if any('segments_info' in part for part in coco.dataset['annotations'][:1]):
-        return  # panoptic
+    if _is_panoptic(coco.dataset):
+        return
     check_annotations(coco.dataset, path, EVALUATED_KEYS)
     if classes:
         check_categories(coco.dataset, path, classes, is_own=False)
@@ -73,13 +86,49 @@ def check_annotations(content: dict, path: str, keys: Sequence[str]) -> None:
         if not isinstance(content, dict) or section not in content:
             raise ConfigurationError(
                 f"{path} has no '{section}', which COCO's format demands.")
+    check_entries(content, path, 'annotations', keys)
+    check_entries(content, path, 'categories', CATEGORY_KEYS)
     for annotation in content['annotations']:
-        missing = [key for key in keys if key not in annotation]
-        if missing:
+        box = annotation.get('bbox', (0, 0, 0, 0))
+        if not (isinstance(box, (list, tuple)) and len(box) == 4 and all(
+                isinstance(number, Real) for number in
+                (*box, annotation.get('area', 0)))):
             raise ConfigurationError(
-                f"Annotation {annotation.get('id', 'without id')} in {path} has no "
-                f"'{missing[0]}'{ADVICE.get(missing[0], '')}; each must have "
-                f'{", ".join(keys)}.')
+                f"Annotation {annotation.get('id', 'without id')} in {path} has "
+                f'bbox={box!r} and area={annotation.get("area")!r}, but must have '
+                'four numbers and one.')
+
+
+def check_entries(content: dict, path: str, section: str, keys: Sequence[str]) -> None:
+    """Refuse a section that is not a list of dictionaries with these keys."""
+    entries = content[section]
+    if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) for entry in entries):
+        raise ConfigurationError(
+            f"'{section}' in {path} must be a list of dictionaries.")
+    for number, entry in enumerate(entries):
+        for key in keys:
+            if entry.get(key) is None:
+                name = f'id {entry["id"]}' if 'id' in entry else f'number {number}'
+                raise ConfigurationError(
+                    f"The entry with {name} of '{section}' in {path} has no "
+                    f"'{key}'{ADVICE.get(key, '')}; each must have "
+                    f'{", ".join(keys)}.')
+
+
+def check_segmentations(content: dict, path: str, classes: Sequence[str]) -> None:
+    """Refuse objects without a mask, where the pipeline loads masks."""
+    wanted = {category['id'] for category in content['categories']
+              if category['name'] in classes}
+    for annotation in content['annotations']:
+        # mmdet leaves out the others.
+        if (annotation['category_id'] in wanted and annotation['area'] > 0
+                and not annotation.get('ignore')
+                and not annotation.get('segmentation')):
+            raise ConfigurationError(
+                f"Annotation {annotation['id']} in {path} has no 'segmentation', but "
+                'the pipeline loads masks (LoadAnnotations with with_mask=True): '
+                'give every object one, or train a model without masks.')
 
 
 def check_categories(content: dict, path: str, classes: Sequence[str],
@@ -149,3 +198,15 @@ def _reads_categories_by_name(dataset: Dataset) -> bool:
     """Whether labels come from names in the file, as in mmdet's CocoDataset."""
     load = getattr(type(dataset), 'load_data_list', None)
     return getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
+
+
+def _is_panoptic(content: dict) -> bool:
+    """Whether annotations are of whole images, which has other keys."""
+    annotations = content.get('annotations') if isinstance(content, dict) else None
+    return isinstance(annotations, list) and any(
+        isinstance(one, dict) and 'segments_info' in one for one in annotations[:1])
+
+
+def _loads_masks(dataset: Dataset) -> bool:
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return any(getattr(transform, 'with_mask', False) for transform in transforms)
