@@ -7,6 +7,7 @@ key of the config. Errors of the training itself pass unchanged.
 """
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Iterator
 
 from mmengine.config import Config
@@ -42,7 +43,14 @@ def preparing(cfg: Config) -> Iterator[None]:
         raise
     except Exception as error:
         frames = frames_of(error)
-        if any(frame.f_code.co_name == 'run' and
-               isinstance(frame.f_locals.get('self'), BaseLoop) for frame in frames):
+        if any(_is_running(frame) for frame in frames):
             raise  # of the training or the test
         raise ConfigurationError(why_not_built(error, frames, cfg)) from error
+
+
+def _is_running(frame: FrameType) -> bool:
+    """Whether this is the loop of a training or a test, or what follows it."""
+    if frame.f_code.co_name == 'call_hook':
+        return frame.f_locals.get('fn_name') == 'after_run'
+    return frame.f_code.co_name == 'run' and isinstance(
+        frame.f_locals.get('self'), BaseLoop)

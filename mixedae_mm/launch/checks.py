@@ -1,14 +1,17 @@
 """What a command refuses before it builds anything, each in one sentence."""
 
+import inspect
 import os
 from typing import Iterator
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
 from .. import compat
-from ..utils.errors import ConfigurationError
+from ..utils.errors import ConfigurationError, nearest
 from .config_tree import walk
 
 # What each launcher sets in every process: rank, number of processes, rank on
@@ -83,8 +86,12 @@ def check_launcher(launcher: str) -> None:
 
 
 def check_strategy(cfg: Config) -> None:
-    """Refuse a strategy of ``FlexibleRunner`` that cannot start here."""
+    """Refuse a strategy that cannot start here, or that the runner does not read."""
     kind = type_name(cfg.get('strategy') or {})
+    if kind and cfg.get('runner_type') in (None, 'Runner'):
+        raise ConfigurationError(
+            f'The config sets strategy ({kind}), which the ordinary Runner does not '
+            "read: set runner_type='FlexibleRunner', or leave strategy out.")
     if kind in ('', 'SingleDeviceStrategy'):
         return
     if cfg.get('launcher', 'none') == 'none':
@@ -98,6 +105,23 @@ def check_strategy(cfg: Config) -> None:
         raise ConfigurationError(
             f'The config trains with {kind}, which needs the package {package}: run '
             f'`pip install {package}`, or use ViTFSDPStrategy, which needs none')
+
+
+def check_checkpoint_hook(runner: Runner) -> None:
+    """Refuse arguments of a ``CheckpointHook`` that do not exist.
+
+    mmengine's constructor takes every name and fails at the first save.
+    """
+    for hook in runner.hooks:
+        if not isinstance(hook, CheckpointHook):
+            continue
+        for name in hook.args:
+            known = inspect.signature(CheckpointHook.__init__).parameters
+            close = nearest(name, set(known) - {'self', 'kwargs'})
+            hint = f': did you mean {close}?' if close else '.'
+            raise ConfigurationError(
+                f'default_hooks.checkpoint.{name} is not an argument of '
+                f'{type(hook).__name__}{hint}')
 
 
 def type_name(node: dict) -> str:

@@ -33,13 +33,13 @@ def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def expand_home(node: Any) -> None:
-    """Replace, in place, a leading ``~/`` of every path in a config.
+    """Replace, in place, ``~`` and a leading ``~/`` of every path in a config.
 
     A shell does so only outside quotes, and data sets do not.
     """
     for key, value in (list(enumerate(node)) if isinstance(node, list) else
                        list(node.items()) if isinstance(node, (dict, Config)) else ()):
-        if isinstance(value, str) and value.startswith('~/'):
+        if isinstance(value, str) and (value == '~' or value.startswith('~/')):
             node[key] = os.path.expanduser(value)
         else:
             expand_home(value)

@@ -26,7 +26,8 @@ from ..models.checkpoint_reading import read_checkpoint
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
 from .boundary import reading
-from .checks import LAUNCHER_VARIABLES, check_launcher, check_strategy, check_toolbox
+from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
+                     check_strategy, check_toolbox)
 from .data_paths import expand_home
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
 from .unread import check_keys, check_options
@@ -147,6 +148,7 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
     set_dataloader_defaults(cfg)
     read_checkpoints_as_data(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    check_checkpoint_hook(runner)
     runner.register_hook(CheckedLoadingHook(complete_weights))
     if precision is not None:
         runner.logger.info(precision)

@@ -86,6 +86,10 @@ def check_options(cfg: Config, options: dict) -> None:
             raise ConfigurationError(
                 f'--cfg-options {option} changes nothing, because nothing reads '
                 f'{keys[0]} after the config file{_instead(cfg, keys)}')
+        if option == 'launcher':
+            raise ConfigurationError(
+                '--cfg-options launcher changes nothing, because the command has an '
+                f'option for it: give --launcher {value} instead.')
         model = cfg.get('model')
         if keys[0] == 'data_preprocessor' and 'data_preprocessor' in (
                 model if isinstance(model, dict) else ()):
@@ -116,6 +120,10 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
     for depth, key in enumerate(keys):
         path = '.'.join(keys[:depth])
         if isinstance(node, (list, tuple)):
+            if not node:
+                raise ConfigurationError(
+                    f'--cfg-options {option} is not possible: {path} is empty; give '
+                    f'the whole list, {path}="[dict(...)]" in a config.')
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigurationError(
                     f'--cfg-options {option} is not possible: {path} is a list of '
@@ -162,10 +170,18 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
         if places:
             return ': set ' + _listed(
                 ['.'.join([place, *keys[depth:]]) for place in places]) + ' instead.'
+    loader, _, variable = keys[0].rpartition('_')
+    if variable == 'pipeline' and loader in ('train', 'val', 'test'):
+        pipeline = f'{loader}_dataloader.dataset.pipeline'
+        if resolve(cfg, pipeline.split('.')) is not None:
+            return f': did you mean {".".join([pipeline, *keys[1:]])}?'
     close = nearest(keys[0], READ, cutoff=0.75)
     if close:
         return f': did you mean {".".join([close, *keys[1:]])}?'
-    same = [place for place, _ in _nodes(cfg) if place.rpartition('.')[2] == keys[-1]]
+    places = [place for place, _ in _nodes(cfg)]
+    same = ['.'.join([place, *keys[1:]]) for place in places
+            if place.rpartition('.')[2] == keys[0]]
+    same = same or [place for place in places if place.rpartition('.')[2] == keys[-1]]
     if same:
         return f': did you mean {_listed(same)}?'
     return f'; what is read are {", ".join(key for key in cfg.keys() if key in READ)}.'

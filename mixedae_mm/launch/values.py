@@ -19,6 +19,9 @@ COUNTS = {  # key -> least value
     'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1,
     'optim_wrapper.accumulative_counts': 1, 'default_hooks.logger.interval': 1,
 }
+FLAGS = ('resume', 'find_unused_parameters', 'auto_scale_lr.enable',
+         'env_cfg.cudnn_benchmark', 'randomness.deterministic',
+         'randomness.diff_rank_seed')
 NUMBERS = ('optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.weight_decay')
 
 
@@ -43,6 +46,10 @@ def check_values(cfg: Config) -> None:
             raise ConfigurationError(f'{name} has no dataset, but needs one.')
         for key in ('persistent_workers', 'pin_memory', 'drop_last'):
             check_flag(f'{name}.{key}', (loader or {}).get(key, False))
+    for path in FLAGS:  # 'no', 'auto' or 'false' would count as True
+        value = resolve(cfg, path.split('.'))
+        if value is not None:
+            check_flag(path, value)
     for path, least in COUNTS.items():
         value = resolve(cfg, path.split('.'))
         if value is not None:  # 57300.0, a quotient, is an integer for mmengine

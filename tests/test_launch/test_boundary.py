@@ -8,6 +8,7 @@ from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
+from mixedae_mm.launch.boundary import preparing
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -71,6 +72,9 @@ def refuse(project, monkeypatch, capsys):
      ['optim_wrapper.optimizer.wight_decay', 'SGD', 'weight_decay']),
     ('default_hooks = dict(logger=dict(intervall=3))',
      ['default_hooks.logger.intervall', 'did you mean interval?']),
+    # mmengine would fail at the first save.
+    ('default_hooks = dict(checkpoint=dict(intervall=3))',
+     ['default_hooks.checkpoint.intervall', 'did you mean interval?']),
     ('randomness = dict(sed=3)', ['randomness.sed']),
     ('val_cfg = dict(foo=3)', ['val_cfg.foo', 'ValLoop', 'fp16']),
     ("model = dict(head=dict(_delete_=True, type='LinearClsHead'))",
@@ -108,6 +112,19 @@ def test_errors_of_the_training_keep_their_traceback(project, monkeypatch):
         "_base_ = 'classify.py'\nmodel = dict(head=None)\n")
     with pytest.raises(AttributeError, match="'loss'"):
         launch_train.main(['mine.py'])
+
+
+def test_so_do_errors_of_what_follows_the_training():
+    def call_hook(fn_name):
+        raise ValueError('of a hook')
+
+    with pytest.raises(ValueError, match='^of a hook$') as error:
+        with preparing(Config()):
+            call_hook('after_run')
+    assert not isinstance(error.value, ConfigurationError)
+    with pytest.raises(ConfigurationError, match='of a hook'):
+        with preparing(Config()):
+            call_hook('before_run')
 
 
 @pytest.mark.parametrize('how', ['option', 'environment'])
@@ -186,8 +203,8 @@ def test_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv('DATA_ROOT', '~/images')
     args = launch_train.parse_arguments([
         'mixedae_mm::mixedae_vitb_folder', '--cfg-options', 'load_from=~/a.pth',
-        'custom_hooks=[a,~/b]'])
+        'custom_hooks=[~,~/b]'])
     cfg = load_config(args)
     assert cfg.train_dataloader.dataset.data_root == os.path.expanduser('~/images')
     assert cfg.load_from == os.path.expanduser('~/a.pth')
-    assert cfg.custom_hooks[1] == os.path.expanduser('~/b')
+    assert cfg.custom_hooks == [os.path.expanduser('~'), os.path.expanduser('~/b')]

@@ -280,6 +280,9 @@ def test_more_processes_than_gpus(monkeypatch):
 
 def test_a_strategy_that_cannot_start():
     cfg = config_with(strategy=dict(type='ViTFSDPStrategy'))
+    with pytest.raises(ConfigurationError, match="runner_type='FlexibleRunner'"):
+        launch_checks.check_strategy(cfg)  # the ordinary runner would not read it
+    cfg.runner_type = 'FlexibleRunner'
     with pytest.raises(ConfigurationError, match='ViTFSDPStrategy.*several processes'):
         launch_checks.check_strategy(cfg)
     cfg.launcher = 'pytorch'

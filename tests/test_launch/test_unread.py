@@ -39,10 +39,14 @@ def refusal(check, *arguments):
     ('auto_scale_lr.base_batchsize', 'auto_scale_lr.base_batch_size'),
     ('optim_wrapper.clip_grad.max_nrm', 'optim_wrapper.clip_grad.max_norm'),
     ('optim_wrapper.paramwise_cfg.norm_decay', 'norm_decay_mult'),
-    # The end of a longer key.
+    # A part of a longer key.
+    ('backbone.with_cp', 'model.backbone.with_cp'),
+    ('optimizer.lr', 'optim_wrapper.optimizer.lr'),
     ('batch_size', 'train_dataloader.batch_size'),
     ('lr', 'optim_wrapper.optimizer.lr'),
-    # Helper variables of the file.
+    # Helper variables of the file, and of others like it.
+    ('train_pipeline.0.type', 'train_dataloader.dataset.pipeline.0.type'),
+    ('launcher', '--launcher 1'),
     ('vis_backends.0.type', 'visualizer.vis_backends.0.type'),
     ('pipeline.0.color_type', 'train_dataloader.dataset.pipeline.0.color_type'),
 ])
@@ -63,10 +67,12 @@ def test_the_options_of_pretraining(pretraining, option, instead):
 @pytest.mark.parametrize('option, facts', [
     ('train_dataloader.dataset.pipeline.7.scale', ['a list of 2', 'from 0 to 1']),
     ('train_dataloader.dataset.pipeline.last.scale', ['a list of 2', 'last']),
+    ('custom_hooks.0.interval', ['custom_hooks', 'empty']),
     ('env_cfg.anything', ['cudnn_benchmark', 'mp_cfg']),
     ('nothing.like_it', ['nothing', 'model', 'train_dataloader']),
 ])
 def test_what_is_possible(cfg, option, facts):
+    cfg.custom_hooks = []
     message = refusal(check_options, cfg, {option: 1})
     assert all(fact in message for fact in [option, *facts])
 
@@ -153,6 +159,10 @@ def test_configs_of_the_toolboxes_are_let_through(path):
     ('optim_wrapper.optimizer.lr', 'abc', 'at least 0'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'at least 0'),
     ('auto_scale_lr.base_batch_size', 0, 'above 0'),
+    # Text counts as True.
+    ('auto_scale_lr.enable', 'no', 'True or False'),
+    ('resume', 'auto', 'True or False'),
+    ('env_cfg.cudnn_benchmark', 'off', 'True or False'),
     ('model', 'MixedAE', 'a dict'),
     ('optim_wrapper', 'AdamW', 'a dict'),
     ('custom_hooks', dict(type='EMAHook'), 'a list'),
