@@ -269,7 +269,7 @@ def test_file_of_the_metric():
     with refused("no category 'dog'", 'val.json'):
         checks.check_coco_metric(metric, ['ant', 'dog'], 'val.json')
     metric._coco_api.dataset = coco_content(without=['iscrowd'])
-    with refused("no 'iscrowd'", 'Annotation 7 in val.json'):
+    with refused("no 'iscrowd'", 'id 7', 'val.json'):
         checks.check_coco_metric(metric, CATEGORIES, 'val.json')
 
 
@@ -387,6 +387,15 @@ def test_images_by_another_name(tmp_path, monkeypatch):
         files.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
     files.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
     assert len(said) == 1
+
+
+def test_folders_without_a_single_image(tmp_path):
+    with refused(str(tmp_path), 'no file that ends in .jpg', 'img_suffix'):
+        files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
+    (tmp_path / 'a.npy').touch()
+    files.check_suffix(str(tmp_path), ['.npy'], 'train', 'img_suffix')
+    with refused('no file that ends in .jpg', '1 .npy'):
+        files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
 
 
 def test_why_a_segmentation_set_is_empty(tmp_path):

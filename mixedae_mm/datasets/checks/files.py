@@ -49,12 +49,17 @@ def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
         ignore_case (bool): Whether the data set does.
 
     Raises:
-        ConfigurationError: If the folder has images, but none that is taken.
+        ConfigurationError: If the folder has no file that is taken.
     """
     if not is_local(folder) or not os.path.isdir(folder):
         return
-    images, _ = scan_folder(folder, EXTENSIONS)
+    images, rest = scan_folder(folder, EXTENSIONS)
     suffixes = tuple(suffixes)
+    if not images and not any(path.endswith(suffixes) for path in rest):
+        found = f'; it has {describe_files(rest)}' if rest else ''
+        raise ConfigurationError(
+            f'{name}: {folder} has no file that ends in {", ".join(suffixes)}, which '
+            f'{option} takes{found}.')
     others = [path for path in images if not (
         path.lower() if ignore_case else path).endswith(suffixes)]
     if not others:
