@@ -166,6 +166,7 @@ def load_pretrained(module: nn.Module,
     """
     source = read_source(path, prefix)
     if grid is not None:
+        _check_grid(source, grid)
         source = source._replace(grids={name: tuple(grid) for name in ('', 'backbone')})
     if isinstance(module, (LoadedWhole, VisionTransformer)):
         return _load_part(module, source, prefix)
@@ -238,7 +239,8 @@ def fit_model(model: nn.Module,
     Raises:
         ConfigurationError: If weights are left over or missing that must not be.
     """
-    weights = _below(source.weights, _dotted(prefix)) if prefix else source.weights
+    wrapper = _dotted(prefix) if prefix else _wrapper(model, source.weights)
+    weights, grids = _below(source.weights, wrapper), _below(source.grids, wrapper)
     if LANDMARK in weights:  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     weights = dict(weights)
@@ -251,7 +253,7 @@ def fit_model(model: nn.Module,
         own = _below(weights, start)
         if not own and not isinstance(part, VisionTransformer):
             continue  # wholly new, as the loop below says
-        grid = source.grids.get(start[:-1], source.grids.get('backbone'))
+        grid = grids.get(start[:-1], source.grids.get('backbone'))
         fitted = fit(part, own, source.path, grid)
         for name in [name for name in weights if name.startswith(start)]:
             del weights[name]
@@ -280,6 +282,7 @@ def fit_model(model: nn.Module,
             f'{source.path} holds nothing of this {type(model).__name__}'
             f'{_other_names(source)}.')
     left = [name for name in weights if name not in target and name not in ignored]
+    left += [name for name in source.weights if not name.startswith(wrapper)]
     report = LoadReport(
         'model', len(taken), len(target), resized, _parts(new),
         _parts(ignored) + sorted({name.partition('.')[0] for name in left}),
@@ -341,6 +344,27 @@ def _find_prefix(part: nn.Module, source: Source, prefix: Optional[str]) -> str:
         raise ConfigurationError(
             f'{source.path} has several ViTs; choose one by prefix= of {found}.')
     return found[0] if len(found) == 1 else usual[0]
+
+
+def _check_grid(source: Source, grid: Grid) -> None:
+    """Refuse a given grid of another number of patches than there are positions."""
+    given = grid[0] * grid[1]
+    lengths = {value.shape[1] for name, value in source.weights.items()
+               if re.search(r'(^|\.)pos_embed$', name)}
+    if lengths and not lengths & {given, given + 1}:  # with CLS
+        raise ConfigurationError(
+            f'grid={tuple(grid)} are {given} patches, but {source.path} has '
+            f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
+
+
+def _wrapper(model: nn.Module, weights: Dict[str, Tensor]) -> str:
+    """What others put before all names of a model: ``model.`` of Lightning,
+    ``module.`` of an average with its step count; empty if nothing."""
+    found = vit_prefixes(weights, 'mm')
+    own = vit_prefixes(model.state_dict(), 'mm')
+    if len(found) == 1 and found[0].endswith('.backbone.') and found != own:
+        return found[0][:-len('backbone.')]
+    return ''
 
 
 def _other_names(source: Source) -> str:

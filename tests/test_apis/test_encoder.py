@@ -192,7 +192,9 @@ def test_foreign_checkpoints_load(tmp_path):
     (torch.full((3, 4, 4), 2.), 'goes from 2 to 2'),
     (torch.full((3, 4, 4), torch.nan), 'goes from nan to nan'),
     (torch.zeros(3, 4, 4, dtype=torch.int64), 'uint8 in 0..255.*torch.int64'),
+    (np.zeros((4, 4, 3), object), 'real numbers.*object'),
     (17, 'int is no picture'),
+    (b'content of a file', 'bytes is no picture'),
     ('nowhere.jpg', 'no image and no folder at nowhere.jpg'),
     ([], 'no picture to encode'),
 ])
