@@ -246,3 +246,20 @@ def test_the_grid_is_found_below_another_name(project):
     model = mixedae()[0]
     report = load_model(model, read_source(save(weights)))
     assert 'pos_embed 2x8 -> 4x4' in report.resized
+
+
+def test_weights_alone_are_not_resumed(project, capsys):
+    path = save(mixedae()[0].state_dict())
+    said = command_error(capsys, training.main, 'pretrain.py', '--resume', path)
+    assert path in said and 'load_from without --resume' in said
+
+
+def test_what_a_resumed_file_lacks_is_said(project, capsys):
+    assert training.main(['pretrain.py']) == 0
+    whole = torch.load('work_dirs/pretrain/iter_1.pth', weights_only=False)
+    del whole['optimizer'], whole['param_schedulers']
+    torch.save(whole, 'best.pth')
+    arguments = ['--cfg-options', 'train_cfg.max_iters=2', '--resume', 'best.pth']
+    assert training.main(['pretrain.py', *arguments]) == 0
+    said = ''.join(capsys.readouterr())
+    assert 'best.pth has no optimizer and no param_schedulers' in said

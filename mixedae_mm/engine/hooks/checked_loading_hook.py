@@ -1,4 +1,6 @@
 """Checkpoints of a run loaded completely, or refused before the first step."""
+from logging import WARNING
+
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -6,6 +8,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch import device
 
 from ...models.checkpoint_loading import fit_model, source_of
+from ...utils.errors import ConfigurationError
 
 
 @HOOKS.register_module()
@@ -45,7 +48,10 @@ class CheckedLoadingHook(Hook):
                 model = MODELS.build(runner.cfg.model)
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        source = source_of(checkpoint, str(runner._load_from or 'The checkpoint'))
+        path = str(runner._load_from or 'The checkpoint')
+        if resumed:
+            _check_state(checkpoint, path)
+        source = source_of(checkpoint, path)
         weights, report = fit_model(
             model, source, complete=self.complete or resumed)
         for name, value in list(weights.items()):
@@ -55,3 +61,18 @@ class CheckedLoadingHook(Hook):
                 weights[name] = value.clone()  # not the model's own memory
         checkpoint['state_dict'] = weights
         print_log(f'{source.path}: {report}', logger='current')
+
+
+def _check_state(checkpoint: dict, path: str) -> None:
+    """Refuse to resume from weights alone; say what else a file lacks."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
+        raise ConfigurationError(
+            f'{path} does not say how far a run had come, so that it cannot be '
+            'resumed; to start anew from its weights, use load_from without --resume.')
+    missing = {'optimizer', 'param_schedulers'} - checkpoint.keys()
+    if missing:
+        print_log(
+            f'{path} has no {" and no ".join(sorted(missing))} (as the best '
+            'checkpoints have not): they start anew, as in the first iteration.',
+            logger='current', level=WARNING)
