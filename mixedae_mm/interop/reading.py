@@ -6,6 +6,7 @@ import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
+from ..models.checkpoint_loading import noted_grids
 from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
                                        LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
                                        entries)
@@ -87,6 +88,12 @@ def read_source(path: str,
     column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
+        grids = dict(noted_grids(checkpoint, tensors))
+        grid = grids.get('backbone', grids.get(''))
+        if grid and 'img_size' not in facts:
+            patch_size = next(value.shape[-1] for name, value in tensors.items()
+                              if name.endswith(LANDMARKS['mm']))
+            facts['img_size'] = tuple(side * patch_size for side in grid)
     else:
         projection = next(value for name, value in tensors.items()
                           if name.endswith(LANDMARKS[column]))
@@ -267,6 +274,8 @@ def _canonical_spelling(source: Source) -> Dict[str, Tensor]:
 
 
 def _colours(values, scale: float = 1) -> Optional[tuple]:
+    if isinstance(values, (int, float)):  # Hugging Face: one for all channels
+        values = [values] * 3
     return tuple(round(value * scale, 6) for value in values) if values else None
 
 

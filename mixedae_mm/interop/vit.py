@@ -1,4 +1,5 @@
 """What all layouts hold: the sizes of a ViT, and its weights by one set of names."""
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional, Tuple
 
@@ -294,5 +295,8 @@ def backbone_config(vit: Vit) -> dict:
 
 def load(module: nn.Module, weights: Dict[str, Tensor], path: str) -> None:
     """Load all weights of a part, or say in one sentence why they do not fit."""
-    fit(module, weights, path)
-    module.load_state_dict(weights)
+    grid = getattr(module, 'patch_resolution', None)  # that of the description
+    fit(module, weights, path, grid and tuple(grid))
+    fitted = OrderedDict(weights)
+    fitted._metadata = module.state_dict()._metadata  # says the grid, too
+    module.load_state_dict(fitted)

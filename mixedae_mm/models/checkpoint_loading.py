@@ -189,7 +189,7 @@ def read_source(path: str, prefix: Optional[str] = None) -> Source:
 def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Source:
     """As :func:`read_source`, of what a file was read into."""
     weights = weights_of(checkpoint, path)
-    grids = dict(_noted_grids(checkpoint, weights))
+    grids = dict(noted_grids(checkpoint, weights))
     if vit_prefixes(weights, 'mm'):
         return Source(path, weights, '', grids)
     for column in ('timm', 'hf'):
@@ -377,7 +377,7 @@ def _other_names(source: Source) -> str:
     return ''
 
 
-def _noted_grids(checkpoint: dict,
+def noted_grids(checkpoint: dict,
                  weights: Dict[str, Tensor]) -> Iterator[Tuple[str, Grid]]:
     """Patch grids that a checkpoint states: in its config, or with its weights."""
     meta = checkpoint.get('meta')
