@@ -3,6 +3,7 @@ import errno
 import os
 
 import pytest
+import torch
 import toy_training as toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS

@@ -70,9 +70,7 @@ def _check_state(checkpoint: dict, path: str) -> None:
         raise ConfigurationError(
             f'{path} does not say how far a run had come, so that it cannot be '
             'resumed; to start anew from its weights, use load_from without --resume.')
-    missing = {'optimizer', 'param_schedulers'} - checkpoint.keys()
-    if missing:
+    if 'optimizer' not in checkpoint:
         print_log(
-            f'{path} has no {" and no ".join(sorted(missing))} (as the best '
-            'checkpoints have not): they start anew, as in the first iteration.',
-            logger='current', level=WARNING)
+            f'{path} has no state of the optimizer, as the best checkpoints: it '
+            'starts anew, and schedules with it.', logger='current', level=WARNING)
