@@ -227,7 +227,8 @@ def images_of(images: Images) -> Iterator[Tensor]:
         yield from _read(Path(images).expanduser())
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
         yield from map(to_rgb_tensor, images)
-    elif isinstance(images, (np.ndarray, Tensor)) or not hasattr(images, '__iter__'):
+    elif isinstance(images, (np.ndarray, Tensor, bytes, bytearray)) or not hasattr(
+            images, '__iter__'):
         yield to_rgb_tensor(images)
     else:
         for image in images:

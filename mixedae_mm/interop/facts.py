@@ -95,6 +95,8 @@ def hf_facts(config: dict, preprocessor: dict) -> dict:
 
 
 def _colours(values, scale: float = 1) -> Optional[tuple]:
+    if isinstance(values, (int, float)):  # Hugging Face: one for all channels
+        values = [values] * 3
     return tuple(round(value * scale, 6) for value in values) if values else None
 
 

@@ -9,6 +9,7 @@ from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
                                        LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
                                        entries)
 from ..models.checkpoint_reading import read_checkpoint, weights_of
+from ..models.checkpoint_source import noted_grids
 from ..utils.errors import ConfigurationError
 from .beside import json_beside, own_config
 from .description import describe
@@ -87,6 +88,12 @@ def read_source(path: str,
     column, config = found[0], {}
     if column == 'mm':
         facts = mm_facts(checkpoint.get('meta'))
+        grids = dict(noted_grids(checkpoint))
+        grid = grids.get('backbone', grids.get(''))
+        if grid and 'img_size' not in facts:
+            patch_size = next(value.shape[-1] for name, value in tensors.items()
+                              if name.endswith(LANDMARKS['mm']))
+            facts['img_size'] = tuple(side * patch_size for side in grid)
     else:
         projection = next(value for name, value in tensors.items()
                           if name.endswith(LANDMARKS[column]))

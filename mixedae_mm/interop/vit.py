@@ -124,5 +124,8 @@ def backbone_config(vit: Vit) -> dict:
 
 def load_part(module: nn.Module, weights: Dict[str, Tensor], path: str) -> None:
     """Load all weights of a part, or say in one sentence why they do not fit."""
-    fit(module, weights, path)
-    module.load_state_dict(weights)
+    grid = getattr(module, 'patch_resolution', None)  # that of the description
+    fit(module, weights, path, grid and tuple(grid))
+    state = module.state_dict()  # notes the grid, too
+    state.update(weights)
+    module.load_state_dict(state)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..utils.errors import ConfigurationError
 from .checkpoint_fitting import LANDMARK, fit, fit_below, refuse
 from .checkpoint_grids import Grid
-from .checkpoint_names import prefixes_before
+from .checkpoint_names import prefixes_before, vit_prefixes
 from .checkpoint_report import LoadReport, short_names
 from .checkpoint_source import Source, read_source, with_dot
 from .loaded_whole import LoadedWhole
@@ -79,7 +79,7 @@ def load_pretrained(module: nn.Module,
     """
     source = read_source(path, prefix)
     if grid is not None:
-        rows, columns = grid
+        rows, columns = _checked_grid(source, grid)
         source = source._replace(
             grids={name: (rows, columns) for name in ('', 'backbone')})
     if isinstance(module, (LoadedWhole, VisionTransformer)):
@@ -121,6 +121,7 @@ def fit_model(model: nn.Module,
         ConfigurationError: If weights are left over, or would stay uninitialised,
             that must not.
     """
+    prefix = with_dot(prefix) if prefix else _wrapper(model, source)
     weights = source.below(prefix)
     if LANDMARK in weights:  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
@@ -132,7 +133,8 @@ def fit_model(model: nn.Module,
              if isinstance(part, LoadedWhole)
              or type(part) in (VisionTransformer, MAEViT)}
     for start, part in parts.items():
-        fitted = fit_below(part, weights, start, source.path, source.grid_of(start))
+        fitted = fit_below(part, weights, start, source.path,
+                           source.grid_of(prefix + start))
         resized += fitted.resized
         new += fitted.new
         ignored += fitted.ignored
@@ -150,6 +152,7 @@ def fit_model(model: nn.Module,
                            f'{tuple(value.shape)}')
     taken = [name for name in target if name in weights and name not in new]
     left = [name for name in weights if name not in target and name not in ignored]
+    left += [name for name in source.weights if not name.startswith(prefix)]
     must = [name for name in new if name not in weights and (complete or (
         name.startswith('backbone.') and not name.startswith(tuple(parts))))]
     trained = {name for name, _ in model.named_parameters()}
@@ -211,6 +214,30 @@ def _find_prefix(part: nn.Module, source: Source, prefix: Optional[str]) -> str:
         raise ConfigurationError(
             f'{source.path} has several ViTs; choose one by prefix= of {found}.')
     return found[0] if len(found) == 1 else usual[0]
+
+
+def _checked_grid(source: Source, grid: Grid) -> Grid:
+    """Refuse a given grid of another number of patches than there are positions."""
+    rows, columns = grid
+    lengths = {value.shape[1] for name, value in source.weights.items()
+               if name.rpartition('.')[2] == 'pos_embed'}
+    if lengths and not lengths & {rows * columns, rows * columns + 1}:  # with CLS
+        raise ConfigurationError(
+            f'grid={tuple(grid)} are {rows * columns} patches, but {source.path} has '
+            f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
+    return rows, columns
+
+
+def _wrapper(model: nn.Module, source: Source) -> str:
+    """What others put before all names of a model, or nothing.
+
+    ``model.`` is Lightning's, ``module.`` that of an average with its step count.
+    """
+    found = vit_prefixes(source.weights, 'mm')
+    own = vit_prefixes(model.state_dict(), 'mm')
+    if len(found) == 1 and found[0].endswith('.backbone.') and found != own:
+        return found[0][:-len('backbone.')]
+    return ''
 
 
 def _completed(module: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:

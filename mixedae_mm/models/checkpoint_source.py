@@ -66,7 +66,7 @@ def read_source(path: str, prefix: Optional[str] = None) -> Source:
 def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Source:
     """As :func:`read_source`, for a file that was read already."""
     weights = weights_of(checkpoint, path)
-    grids = dict(_noted_grids(checkpoint))
+    grids = dict(noted_grids(checkpoint))
     if vit_prefixes(weights, 'mm'):
         return Source(path, weights, '', grids)
     for column in ('timm', 'hf'):
@@ -84,7 +84,7 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
     return Source(path, weights, '', grids)
 
 
-def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
+def noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
     """Patch grids that a checkpoint states: in its config, or with its weights."""
     config = _inside(checkpoint, 'meta').get('cfg')
     if isinstance(config, str):

@@ -85,6 +85,8 @@ def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
         return values.astype(np.uint8) * 255
     if values.dtype.kind == 'u' and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
+    if values.dtype.kind not in 'iuf':
+        raise ValueError(f'pixels are real numbers, not of the type {type_name}')
     low, high = values.min().item(), values.max().item()
     if values.dtype.kind == 'f':
         if 0 <= low and high <= 1:

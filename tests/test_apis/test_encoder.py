@@ -9,6 +9,7 @@ from test_interop.foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
                                               mixedae_model, mm_checkpoint,
                                               timm_model)
 from PIL import Image
+from small_vit import backbone, randomize
 from skimage.data import astronaut, camera
 from torchvision.transforms import v2
 
@@ -192,13 +193,25 @@ def test_foreign_checkpoints_load(tmp_path):
     (torch.full((3, 4, 4), 2.), 'goes from 2 to 2'),
     (torch.full((3, 4, 4), torch.nan), 'goes from nan to nan'),
     (torch.zeros(3, 4, 4, dtype=torch.int64), 'uint8 in 0..255.*torch.int64'),
+    (np.zeros((4, 4, 3), object), 'real numbers.*object'),
     (17, 'int is not an image'),
+    (b'content of a file', 'bytes is not an image'),
     ('nowhere.jpg', 'no image and no folder at nowhere.jpg'),
     ([], 'no image to encode'),
 ])
 def test_what_is_no_picture_is_refused(encoder, wrong, message):
     with pytest.raises(ConfigurationError, match=message):
         encoder.encode(wrong)
+
+
+def test_the_grid_beside_the_weights_counts(tmp_path, capfd):
+    """16 positions that were learnt on 2 x 8 patches are not taken for 4 x 4."""
+    weights = randomize(backbone(img_size=(16, 64))).state_dict()
+    torch.save(weights, tmp_path / 'weights.pth')
+    encoder = mixedae_mm.load(tmp_path / 'weights.pth', heads=2)
+    assert encoder.description.img_size == (16, 64)
+    assert torch.equal(encoder.model.backbone.pos_embed, weights['pos_embed'])
+    assert 'patch grid' not in ''.join(capfd.readouterr())
 
 
 def test_damaged_file_is_named(encoder, tmp_path):

@@ -228,6 +228,7 @@ def test_a_bad_gradient_of_a_finite_loss(tmp_path, capfd, count, dropped, clip_g
     said = ''.join(capfd.readouterr())
     assert f'The gradient of iteration {dropped[1] + 1} is not finite' in said
     assert 'loss_steep=0; gradient of layers.0.weight' in said
+    assert ('up to 2 batches, of which the last is named' in said) == (count == 2)
     assert 'number 2 of at most 2 in a row' in said
     history = toy.result(tmp_path)['history']
     assert history['train/skipped_losses'] == [1, 2]

@@ -3,6 +3,7 @@ import errno
 import os
 
 import pytest
+import torch
 import toy_training as toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -188,7 +189,17 @@ def test_nothing_that_could_be_resumed_is_overwritten(tmp_path, capfd, uninterru
     capfd.readouterr()
     # Not asked to resume: the files are named before they are overwritten.
     assert toy.train(tmp_path / 'copy', train_cfg=dict(by_epoch=True, max_epochs=1))
-    assert 'epoch_2.pth, epoch_3.pth' in ''.join(capfd.readouterr())
+    said = ''.join(capfd.readouterr())
+    assert 'epoch_2.pth, epoch_3.pth' in said and '--resume would' in said
+
+
+def test_weights_alone_are_not_said_to_be_resumable(tmp_path, capfd):
+    (tmp_path / 'run').mkdir()
+    torch.save({'layers.0.weight': torch.zeros(8, 4)}, tmp_path / 'run/best_a.pth')
+    capfd.readouterr()
+    assert toy.train(tmp_path / 'run', resume=True)
+    said = ''.join(capfd.readouterr())
+    assert 'best_a.pth' in said and '--resume cannot' in said
 
 
 @pytest.mark.parametrize('pointer', ['kept', 'lost'])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mixedae_mm.launch import test as testing
 from mixedae_mm.launch import train as training
+from mixedae_mm.models.checkpoint_loading import load_model, read_source
 from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import ARCH, mixedae
 
@@ -226,3 +227,42 @@ def test_others_models_are_loaded_as_mmengine_does(tmp_path, recwarn):
     torch.save(dict(state_dict={'fc.bias': torch.tensor([1., 2.])}), tmp_path / 'a.pth')
     linear.init_weights()
     assert np.array_equal(linear.fc.bias.detach(), [1., 2.])
+
+
+@pytest.mark.parametrize('wrapper', ['model.', '_orig_mod.module.', 'averaged.'])
+def test_a_model_below_another_name_is_found(project, wrapper):
+    saved = mixedae()[0].state_dict()
+    weights = {wrapper + name: value for name, value in saved.items()}
+    source = read_source(save(dict(weights, steps=torch.tensor(5))))
+    model = mixedae()[0]
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    report = load_model(model, source)
+    assert report.num_loaded == report.num_total and 'steps' in report.ignored
+    assert all(torch.equal(value, saved[name])
+               for name, value in model.state_dict().items())
+
+
+def test_the_grid_is_found_below_another_name(project):
+    source = mixedae(img_size=(16, 64))[0]  # positions were trained
+    weights = torch.nn.ModuleDict(dict(model=source)).state_dict()
+    model = mixedae()[0]
+    report = load_model(model, read_source(save(weights)))
+    assert 'pos_embed 2x8 -> 4x4' in report.resized
+
+
+def test_weights_alone_are_not_resumed(project, capsys):
+    path = save(mixedae()[0].state_dict())
+    said = command_error(capsys, training.main, 'pretrain.py', '--resume', path)
+    assert path in said and 'load_from without --resume' in said
+
+
+def test_what_a_resumed_file_lacks_is_said(project, capsys):
+    assert training.main(['pretrain.py']) == 0
+    whole = torch.load('work_dirs/pretrain/iter_1.pth', weights_only=False)
+    del whole['optimizer']
+    torch.save(whole, 'best.pth')
+    arguments = ['--cfg-options', 'train_cfg.max_iters=2', '--resume', 'best.pth']
+    assert training.main(['pretrain.py', *arguments]) == 0
+    said = ''.join(capsys.readouterr())
+    assert 'best.pth has no state of the optimizer' in said

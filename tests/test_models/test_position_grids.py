@@ -100,6 +100,9 @@ def test_learnt_positions_of_a_grid_that_is_not_known(tmp_path):
     torch.testing.assert_close(
         vit.pos_embed.data, resize_pos_embed(weights['pos_embed'], (4, 4), (2, 8)))
 
+    with pytest.raises(ConfigurationError, match='grid=.3, 8. are 24.*17 positions'):
+        load_pretrained(vit, path, grid=(3, 8))
+
     weights['pos_embed'] = torch.randn(1, 1 + 15, 32)
     path = saved(tmp_path / 'b.pth', weights)
     with pytest.raises(ConfigurationError, match='15 patches.*not a square.*grid='):

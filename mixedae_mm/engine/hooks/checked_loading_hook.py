@@ -1,4 +1,6 @@
 """Checkpoints of a run loaded completely, or refused before the first step."""
+from logging import WARNING
+
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -7,6 +9,7 @@ from torch import device
 
 from ...models.checkpoint_loading import fit_model
 from ...models.checkpoint_source import source_of
+from ...utils.errors import ConfigurationError
 
 
 @HOOKS.register_module()
@@ -47,7 +50,10 @@ class CheckedLoadingHook(Hook):
                 model = MODELS.build(runner.cfg.model)
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        source = source_of(checkpoint, str(runner._load_from or 'The checkpoint'))
+        path = str(runner._load_from or 'The checkpoint')
+        if resumed:
+            _check_state(checkpoint, path)
+        source = source_of(checkpoint, path)
         weights, report = fit_model(
             model, source, complete=self.complete or resumed)
         for name, value in list(weights.items()):
@@ -68,3 +74,16 @@ def drop_empty_loss_scaler(checkpoint: dict) -> None:
     optimizer = checkpoint.get('optimizer')
     if isinstance(optimizer, dict) and optimizer.get('loss_scaler') == {}:
         del optimizer['loss_scaler']
+
+
+def _check_state(checkpoint: dict, path: str) -> None:
+    """Refuse to resume from weights alone; say what else a file lacks."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
+        raise ConfigurationError(
+            f'{path} does not say how far a run had come, so that it cannot be '
+            'resumed; to start anew from its weights, use load_from without --resume.')
+    if 'optimizer' not in checkpoint:
+        print_log(
+            f'{path} has no state of the optimizer, like the best checkpoints: it '
+            'starts anew, and schedules with it.', logger='current', level=WARNING)

@@ -134,6 +134,10 @@ class NonFiniteLossHook(Hook):
         for name in bad:  # the means in the log stay those of real updates
             del outputs[name]
         message = f'The {self.what} of iteration {runner.iter + 1} is not finite'
+        batches = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if self.what == 'gradient' and batches > 1:
+            message += (f' (accumulated over up to {batches} batches, of which the '
+                        'last is named)')
         for rank, other in enumerate(all_gather_object(report)):
             if other:
                 message += f'. On rank {rank}: {other}'

@@ -104,10 +104,12 @@ class SafeCheckpointHook(CheckpointHook):
             delete(osp.join(self.out_dir, name))
         earlier = glob(osp.join(escape(str(self.out_dir)), '*.pth'))
         if earlier and runner.iter == 0:
+            advice = ('--resume cannot go on from them, since they hold weights alone'
+                      if runner._resume else '--resume would go on from them')
             runner.logger.warning(
                 f'{self.out_dir} has checkpoints of an earlier run '
                 f'({", ".join(sorted(map(osp.basename, earlier))[:3])}), which this '
-                'one will overwrite; --resume would go on from them.')
+                f'one will overwrite; {advice}.')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Note what is to be deleted when this checkpoint is safe."""
