@@ -61,7 +61,7 @@ test-matrix:
 	$(MAKE) test STACK=onedl
 	$(MAKE) test STACK=openmmlab
 
-# What checks the code and builds the pages needs neither PyTorch nor a stack.
+# What checks the code and builds the pages; types are checked against the stack.
 TOOLS := .venv-tools
 $(TOOLS)/.installed: requirements/docs.txt requirements/lint.txt
 	$(or $(PYTHON),python3) -m venv $(TOOLS)
@@ -71,9 +71,9 @@ $(TOOLS)/.installed: requirements/docs.txt requirements/lint.txt
 format: $(TOOLS)/.installed
 	$(TOOLS)/bin/ruff check --fix .
 
-lint: $(TOOLS)/.installed
+lint: $(TOOLS)/.installed $(BASE)
 	$(TOOLS)/bin/ruff check .
-	$(TOOLS)/bin/mypy
+	$(TOOLS)/bin/mypy --python-executable $(VENV)/bin/python
 
 docs: $(TOOLS)/.installed
 	$(TOOLS)/bin/mkdocs build

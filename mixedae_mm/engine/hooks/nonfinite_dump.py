@@ -4,9 +4,9 @@ from typing import Any, Dict, List
 
 import torch
 from mmengine.dist import get_rank
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmengine.utils import mkdir_or_exist
-from torch import nn
 
 from ..resume.exact_resume_hook import STEP
 from ..resume.rank_state import bare, is_sharded
@@ -56,7 +56,7 @@ def dump_step(runner, losses: Dict[str, float], data_batch: Any) -> str:
     return path
 
 
-def replay_nonfinite_loss(path: str, model: nn.Module) -> Dict[str, float]:
+def replay_nonfinite_loss(path: str, model: BaseModel) -> Dict[str, float]:
     """Compute the losses of a step again, to look for their cause.
 
     Under ``torch.autograd.detect_anomaly()``, with hooks on modules, in
@@ -67,7 +67,7 @@ def replay_nonfinite_loss(path: str, model: nn.Module) -> Dict[str, float]:
     Args:
         path (str): A file that :class:`NonFiniteLossHook` wrote. It is a
             pickle, so do not replay those of strangers.
-        model (nn.Module): Built from the config of the run. Its weights are
+        model (BaseModel): Built from the config of the run. Its weights are
             replaced.
 
     Returns:

@@ -3,7 +3,7 @@ import os
 import signal
 import threading
 from functools import partial
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
@@ -119,6 +119,7 @@ class PreemptionHook(Hook):
         return self.received > 0
 
     def _leave(self, runner, meta: dict) -> None:
+        assert self.saver is not None  # signals are heeded within training only
         name = signal.Signals(self.received).name
         runner.logger.warning(f'{name}: saving a checkpoint to leave.')
         self.saver.save_interrupted(runner, meta)
@@ -133,7 +134,7 @@ def _protect_workers(loop: BaseLoop, signals: Sequence[int]) -> None:
     """Have the dataloader workers of a loop heed only their parent's signals."""
     loader = loop.dataloader
     protected = partial(_obey_parent_only, signals, loader.worker_init_fn)
-    iterator = getattr(loop, 'dataloader_iterator', None)
+    iterator: Any = getattr(loop, 'dataloader_iterator', None)
     if getattr(iterator, '_iterator', None) is None:
         loader.worker_init_fn = protected
         return

@@ -154,14 +154,14 @@ def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
             break
     if named is None or not osp.exists(named):
         paths.sort(key=lambda path: (done[path] or 0, age[path]), reverse=True)
-        return [named] * (named is not None) + paths
-    others = sorted((path for path in paths if path != named), key=age.get,
-                    reverse=True)
+        return ([] if named is None else [named]) + paths
+    others = sorted((path for path in paths if path != named),
+                    key=lambda path: age[path], reverse=True)
     reached, since = progress(named), osp.getmtime(named)
     # Files of an earlier run in this folder may have come further, but are older.
     ahead = [path for path in others if reached is not None
              and age[path] >= since and (done[path] or 0) > reached]
-    ahead.sort(key=done.get, reverse=True)
+    ahead.sort(key=lambda path: done[path] or 0, reverse=True)
     return ahead + [named] + [path for path in others if path not in ahead]
 
 
@@ -185,4 +185,5 @@ class _StandIn(dict):
         pass
 
     __setstate__ = append = extend = add = ignore
-    __hash__ = object.__hash__
+    # A dict has none, but a stand-in may be a key.
+    __hash__ = object.__hash__  # type: ignore[assignment]

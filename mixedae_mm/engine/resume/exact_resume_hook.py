@@ -1,5 +1,5 @@
 """Resume a run such that it equals one that was never interrupted."""
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -94,7 +94,7 @@ class ExactResumeHook(Hook):
     def before_train(self, runner) -> None:
         """Take the data loading over; repeat an evaluation that was cut short."""
         loop, state = runner.train_loop, self.state or {}
-        sampler = getattr(loop.dataloader.batch_sampler, 'sampler', None)
+        sampler: Any = getattr(loop.dataloader.batch_sampler, 'sampler', None)
         if state.get('sampler_seed') is not None:
             sampler.seed = state['sampler_seed']
         seed = getattr(sampler, 'seed', runner.seed)
@@ -187,6 +187,7 @@ class ExactResumeHook(Hook):
         return self.first_batch + meta['iter'] - self.first_iter
 
     def _restore_rank_state(self, runner) -> None:
+        assert self.state is not None  # loaded from the checkpoint
         gradients = self.state.pop('gradients')
         buffers = self.state.pop('buffers')
         accumulates = self.state.get('accumulative_counts')

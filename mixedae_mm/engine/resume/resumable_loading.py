@@ -92,7 +92,9 @@ class EndlessBatches:
     def __init__(self, dataloader: DataLoader, first_batch: int,
                  placeholders: int) -> None:
         self.dataloader, self.placeholders = dataloader, placeholders
-        if dataloader.batch_sampler.endless:
+        order: Any = dataloader.batch_sampler  # a ResumableBatchSampler
+        self.order = order
+        if order.endless:
             self.next_pass = 0, first_batch
         else:
             self.next_pass = divmod(first_batch, len(dataloader))
@@ -107,7 +109,7 @@ class EndlessBatches:
             return None
         for batch in self.batches:
             return batch
-        self.dataloader.batch_sampler.start_pass(*self.next_pass)
+        self.order.start_pass(*self.next_pass)
         self.next_pass = self.next_pass[0] + 1, 0
         self.batches = iter(self.dataloader)
         return next(self.batches)
@@ -128,7 +130,7 @@ def resumable(dataloader: DataLoader, seed: int) -> Optional[DataLoader]:
         the loader has no batch sampler or an iterable data set: then there is
         no order to restore.
     """
-    dataset = dataloader.dataset
+    dataset: Any = dataloader.dataset
     if dataloader.batch_sampler is None or isinstance(dataset, IterableDataset):
         return None
     if not isinstance(dataset, SampleSeeding):

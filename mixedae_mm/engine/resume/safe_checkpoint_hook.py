@@ -3,7 +3,7 @@ import copy
 import os.path as osp
 from contextlib import contextmanager
 from glob import escape, glob
-from typing import Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 from mmengine.dist import (all_gather_object, broadcast_object_list,
                            is_main_process)
@@ -70,7 +70,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Choose the checkpoint to resume from, the same on all ranks."""
         if runner._resume is not True or runner._load_from is not None:
             return
-        found = [None]
+        found: List[Any] = [None]
         if is_main_process():
             try:
                 found = [find_resumable_checkpoint(
