@@ -51,7 +51,7 @@ def extract(folder):
     """Extract in a process group of its own, in parts of 64 images."""
     os.setsid()
     features.PART_SIZE = 64
-    done = features.extract_features(
+    done = features.write_features(
         str(folder / 'images'), str(folder / OUT),
         encoder.load(str(folder / 'run.pth'), heads=2), num_workers=1, progress=False)
     (folder / 'done.txt').write_text(
