@@ -12,7 +12,7 @@ from ..utils.checks import check_count
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
 from .loaded_whole import LoadedWhole
-from .vit_arguments import check_init_cfg
+from .vit_arguments import check_heads, check_init_cfg
 
 
 @MODELS.register_module()
@@ -67,6 +67,7 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
         self.num_sources = num_sources
         self.grid = tuple(grid)
         self.with_cp = with_cp
+        check_heads('decoder_num_heads', self.decoder_blocks[0].attn)
         for block in self.decoder_blocks:
             MixedAEDecoderLayer.adopt(block)
 

@@ -11,7 +11,7 @@ from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
 from .loaded_whole import LoadedWhole
-from .vit_arguments import check_init_cfg, check_out_indices
+from .vit_arguments import check_heads, check_init_cfg, check_out_indices
 
 
 class TransferViT(LoadedWhole, VisionTransformer):
@@ -70,6 +70,7 @@ class TransferViT(LoadedWhole, VisionTransformer):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.relative_position_bias = relative_position_bias
+        check_heads('arch.num_heads', self.layers[0].attn)
         for layer in self.layers:
             MixedAEEncoderLayer.adopt(layer)
             if relative_position_bias:

@@ -1,10 +1,12 @@
 """Arguments of a MixedAEViT, checked when it is built."""
 from inspect import isclass
+from numbers import Integral
 from typing import List, Optional
 
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import VisionTransformer
+from torch import nn
 
 from ..mixing import patch_grid
 from ..utils.checks import check_count, check_number
@@ -58,6 +60,15 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
             f'order, each once: a ViT of {num_layers} layers has outputs 0 to '
             f'{num_layers - 1} (or -{num_layers} to -1).')
     return counted
+
+
+def check_heads(name: str, attention: nn.Module) -> None:
+    """Refuse a width that the heads cannot share; mmpretrain fails in the forward."""
+    width, heads = attention.embed_dims, attention.num_heads
+    if isinstance(heads, bool) or not isinstance(heads, Integral) or width % int(heads):
+        raise ConfigurationError(
+            f'{name} is {heads!r}, but must be an integer that divides the width, '
+            f'{width}.')
 
 
 def check_init_cfg(init_cfg, pretrained: Optional[str] = None):

@@ -28,7 +28,8 @@ def mim_folder() -> Path:
 def config_path(name: str) -> str:
     """The file of a config of ours.
 
-    >>> mmengine.Config.fromfile(mixedae_mm.config_path('mixedae_vitb_300e.py'))
+    >>> file = mixedae_mm.config_path('mixedae_vitb_300e.py')
+    >>> config = mmengine.Config.fromfile(file)
 
     Args:
         name (str): Relative to ``configs/``, with or without ``mixedae_mm::``

@@ -32,8 +32,7 @@ class KNNEvaluationHook(Hook):
 
         labelled = dict(type='CustomDataset', data_root='data/animals', pipeline=[
             dict(type='LoadImageTensor'),
-            dict(type='torchvision/Resize', size=256, antialias=True),
-            dict(type='torchvision/CenterCrop', size=224),
+            dict(type='EvaluationCrop', size=224),
             dict(type='PackInputs')])
         custom_hooks = [dict(
             type='KNNEvaluationHook', interval=5000,
