@@ -309,9 +309,9 @@ def test_killed_continued_and_guarded(tmp_path):
     data = tmp_path / 'work/data'
     output = tool('analysis_tools/knn_and_probe.py', *model, data / 'photographs',
                   '--num-workers', '0', '--json', tmp_path / 'frozen.json')
-    assert 'knn' in output and 'linear probe' in output
+    assert 'k-NN' in output and 'linear probe' in output
     frozen = json.loads((tmp_path / 'frozen.json').read_text())['mae']
-    assert frozen['knn']['accuracy'] * 100 == pytest.approx(
+    assert frozen['k-NN']['accuracy'] * 100 == pytest.approx(
         results['variants']['mae']['metrics']['photographs_knn']['mean'])
     output = tool(
         'analysis_tools/object_awareness.py', *model,
