@@ -150,6 +150,13 @@ def test_topk_of_too_few_classes():
         checks.check_topk([Accuracy(topk=(1, 5))], dict(head=3), 'val_evaluator')
 
 
+@pytest.mark.parametrize('topk', [0, -1, (), (1, 2.5)])
+def test_topk_that_is_no_rank(topk):
+    from mmpretrain.evaluation import Accuracy
+    with pytest.raises(ConfigurationError, match='at least 1'):
+        checks.check_topk([Accuracy(topk=topk)], dict(head=3), 'val_evaluator')
+
+
 # COCO
 
 CATEGORIES = ['ant', 'bee', 'cat']

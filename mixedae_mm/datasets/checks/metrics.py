@@ -17,7 +17,13 @@ def check_topk(metrics: Iterable, heads: Mapping[str, int], name: str) -> None:
         return
     num_classes = min(heads.values())
     for metric in metrics:
-        largest = max(getattr(metric, 'topk', None) or (0, ))
+        topk = getattr(metric, 'topk', (1, ))
+        topk = (topk, ) if isinstance(topk, int) else topk
+        if not topk or not all(isinstance(k, int) and k >= 1 for k in topk):
+            raise ConfigurationError(
+                f'{name}: topk of {type(metric).__name__} is {topk}, but must be one '
+                'or several integers of at least 1.')
+        largest = max(topk)
         if largest > num_classes:
             raise ConfigurationError(
                 f'{name}: {type(metric).__name__} asks for the top-{largest} '
