@@ -175,7 +175,7 @@ def test_relative_position_bias_by_its_definition(with_cls_token):
 def test_relative_position_bias_is_numbered_as_beits():
     beit = BEiTViT(ARCH, img_size=32, patch_size=8, use_rel_pos_bias=True)
     expected = beit.layers[0].attn.relative_position_index
-    assert torch.equal(patch_offsets((4, 4)).index, expected)
+    assert torch.equal(patch_offsets((4, 4)).entries, expected)
     table = beit.layers[0].attn.relative_position_bias_table
     ours = RelativePositionBias((4, 4), 2).relative_position_bias_table
     assert ours.shape == table.shape and ours.eq(0).all()
