@@ -99,7 +99,7 @@ def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
                       name: str) -> None:
     """Refuse heads with fewer classes than the data, and warn of more.
 
-    More are no error: labels stay right, and the head's last classes are never seen.
+    With more, labels stay right, and the head's last classes are never trained.
     """
     meta = getattr(dataset, 'metainfo', None) or {}
     classes = declared_names(dataset)

@@ -71,7 +71,7 @@ class CompileHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
-        """Tell CUDA graphs that what the step before returned is no longer needed."""
+        """Tell CUDA graphs that the outputs of the last step may be overwritten."""
         if self.is_compiled and self.options.get('mode'):
             torch.compiler.cudagraph_mark_step_begin()
 
