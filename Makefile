@@ -52,7 +52,7 @@ reproduce: $(BASE)
 	python tools/reproduce --preset $(PRESET)
 
 test: $(FULL)
-	python -m pytest -m '' --strict-optional
+	python -m pytest -m '' --strict-optional -n 2 --dist loadfile
 
 test-gpu: $(FULL)
 	python -m pytest -m gpu -rs

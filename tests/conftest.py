@@ -3,7 +3,7 @@
 import os
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
-# Small tensors on many threads are slower, and CI machines have two cores.
+# Small tensors on many threads are slower, and `make test` runs two processes.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import random  # noqa: E402
