@@ -2,13 +2,13 @@
 import copy
 import os
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import preloaded
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -21,10 +21,10 @@ import mixedae_mm
 from mixedae_mm.apis import features as feature_extraction
 from mixedae_mm.apis import search as nearest_neighbours
 from mixedae_mm.apis.features import parse_arguments, write_features
+from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import lock
 
-ROOT = Path(__file__).parents[2]
 NUM_GOOD = 23
 
 
@@ -124,33 +124,40 @@ def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
     assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
 
 
+def extract_slowly(*arguments):
+    """The command, in parts of two images, in a process group of its own."""
+    os.setsid()
+    write_table = feature_extraction.write_table
+
+    def write_slowly(*args):
+        time.sleep(.3)
+        write_table(*args)
+
+    with mock.patch.multiple(feature_extraction, PART_SIZE=2,
+                             write_table=write_slowly):
+        sys.exit(report_errors(feature_extraction.run, parse_arguments(arguments)))
+
+
 @pytest.mark.slow
-def test_killed_process_loses_nothing(encoder, folder, tmp_path):
-    """SIGKILL, at several moments, of the real command with small parts."""
+def test_killed_process_loses_nothing(encoder, folder, tmp_path, capfd):
+    """SIGKILL of the command, at several moments; what it says is shown."""
     out = tmp_path / 'out.parquet'
-    program = (
-        'import sys, time; from mixedae_mm.apis import features as f; '
-        'from mixedae_mm.launch.entry import report_errors; f.PART_SIZE = 2; '
-        'write = f._write_table; '
-        'f._write_table = lambda *a: (time.sleep(.3), write(*a)); '
-        'sys.exit(report_errors(f.run, f.parse_arguments()))')
-    command = [sys.executable, '-c', program, str(folder), str(out), '--checkpoint',
-               encoder.name, '--batch-size', '2', '--workers', '1']
-    kills = 0
+    arguments = (str(folder), str(out), '--checkpoint', encoder.name,
+                 '--batch-size', '2', '--workers', '1')
     for enough in (1, 4, 7):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, start_new_session=True)
+        process = preloaded.process(extract_slowly, *arguments)
         while len(list(tmp_path.glob('out.parquet.parts/part-*'))) < enough:
-            assert process.poll() is None
+            assert process.is_alive(), capfd.readouterr().err
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        kills += not out.exists()
-    assert kills == 3
-    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert last.returncode == 0, last.stderr
-    assert f'{NUM_GOOD} images, ' in last.stdout
-    assert '2 unreadable images are listed' in last.stdout
+        process.join()
+        assert not out.exists()
+    last = preloaded.process(extract_slowly, *arguments)
+    last.join()
+    printed = capfd.readouterr()
+    assert last.exitcode == 0, printed.err
+    assert f'{NUM_GOOD} images, ' in printed.out
+    assert '2 unreadable images are listed' in printed.out
     paths, features = read(out)
     assert len(paths) == len(set(paths)) == NUM_GOOD
     want = encoder.features([folder / path for path in paths]).numpy()
