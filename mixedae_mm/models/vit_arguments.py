@@ -65,10 +65,11 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
 def check_heads(name: str, attention: nn.Module) -> None:
     """Refuse a width that the heads cannot share; mmpretrain fails in the forward."""
     width, heads = attention.embed_dims, attention.num_heads
-    if isinstance(heads, bool) or not isinstance(heads, Integral) or width % int(heads):
+    if (isinstance(heads, bool) or not isinstance(heads, Integral) or heads < 1
+            or width % int(heads)):
         raise ConfigurationError(
-            f'{name} is {heads!r}, but must be an integer that divides the width, '
-            f'{width}.')
+            f'{name} is {heads!r}, but must be a positive integer that divides the '
+            f'width, {width}.')
 
 
 def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
