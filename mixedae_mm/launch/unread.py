@@ -96,7 +96,7 @@ def check_options(cfg: Config, options: dict) -> None:
             raise ConfigurationError(
                 f'--cfg-options {option} changes nothing, because the model has its '
                 f'own data_preprocessor: set model.{option} instead.')
-        _check_path(cfg, option, keys)
+        _check_path(cfg, option, keys, options)
         _check_kind(option, resolve(cfg, keys), value)
 
 
@@ -114,7 +114,7 @@ def _check_kind(option: str, present: Any, value: Any) -> None:
             f'{present} of the config.')
 
 
-def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
+def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) -> None:
     """Refuse a key that leads nowhere below the top level."""
     node: Any = cfg
     for depth, key in enumerate(keys):
@@ -131,6 +131,11 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
                     f'{len(node) - 1}.')
             node = node[int(key)]
             continue
+        if node is None and f'{path}._delete_' not in options:
+            raise ConfigurationError(
+                f'--cfg-options {option} is not possible: {path} is None in '
+                f'{cfg.filename}; give {path}._delete_=True as well, which puts the '
+                'given keys in its place.')
         if not isinstance(node, (dict, Config)):
             return  # mmengine refuses to merge keys into a value
         if key in node:

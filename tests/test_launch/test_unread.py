@@ -178,3 +178,17 @@ def test_values_that_are_allowed(cfg, pretraining):
     cfg.train_cfg.val_interval = 57300.0  # as a quotient in a config of mmdet
     check_values(cfg)
     check_values(pretraining)
+
+
+def test_keys_below_a_value_that_is_none(cfg):
+    """There is nothing to put them into, and mmengine says so in its own words."""
+    cfg.model.backbone.init_cfg = None
+    options = {'model.backbone.init_cfg.type': 'Pretrained',
+               'model.backbone.init_cfg.checkpoint': 'a.pth'}
+    message = refusal(check_options, cfg, options)
+    assert 'model.backbone.init_cfg is None' in message
+    assert 'model.backbone.init_cfg._delete_=True' in message
+    options['model.backbone.init_cfg._delete_'] = True
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='a.pth')
