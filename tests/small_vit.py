@@ -15,9 +15,15 @@ def backbone(**options):
     return MODELS.build(dict(config, **options))
 
 
-def randomize(module):
+def under(prefix, weights, instead_of=''):
+    """The weights whose names begin so, with another prefix."""
+    return {prefix + name[len(instead_of):]: value for name, value in weights.items()
+            if name.startswith(instead_of)}
+
+
+def randomize(module, seed=7):
     """Give every parameter, also those that start at zero, random values."""
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         parameter.data.normal_(std=0.1, generator=generator)
     return module

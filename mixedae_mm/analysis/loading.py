@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
-from ..models.checkpoint_loading import load_model as load_weights
+from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
@@ -72,7 +72,7 @@ def load_model(config: PathLike,
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     source = read_source(str(checkpoint))
     model = MODELS.build(cfg.model)
-    report = load_weights(model, source, complete=True)
+    report = load_source(model, source, complete=True)
     if report.ignored:
         raise ConfigurationError(
             f'{checkpoint} holds the weights of another model than {config} '

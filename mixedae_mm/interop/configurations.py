@@ -52,7 +52,7 @@ def mm_config_text(vit: Vit) -> str:
 
 def decoder_config(sizes: Description) -> dict:
     """Arguments of ``MAEPretrainDecoder`` for a ViT that has a decoder."""
-    rows, columns = (side // sizes.patch_size for side in sizes.img_size)
+    rows, columns = sizes.grid
     decoder = sizes.decoder
     assert decoder is not None
     return dict(

@@ -1,5 +1,6 @@
 """Convert a checkpoint, and compare the result with its source."""
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 from urllib.parse import urlsplit
@@ -7,16 +8,18 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
+from ..models.checkpoint_loading import short_names
+from ..models.checkpoint_names import COLUMN_TITLES
 from ..utils.arguments import positive_int
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
 from .formats import FORMATS, check
-from .reading import COLUMN_TITLES, read_source, to_vit
+from .reading import read_vit
 from .reference import outputs
 from .vit import Vit
-from .writing import check_destination, model_card, short_names, whole, write
+from .writing import check_destination, model_card, whole, write
 
 
 class Conversion(NamedTuple):
@@ -24,13 +27,11 @@ class Conversion(NamedTuple):
 
     Attributes:
         vit (Vit): What was written.
-        source_column (str): Whose names the source had.
         num_written (int): Tensors in the result.
         comparisons (list[Comparison]): Empty if they could not be made.
         not_compared (str): Why not.
     """
     vit: Vit
-    source_column: str
     num_written: int
     comparisons: List[Comparison]
     not_compared: str
@@ -78,8 +79,7 @@ def convert(source: str,
     check_choice('to', to, FORMATS)
     target = FORMATS[to]
     final = check_destination(destination, target, overwrite)
-    before = read_source(source, heads, decoder_heads)
-    whole_vit = vit = to_vit(before, encoder_only)
+    before = vit = read_vit(source, encoder_only, heads, decoder_heads)
     if not target.has_decoder and vit.description.decoder:
         vit = vit.without('neck.')
     check(vit, target)
@@ -88,21 +88,21 @@ def convert(source: str,
     pixels = load_image(image)
     images = Preprocessing(vit.description.img_size, vit.description.mean,
                            vit.description.std)(pixels)[None]
-    expected, problem = _run(before, whole_vit, images)
+    expected, problem = _run(before, images)
     with whole(final) as temporary:
         written = write(vit, temporary, target, name)
         sizes = vit.description
-        after = read_source(str(temporary), sizes.encoder.heads,
-                            sizes.decoder.heads if sizes.decoder else None)
-        _check_identical(vit, to_vit(after), destination)
-        got, other_problem = _run(after, vit, images)
+        after = read_vit(
+            str(temporary), heads=sizes.encoder.heads,
+            decoder_heads=sizes.decoder.heads if sizes.decoder else None)
+        _check_identical(vit, after, destination)
+        got, other_problem = _run(replace(after, description=sizes), images)
         comparisons = [
             Comparison(name, (got[name] - expected[name]).abs().max().item(),
                        expected[name].abs().max().item())
             for name in expected if name in got
         ]
-        result = Conversion(vit, before.column, len(written), comparisons,
-                            problem or other_problem)
+        result = Conversion(vit, len(written), comparisons, problem or other_problem)
         _check_equal(result, source)
         if temporary.is_dir():
             (temporary / 'README.md').write_text(
@@ -137,9 +137,9 @@ def load_image(path: Optional[str]) -> Tensor:
     return decode_rgb(Path(path).read_bytes(), path)
 
 
-def _run(source, vit, images):
+def _run(vit, images):
     try:
-        return outputs(source, vit, images), ''
+        return outputs(vit, images), ''
     except ImportError as error:
         library = error.name or str(error)
         return {}, (f'features were not compared, because {library} is not '
@@ -207,7 +207,7 @@ def print_report(result: Conversion, source: str, destination: str) -> None:
         part = dict(backbone='encoder', neck='decoder', head='classifier')[
             name.split('.')[0]]
         counts[part] = counts.get(part, 0) + 1
-    print(f'source    {source}, names of {COLUMN_TITLES[result.source_column]}')
+    print(f'source    {source}, names of {COLUMN_TITLES[vit.source.column]}')
     print(f'holds     {vit.description}')
     for note in vit.notes:
         print(f'assumed   {note}')

@@ -4,7 +4,10 @@ from typing import Dict, List, Optional, Tuple
 
 from torch import Tensor
 
+from ..models.checkpoint_source import Source
+from ..models.layers.position_embedding import recognize_sincos
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 
 # Weights do not show the number of heads. These are those of the ViTs that go by
@@ -70,6 +73,12 @@ class Description:
     mean: Tuple[float, ...] = IMAGENET_MEAN
     std: Tuple[float, ...] = IMAGENET_STD
 
+    @property
+    def grid(self) -> Tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self.img_size
+        return height // self.patch_size, width // self.patch_size
+
     def __str__(self) -> str:
         height, width = self.img_size
         text = (f'ViT of {self.encoder}, patch {self.patch_size}, '
@@ -81,7 +90,7 @@ class Description:
         return text
 
 
-def describe(weights: Dict[str, Tensor], facts: dict, path: str):
+def describe(weights: Dict[str, Tensor], facts: dict, source: Source):
     """Read the sizes off the weights, and what they do not show off ``facts``.
 
     Args:
@@ -90,7 +99,7 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
             ``width``), ``decoder_heads``, ``img_size`` and any field of
             :class:`Description`. ``usual_eps`` is the library's own epsilon,
             taken where ``norm_eps`` is missing.
-        path (str): For messages.
+        source (Source): The file, which may say the patch grid.
 
     Returns:
         tuple[Description, list[str]]: The sizes, and a note for each value
@@ -100,6 +109,7 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
         ConfigurationError: If the number of heads cannot be known.
     """
     notes: List[str] = []
+    path = source.path
     projection = weights['backbone.patch_embed.projection.weight']
     patch_size = projection.shape[-1]
     width = projection.shape[0]
@@ -135,8 +145,8 @@ def describe(weights: Dict[str, Tensor], facts: dict, path: str):
     return Description(
         encoder=encoder,
         decoder=decoder,
-        img_size=_img_size(weights['backbone.pos_embed'].shape[1] - 1,
-                           patch_size, facts.get('img_size'), path, notes),
+        img_size=_img_size(weights['backbone.pos_embed'][:, 1:], patch_size,
+                           facts.get('img_size'), source, notes),
         patch_size=patch_size,
         in_channels=projection.shape[1],
         qkv_bias='backbone.layers.0.attn.qkv.bias' in weights,
@@ -156,23 +166,26 @@ def _stack(weights, prefix, width, heads, usual, option, path, notes) -> Stack:
                 f'width {width} have; give the number with {option}.')
         heads = usual[width]
         notes.append(f'{heads} heads, as is usual for width {width}')
-    if heads < 1 or width % heads:
+    check_count(option, heads)
+    if width % heads:
         raise ConfigurationError(
             f'{option} is {heads}, but must divide the width {width} of '
             f'{path}.')
     return Stack(width, len(mlp), heads, len(mlp[0]))
 
 
-def _img_size(num_patches, patch_size, given, path, notes) -> Tuple[int, int]:
-    """Pixels; the given size counts only where the positions agree."""
-    if given is not None:
-        given = (given, given) if isinstance(given, int) else tuple(given)
-        if (given[0] // patch_size) * (given[1] // patch_size) == num_patches:
-            return given
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise ConfigurationError(
-            f'{path} has {num_patches} positions, which do not form a square, and '
-            'does not say how they lie.')
-    notes.append(f'a square of {side} x {side} patches')
-    return side * patch_size, side * patch_size
+def _img_size(positions: Tensor, patch_size: int, given: Optional[Tuple[int, int]],
+              source: Source, notes: List[str]) -> Tuple[int, int]:
+    """Pixels; what the file says counts only where the positions agree."""
+    num_patches, table = positions.shape[1], recognize_sincos(positions)
+    rows, columns = table.grid if table else source.grid_of('backbone.') or (0, 0)
+    if rows * columns != num_patches:
+        rows = columns = round(num_patches**0.5)
+        if rows * columns != num_patches:
+            raise ConfigurationError(
+                f'{source.path} has {num_patches} positions, which do not form a '
+                'square, and does not say how they lie.')
+        notes.append(f'a square of {rows} x {columns} patches')
+    if given and tuple(side // patch_size for side in given) == (rows, columns):
+        return given
+    return rows * patch_size, columns * patch_size

@@ -1,41 +1,20 @@
 """Checkpoints of every format into one :class:`~.vit.Vit`."""
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
-import torch
 from torch import Tensor
 
-from ..models.checkpoint_names import (BESIDE_ENCODER, COLUMN_TITLES, HF_PREFIX,
-                                       LANDMARKS, OPTIONAL, WITHOUT_PLACE, canonical,
-                                       entries)
-from ..models.checkpoint_reading import read_checkpoint, weights_of
-from ..models.checkpoint_source import noted_grids
+from ..models.checkpoint_configs import mm_facts
+from ..models.checkpoint_names import (COLUMN_TITLES, OPTIONAL, WITHOUT_PLACE,
+                                       canonical, entries, vit_prefixes)
+from ..models.checkpoint_reading import read_checkpoint
+from ..models.checkpoint_source import Source, source_of
 from ..utils.errors import ConfigurationError
-from .beside import json_beside, own_config
 from .description import describe
-from .facts import hf_facts, mm_facts, timm_facts
 from .vit import Vit
 
 # Files of a published folder that hold weights, the better first.
 WEIGHT_FILES = ('*.safetensors', '*.pth', '*.bin')
-
-
-class Source(NamedTuple):
-    """A checkpoint as it lies on the disk.
-
-    Attributes:
-        path (str): File, folder or address.
-        column (str): Whose names it uses: ``'mm'``, ``'timm'``, ``'hf'``.
-        tensors (dict[str, Tensor]): All of them.
-        facts (dict): What its configuration says, see
-            :func:`~.description.describe`.
-        config (dict): The ``config.json`` that belongs to it, or empty.
-    """
-    path: str
-    column: str
-    tensors: Dict[str, Tensor]
-    facts: dict
-    config: dict
 
 
 def read_vit(path: str,
@@ -63,88 +42,64 @@ def read_vit(path: str,
         ConfigurationError: If the path is something else, would execute code,
             or holds tensors that the other formats have no place for.
     """
-    return to_vit(read_source(path, heads, decoder_heads), encoder_only)
-
-
-def read_source(path: str,
-                heads: Optional[int] = None,
-                decoder_heads: Optional[int] = None) -> Source:
-    """Read tensors and configuration, and find out the format.
-
-    Arguments and errors are those of :func:`read_vit`.
-    """
     path = str(path)
     folder = Path(path).expanduser()
     checkpoint = _read_folder(folder) if folder.is_dir() else read_checkpoint(path)
-    tensors = weights_of(checkpoint, path)
-    found = [
-        column for column, landmark in LANDMARKS.items()
-        if any(name.endswith(landmark) for name in tensors)
-    ]
-    if not found:
-        raise ConfigurationError(
-            f'{path} does not hold a ViT by the names of '
-            f'{", ".join(COLUMN_TITLES.values())}.')
-    column, config = found[0], {}
-    if column == 'mm':
-        facts = mm_facts(checkpoint.get('meta'))
-        grids = dict(noted_grids(checkpoint))
-        grid = grids.get('backbone', grids.get(''))
-        if grid and 'img_size' not in facts:
-            patch_size = next(value.shape[-1] for name, value in tensors.items()
-                              if name.endswith(LANDMARKS['mm']))
-            facts['img_size'] = tuple(side * patch_size for side in grid)
-    else:
-        projection = next(value for name, value in tensors.items()
-                          if name.endswith(LANDMARKS[column]))
-        config = own_config(path, column, projection, tensors)
-        facts = (timm_facts(config) if column == 'timm' else hf_facts(
-            config, json_beside(path, 'preprocessor_config.json')))
+    source = source_of(checkpoint, path)
+    facts = dict(source.facts or mm_facts(checkpoint.get('meta'), path))
     if heads is not None:
         facts.update(heads=heads, width=None)  # whatever the file says
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
-    return Source(path, column, tensors, facts, config)
 
-
-def to_vit(source: Source, encoder_only: Optional[bool] = False) -> Vit:
-    """Give every tensor its mmpretrain name; see :func:`read_vit`."""
-    tensors = _canonical_spelling(source)
+    found = _from_the_backbone(source)
     weights: Dict[str, Tensor] = {}
     missing: List[str] = []
-    for entry in entries(tensors, source.column):
-        names = entry.names(source.column)
-        there = [name for name in names if name in tensors]
-        if names and len(there) == len(names):
-            values = [tensors.pop(name) for name in names]
-            weights[entry.mm] = values[0] if len(values) == 1 else torch.cat(values)
-        elif there or not any(part in entry.mm for part in OPTIONAL):
-            missing += [name for name in names if name not in there]
+    for entry in entries(found, 'mm'):
+        if entry.mm in found:
+            weights[entry.mm] = found.pop(entry.mm)
+        elif not any(part in entry.mm for part in OPTIONAL):
+            missing += entry.names(source.column)
     if missing:
         raise ConfigurationError(
-            f'{source.path} does not hold a complete plain ViT; it lacks '
-            f'{_some(missing)}.')
-    left_out = [name for name in tensors if name.startswith(WITHOUT_PLACE)]
-    unknown = [name for name in tensors if name not in left_out]
-    inside = [
-        name for name in unknown if encoder_only is False
-        or not BESIDE_ENCODER[source.column].match(name)
-    ]
+            f'{path} does not hold a complete plain ViT; it lacks {_some(missing)}.')
+    left_out = [name for name in found if name.startswith(WITHOUT_PLACE)]
+    unknown = [name for name in found if name not in left_out]
+    inside = [name for name in unknown
+              if encoder_only is False or name.startswith('backbone.')]
     if inside:
         hint = ('; --encoder-only leaves out what is not the encoder\'s'
                 if encoder_only is False else '')
         raise ConfigurationError(
-            f'{source.path} has tensors without a place in a plain ViT: '
+            f'{path} has tensors without a place in a plain ViT: '
             f'{_some(inside)}{hint}.')
-    if source.facts.get('refuse'):
-        raise ConfigurationError(f'{source.path} {source.facts["refuse"]}.')
+    if facts.get('refuse'):
+        raise ConfigurationError(f'{path} {facts["refuse"]}.')
     unwanted = {False: (), True: ('neck.', 'head.'), None: ('neck.', )}[encoder_only]
     if encoder_only is None and unknown:
         unwanted = ('neck.', 'head.')
     gone = [name for name in weights if unwanted and name.startswith(unwanted)]
     weights = {n: value for n, value in weights.items() if n not in gone}
-    description, notes = describe(weights, source.facts, source.path)
-    return Vit(description, weights, left_out + unknown + gone, notes)
+    description, notes = describe(weights, facts, source)
+    return Vit(description, weights, left_out + unknown + gone, notes, source)
+
+
+def _from_the_backbone(source: Source) -> Dict[str, Tensor]:
+    """All weights, by names of which those of the ViT begin with ``backbone.``."""
+    prefixes = vit_prefixes(source.weights, 'mm')
+    if 'backbone.' in prefixes:
+        return {canonical(name): value for name, value in source.weights.items()}
+    if '' in prefixes:  # the backbone alone was saved
+        return {f'backbone.{name}': value for name, value in source.weights.items()}
+    prefixes += vit_prefixes(source.weights, 'timm') + vit_prefixes(
+        source.weights, 'hf')
+    if not prefixes:
+        raise ConfigurationError(
+            f'{source.path} does not hold a ViT by the names of '
+            f'{", ".join(COLUMN_TITLES.values())}.')
+    raise ConfigurationError(
+        f'{source.path} has its ViTs under {prefixes}; give a file that has one of '
+        'them alone.')
 
 
 def _read_folder(folder: Path) -> Dict[str, Tensor]:
@@ -156,37 +111,12 @@ def _read_folder(folder: Path) -> Dict[str, Tensor]:
             raise ConfigurationError(
                 f'{folder} holds {len(files)} checkpoints '
                 f'({_some([file.name for file in files])}); name one of them.')
-        checkpoint: dict = {}
-        for file in files:
+        checkpoint = read_checkpoint(str(files[0]))
+        for file in files[1:]:
             checkpoint.update(read_checkpoint(str(file)))
         return checkpoint
     raise ConfigurationError(
         f'{folder} holds no checkpoint ({", ".join(WEIGHT_FILES)}).')
-
-
-def _canonical_spelling(source: Source) -> Dict[str, Tensor]:
-    """Names as the table has them: synonyms and prefixes resolved."""
-    prefix = ''
-    landmark = LANDMARKS[source.column]
-    prefixes = [
-        name[:-len(landmark)] for name in source.tensors
-        if name.endswith(landmark)
-    ]
-    allowed = {'mm': ('backbone.', ''), 'timm': ('', ), 'hf': (HF_PREFIX, '')}
-    chosen = [p for p in allowed[source.column] if p in prefixes]
-    if not chosen:
-        raise ConfigurationError(
-            f'{source.path} has its ViT under {prefixes}, which is not where '
-            f'{COLUMN_TITLES[source.column]} has it.')
-    if source.column == 'mm' and chosen[0] == '':
-        prefix = 'backbone.'  # the backbone alone was saved
-    tensors = {}
-    for name, value in source.tensors.items():
-        name = prefix + name
-        if source.column == 'hf' and name.startswith(HF_PREFIX):
-            name = name[len(HF_PREFIX):]
-        tensors[canonical(name)] = value
-    return tensors
 
 
 def _some(names: List[str]) -> str:

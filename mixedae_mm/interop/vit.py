@@ -1,11 +1,13 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional
 
 from torch import Tensor, nn
 
 from ..models import MixedAEViT
 from ..models.checkpoint_fitting import fit
+from ..models.checkpoint_names import below
+from ..models.checkpoint_source import Source
 from .description import Description
 
 
@@ -20,18 +22,17 @@ class Vit:
         left_out (list[str]): Tensors of the file that other libraries have no
             place for.
         notes (list[str]): What was assumed because the file does not say it.
+        source (Source): The file as it is.
     """
     description: Description
     weights: Dict[str, Tensor]
-    left_out: List[str] = field(default_factory=list)
-    notes: List[str] = field(default_factory=list)
+    left_out: List[str]
+    notes: List[str]
+    source: Source
 
     def part(self, prefix: str) -> Dict[str, Tensor]:
         """Weights whose names begin with ``prefix``, without it."""
-        return {
-            name[len(prefix):]: value
-            for name, value in self.weights.items() if name.startswith(prefix)
-        }
+        return below(self.weights, prefix)
 
     def without(self, *prefixes: str) -> 'Vit':
         """The same ViT less the parts that begin with the prefixes."""

@@ -1,7 +1,7 @@
 """Write a converted checkpoint completely, or nothing."""
 import json
 import os
-import re
+from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, Sequence, Union
@@ -9,6 +9,8 @@ from typing import Dict, Iterator, Sequence, Union
 import torch
 from torch import Tensor
 
+from ..models.checkpoint_loading import short_names
+from ..models.checkpoint_reading import PATCH_GRID
 from ..utils.errors import ConfigurationError
 from ..utils.files import atomically
 from ..utils.optional import require
@@ -119,14 +121,21 @@ def write(vit: Vit, destination: Path, target: Format, source: str,
 
 def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
                   target: Format, source: str) -> None:
-    """One file, of the kind that its ending says."""
+    """One file, of the kind that its ending says, which notes the patch grid."""
+    grid = vit.description.grid
     if file.suffix == '.safetensors':
         library = require('safetensors.torch', 'safetensors', f'Writing {file.name}')
         library.save_file(
-            tensors, file, metadata=dict(format='pt', converted_from=source))
+            tensors, file,
+            metadata={'format': 'pt', 'converted_from': source,
+                      PATCH_GRID: '{}x{}'.format(*grid)})
         os.umask(mask := os.umask(0))
         file.chmod(0o666 & ~mask)  # safetensors lets only the owner read
-    elif target.title == 'mm':
+        return
+    # Where PyTorch notes the versions of modules, and other libraries look for nothing.
+    tensors = OrderedDict(tensors)
+    tensors._metadata = {'': dict(grid=grid)}  # type: ignore[attr-defined]
+    if target.title == 'mm':
         torch.save(dict(meta=mm_meta(vit, source), state_dict=tensors), file)
     elif target.title == 'mae':
         torch.save(dict(model=tensors), file)
@@ -195,13 +204,6 @@ Left out: {left_out}.{notes}
 Training data, schedule, results, intended use and licence: the checkpoint does
 not tell them.
 '''
-
-
-def short_names(names) -> list:
-    """Modules instead of their weights and biases, each once, layers as *."""
-    names = [re.sub(r'(neck|decoder_blocks)\..*', r'\1.*', n) for n in names]
-    short = [re.sub(r'\.(weight|bias)$', '', name) for name in names]
-    return list(dict.fromkeys(re.sub(r'\.\d+\.', '.*.', name) for name in short))
 
 
 def _is_ours(folder: Path) -> bool:

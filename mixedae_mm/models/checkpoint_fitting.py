@@ -1,14 +1,15 @@
 """Weights of one part of a model, made to fit it or refused."""
 import re
-from typing import Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 import torch
+from mmengine.logging import print_log
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
-from .checkpoint_names import COLUMN_TITLES, LANDMARKS, vit_prefixes
+from .checkpoint_names import COLUMN_TITLES, LANDMARKS, below, vit_prefixes
 from .layers.relative_position_bias import TABLE
 
 # What a checkpoint may lack: norms that only some heads need, biases that start at
@@ -19,6 +20,40 @@ MAY_BE_IGNORED = re.compile(
     r'ln[12]\.|(cls_token|segment_embed|mask_token|masked_embed)$|'
     r'.*relative_position_index$')
 LANDMARK = LANDMARKS['mm']
+
+
+class LoadedWhole(nn.Module):
+    """A part of a model that takes all of its weights from a checkpoint, or none.
+
+    Checks what goes past :mod:`.checkpoint_loading`: mmengine's functions, which
+    load with ``strict=False``, and PyTorch's ``load_state_dict``.
+    """
+
+    if TYPE_CHECKING:
+        # The toolboxes do not declare the attributes of their classes.
+        def __getattr__(self, name: str) -> Any:
+            ...
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._register_state_dict_hook(_note_grid)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        sharded = any('_fsdp_wrapped_module' in name
+                      for name, _ in self.named_parameters())
+        if not sharded:
+            resized = fit(self, state_dict, f'The checkpoint under "{prefix}"',
+                          local_metadata.get('grid'), prefix).resized
+            if resized:
+                print_log(f'Resized {", ".join(resized)}', logger='current')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def _note_grid(module, state_dict, prefix, local_metadata) -> None:
+    """Note the patch grid of positions where PyTorch notes the version of a module."""
+    grid = getattr(module, 'patch_resolution', getattr(module, 'grid', None))
+    if grid is not None:
+        local_metadata['grid'] = tuple(grid)
 
 
 class Fitted(NamedTuple):
@@ -34,70 +69,47 @@ class Fitted(NamedTuple):
     ignored: List[str]
 
 
-def below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
-    """The weights whose names begin with a prefix, without the prefix."""
-    return {name[len(prefix):]: value for name, value in weights.items()
-            if name.startswith(prefix)}
-
-
-def fit_below(part: nn.Module,
-              weights: Dict[str, Tensor],
-              prefix: str,
-              source: str,
-              grid: Optional[Grid] = None) -> Fitted:
-    """Make the weights below a prefix fit a part of a model, as :func:`fit`.
+def fit(part: nn.Module,
+        weights: Dict[str, Tensor],
+        source: str,
+        grid: Optional[Grid] = None,
+        prefix: str = '') -> Fitted:
+    """Make weights fit a part of a model, which takes all of them or none.
 
     A part other than a backbone may be wholly new: a backbone is what pre-training
     is for.
 
     Args:
-        part (nn.Module): As in :func:`fit`.
-        weights (dict[str, Tensor]): Of the whole model; changed in place.
+        part (nn.Module): A ``VisionTransformer`` or ``MAEPretrainDecoder`` of
+            mmpretrain, which may need other positions, or any other module.
+        weights (dict[str, Tensor]): Changed in place.
+        source (str): Where they come from, for messages.
+        grid (tuple[int, int], optional): Rows and columns of patches of the
+            model that they come from, where it is known.
         prefix (str): What the names of the part's tensors begin with.
-        source (str): As in :func:`fit`.
-        grid (tuple[int, int], optional): As in :func:`fit`.
 
     Returns:
         Fitted: With the prefix before all names of ``new`` and ``ignored``.
 
     Raises:
-        ConfigurationError: As in :func:`fit`.
+        ConfigurationError: If they are of another architecture, would leave weights
+            of the part uninitialised, or have positions of an unknown grid.
     """
     own = below(weights, prefix)
     if not own and not isinstance(part, VisionTransformer):
         return Fitted([], [], [])
-    names = [prefix + name for name in own]
-    fitted = fit(part, own, source, grid)
-    for name in names:
-        del weights[name]
+    for name in own:
+        del weights[prefix + name]
+    if isinstance(part, VisionTransformer):
+        fitted = _fit_vit(part, own, source, grid)
+    else:
+        fitted = _fit_other(part, own, source)
     weights.update({prefix + name: value for name, value in own.items()})
     return fitted._replace(new=[prefix + name for name in fitted.new],
                            ignored=[prefix + name for name in fitted.ignored])
 
 
-def fit(part: nn.Module,
-        weights: Dict[str, Tensor],
-        source: str,
-        grid: Optional[Grid] = None,
-        ask: bool = False) -> Fitted:
-    """Make weights fit a part of a model, which takes all of them or none.
-
-    Args:
-        part (nn.Module): A ``VisionTransformer`` or ``MAEPretrainDecoder`` of
-            mmpretrain, which may need other positions, or any other module.
-        weights (dict[str, Tensor]): In the part's names; changed in place.
-        source (str): Where they come from, for messages.
-        grid (tuple[int, int], optional): Rows and columns of patches of the
-            model that they come from, where it is known.
-        ask (bool): What to do where trained positions could be of several grids:
-            refuse them, or (the default) take them as they are and say so.
-
-    Raises:
-        ConfigurationError: If they are of another architecture, or would leave
-            weights of the part uninitialised.
-    """
-    if isinstance(part, VisionTransformer):
-        return _fit_vit(part, weights, source, grid, ask)
+def _fit_other(part: nn.Module, weights: Dict[str, Tensor], source: str) -> Fitted:
     target, what = part.state_dict(), type(part).__name__
     resized: List[str] = []
     if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
@@ -111,7 +123,7 @@ def fit(part: nn.Module,
 
 
 def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
-             grid: Optional[Grid], ask: bool) -> Fitted:
+             grid: Optional[Grid]) -> Fitted:
     target = vit.state_dict()
     _check_architecture(weights, target, source)
     is_beit = 'layers.0.gamma_1' in weights
@@ -130,7 +142,7 @@ def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
     refuse(lost, f'{source} would leave backbone weights uninitialised' +
            (' (a ViT without CLS token needs with_cls_token=False)'
             if lost == ['cls_token'] else ''))
-    resized = fit_grids(vit, weights, source, grid, ask)
+    resized = fit_grids(vit, weights, source, grid)
     _refuse_shapes(weights, target, source, 'backbone')
     if 'pos_embed' in missing:  # BEiT has relative positions only
         weights['pos_embed'] = torch.zeros_like(target['pos_embed'])

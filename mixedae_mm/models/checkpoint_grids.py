@@ -18,22 +18,13 @@ Grid = Tuple[int, int]
 HOW_TO_SAY = 'say it as grid=(rows, columns) beside checkpoint in init_cfg'
 
 
-def fit_grids(vit: VisionTransformer,
-              weights: Dict[str, Tensor],
-              source: str,
-              grid: Optional[Grid] = None,
-              ask: bool = False) -> List[str]:
+def fit_grids(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
+              grid: Optional[Grid]) -> List[str]:
     """Give positions and bias tables the grid of a ViT.
 
     Fixed positions (in pre-training) are computed; those that go on to be trained
-    are interpolated, so that they begin as coordinates that were seen.
-
-    Args:
-        vit (VisionTransformer): The model.
-        weights (dict[str, Tensor]): In its names; changed in place.
-        source (str): Where they come from, for messages.
-        grid (tuple[int, int], optional): As in :func:`.checkpoint_fitting.fit`.
-        ask (bool): As in :func:`.checkpoint_fitting.fit`.
+    are interpolated, so that they begin as coordinates that were seen. Arguments are
+    those of :func:`.checkpoint_fitting.fit`.
 
     Returns:
         list[str]: What was made anew for another grid, with both grids.
@@ -51,8 +42,7 @@ def fit_grids(vit: VisionTransformer,
         if table is not None:
             grid = table.grid
         else:
-            grid = _trained_grid(
-                positions.shape[1] - has_cls, grid, wanted, source, ask)
+            grid = _trained_grid(positions.shape[1] - has_cls, grid, wanted, source)
         if drops_cls:
             positions = positions[:, 1:]  # (1, L, C)
         if grid != wanted:
@@ -99,33 +89,23 @@ def _computed(positions: Tensor, table: SinCosTable, grid: Grid) -> Tensor:
 
 
 def _trained_grid(num_patches: int, known: Optional[Grid], wanted: Grid,
-                  source: str, ask: bool) -> Grid:
-    """The patch grid of trained positions, which do not show it.
-
-    Args:
-        num_patches (int): How many there are.
-        known (tuple[int, int], optional): What the checkpoint says.
-        wanted (tuple[int, int]): That of the model.
-        source (str): For messages.
-        ask (bool): Refuse what could be of several grids.
-    """
-    side = isqrt(num_patches)
-    square = (side, side) if side * side == num_patches else None
+                  source: str) -> Grid:
+    """The patch grid of trained positions, which do not show it themselves."""
     if known is not None and known[0] * known[1] == num_patches:
         return known
+    side = isqrt(num_patches)
+    square = (side, side) if side * side == num_patches else None
     same_number = wanted[0] * wanted[1] == num_patches
     if square and (not same_number or wanted == square):
         return square
+    sentence = (f'{source} has trained positions of {num_patches} patches and does not '
+                'say how these lie')
     if not same_number:
+        raise ConfigurationError(f'{sentence}: not as a square grid; {HOW_TO_SAY}.')
+    if square:
         raise ConfigurationError(
-            f'{source} has trained positions of {num_patches} patches, which are '
-            f'not a square grid, and does not say how they lie; {HOW_TO_SAY}.')
-    sentence = (
-        f'{source} does not say on which patch grid its {num_patches} positions were '
-        f'trained: {_text(wanted)} as in this model'
-        f'{f" or {_text(square)}" if square else ", or another"}')
-    if ask and square:
-        raise ConfigurationError(f'{sentence}; {HOW_TO_SAY}.')
+            f'{sentence}: as {_text(wanted)} like those of this model, or as '
+            f'{_text(square)}; {HOW_TO_SAY}.')
     print_log(f'{sentence}; they are taken as {_text(wanted)}.', logger='current',
               level=logging.WARNING)
     return wanted

@@ -4,9 +4,11 @@ mmengine loads every checkpoint with ``strict=False`` and only logs what did not
 fit. Here the weights of a part are loaded completely or refused. Loaded in this way
 are ``init_cfg`` of type ``Pretrained`` of whatever contains a part of MixedAE,
 ``load_from`` and the test command (by ``CheckedLoadingHook``), and the analysis
-tools. Other ways are checked by :class:`.loaded_whole.LoadedWhole`.
+tools. Other ways are checked by :class:`.checkpoint_fitting.LoadedWhole`.
 """
-from typing import Dict, List, Optional, Tuple
+import re
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
@@ -15,12 +17,11 @@ from mmpretrain.models import MAEViT, VisionTransformer
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
-from .checkpoint_fitting import LANDMARK, fit, fit_below, refuse
+from .checkpoint_fitting import LANDMARK, LoadedWhole, fit, refuse
 from .checkpoint_grids import Grid
-from .checkpoint_names import prefixes_before, vit_prefixes
-from .checkpoint_report import LoadReport, short_names
+from .checkpoint_names import prefixes_before
+from .checkpoint_reading import read_weights
 from .checkpoint_source import Source, read_source, with_dot
-from .loaded_whole import LoadedWhole
 
 # What a whole model puts before the names of its parts.
 USUAL_PREFIXES = ('backbone.', 'neck.', 'head.')
@@ -30,7 +31,8 @@ USUAL_PREFIXES = ('backbone.', 'neck.', 'head.')
 class CheckedPretrainedInit(PretrainedInit):
     """``init_cfg`` of type ``Pretrained``: loads completely or not at all.
 
-    Models without a part of MixedAE are loaded as mmengine does.
+    Models without a part of MixedAE are loaded as mmengine does, except a plain ViT
+    of mmpretrain from a file of MixedAE's pre-training.
 
     Args:
         checkpoint (str): As in :func:`.checkpoint_reading.read_checkpoint`.
@@ -44,12 +46,66 @@ class CheckedPretrainedInit(PretrainedInit):
         self.grid = grid
 
     def __call__(self, module: nn.Module) -> None:
-        if not any(isinstance(part, LoadedWhole) for part in module.modules()):
+        if not any(isinstance(part, LoadedWhole) for part in module.modules()) and not (
+                isinstance(module, VisionTransformer) and self._is_of_pretraining()):
             super().__call__(module)
             return
         load_pretrained(module, self.checkpoint, self.prefix, self.grid)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
+
+    def _is_of_pretraining(self) -> bool:
+        """Whether this is a local file with MixedAE's segment embedding."""
+        if not Path(self.checkpoint).expanduser().is_file():
+            return False
+        try:
+            names = read_weights(self.checkpoint)
+        except ConfigurationError:  # for mmengine to say, as for any model
+            return False
+        return any(name.endswith('segment_embed') for name in names)
+
+
+class LoadReport(NamedTuple):
+    """What became of each tensor of a checkpoint, for one line of the log.
+
+    Attributes:
+        what (str): What was loaded: ``'model'``, ``'backbone'`` or another part.
+        num_loaded (int): Its tensors taken from the checkpoint.
+        num_total (int): Its tensors.
+        resized (list[str]): What was made for another grid, with both grids.
+        new (list[str]): Parts of the model that the checkpoint lacks.
+        ignored (list[str]): Parts of the checkpoint without use here.
+        converted (str): Whose names the checkpoint has, if not mmpretrain's.
+    """
+    what: str
+    num_loaded: int
+    num_total: int
+    resized: List[str]
+    new: List[str]
+    ignored: List[str]
+    converted: str = ''
+
+    def __str__(self) -> str:
+        text = f'loaded {self.num_loaded} of {self.num_total} {self.what} tensors'
+        if self.converted:
+            text += f' from the names of {self.converted}'
+        for what, names in (('resized ', self.resized),
+                            ('new, not in the checkpoint: ', self.new),
+                            ('ignored: ', self.ignored)):
+            if names:
+                text += f'; {what}{", ".join(names)}'
+        return text
+
+
+def short_names(names: Sequence[str]) -> List[str]:
+    """Shorten names of tensors, and name each only once; a neck is one.
+
+    >>> short_names(['layers.0.ln1.weight', 'layers.1.ln1.bias', 'neck.ln1.bias'])
+    ['layers.*.ln1', 'neck.*']
+    """
+    short = [re.sub(r'^neck\..*', 'neck.*', name) for name in names]
+    short = [re.sub(r'\.(weight|bias)$', '', name) for name in short]
+    return list(dict.fromkeys(re.sub(r'\.\d+\.', '.*.', name) for name in short))
 
 
 def load_pretrained(module: nn.Module,
@@ -79,74 +135,77 @@ def load_pretrained(module: nn.Module,
     """
     source = read_source(path, prefix)
     if grid is not None:
-        rows, columns = _checked_grid(source, grid)
+        rows, columns = grid
+        lengths = {value.shape[1] for name, value in source.weights.items()
+                   if name.rpartition('.')[2] == 'pos_embed'}
+        if lengths and not lengths & {rows * columns, rows * columns + 1}:  # with CLS
+            raise ConfigurationError(
+                f'grid={tuple(grid)} are {rows * columns} patches, but {path} has '
+                f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
         source = source._replace(
             grids={name: (rows, columns) for name in ('', 'backbone')})
-    if isinstance(module, (LoadedWhole, VisionTransformer)):
-        return _load_part(module, source, prefix)
-    return load_model(module, source, prefix)
+    return load_source(module, source, prefix)
 
 
-def load_model(model: nn.Module,
+def load_source(module: nn.Module,
                source: Source,
                prefix: Optional[str] = None,
                complete: bool = False) -> LoadReport:
-    """Load a whole model; see :func:`load_pretrained` and :func:`fit_model`."""
-    weights, report = fit_model(model, source, prefix, complete)
-    model.load_state_dict(weights)
+    """As :func:`load_pretrained`, from a file that was read already."""
+    weights, report = fit_model(module, source, prefix, complete)
+    module.load_state_dict(weights)
     print_log(f'{source.path}: {report}', logger='current')
     return report
 
 
-def fit_model(model: nn.Module,
+def fit_model(module: nn.Module,
               source: Source,
               prefix: Optional[str] = None,
               complete: bool = False) -> Tuple[Dict[str, Tensor], LoadReport]:
-    """Make the weights of a checkpoint those of a whole model.
+    """Make the weights of a checkpoint those of a part or a whole model.
 
     The backbone must be there as a whole, and so must each part of MixedAE that is
     there. Other parts, such as a head for other classes, may be new.
 
     Args:
-        model (nn.Module): With a ``backbone``.
+        module (nn.Module): As in :func:`load_pretrained`.
         source (Source): Weights, by the model's names or of the backbone alone.
-        prefix (str, optional): What the names of the model's tensors begin with.
+        prefix (str, optional): What the names of the module's tensors begin with.
         complete (bool): Refuse new weights, as a test or a comparison needs.
 
     Returns:
-        tuple[dict[str, Tensor], LoadReport]: All tensors of the model, those that
-        are new with the model's own values; and what became of each.
+        tuple[dict[str, Tensor], LoadReport]: All tensors of the module, those that
+        are new with the module's own values; and what became of each.
 
     Raises:
         ConfigurationError: If weights are left over, or would stay uninitialised,
             that must not.
     """
-    prefix = with_dot(prefix) if prefix else _wrapper(model, source)
+    prefix = _find_prefix(module, source, prefix)
     weights = source.below(prefix)
-    if LANDMARK in weights:  # the backbone alone was saved
+    if LANDMARK in weights and not _is_part(module):  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     resized: List[str] = []
     new: List[str] = []
     ignored: List[str] = []
     # Parts that are loaded whole, by what their names begin with.
-    parts = {f'{name}.': part for name, part in model.named_modules()
-             if isinstance(part, LoadedWhole)
+    parts = {f'{name}.' if name else '': part for name, part in module.named_modules()
+             if isinstance(part, LoadedWhole) or part is module and _is_part(part)
              or type(part) in (VisionTransformer, MAEViT)}
     for start, part in parts.items():
-        fitted = fit_below(part, weights, start, source.path,
-                           source.grid_of(prefix + start))
+        fitted = fit(part, weights, source.path, source.grid_of(prefix + start), start)
         resized += fitted.resized
         new += fitted.new
         ignored += fitted.ignored
     # In all other parts, what is missing or has another shape is new.
-    target = model.state_dict()
+    target = module.state_dict()
     for name, value in target.items():
         if name in new:
             continue
         if name not in weights:
             if value.is_floating_point():
                 new.append(name)
-        elif value.shape != weights[name].shape and not _resizes(model, name):
+        elif value.shape != weights[name].shape and not _resizes(module, name):
             new.append(name)
             ignored.append(f'{name} {tuple(weights.pop(name).shape)} instead of '
                            f'{tuple(value.shape)}')
@@ -155,51 +214,50 @@ def fit_model(model: nn.Module,
     left += [name for name in source.weights if not name.startswith(prefix)]
     must = [name for name in new if name not in weights and (complete or (
         name.startswith('backbone.') and not name.startswith(tuple(parts))))]
-    trained = {name for name, _ in model.named_parameters()}
+    trained = {name for name, _ in module.named_parameters()}
     refuse([name for name in must if name in trained],
-           f'{source.path} would leave weights of this {type(model).__name__} '
+           f'{source.path} would leave weights of this {type(module).__name__} '
            f'uninitialised{source.other_names()}')
     if not taken:
         raise ConfigurationError(
-            f'{source.path} holds nothing of this {type(model).__name__}'
+            f'{source.path} holds nothing of this {type(module).__name__}'
             f'{source.other_names()}.')
-    return _completed(model, weights), LoadReport(
-        'model', len(taken), len(target), resized, short_names(new),
+    return _completed(module, weights), LoadReport(
+        _title(module), len(taken), len(target), resized, short_names(new),
         short_names(ignored) + sorted({name.partition('.')[0] for name in left}),
         source.converted)
 
 
-def _load_part(part: nn.Module, source: Source, prefix: Optional[str]) -> LoadReport:
-    what = 'backbone' if isinstance(part, VisionTransformer) else type(part).__name__
-    start = _find_prefix(part, source, prefix)
-    weights = source.below(start)
-    fitted = fit(part, weights, source.path, source.grid_of(start), ask=True)
-    state = _completed(part, weights)
-    part.load_state_dict(state)
-    beside = {name.split('.')[0] for name in source.weights
-              if not name.startswith(start)}
-    report = LoadReport(
-        what, len(state) - len(fitted.new), len(state), fitted.resized,
-        short_names(fitted.new), short_names(fitted.ignored) + sorted(beside),
-        source.converted)
-    print_log(f'{source.path}: {report}', logger='current')
-    return report
+def _is_part(module: nn.Module) -> bool:
+    return isinstance(module, (LoadedWhole, VisionTransformer))
 
 
-def _find_prefix(part: nn.Module, source: Source, prefix: Optional[str]) -> str:
-    """What the names of a part begin with in a checkpoint."""
-    is_vit = isinstance(part, VisionTransformer)
-    what = 'ViT' if is_vit else type(part).__name__
+def _title(module: nn.Module) -> str:
+    if isinstance(module, VisionTransformer):
+        return 'backbone'
+    return type(module).__name__ if _is_part(module) else 'model'
+
+
+def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> str:
+    """What the names of a part or a model begin with in a checkpoint."""
+    is_part = _is_part(module)
+    if prefix is not None:
+        prefix = with_dot(prefix)
+        if not is_part:
+            return '' if source.converted else prefix
+    is_vit = isinstance(module, VisionTransformer)
     # The first tensor of the part that is there tells where the part is.
-    marks = [LANDMARK] if is_vit else list(part.state_dict())
+    marks = [LANDMARK] if is_vit else list(module.state_dict())
     everywhere = (prefixes_before(source.weights, mark) for mark in marks)
     found = next(filter(None, everywhere), [])
+    what = 'ViT' if is_vit else type(module).__name__
+    if not found and not is_part:
+        return ''
     if not found:
         raise ConfigurationError(
             f'{source.path} has no {what} in the names of mmpretrain'
             f'{source.other_names()}.')
     if prefix is not None:
-        prefix = with_dot(prefix)
         # The part alone was saved, or converted: there is nothing to choose.
         if (found == [''] and prefix in USUAL_PREFIXES) or (
                 source.converted and prefix not in found):
@@ -209,35 +267,12 @@ def _find_prefix(part: nn.Module, source: Source, prefix: Optional[str]) -> str:
                 f"{source.path} has no {what} under prefix '{prefix}', but under "
                 f'{found}.')
         return prefix
-    usual = [start for start in USUAL_PREFIXES if start in found]
+    usual = [start for start in (USUAL_PREFIXES if is_part else ('', ))
+             if start in found]
     if len(found) > 1 and not usual:
         raise ConfigurationError(
-            f'{source.path} has several ViTs; choose one by prefix= of {found}.')
+            f'{source.path} has several {what}s; choose one by prefix= of {found}.')
     return found[0] if len(found) == 1 else usual[0]
-
-
-def _checked_grid(source: Source, grid: Grid) -> Grid:
-    """Refuse a given grid of another number of patches than there are positions."""
-    rows, columns = grid
-    lengths = {value.shape[1] for name, value in source.weights.items()
-               if name.rpartition('.')[2] == 'pos_embed'}
-    if lengths and not lengths & {rows * columns, rows * columns + 1}:  # with CLS
-        raise ConfigurationError(
-            f'grid={tuple(grid)} are {rows * columns} patches, but {source.path} has '
-            f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
-    return rows, columns
-
-
-def _wrapper(model: nn.Module, source: Source) -> str:
-    """What others put before all names of a model, or nothing.
-
-    ``model.`` is Lightning's, ``module.`` that of an average with its step count.
-    """
-    found = vit_prefixes(source.weights, 'mm')
-    own = vit_prefixes(model.state_dict(), 'mm')
-    if len(found) == 1 and found[0].endswith('.backbone.') and found != own:
-        return found[0][:-len('backbone.')]
-    return ''
 
 
 def _completed(module: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -28,7 +28,6 @@ COLUMN_TITLES = {
 }
 # Tensors that are not the encoder's.
 BESIDE_ENCODER = {
-    'mm': re.compile(r'(?!backbone\.)'),
     'timm': re.compile(r'head|decoder|mask_token|lm_head'),
     'hf': re.compile(r'(?!embeddings\.|encoder\.|layernorm\.)'),
 }
@@ -90,9 +89,15 @@ SYNONYMS = (
 HF_PREFIX = 'vit.'
 # Used in pre-training only, or (Hugging Face's pooler) not for features.
 WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
-                 'embeddings.mask_token')
+                 'backbone.embeddings.mask_token')
 # A plain ViT is complete without these.
 OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
+
+
+def below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
+    """The weights whose names begin with a prefix, without the prefix."""
+    return {name[len(prefix):]: value for name, value in weights.items()
+            if name.startswith(prefix)}
 
 
 def vit_prefixes(names: Iterable[str], column: str) -> List[str]:

@@ -1,13 +1,22 @@
-"""Checkpoint files read as data: tensors and containers, never code."""
+"""Checkpoint files, wherever they are, read as data: never as code."""
 import ast
+import hashlib
+import io
+import json
+import os
 import pickle
 import re
+from collections import OrderedDict
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any, BinaryIO, Dict, Optional
+from urllib.parse import urlparse
 
 import torch
+from mmengine import fileio
 
 from ..utils.errors import ConfigurationError
-from .checkpoint_files import open_checkpoint
+from ..utils.files import delete, lock
 from .checkpoint_names import WRAPPERS
 from .checkpoint_pickle import outline, unpickle
 
@@ -15,6 +24,8 @@ from .checkpoint_pickle import outline, unpickle
 # order: mmengine and Lightning; Meta and timm; others; DINO, whose teacher is the
 # result; DeepSpeed.
 WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict', 'teacher', 'module')
+# In the metadata of safetensors: rows and columns of patches, as '14x14'.
+PATCH_GRID = 'patch_grid'
 
 
 def read_checkpoint(path: str) -> dict:
@@ -35,32 +46,16 @@ def read_checkpoint(path: str) -> dict:
         ConfigurationError: If the file does not exist or cannot be fetched, is
             truncated or not a checkpoint, or would execute code when unpickled.
     """
-    with open_checkpoint(path) as file:
-        return _read(path, file)
-
-
-def _read(path: str, file: BinaryIO) -> dict:
-    if _is_safetensors(file):
-        return _read_safetensors(path, file)
-    try:
-        checkpoint = unpickle(file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
-            TypeError, KeyError, OSError) as error:
-        code = re.search(r'GLOBAL (\S+)', str(error))
-        if code is None:
+    with _open(path) as file:
+        try:
+            return _read(path, file)
+        except _UnreadableError as error:
+            if not path.startswith(('http://', 'https://')):
+                raise
+            delete(file.name)  # else it would be used again and again
             raise ConfigurationError(
-                f'{path} is not a readable checkpoint; it may be truncated, or '
-                'another kind of file.') from error
-        raise ConfigurationError(
-            f'{path} was not loaded because that would run code: it names '
-            f'{code[1]}. If you trust the file, save its weights alone and '
-            f"use those: torch.save(torch.load('{path}', weights_only=False)"
-            f"{_weights_index(file)}, 'weights.pth').") from None
-    if not isinstance(checkpoint, dict):
-        raise ConfigurationError(
-            f'{path} holds a {type(checkpoint).__name__}, but a checkpoint is '
-            'a dict of weights or has one under "state_dict".')
-    return checkpoint
+                f'{error} What was downloaded of it, {file.name}, was removed; the '
+                'next try downloads it again.') from error
 
 
 def read_weights(path: str) -> Dict[str, torch.Tensor]:
@@ -87,10 +82,9 @@ def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
         ConfigurationError: If there are no weights, or some are not finite
             numbers.
     """
-    key = _weights_key(checkpoint)
     weights = {
         str(name): value.detach()
-        for name, value in (checkpoint if key is None else checkpoint[key]).items()
+        for name, value in state_dict_of(checkpoint).items()
         if isinstance(value, torch.Tensor)
     }
     if not weights:
@@ -107,6 +101,12 @@ def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
             f'{path} holds NaN or infinite values in {len(broken)} of '
             f'{len(weights)} tensors ({broken[0]} first): its run diverged.')
     return weights
+
+
+def state_dict_of(checkpoint: dict) -> dict:
+    """What holds the weights: a part of what was saved, or all of it."""
+    key = _weights_key(checkpoint)
+    return checkpoint if key is None else checkpoint[key]
 
 
 def literal_config(text: str) -> dict:
@@ -133,7 +133,8 @@ def literal_config(text: str) -> dict:
 
 def _literal(node: ast.AST) -> Any:
     if isinstance(node, (ast.List, ast.Tuple)):
-        return [_literal(element) for element in node.elts]
+        kind = list if isinstance(node, ast.List) else tuple
+        return kind(map(_literal, node.elts))
     if isinstance(node, ast.Dict):
         return {
             _literal(key): _literal(value)
@@ -149,9 +150,87 @@ def _literal(node: ast.AST) -> Any:
 
 
 def _weights_key(checkpoint: dict) -> Optional[str]:
-    """Where the weights are in a file; None if the file is the weights."""
     return next((key for key in WEIGHT_KEYS
                  if isinstance(checkpoint.get(key), dict)), None)
+
+
+def _open(path: str) -> BinaryIO:
+    if not path:
+        raise ConfigurationError(
+            "init_cfg = dict(type='Pretrained') needs the path of a file as "
+            'checkpoint; init_cfg = None starts from random weights.')
+    local = os.path.expanduser(str(path))
+    if local.startswith(('http://', 'https://')):
+        local = _download(local)
+    elif '://' in local:
+        try:
+            return io.BytesIO(fileio.get(local))
+        except Exception as error:  # each storage backend has errors of its own
+            raise ConfigurationError(
+                f'The checkpoint {path} could not be read: {error}') from error
+    try:
+        return open(local, 'rb')
+    except FileNotFoundError:
+        raise ConfigurationError(f'The checkpoint {path} does not exist.') from None
+    except IsADirectoryError:
+        raise ConfigurationError(
+            f'{path} is a folder; name the checkpoint file in it.') from None
+    except OSError as error:
+        raise ConfigurationError(
+            f'The checkpoint {path} could not be read: {error}') from error
+
+
+def _download(address: str) -> str:
+    """Path of the local copy of an http(s) address, fetched if it is not there."""
+    name = Path(urlparse(address).path)
+    # Many addresses end in the same file name, on Hugging Face nearly all.
+    mark = hashlib.sha256(address.encode()).hexdigest()[:16]
+    local = Path(torch.hub.get_dir(), 'checkpoints', f'{name.stem}-{mark}{name.suffix}')
+    if local.is_file():
+        return str(local)
+    local.parent.mkdir(parents=True, exist_ok=True)
+    # One download per machine: the other processes wait for the lock. Where the
+    # download fails, each of them tries and fails by itself; nobody is left
+    # waiting, as in a barrier.
+    with lock(f'{local}.lock'):
+        if not local.is_file():
+            try:
+                torch.hub.download_url_to_file(address, str(local))
+            except (OSError, HTTPException, ValueError) as error:
+                raise ConfigurationError(
+                    f'The checkpoint {address} could not be downloaded: {error}'
+                ) from error
+    return str(local)
+
+
+class _UnreadableError(ConfigurationError):
+    """A file that is truncated, or another kind of file."""
+
+
+def _read(path: str, file: BinaryIO) -> dict:
+    start = file.read(9)  # safetensors: a length of 8 bytes, then a JSON object
+    file.seek(0)
+    if start[4:] == bytes(4) + b'{':
+        return _read_safetensors(path, file.read())
+    try:
+        checkpoint = unpickle(file)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
+            TypeError, KeyError, OSError) as error:
+        code = re.search(r'GLOBAL (\S+)', str(error))
+        if code is None:
+            raise _UnreadableError(
+                f'{path} is not a readable checkpoint; it may be truncated, or '
+                'another kind of file.') from error
+        raise ConfigurationError(
+            f'{path} was not loaded because that would run code: it names '
+            f'{code[1]}. If you trust the file, save its weights alone and '
+            f"use those: torch.save(torch.load('{path}', weights_only=False)"
+            f"{_weights_index(file)}, 'weights.pth').") from None
+    if not isinstance(checkpoint, dict):
+        raise ConfigurationError(
+            f'{path} holds a {type(checkpoint).__name__}, but a checkpoint is '
+            'a dict of weights or has one under "state_dict".')
+    return checkpoint
 
 
 def _weights_index(file: BinaryIO) -> str:
@@ -165,14 +244,7 @@ def _weights_index(file: BinaryIO) -> str:
     return '' if key is None else f"['{key}']"
 
 
-def _is_safetensors(file: BinaryIO) -> bool:
-    """Whether a file starts as safetensors do: a length, then a JSON object."""
-    start = file.read(9)
-    file.seek(0)
-    return len(start) == 9 and start[8:] == b'{' and start[4:8] == bytes(4)
-
-
-def _read_safetensors(path: str, file: BinaryIO) -> dict:
+def _read_safetensors(path: str, content: bytes) -> dict:
     try:
         from safetensors.torch import load
     except ImportError:
@@ -180,8 +252,14 @@ def _read_safetensors(path: str, file: BinaryIO) -> dict:
             f'{path} needs the safetensors package: pip install safetensors.'
         ) from None
     try:
-        return load(file.read())
+        weights = OrderedDict(load(content))
     except Exception as error:  # its own error type, which it does not export
-        raise ConfigurationError(
+        raise _UnreadableError(
             f'{path} is not a readable safetensors file; it may be truncated.'
         ) from error
+    header = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])
+    noted = header.get('__metadata__', {}).get(PATCH_GRID, '')
+    if re.fullmatch(r'\d+x\d+', noted):  # as LoadedWhole notes it
+        grid = tuple(map(int, noted.split('x')))
+        weights._metadata = {'': dict(grid=grid)}  # type: ignore[attr-defined]
+    return weights

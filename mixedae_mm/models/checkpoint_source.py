@@ -1,47 +1,59 @@
 """What a checkpoint offers to a model: weights by mmpretrain's names, and grids."""
-from math import isqrt
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
-from .checkpoint_fitting import below
+from .checkpoint_configs import config_beside, hf_facts, section, timm_facts
 from .checkpoint_grids import Grid
-from .checkpoint_names import (COLUMN_TITLES, MAIN_VIT, WRAPPERS, to_mm_names,
-                               vit_prefixes)
-from .checkpoint_reading import literal_config, read_checkpoint, weights_of
+from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_VIT, WRAPPERS,
+                               below, to_mm_names, vit_prefixes)
+from .checkpoint_reading import (literal_config, read_checkpoint, state_dict_of,
+                                 weights_of)
+
 
 
 class Source(NamedTuple):
     """Weights, and what is known of them.
 
     Attributes:
-        path (str): Of their file, for messages.
+        path (str): Of their file, folder or address.
+        column (str): Whose names the file has: ``'mm'``, ``'timm'``, ``'hf'``.
+        tensors (dict[str, Tensor]): By those names.
         weights (dict[str, Tensor]): By mmpretrain's names.
-        converted (str): The library whose names the file has; empty for
-            mmpretrain's.
         grids (dict[str, tuple[int, int]]): Rows and columns of patches, by the
             prefix of the part that has positions, without its dot.
+        config (dict): The ``config.json`` of timm or Hugging Face, or empty.
+        facts (dict): What it says, see :func:`mixedae_mm.interop.description.describe`.
     """
     path: str
+    column: str
+    tensors: Dict[str, Tensor]
     weights: Dict[str, Tensor]
-    converted: str = ''
-    grids: Dict[str, Grid] = {}
+    grids: Dict[str, Grid]
+    config: dict = {}
+    facts: dict = {}
+
+    @property
+    def converted(self) -> str:
+        """The library whose names the file has; empty for mmpretrain's."""
+        return '' if self.column == 'mm' else COLUMN_TITLES[self.column]
 
     def grid_of(self, prefix: str) -> Optional[Grid]:
         """The patch grid of a part, or that of the backbone; None if not known."""
-        return self.grids.get(prefix[:-1], self.grids.get('backbone'))
+        names = (prefix[:-1], 'backbone', '')
+        return next((self.grids[name] for name in names if name in self.grids), None)
 
-    def below(self, prefix: Optional[str]) -> Dict[str, Tensor]:
+    def below(self, prefix: str) -> Dict[str, Tensor]:
         """The weights whose names begin with a prefix, without the prefix."""
-        return below(self.weights, with_dot(prefix or ''))
+        return below(self.weights, prefix)
 
     def other_names(self) -> str:
         """End of a sentence: ViTs in the file that were not chosen or converted."""
-        for column, title in COLUMN_TITLES.items():
+        for column in ('timm', 'hf'):
             found = vit_prefixes(self.weights, column)
-            if column != 'mm' and found and not self.converted:
-                return (f', but ViTs in those of {title} under {found}; choose one '
-                        'by prefix=')
+            if found and not self.converted:
+                return (f', but ViTs in those of {COLUMN_TITLES[column]} under '
+                        f'{found}; choose one by prefix=')
         return ''
 
 
@@ -65,48 +77,43 @@ def read_source(path: str, prefix: Optional[str] = None) -> Source:
 
 def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Source:
     """As :func:`read_source`, for a file that was read already."""
-    weights = weights_of(checkpoint, path)
-    grids = dict(noted_grids(checkpoint))
-    if vit_prefixes(weights, 'mm'):
-        return Source(path, weights, '', grids)
+    tensors = weights_of(checkpoint, path)
+    grids = dict(_noted_grids(checkpoint))
     for column in ('timm', 'hf'):
-        found = vit_prefixes(weights, column)
-        wanted = MAIN_VIT if prefix is None else (with_dot(prefix), '')
-        for start in wanted if len(found) != 1 or prefix else found:
-            if start in found:
-                weights = to_mm_names(weights, column, start)
-                # All these libraries train on square images; weights of any
-                # other shape are refused when they are fitted.
-                positions = weights.get('backbone.pos_embed')
-                side = 0 if positions is None else isqrt(positions.shape[1] - 1)
-                return Source(path, weights, COLUMN_TITLES[column],
-                              {'backbone': (side, side)})
-    return Source(path, weights, '', grids)
+        found = vit_prefixes(tensors, column)
+        wanted: List[str] = [*MAIN_VIT] if prefix is None else [with_dot(prefix), '']
+        if len(found) == 1 and not prefix:
+            wanted = found
+        start = next((start for start in wanted if start in found), None)
+        if start is None or vit_prefixes(tensors, 'mm'):
+            continue
+        weights = to_mm_names(tensors, column, start)
+        config = config_beside(path, column, weights)
+        facts = (timm_facts if column == 'timm' else hf_facts)(config, path)
+        if facts['img_size'] and not grids:
+            patch = weights[f'backbone.{LANDMARKS["mm"]}'].shape[-1]
+            height, width = facts['img_size']
+            grids['backbone'] = height // patch, width // patch
+        if column == 'timm':
+            tensors = below(tensors, start)
+        return Source(path, column, tensors, weights, grids, config, facts)
+    return Source(path, 'mm', tensors, tensors, grids)
 
 
-def noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
+def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
     """Patch grids that a checkpoint states: in its config, or with its weights."""
-    config = _inside(checkpoint, 'meta').get('cfg')
+    config: Any = section(checkpoint.get('meta')).get('cfg')
     if isinstance(config, str):
         config = literal_config(config)
-    backbone = _inside(config, 'model', 'backbone')
+    backbone = section(section(section(config).get('model')).get('backbone'))
     if backbone:
         size, patch = backbone.get('img_size', 224), backbone.get('patch_size', 16)
         size = [size, size] if isinstance(size, int) else size
         if isinstance(patch, int) and isinstance(size, (list, tuple)) and all(
                 isinstance(side, int) for side in size):
             yield 'backbone', tuple(side // patch for side in size)
-    noted = getattr(checkpoint, '_metadata', None) or getattr(
-        checkpoint.get('state_dict'), '_metadata', None) or {}
-    for name, values in noted.items():
+    for name, values in getattr(state_dict_of(checkpoint), '_metadata', {}).items():
         for wrapper in WRAPPERS:
             name = name[len(wrapper):] if f'{name}.'.startswith(wrapper) else name
         if isinstance(values, dict) and values.get('grid'):
             yield name, tuple(values['grid'])
-
-
-def _inside(value: Any, *keys: str) -> dict:
-    """The dict under keys of nested dicts; empty if there is not one."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else {}

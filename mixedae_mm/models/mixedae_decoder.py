@@ -11,7 +11,7 @@ from ..mixing import unmix_tokens
 from ..utils.checks import check_count
 from .layers.decoder_layer import MixedAEDecoderLayer
 from .layers.position_embedding import sincos_position_embedding
-from .loaded_whole import LoadedWhole
+from .checkpoint_fitting import LoadedWhole
 from .vit_arguments import check_heads, check_init_cfg
 
 

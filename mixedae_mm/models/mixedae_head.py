@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..mixing import hidden_targets, patch_statistics, patchify
 from ..utils.checks import check_choice, check_count, check_number
 from ..utils.errors import ConfigurationError
-from .loaded_whole import LoadedWhole
+from .checkpoint_fitting import LoadedWhole
 from .mixedae_vit import EncodedMix
 from .vit_arguments import check_init_cfg
 

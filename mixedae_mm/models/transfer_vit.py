@@ -10,7 +10,7 @@ from ..utils.checks import check_count
 from .layers.encoder_layer import MixedAEEncoderLayer
 from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
-from .loaded_whole import LoadedWhole
+from .checkpoint_fitting import LoadedWhole
 from .vit_arguments import check_heads, check_init_cfg, check_out_indices
 
 

@@ -1,12 +1,11 @@
 """Arguments of a MixedAEViT, checked when it is built."""
 from inspect import isclass
 from numbers import Integral
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import VisionTransformer
-from torch import nn
 
 from ..mixing import patch_grid
 from ..utils.checks import check_count, check_number
@@ -62,7 +61,7 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
     return counted
 
 
-def check_heads(name: str, attention: nn.Module) -> None:
+def check_heads(name: str, attention: Any) -> None:
     """Refuse a width that the heads cannot share; mmpretrain fails in the forward."""
     width, heads = attention.embed_dims, attention.num_heads
     if (isinstance(heads, bool) or not isinstance(heads, Integral) or heads < 1

@@ -67,12 +67,16 @@ def classifier_model(pooling: str, num_classes: int = 5) -> dict:
 
 
 def mm_checkpoint(path, config: dict, **meta) -> nn.Module:
-    """Save a model as mmengine does; returns it."""
+    """Make a random model, and save it as mmengine does."""
     model = shaken(MODELS.build(dict(config, _scope_='mmpretrain')))
+    mm_save(model, config, path, **meta)
+    return model
+
+
+def mm_save(model: nn.Module, config: dict, path, **meta) -> None:
     torch.save(
         dict(meta=dict(cfg=Config(dict(model=config)).pretty_text, **meta),
              state_dict=model.state_dict()), path)
-    return model
 
 
 def timm_model(**kwargs) -> nn.Module:

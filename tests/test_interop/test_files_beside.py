@@ -6,14 +6,16 @@ from threading import Thread
 
 import pytest
 import torch
+import transformers
 from foreign_checkpoints import (HEADS, WIDTH, hf_model, mixedae_model,
                                  mm_checkpoint, timm_model)
 from skimage.data import astronaut
 
 import mixedae_mm
 from mixedae_mm.apis import encoder as encoder_module
-from mixedae_mm.interop import beside, reading
 from mixedae_mm.interop.convert import convert
+from mixedae_mm.interop.reading import read_vit
+from mixedae_mm.models import checkpoint_configs
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -24,7 +26,7 @@ def hugging_face(folder, safe=True):
         dict(image_mean=[0.1] * 3, image_std=[0.3] * 3)))
     if safe:
         return folder / 'model.safetensors'
-    torch.save(reading.read_source(folder).tensors, folder / 'pytorch_model.bin')
+    torch.save(read_vit(folder).source.tensors, folder / 'pytorch_model.bin')
     (folder / 'model.safetensors').unlink()
     return folder / 'pytorch_model.bin'
 
@@ -96,7 +98,7 @@ def test_the_config_of_another_model(tmp_path, monkeypatch, change):
     (file.parent / 'config.json').write_text(json.dumps(config))
     with pytest.raises(ConfigurationError, match='config.json of .* another model'):
         mixedae_mm.load(file.parent, heads=6)
-    lines = said(monkeypatch, beside)
+    lines = said(monkeypatch, checkpoint_configs)
     assert mixedae_mm.load(file, heads=6).description.norm_eps == 1e-12
     assert len(lines) == 1 and 'not used' in lines[0]
 
@@ -106,10 +108,45 @@ def test_a_torn_json_file(tmp_path, monkeypatch):
     (file.parent / 'config.json').write_text('{"hidden_size": ')
     with pytest.raises(ConfigurationError, match='config.json cannot be read'):
         mixedae_mm.load(file.parent)
-    lines = said(monkeypatch, beside)
+    lines = said(monkeypatch, checkpoint_configs)
     with pytest.raises(ConfigurationError, match='how many attention heads'):
         mixedae_mm.load(file)
     assert len(lines) == 1 and 'config.json cannot be read' in lines[0]
+
+
+@pytest.mark.parametrize('file, key, value, allowed', [
+    ('config', 'num_attention_heads', '2', 'integer of at least 1'),
+    ('config', 'image_size', [64, 64, 3], 'one or two numbers of pixels'),
+    ('config', 'layer_norm_eps', '1e-3', 'above 0'),
+    ('config', 'id2label', dict(a='ant'), 'list of names'),
+    ('preprocessor_config', 'image_mean', ['0.5'] * 3, 'numbers of the colours'),
+    ('preprocessor_config', 'rescale_factor', 0, 'above 0'),
+    ('preprocessor_config', 'do_normalize', 'no', 'True or False')])
+def test_a_value_that_is_not_allowed(tmp_path, file, key, value, allowed):
+    folder = hugging_face(tmp_path / 'model').parent
+    content = json.loads((folder / f'{file}.json').read_text())
+    (folder / f'{file}.json').write_text(json.dumps(dict(content, **{key: value})))
+    with pytest.raises(ConfigurationError) as error:
+        mixedae_mm.load(folder)
+    for fact in (f'{file}.json', str(folder), key, repr(value), allowed):
+        assert fact in str(error.value)
+
+
+@pytest.mark.parametrize('options', [
+    dict(do_rescale=False, image_mean=[100.] * 3, image_std=[50.] * 3),
+    dict(do_rescale=False, do_normalize=False), dict(do_normalize=False),
+    dict(rescale_factor=1 / 127.5, image_mean=[1.] * 3, image_std=[1.] * 3)],
+    ids=lambda options: ' '.join(options))
+def test_pixels_are_scaled_as_the_files_say(tmp_path, options):
+    folder = hugging_face(tmp_path / 'model').parent
+    options = dict(dict(image_mean=[.1] * 3, image_std=[.3] * 3), **options)
+    (folder / 'preprocessor_config.json').write_text(json.dumps(options))
+    processor = transformers.BitImageProcessor(
+        do_resize=False, do_center_crop=False, **options)
+    image = torch.from_numpy(astronaut()).permute(2, 0, 1)  # (3, H, W)
+    theirs = processor(image, return_tensors='pt').pixel_values[0].float()
+    ours = mixedae_mm.load(folder).preprocessing.normalize(image)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_config_of_a_model_with_another_activation(tmp_path):

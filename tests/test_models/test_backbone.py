@@ -2,39 +2,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from mmpretrain.models import BEiTViT, VisionTransformer
 
 from mixedae_mm.models.layers.relative_position_bias import (
     RelativePositionBias, patch_offsets, resize_table)
 from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import ARCH, backbone, randomize
-
-SIZES = [(224, 224), (512, 512), (800, 1333)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('size', SIZES)
-def test_features_are_mmpretrains(size):
-    """ViT-B/16 with learnt weights of ordinary size, float32."""
-    options = dict(
-        arch='base', out_type='featmap', out_indices=[3, 5, 7, 11])
-    vit = MODELS.build(dict(type='MixedAEViT', **options)).eval()
-    plain = VisionTransformer(**options)
-    plain.eval()  # returns nothing
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in vit.named_parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=.02, generator=generator)
-    plain.load_state_dict(vit.state_dict(), strict=True)
-    image = torch.randn(1, 3, *size, generator=generator)
-    with torch.no_grad():
-        features, expected = vit(image), plain(image)
-    rows, columns = -(-size[0] // 16), -(-size[1] // 16)
-    assert len(features) == 4
-    for ours, theirs in zip(features, expected):
-        assert ours.shape == (1, 768, rows, columns)
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (64, 64), (50, 83), (8, 200)])
@@ -122,16 +95,11 @@ def test_out_indices(given, counted):
     assert backbone(out_indices=given).out_indices == counted
 
 
-@pytest.mark.parametrize('wrong', [4, -5, [], [0, 12], ['1'], [1.5]])
+@pytest.mark.parametrize('wrong', [
+    4, -5, [], [0, 12], ['1'], [1.5], [3, 1], [1, 1], [0, 3, -1]])
 def test_wrong_out_indices(wrong):
-    with pytest.raises(
-            ConfigurationError, match=r'has outputs 0 to 3 \(or -4 to -1\)'):
-        backbone(out_indices=wrong)
-
-
-@pytest.mark.parametrize('wrong', [[3, 1], [1, 1], [0, 3, -1]])
-def test_out_indices_in_the_order_of_the_layers(wrong):
-    with pytest.raises(ConfigurationError, match='ascending order, each once'):
+    with pytest.raises(ConfigurationError, match='ascending order, each once.*has '
+                       r'outputs 0 to 3 \(or -4 to -1\)'):
         backbone(out_indices=wrong)
 
 

@@ -1,30 +1,34 @@
 """A checkpoint loads completely and says so, or is refused with a sentence."""
 import logging
+from argparse import Namespace
 
-import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmpretrain.models.utils import resize_pos_embed
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
 
 from mixedae_mm.models.checkpoint_loading import load_pretrained
 from mixedae_mm.utils.errors import ConfigurationError
-from small_vit import ARCH, NUM_TENSORS, backbone, mae, mixedae, randomize
+from small_vit import ARCH, NUM_TENSORS, backbone, mae, mixedae, randomize, under
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def save(state_dict, path):
-    """What mmengine's runner writes beside the weights, with its log."""
-    hub = MessageHub.get_instance('checkpoint')
-    hub.update_scalar('train/loss', 0.5)
-    hub.update_scalar('train/lr', np.float32(1e-3))
-    hub.update_info('table', np.arange(3.))
-    torch.save(
-        dict(
-            meta=dict(epoch=1, iter=10, dataset_meta=dict(classes=('a', ))),
-            state_dict=state_dict,
-            message_hub=hub.state_dict(),
-            optimizer=dict(state={}, param_groups=[dict(lr=1e-3)])), path)
-    return str(path)
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / 'a.pth')
+
+
+@pytest.fixture
+def pretrained(path):
+    """The weights of a MixedAE, which are in a file."""
+    weights = mixedae()[0].state_dict()
+    save(weights, path)
+    return weights
+
+
+def save(weights, path):
+    torch.save(dict(state_dict=weights, meta=dict(epoch=1)), path)
 
 
 @pytest.fixture
@@ -39,163 +43,108 @@ def lines():
     logger.removeHandler(handler)
 
 
-@pytest.fixture
-def pretrained(tmp_path):
-    """A MixedAE checkpoint and its weights."""
-    model, _ = mixedae()
-    return save(model.state_dict(), tmp_path / 'mixedae.pth'), model
-
-
 def the_line(lines, path):
     found = [line for line in lines if line.startswith(f'{path}: ')]
     assert len(found) == 1, lines
     return found[0][len(path) + 2:]
 
 
+def assert_holds(module, weights):
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
 @pytest.mark.parametrize('prefix', [None, 'backbone.', 'backbone'])
-def test_mixedae_checkpoint_loads_through_init_cfg(pretrained, lines, prefix):
-    path, model = pretrained
+def test_mixedae_checkpoint_loads_through_init_cfg(pretrained, path, lines, prefix):
     vit = backbone(
         init_cfg=dict(type='Pretrained', checkpoint=path, prefix=prefix))
     vit.init_weights()
-    for name, value in vit.state_dict().items():
-        assert torch.equal(value, model.backbone.state_dict()[name]), name
+    assert_holds(vit, under('', pretrained, 'backbone.'))
     assert the_line(lines, path) == (
         f'loaded {NUM_TENSORS} of {NUM_TENSORS} backbone tensors; '
         'ignored: segment_embed, head, neck')
     assert vit.init_cfg['type'] == 'Pretrained'  # as the user gave it
 
 
-def test_the_algorithm_hands_its_backbone_on_to_a_classifier(
-        pretrained, lines):
+def classifier(**backbone_options):
+    return MODELS.build(dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(
+            type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8,
+            out_type='avg_featmap', final_norm=False, **backbone_options),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=32),
+        init_cfg=dict(type='Xavier', layer='Linear')))
+
+
+def test_a_classifier_loads_its_backbone(pretrained, path, lines):
     """The loading is reached through a whole model's ``init_weights``."""
-    from mmpretrain.registry import MODELS
-    path, model = pretrained
-    classifier = MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='MixedAEViT',
-                arch=ARCH,
-                img_size=32,
-                patch_size=8,
-                out_type='avg_featmap',
-                final_norm=False,
-                init_cfg=[
-                    dict(type='TruncNormal', layer='Linear', std=.02),
-                    dict(type='Pretrained', checkpoint=path)
-                ]),
-            head=dict(type='LinearClsHead', num_classes=3, in_channels=32),
-            init_cfg=dict(type='Xavier', layer='Linear')))
-    classifier.init_weights()
-    weights = model.backbone.state_dict()
-    own = classifier.backbone.state_dict()
-    assert all(
-        torch.equal(own[name], weights[name]) for name in own
-        if not name.startswith('ln2'))
+    model = classifier(init_cfg=[
+        dict(type='TruncNormal', layer='Linear', std=.02),
+        dict(type='Pretrained', checkpoint=path)])
+    model.init_weights()
+    own = model.backbone.state_dict()
+    assert all(torch.equal(own[name], pretrained[f'backbone.{name}']) for name in own
+               if not name.startswith('ln2'))
     assert own['ln2.weight'].eq(1).all() and own['ln2.bias'].eq(0).all()
     assert the_line(lines, path) == (
         f'loaded {NUM_TENSORS - 2} of {NUM_TENSORS} backbone tensors; '
-        'new, not in the checkpoint: ln2; '
-        'ignored: segment_embed, ln1, head, neck')
+        'new, not in the checkpoint: ln2; ignored: segment_embed, ln1, head, neck')
 
 
-def test_mae_checkpoint(tmp_path, lines):
-    model = mae()
-    path = save(model.state_dict(), tmp_path / 'mae.pth')
-    vit = backbone()
-    report = load_pretrained(vit, path)
-    assert all(
-        torch.equal(value, model.backbone.state_dict()[name])
-        for name, value in vit.state_dict().items())
-    assert report.num_loaded == report.num_total == NUM_TENSORS
-    assert report.ignored == ['neck']
-    assert report.new == report.resized == []
-
-
-def test_mae_warm_starts_pre_training(tmp_path):
-    path = save(mae().state_dict(), tmp_path / 'mae.pth')
-    vit = backbone(num_sources=4)
-    assert load_pretrained(vit, path).new == ['segment_embed']
-
-
-def test_backbone_alone_with_and_without_prefix(tmp_path):
+@pytest.mark.parametrize('prefix', [None, 'backbone.', ''])
+def test_a_backbone_that_was_saved_alone(path, prefix):
     weights = randomize(backbone()).state_dict()
-    path = str(tmp_path / 'backbone.pth')
     torch.save(weights, path)
-    for prefix in (None, 'backbone.', ''):
-        vit = backbone()
-        report = load_pretrained(vit, path, prefix)
-        assert report.num_loaded == NUM_TENSORS
-        assert all(
-            torch.equal(value, weights[name])
-            for name, value in vit.state_dict().items())
+    vit = backbone()
+    assert load_pretrained(vit, path, prefix).num_loaded == NUM_TENSORS
+    assert_holds(vit, weights)
 
 
-@pytest.mark.parametrize('size, grid', [(64, (8, 8)), ((40, 72), (5, 9)),
-                                        ((30, 50), (4, 7))])
-def test_positions_are_resized_to_other_inputs(pretrained, lines, size, grid):
-    path, model = pretrained
-    vit = backbone(img_size=size)
-    load_pretrained(vit, path)
-    expected = resize_pos_embed(model.backbone.pos_embed, (4, 4), grid)
-    torch.testing.assert_close(vit.pos_embed, expected)
-    assert f'resized pos_embed 4x4 -> {grid[0]}x{grid[1]}; ' in the_line(
-        lines, path)
+@pytest.mark.parametrize('kind', ['MAE', 'MoCoV3ViT', 'VisionTransformer'])
+def test_checkpoints_of_mmpretrain(path, kind):
+    """Whole checkpoints, with what surrounds the backbone."""
+    if kind == 'MAE':
+        weights = mae().state_dict()
+    else:
+        vit = randomize(MODELS.build(dict(
+            type=f'mmpretrain.{kind}', arch=ARCH, img_size=32, patch_size=8)))
+        weights = under('backbone.', vit.state_dict())
+        weights['head.layers.head.weight'] = torch.ones(10, 32)
+        if kind == 'MoCoV3ViT':
+            weights.update(
+                under('momentum_encoder.module.0.', randomize(vit, 8).state_dict()))
+    save(weights, path)
+    ours = backbone()
+    report = load_pretrained(ours, path)
+    assert report.num_loaded == report.num_total == NUM_TENSORS
+    assert report.new == report.resized == []
+    assert_holds(ours, under('', weights, 'backbone.'))
+    assert load_pretrained(backbone(num_sources=4), path).new == ['segment_embed']
 
 
-def test_relative_position_bias_starts_at_zero_and_is_named(pretrained):
-    path, _ = pretrained
-    vit = randomize(backbone(relative_position_bias=True, img_size=64))
-    for layer in vit.layers:
-        layer.attn.rel_pos_bias.relative_position_bias_table.data.zero_()
-    report = load_pretrained(vit, path)
+def test_relative_position_bias_may_be_new(pretrained, path):
+    vit = backbone(relative_position_bias=True, img_size=64)
     name = 'layers.*.attn.rel_pos_bias.relative_position_bias_table'
-    assert report.new == [name]
+    assert load_pretrained(vit, path).new == [name]
     table = vit.layers[0].attn.rel_pos_bias.relative_position_bias_table
     assert table.eq(0).all()
 
 
-def test_fine_tuned_relative_position_bias_is_resized(tmp_path):
-    vit = randomize(backbone(relative_position_bias=True))
-    path = save(vit.state_dict(), tmp_path / 'segmentor.pth')
-    larger = backbone(relative_position_bias=True, img_size=64)
-    report = load_pretrained(larger, path)
-    assert report.num_loaded == report.num_total == NUM_TENSORS + 4
-    assert ('layers.0.attn.rel_pos_bias.relative_position_bias_table '
-            '4x4 -> 8x8') in report.resized
-    bias = vit.layers[1].attn.rel_pos_bias.relative_position_bias_table
-    resized = larger.layers[1].attn.rel_pos_bias.relative_position_bias_table
-    assert resized.shape == (15 * 15 + 3, 2)
-    # The corners, the middle (no offset) and CLS are the same pairs as before.
-    picture, before = resized[:-3].view(15, 15, 2), bias[:-3].view(7, 7, 2)
-    torch.testing.assert_close(picture[::14, ::14], before[::6, ::6])
-    torch.testing.assert_close(picture[7, 7], before[3, 3])
-    assert torch.equal(resized[-3:], bias[-3:])
-
-
 @pytest.mark.parametrize('shared', [True, False])
-def test_beit_becomes_the_same_function(tmp_path, lines, shared):
+def test_beit_becomes_the_same_function(path, lines, shared):
     """mmpretrain's BEiTViT, as pre-trained (shared bias) and fine-tuned."""
     from mmpretrain.models import BEiTViT
-    beit = randomize(
-        BEiTViT(
-            ARCH,
-            img_size=32,
-            patch_size=8,
-            out_type='featmap',
-            final_norm=True,
-            use_rel_pos_bias=not shared,
-            use_shared_rel_pos_bias=shared))
+    beit = randomize(BEiTViT(
+        ARCH, img_size=32, patch_size=8, out_type='featmap', final_norm=True,
+        use_rel_pos_bias=not shared, use_shared_rel_pos_bias=shared))
     beit.eval()
-    weights = {f'backbone.{k}': v for k, v in beit.state_dict().items()}
+    weights = under('backbone.', beit.state_dict())
     weights['backbone.mask_token'] = torch.zeros(1, 1, 32)
-    path = save(weights, tmp_path / 'beit.pth')
+    save(weights, path)
     options = dict(layer_scale_init_value=.1, relative_position_bias=True)
     vit = randomize(backbone(**options)).eval()
     load_pretrained(vit, path)
-    image = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(vit(image)[0], beit(image)[0])
+    torch.testing.assert_close(vit(IMAGES)[0], beit(IMAGES)[0])
     total = NUM_TENSORS + 3 * 4
     assert vit.pos_embed.eq(0).all()  # BEiT has relative positions only
     line = the_line(lines, path)
@@ -209,139 +158,170 @@ def test_beit_becomes_the_same_function(tmp_path, lines, shared):
         load_pretrained(backbone(), path)
 
 
-@pytest.mark.parametrize('kind', ['MoCoV3ViT', 'VisionTransformer'])
-def test_checkpoints_of_moco_v3_and_deit(tmp_path, kind):
-    """Whole checkpoints of mmpretrain, with what surrounds the backbone."""
-    from mmpretrain.registry import MODELS
-    vit = randomize(
-        MODELS.build(dict(type=kind, arch=ARCH, img_size=32, patch_size=8)))
-    weights = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
-    if kind == 'MoCoV3ViT':
-        weights.update({
-            f'momentum_encoder.module.0.{k}': v + 1
-            for k, v in vit.state_dict().items()
-        })
-    weights['head.layers.head.weight'] = torch.ones(10, 32)
-    ours = backbone()
-    report = load_pretrained(
-        ours, save(weights, tmp_path / 'checkpoint.pth'))
-    assert report.num_loaded == report.num_total == NUM_TENSORS
-    assert all(
-        torch.equal(value, vit.state_dict()[name])
-        for name, value in ours.state_dict().items())
-
-
-def test_half_precision_weights_and_safetensors(tmp_path):
+def test_half_precision_weights_and_safetensors(path, tmp_path):
     weights = randomize(backbone()).state_dict()
-    path = save({f'backbone.{k}': v.half() for k, v in weights.items()},
-                tmp_path / 'half.pth')
+    save({f'backbone.{k}': v.half() for k, v in weights.items()}, path)
     vit = backbone()
     load_pretrained(vit, path)
     assert vit.pos_embed.dtype == torch.float32
     assert torch.equal(vit.pos_embed, weights['pos_embed'].half().float())
 
     safetensors = pytest.importorskip('safetensors.torch')
-    path = str(tmp_path / 'weights.safetensors')
-    safetensors.save_file(weights, path)
-    assert load_pretrained(vit, path).num_loaded == NUM_TENSORS
-    assert torch.equal(vit.pos_embed, weights['pos_embed'])
+    safetensors.save_file(weights, tmp_path / 'weights.safetensors')
+    load_pretrained(vit, str(tmp_path / 'weights.safetensors'))
+    assert_holds(vit, weights)
 
 
-def refusal(weights, path, prefix=None, **options):
-    """The sentence a checkpoint is refused with; nothing is loaded then."""
-    if isinstance(weights, dict):
+# Names of other libraries
+
+
+def timm_vit(seed=7, **options):
+    timm = pytest.importorskip('timm')
+    return randomize(timm.models.VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2,
+        num_classes=3, **options), seed).eval()
+
+
+# What published files look like: (of the ViT's weights, of a second ViT's).
+FILES = {
+    'timm': lambda vit, other: vit,
+    'DeiT': lambda vit, other: dict(model=vit, args=Namespace()),
+    'DINO': lambda vit, other: dict(
+        student=under('module.backbone.', other), epoch=3,
+        teacher=dict(under('backbone.', vit), **{'head.mlp.0.weight': torch.ones(2)})),
+    'MoCo v3': lambda vit, other: dict(epoch=3, arch='vit', state_dict=dict(
+        under('module.base_encoder.', vit),
+        **under('module.momentum_encoder.', other),
+        **{'module.predictor.0.weight': torch.ones(2)})),
+    'compiled': lambda vit, other: under('_orig_mod.', vit),
+}
+
+
+@pytest.mark.parametrize('kind', FILES)
+def test_files_in_the_names_of_timm(path, kind):
+    vit, other = timm_vit(), timm_vit(8)
+    torch.save(FILES[kind](vit.state_dict(), other.state_dict()), path)
+    ours = backbone(out_type='raw').eval()
+    report = load_pretrained(ours, path)
+    torch.testing.assert_close(ours(IMAGES)[0], vit.forward_features(IMAGES))
+    assert "timm or Meta's MAE" in str(report) and report.new == []
+    if kind == 'MoCo v3':  # the second one by its prefix
+        load_pretrained(ours, path, 'momentum_encoder.')
+        torch.testing.assert_close(ours(IMAGES)[0], other.forward_features(IMAGES))
+
+
+def test_a_classifier_takes_its_head_along(path):
+    vit = timm_vit(global_pool='avg', fc_norm=True)
+    torch.save(vit.state_dict(), path)
+    model = classifier().eval()
+    report = load_pretrained(model, path)
+    assert report.new == report.ignored == []
+    torch.testing.assert_close(model.head(model.extract_feat(IMAGES)), vit(IMAGES))
+
+
+@pytest.mark.parametrize('kind', ['ViTModel', 'ViTForImageClassification'])
+def test_hugging_face(tmp_path, kind):
+    transformers = pytest.importorskip('transformers')
+    vit = randomize(getattr(transformers, kind)(transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2,
+        intermediate_size=64, image_size=32, patch_size=8, layer_norm_eps=1e-6))).eval()
+    vit.save_pretrained(tmp_path)
+    ours = backbone(out_type='raw').eval()
+    report = load_pretrained(ours, str(tmp_path / 'model.safetensors'))
+    encoder = getattr(vit, 'vit', vit)
+    torch.testing.assert_close(
+        ours(IMAGES)[0], encoder(IMAGES).last_hidden_state, rtol=1e-4, atol=1e-4)
+    assert 'Hugging Face' in str(report)
+
+
+def test_metas_mae_warm_starts_encoder_and_decoder(path):
+    """With all that Meta's training script saves beside the weights."""
+    start = mae()
+    theirs = {}
+    for name, value in start.state_dict().items():
+        for ours, meta in (
+                ('backbone.patch_embed.projection', 'patch_embed.proj'),
+                ('backbone.ln1', 'norm'), ('backbone.', ''), ('neck.', ''),
+                ('decoder_blocks', 'decoder_BLOCKS'), ('layers.', 'blocks.', ),
+                ('ffn.blocks.0.0', 'mlp.fc1'), ('ffn.blocks.1', 'mlp.fc2'),
+                ('decoder_BLOCKS', 'decoder_blocks'), ('.ln', '.norm'),
+                ('decoder_ln1', 'decoder_norm')):
+            name = name.replace(ours, meta)
+        theirs[name.replace('ln1.', 'decoder_norm.') if name.startswith('ln1') else
+               name] = value
+    torch.save(dict(model=theirs, optimizer={}, epoch=3, scaler={}, args=Namespace()),
+               path)
+    model, _ = mixedae()
+    report = load_pretrained(model, path)
+    assert report.new == ['backbone.segment_embed', 'head.projector']
+    own = model.state_dict()
+    assert all(torch.equal(own[name], value)
+               for name, value in start.state_dict().items())
+
+
+# Refusals
+
+
+def refusal(path, prefix=None, weights=None, **options):
+    """The sentence that a checkpoint is refused with; nothing is loaded then."""
+    if weights is not None:
         save(weights, path)
     vit = randomize(backbone(**options))
     before = {k: v.clone() for k, v in vit.state_dict().items()}
     with pytest.raises(ConfigurationError) as error:
-        load_pretrained(vit, str(path), prefix)
-    assert all(
-        torch.equal(value, before[name])
-        for name, value in vit.state_dict().items())
+        load_pretrained(vit, path, prefix)
+    assert_holds(vit, before)
     return str(error.value)
 
 
-def test_uninitialised_weights_are_an_error_that_lists_them(
-        pretrained, tmp_path):
-    weights = pretrained[1].state_dict()
-    lost = ['cls_token', 'layers.1.attn.qkv.bias', 'layers.2.ln2.weight']
-    for name in lost:
-        del weights[f'backbone.{name}']
-    message = refusal(weights, tmp_path / 'partial.pth')
-    assert message.endswith(
-        f'would leave backbone weights uninitialised: {", ".join(lost)}.')
+@pytest.mark.parametrize('change, message', [
+    (lambda w: [w.pop(f'backbone.{name}') for name in (
+        'cls_token', 'layers.1.attn.qkv.bias', 'layers.2.ln2.weight')],
+     'would leave backbone weights uninitialised: cls_token, layers.1.attn.qkv.bias, '
+     'layers.2.ln2.weight.'),
+    # Layer scale is part of the function that was learnt.
+    (lambda w: w.update({'backbone.layers.0.attn.gamma1.weight': torch.ones(32)}),
+     'no place for: layers.0.attn.gamma1.weight.'),
+    (lambda w: w['backbone.cls_token'][0, 0, :3].fill_(torch.nan),
+     'NaN or infinite values in 1 of'),
+    (lambda w: [w.pop(name) for name in list(w) if name.startswith('backbone.')],
+     'has no ViT in the names of mmpretrain.'),
+], ids=['lost', 'surplus', 'nan', 'no ViT'])
+def test_weights_that_do_not_fit(pretrained, path, change, message):
+    change(pretrained)
+    assert message in refusal(path, weights=pretrained)
 
 
-def test_another_architecture_is_one_sentence(pretrained, tmp_path):
-    weights = pretrained[1].state_dict()
-    path = tmp_path / 'checkpoint.pth'
-    assert refusal(weights, path, arch='base', patch_size=16) == (
+def test_what_the_table_does_not_know_is_refused(path):
+    torch.save(timm_vit(reg_tokens=2).state_dict(), path)
+    assert 'no place for: reg_token' in refusal(path)
+
+
+def test_another_architecture_is_one_sentence(pretrained, path):
+    assert refusal(path, arch='base', patch_size=16) == (
         f'{path} holds another ViT than this backbone: patch size 8 instead '
         'of 16, width 32 instead of 768, layers 4 instead of 12.')
-    assert 'patch size 8 instead of 4' in refusal(weights, path, patch_size=4)
-    assert 'layers 4 instead of 3' in refusal(
-        weights, path, arch=dict(ARCH, num_layers=3))
-    assert 'input channels 3 instead of 1' in refusal(
-        weights, path, in_channels=1)
-    assert 'other shapes than this backbone: layers.0.ffn' in refusal(
-        weights, path, arch=dict(ARCH, feedforward_channels=48))
+    for options, message in (
+            (dict(patch_size=4), 'patch size 8 instead of 4'),
+            (dict(arch=dict(ARCH, num_layers=3)), 'layers 4 instead of 3'),
+            (dict(in_channels=1), 'input channels 3 instead of 1'),
+            (dict(arch=dict(ARCH, feedforward_channels=48)),
+             'other shapes than this backbone: layers.0.ffn')):
+        assert message in refusal(path, **options)
 
 
-def test_weights_without_a_place_are_not_dropped(pretrained, tmp_path):
-    """Layer scale is part of the function that was learnt."""
-    weights = pretrained[1].state_dict()
-    weights['backbone.layers.0.attn.gamma1.weight'] = torch.ones(32)
-    assert refusal(weights, tmp_path / 'deit3.pth').endswith(
-        'no place for: layers.0.attn.gamma1.weight.')
-
-
-def test_prefixes_that_lead_nowhere(pretrained, tmp_path):
-    weights = pretrained[1].state_dict()
-    path = tmp_path / 'checkpoint.pth'
-    assert refusal(weights, path, prefix='teacher.') == (
-        f"{path} has no ViT under prefix 'teacher.', but under "
-        "['backbone.'].")
-    twins = {
-        f'{name}.{key}': value
-        for name in ('student', 'teacher') for key, value in weights.items()
-        if key.startswith('backbone.')
-    }
-    assert refusal(twins, path) == (
+def test_prefixes_that_lead_nowhere(pretrained, path):
+    assert refusal(path, prefix='teacher.') == (
+        f"{path} has no ViT under prefix 'teacher.', but under ['backbone.'].")
+    weights = under('', pretrained, 'backbone.')
+    twins = {**under('student.backbone.', weights),
+             **under('teacher.backbone.', weights)}
+    assert refusal(path, weights=twins) == (
         f'{path} has several ViTs; choose one by prefix= of '
         "['student.backbone.', 'teacher.backbone.'].")
     vit = backbone()
-    load_pretrained(vit, str(path), 'teacher.backbone.')
-    assert torch.equal(vit.cls_token, weights['backbone.cls_token'])
-
-
-def test_no_vit_at_all(tmp_path):
-    assert refusal({'fc.weight': torch.ones(2)},
-                   tmp_path / 'linear.pth').endswith(
-                       'has no ViT in the names of mmpretrain.')
-
-
-def test_numbers_that_are_none(pretrained, tmp_path):
-    weights = pretrained[1].state_dict()
-    weights['backbone.cls_token'][0, 0, 3] = torch.nan
-    assert 'NaN or infinite values in 1 of' in refusal(
-        weights, tmp_path / 'nan.pth')
-
-
-def test_files_that_are_no_checkpoint(pretrained, tmp_path):
-    path = tmp_path / 'bad.pth'
-    assert refusal(None, path) == f'The checkpoint {path} does not exist.'
-    unreadable = (f'{path} is not a readable checkpoint; it may be truncated, or '
-                  'another kind of file.')
-    with open(pretrained[0], 'rb') as file:
-        content = file.read()
-    for broken in (b'', b'hello', content[:1000], content[:-100]):
-        path.write_bytes(broken)
-        assert refusal(None, path) == unreadable
-    assert "needs the path of a file" in refusal(None, '')
-    torch.save(torch.ones(2), path)
-    assert 'holds a Tensor' in refusal(None, path)
-    torch.save(dict(meta={}), path)
-    assert 'holds no weights' in refusal(None, path)
+    load_pretrained(vit, path, 'teacher.backbone.')
+    assert_holds(vit, weights)
 
 
 def test_two_checkpoints_at_once_are_refused():

@@ -4,8 +4,9 @@ import pickle
 from argparse import Namespace
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -19,165 +20,202 @@ from mixedae_mm.utils.errors import ConfigurationError
 
 
 class Malicious:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, target):
-        self.target = str(target)
+    """Creates a folder when it is unpickled."""
 
     def __reduce__(self):
-        return os.mkdir, (self.target, )
+        return os.mkdir, ('executed', )
 
 
 def by_restricted_pickle(file):
     """The way of PyTorch before 2.6, which newer ones can go too."""
-    return torch.load(
-        file,
-        map_location='cpu',
-        pickle_module=checkpoint_pickle.DataOnlyPickle,
-        weights_only=False)
+    return torch.load(file, map_location='cpu', weights_only=False,
+                      pickle_module=checkpoint_pickle.DataOnlyPickle)
 
 
 @pytest.fixture(params=['weights_only', 'restricted_pickle'])
 def either_way(request, monkeypatch):
     if request.param == 'restricted_pickle':
-        monkeypatch.setattr(checkpoint_reading, 'unpickle',
-                            by_restricted_pickle)
+        monkeypatch.setattr(checkpoint_reading, 'unpickle', by_restricted_pickle)
 
 
-@pytest.mark.parametrize('zipped', [True, False])
-def test_code_in_a_checkpoint_is_not_run(tmp_path, either_way, zipped):
-    target, path = tmp_path / 'executed', tmp_path / 'malicious.pth'
-    torch.save(
-        dict(state_dict={'a': torch.ones(1)}, meta=Malicious(target)),
-        path,
-        _use_new_zipfile_serialization=zipped)
-    with pytest.raises(
-            ConfigurationError,
-            match=f'{path} was not loaded because that would run code'):
-        read_checkpoint(str(path))
-    assert not target.exists()
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_getattr_of_log_buffers_is_a_stand_in(tmp_path, either_way):
+FORMS = {
+    'zip': lambda saved, path: torch.save(saved, path),
+    'old format': lambda saved, path: torch.save(
+        saved, path, _use_new_zipfile_serialization=False),
+    'bare pickle': lambda saved, path: path.write_bytes(pickle.dumps(saved)),
+    'inside a list': lambda saved, path: torch.save([saved], path),
+}
+
+
+@pytest.mark.parametrize('name', ['malicious.pth', 'malicious.safetensors'])
+@pytest.mark.parametrize('form', FORMS)
+def test_code_in_a_checkpoint_is_not_run(folder, either_way, form, name):
+    FORMS[form](dict(state_dict={'a': torch.ones(1)}, meta=Malicious()), folder / name)
+    with pytest.raises(ConfigurationError, match=f'{name} (was not loaded because that '
+                       'would run code|is not a readable)'):
+        read_checkpoint(name)
+    assert not Path('executed').exists()
+
+
+def test_getattr_of_log_buffers_is_a_stand_in(either_way):
     """mmengine's files name getattr; nothing is ever looked up with it."""
-
-    class Chain:
-
-        def __reduce__(self):
-            return getattr, (pickle, 'Pickler')
-
-    path = tmp_path / 'chain.pth'
-    with pytest.raises(Exception):  # pickle itself cannot name a module
-        torch.save(dict(a=Chain()), path)
 
     class Lookup:
 
         def __reduce__(self):
             return getattr, (torch.Size, 'numel')
 
-    torch.save(dict(a=Lookup(), b=torch.ones(1)), path)
-    read = read_checkpoint(str(path))
-    assert isinstance(read['a'], checkpoint_pickle.Skipped)
+    torch.save(dict(a=Lookup(), b=torch.ones(1)), 'a.pth')
+    assert isinstance(read_checkpoint('a.pth')['a'], checkpoint_pickle.Skipped)
 
 
-def test_plain_data_is_read_either_way(tmp_path, either_way):
+def test_plain_data_is_read_either_way(either_way):
     """Whatever a schedule, an optimizer or a log may keep beside the weights."""
-    path = tmp_path / 'plain.pth'
     plain = dict(
         weight=torch.nn.Parameter(torch.ones(2)), half=torch.ones(2).half(),
         milestones=Counter([9, 11]), dtype=torch.bfloat16, size=torch.Size([2]),
         device=torch.device('cpu'), ranks={0, 1}, phase=1j,
         nested=[(None, True, 1.5, 'a')], ordered=OrderedDict(a=1))
-    torch.save(plain, path)
-    read = read_checkpoint(str(path))
+    torch.save(plain, 'plain.pth')
+    read = read_checkpoint('plain.pth')
     for name in ('weight', 'half'):
         torch.testing.assert_close(read.pop(name), plain.pop(name), rtol=0, atol=0)
     assert read == plain
 
 
-def test_a_runners_checkpoint_is_read_either_way(tmp_path, either_way):
+def test_a_runners_checkpoint_is_read_either_way(either_way):
     hub = MessageHub.get_instance('checkpoint_reading')
     hub.update_scalar('train/loss', 0.5)
     hub.update_scalar('train/lr', np.float32(1e-3))
     hub.update_info('table', np.arange(3.))
-    path = str(tmp_path / 'run.pth')
     torch.save(
         dict(meta=dict(iter=10), state_dict=dict(a=torch.ones(2)),
-             message_hub=hub.state_dict()), path)
-    assert torch.equal(read_weights(path)['a'], torch.ones(2))
-    assert read_checkpoint(path)['meta']['iter'] == 10
-
-
-def of_a_script(path, **weights):
-    """What Meta's training scripts save: weights, optimizer and arguments."""
-    torch.save(
-        dict(weights, optimizer=dict(state={}), epoch=3, scaler=dict(scale=1.),
-             args=Namespace(model='mae_vit_base_patch16', lr=1e-3)), path)
-    return str(path)
+             message_hub=hub.state_dict()), 'run.pth')
+    assert torch.equal(read_weights('run.pth')['a'], torch.ones(2))
+    assert read_checkpoint('run.pth')['meta']['iter'] == 10
 
 
 @pytest.mark.parametrize('key', ['state_dict', 'model', 'teacher', 'module'])
 @pytest.mark.parametrize('wrapper', ['', 'module.', '_orig_mod.', 'module._orig_mod.'])
-def test_weights_are_found_where_scripts_keep_them(tmp_path, either_way, key, wrapper):
+def test_weights_are_found_where_scripts_keep_them(either_way, key, wrapper):
+    """Beside what Meta's training scripts save: optimizer and arguments."""
     weights = {f'{wrapper}a': torch.ones(2), f'{wrapper}b': torch.zeros(1)}
-    path = of_a_script(tmp_path / 'script.pth', **{key: weights})
-    read = read_weights(path)
+    torch.save({key: weights, 'optimizer': dict(state={}), 'epoch': 3,
+                'scaler': dict(scale=1.), 'args': Namespace(lr=1e-3)}, 'script.pth')
+    read = read_weights('script.pth')
     assert read.keys() == {'a', 'b'} and torch.equal(read['a'], torch.ones(2))
 
 
 @pytest.mark.parametrize('key', ['state_dict', 'model', None])
-def test_the_advice_of_a_refusal_is_true(tmp_path, either_way, monkeypatch, key):
+def test_the_advice_of_a_refusal_is_true(either_way, key):
     """The command that it recommends makes a file that can be read."""
-    monkeypatch.chdir(tmp_path)
     weights = dict(a=torch.ones(2))
     torch.save(dict(weights if key is None else {key: weights}, args=Path('a')),
                'script.pth')
-    with pytest.raises(ConfigurationError) as error:
+    with pytest.raises(ConfigurationError, match='pathlib') as error:
         read_checkpoint('script.pth')
     advice = str(error.value)
-    assert 'pathlib' in advice
-    command = advice[advice.index('torch.save('):].rstrip('.')
-    exec(command, dict(torch=torch))
+    exec(advice[advice.index('torch.save('):].rstrip('.'), dict(torch=torch))
     if key is not None:
         assert torch.equal(read_weights('weights.pth')['a'], torch.ones(2))
 
 
+def test_files_that_are_no_checkpoint(folder):
+    torch.save(dict(a=torch.ones(300)), 'whole.pth')
+    whole, bad = (folder / 'whole.pth').read_bytes(), folder / 'bad.pth'
+    for content in (b'', b'hello', whole[:1000], whole[:-100]):
+        bad.write_bytes(content)
+        with pytest.raises(ConfigurationError, match='bad.pth is not a readable'):
+            read_checkpoint('bad.pth')
+    bad.unlink()
+    for saved, message in ((None, 'bad.pth does not exist'),
+                           (torch.ones(2), 'holds a Tensor'),
+                           (dict(meta={}), 'holds no weights'),
+                           (dict(a=torch.tensor([1, torch.nan]), b=torch.ones(1)),
+                            r'NaN or infinite values in 1 of 2 tensors \(a first')):
+        if saved is not None:
+            torch.save(saved, bad)
+        with pytest.raises(ConfigurationError, match=message):
+            read_weights('bad.pth')
+    with pytest.raises(ConfigurationError, match='is a folder'):
+        read_checkpoint('.')
+    with pytest.raises(ConfigurationError, match='needs the path of a file'):
+        read_checkpoint('')
+
+
+class Server(BaseHTTPRequestHandler):
+    """Gives ``content`` by path; closes after half of ``torn``, which it then mends."""
+    content: dict = {}
+    torn: set = set()
+    asked: list = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        content = self.content.get(self.path)
+        self.send_response(404 if content is None else 200)
+        self.send_header('Content-Length', str(len(content or b'')))
+        self.end_headers()
+        half = self.path in self.torn and len(content) // 2
+        self.wfile.write((content or b'')[:half or None])
+        self.torn.discard(self.path)
+
+    def log_message(self, *args):
+        pass
+
+
 @pytest.fixture
-def web(tmp_path, monkeypatch):
-    """Addresses and their content, without a network; and what was fetched."""
-    content, fetched = {}, []
+def web(folder, monkeypatch):
+    """A server on this machine, and its address."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(folder / 'hub'))
+    for name, start in (('content', {}), ('torn', set()), ('asked', [])):
+        monkeypatch.setattr(Server, name, start)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Server)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
 
-    def download(address, destination, **_):
-        fetched.append(address)
-        if address not in content:
-            raise URLError('no route to host')
-        Path(destination).write_bytes(content[address])
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    return content, fetched
+def safetensors_of(value):
+    library = pytest.importorskip('safetensors.torch')
+    return library.save(dict(a=torch.full((100, ), float(value))))
 
 
 def test_addresses_that_end_alike_are_two_files(web):
-    safetensors = pytest.importorskip('safetensors.torch')
-    content, fetched = web
-    start = 'https://huggingface.co/'
-    for i, name in enumerate(('one', 'two')):
-        content[f'{start}{name}/resolve/main/model.safetensors?download=true'] = (
-            safetensors.save(dict(a=torch.full((1, ), float(i)))))
+    paths = [f'/{name}/resolve/main/model.safetensors?download=true' for name in 'ab']
+    for i, path in enumerate(paths):
+        Server.content[path] = safetensors_of(i)
     for _ in range(2):
-        for i, address in enumerate(content):
-            assert read_checkpoint(address)['a'] == i
-    assert fetched == list(content)  # each once
+        for i, path in enumerate(paths):
+            assert read_checkpoint(web + path)['a'][0] == i
+    assert Server.asked == paths  # each once
 
 
-def test_several_processes_fetch_an_address_once(web, tmp_path):
-    content, fetched = web
-    torch.save(dict(a=torch.ones(1)), tmp_path / 'a.pth')
-    content['https://host/a.pth'] = (tmp_path / 'a.pth').read_bytes()
+def test_several_processes_fetch_an_address_once(web):
+    Server.content['/a.safetensors'] = safetensors_of(1)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(read_checkpoint, ['https://host/a.pth'] * 4))
-    assert len(fetched) == 1 and all(read['a'] == 1 for read in found)
+        found = list(pool.map(read_checkpoint, [f'{web}/a.safetensors'] * 4))
+    assert len(Server.asked) == 1 and all(read['a'][0] == 1 for read in found)
+
+
+@pytest.mark.parametrize('safe', [True, False])
+def test_half_a_download_is_not_kept(web, folder, safe):
+    path = '/a.safetensors' if safe else '/a.pth'
+    if safe:
+        Server.content[path] = safetensors_of(1)
+    else:
+        torch.save(dict(a=torch.ones(100)), 'a.pth')
+        Server.content[path] = (folder / 'a.pth').read_bytes()
+    Server.torn.add(path)
+    with pytest.raises(ConfigurationError, match=f'{web}{path} is not.*was removed'):
+        read_checkpoint(web + path)
+    assert read_checkpoint(web + path)['a'][0] == 1
 
 
 def test_a_failed_download_leaves_nobody_waiting(web, monkeypatch):
@@ -185,20 +223,15 @@ def test_a_failed_download_leaves_nobody_waiting(web, monkeypatch):
     monkeypatch.setattr(dist, 'barrier', lambda *_: pytest.fail('waits'))
     for rank in ('0', '1'):
         monkeypatch.setenv('LOCAL_RANK', rank)
-        with pytest.raises(ConfigurationError, match='gone.pth.*no route to host'):
-            read_checkpoint('https://host/gone.pth')
+        with pytest.raises(ConfigurationError, match='gone.pth could not be .*404'):
+            read_checkpoint(f'{web}/gone.pth')
 
 
-def test_other_storage_is_read_through_mmengine(tmp_path, monkeypatch):
-    torch.save(dict(a=torch.ones(1)), tmp_path / 'a.pth')
-    content = (tmp_path / 'a.pth').read_bytes()
+def test_other_storage_is_read_through_mmengine(folder, monkeypatch):
+    torch.save(dict(a=torch.ones(1)), 'a.pth')
+    content = (folder / 'a.pth').read_bytes()
     monkeypatch.setattr(
         fileio, 'get', lambda path: {'s3://bucket/a.pth': content}[path])
     assert read_checkpoint('s3://bucket/a.pth')['a'] == 1
     with pytest.raises(ConfigurationError, match='s3://bucket/b.pth'):
         read_checkpoint('s3://bucket/b.pth')
-
-
-def test_a_folder_is_not_a_checkpoint(tmp_path):
-    with pytest.raises(ConfigurationError, match='is a folder'):
-        read_checkpoint(str(tmp_path))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from mixedae_mm.launch import test as testing
 from mixedae_mm.launch import train as training
-from mixedae_mm.models.checkpoint_loading import load_model, read_source
+from mixedae_mm.models.checkpoint_loading import load_source
+from mixedae_mm.models.checkpoint_source import read_source
 from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import ARCH, mixedae
 
@@ -237,7 +238,7 @@ def test_a_model_below_another_name_is_found(project, wrapper):
     model = mixedae()[0]
     for parameter in model.parameters():
         parameter.data.zero_()
-    report = load_model(model, source)
+    report = load_source(model, source)
     assert report.num_loaded == report.num_total and 'steps' in report.ignored
     assert all(torch.equal(value, saved[name])
                for name, value in model.state_dict().items())
@@ -247,8 +248,24 @@ def test_the_grid_is_found_below_another_name(project):
     source = mixedae(img_size=(16, 64))[0]  # positions were trained
     weights = torch.nn.ModuleDict(dict(model=source)).state_dict()
     model = mixedae()[0]
-    report = load_model(model, read_source(save(weights)))
+    report = load_source(model, read_source(save(weights)))
     assert 'pos_embed 2x8 -> 4x4' in report.resized
+
+
+def test_mmpretrains_vit_takes_pre_training_or_says_why_not(project):
+    """The checkpoint is ours, so that the loading is, too."""
+    weights = mixedae()[0].state_dict()
+    vit = MODELS.build(dict(
+        type='mmpretrain.VisionTransformer', arch=ARCH, img_size=32, patch_size=8,
+        init_cfg=dict(type='Pretrained', checkpoint=save(weights))))
+    vit.init_weights()  # without a prefix
+    assert all(torch.equal(value, weights[f'backbone.{name}'])
+               for name, value in vit.state_dict().items())
+    weights.pop('backbone.layers.2.ln1.weight')
+    save(weights)
+    vit._is_init = False
+    with pytest.raises(ConfigurationError, match='layers.2.ln1.weight'):
+        vit.init_weights()
 
 
 def test_weights_alone_are_not_resumed(project, capsys):
