@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..interop.comparison import Comparison
 from ..interop.vit import PlainViT
-from ..interop.writing import check_file, whole
+from ..utils.files import check_file, whole
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
 from ..utils.optional import require

@@ -5,7 +5,7 @@ from typing import Dict, Sequence, Union
 
 from torch import Tensor
 
-from ..interop.writing import whole
+from ..utils.files import whole
 from ..utils.errors import ConfigurationError
 from ..utils.optional import require
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
-from ..interop.writing import check_file
+from ..utils.files import check_file
 from ..utils.arguments import non_negative_int, positive_int
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..datasets.decode import UnreadableImageError, decode_rgb
-from ..interop.writing import check_file, whole
+from ..utils.files import check_file, whole
 from ..utils.arguments import positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError

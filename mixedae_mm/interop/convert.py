@@ -1,25 +1,22 @@
 """Convert a checkpoint, and compare the result with its source."""
-import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
-from ..models.checkpoint_loading import short_names
-from ..models.checkpoint_names import COLUMN_TITLES
-from ..utils.arguments import positive_int
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
+from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
 from .vit import Vit
-from .writing import check_destination, model_card, whole, write
+from .writing import check_destination, model_card, write
 
 
 class Conversion(NamedTuple):
@@ -163,58 +160,3 @@ def _check_equal(result: Conversion, source: str) -> None:
                 f'{source} was not converted: the largest difference in '
                 f'{comparison} is too large; were all sizes known? '
                 f'({result.vit.description})')
-
-
-def parse_arguments(
-        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """The command line of ``tools/converters/convert.py``."""
-    parser = argparse.ArgumentParser(
-        description='Convert a ViT between mixedae_mm, mmpretrain, mmseg, '
-        "mmdet, timm, Hugging Face and Meta's MAE. The format of the source is "
-        'found out; every tensor is accounted for; features are compared.')
-    parser.add_argument('source', metavar='SRC', help='checkpoint file or folder')
-    parser.add_argument(
-        'destination', metavar='DST',
-        help='file (.pth, .safetensors) or folder; a folder gets a model card')
-    parser.add_argument(
-        '--to', required=True, choices=list(FORMATS),
-        help='timm; hf: ViTModel or ViTForImageClassification; hf-mae: '
-        "ViTMAEForPreTraining; mae: Meta's; mm: plain mmpretrain, mmseg, mmdet")
-    parser.add_argument(
-        '--encoder-only', action='store_true',
-        help='leave out decoder, heads and whatever else is not the encoder')
-    parser.add_argument('--heads', type=positive_int,
-                        help='attention heads, where SRC does not say')
-    parser.add_argument('--decoder-heads', type=positive_int,
-                        help='attention heads of the decoder, likewise')
-    parser.add_argument('--image', help='image to compare features on')
-    parser.add_argument('--overwrite', action='store_true',
-                        help='replace DST if it is there')
-    return parser.parse_args(argv)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert as the command line says, and print what was done."""
-    result = convert(**vars(args))
-    print_report(result, args.source, args.destination)
-
-
-def print_report(result: Conversion, source: str, destination: str) -> None:
-    """What was done, in five lines."""
-    vit = result.vit
-    counts: Dict[str, int] = {}
-    for name in vit.weights:
-        part = dict(backbone='encoder', neck='decoder', head='classifier')[
-            name.split('.')[0]]
-        counts[part] = counts.get(part, 0) + 1
-    print(f'source    {source}, names of {COLUMN_TITLES[vit.source.column]}')
-    print(f'holds     {vit.description}')
-    for note in vit.notes:
-        print(f'assumed   {note}')
-    print('mapped    ' + ', '.join(f'{n} {part} tensors'
-                                   for part, n in counts.items()))
-    if vit.left_out:
-        print(f'left out  {len(vit.left_out)} tensors that have no place there: '
-              + ', '.join(short_names(vit.left_out)))
-    print(f'written   {destination}')
-    print(f'checked   {result.check}')

@@ -2,9 +2,8 @@
 import json
 import os
 from collections import OrderedDict
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, Sequence, Union
+from typing import Dict
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..models.checkpoint_loading import short_names
 from ..models.checkpoint_reading import PATCH_GRID
 from ..utils.errors import ConfigurationError
-from ..utils.files import atomically
+from ..utils.files import check_file, check_place
 from ..utils.optional import require
 from .configurations import hf_config, mm_meta
 from .formats import Format, rename
@@ -38,55 +37,7 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
         raise ConfigurationError(
             f'{path} is a folder with other things in it, which --overwrite '
             'does not delete.')
-    return _check_place(destination, overwrite)
-
-
-def check_file(path: Union[str, Path], overwrite: bool,
-               suffixes: Sequence[str] = ()) -> Path:
-    """Refuse, before any work, a place that a file cannot be written to.
-
-    Args:
-        path (str | Path): The file; ``~`` is the home folder.
-        overwrite (bool): Whether a file that is there may be replaced.
-        suffixes (Sequence[str]): How its name may end; any way by default.
-
-    Raises:
-        ConfigurationError: One sentence that names the path.
-    """
-    destination = Path(path).expanduser()
-    if suffixes and destination.suffix.lower() not in suffixes:
-        raise ConfigurationError(
-            f'{path} must end in one of {", ".join(suffixes)}.')
-    if destination.is_dir():
-        raise ConfigurationError(f'{path} must be a file, but is a folder.')
-    return _check_place(destination, overwrite)
-
-
-def _check_place(destination: Path, overwrite: bool) -> Path:
-    if destination.exists() and not overwrite:
-        raise ConfigurationError(
-            f'{destination} exists already; choose another name, or replace it with '
-            '--overwrite.')
-    if not destination.parent.is_dir():
-        raise ConfigurationError(
-            f'{destination} cannot be written: the folder {destination.parent} does '
-            'not exist.')
-    if not os.access(destination.parent, os.W_OK):
-        raise ConfigurationError(
-            f'{destination} cannot be written: no permission for the folder '
-            f'{destination.parent}.')
-    return destination
-
-
-@contextmanager
-def whole(destination: Path) -> Iterator[Path]:
-    """:func:`~mixedae_mm.utils.files.atomically`, with an error of one sentence."""
-    try:
-        with atomically(destination) as temporary:
-            yield temporary
-    except OSError as error:
-        raise ConfigurationError(
-            f'{destination} was not written: {error.strerror or error}.') from error
+    return check_place(destination, overwrite)
 
 
 def write(vit: Vit, destination: Path, target: Format, source: str,

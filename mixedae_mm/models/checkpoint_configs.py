@@ -23,9 +23,83 @@ CONFIG_KEYS = {
     'timm': ('architecture', 'model_args', 'pretrained_cfg'),
     'hf': ('model_type', 'hidden_size'),
 }
+PREPROCESSOR = 'preprocessor_config.json'
 # What a classifier reads, by mmpretrain's names and by timm's.
 POOLINGS: Dict[Optional[str], str] = {
     'avg_featmap': 'mean', 'cls_token': 'cls', 'avg': 'mean', 'token': 'cls'}
+
+
+class _Config:
+    """A configuration, whose values are checked as they are read.
+
+    Args:
+        values (Any): Of the file, or of a part of it; what is not a dict is empty.
+        place (str): What it is, for messages.
+    """
+
+    def __init__(self, values: Any, place: str) -> None:
+        self.values = values if isinstance(values, dict) else {}
+        self.place = place
+
+    def get(self, key: str, check: Callable[[str, Any], None], default: Any = None
+            ) -> Any:
+        """A value that a function of ``utils.checks`` allows; the default if none."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        check(f'{key} in {self.place}', value)
+        return value
+
+    def part(self, key: str) -> '_Config':
+        """A part of it, such as the backbone."""
+        return _Config(self.values.get(key), self.place)
+
+    def count(self, key: str, default: Optional[int] = None) -> Optional[int]:
+        return self.get(key, check_count, default)
+
+    def positive(self, key: str, default: Optional[float] = None) -> Any:
+        return self.get(key, partial(
+            check_number, is_allowed=lambda number: 0 < number < inf,
+            allowed='be above 0'), default)
+
+    def size(self, key: str, default: Optional[int] = None
+             ) -> Optional[Tuple[int, int]]:
+        """Height and width, given as one number or two, or behind the channels."""
+        value = self.values.get(key, default)
+        if value is None:
+            return None
+        sides = value if isinstance(value, (list, tuple)) else [value] * 2
+        if len(sides) != 2 and (len(sides) != 3 or key != 'input_size'):
+            raise ConfigurationError(
+                f'{key} in {self.place} is {value!r}, but must be one or two numbers '
+                'of pixels.')
+        for side in sides:
+            check_count(f'{key} in {self.place}', side)
+        return sides[-2], sides[-1]
+
+    def colours(self, key: str, scale: float = 1) -> Optional[Tuple[float, ...]]:
+        """Numbers of the colour channels, or one for all of them, times ``scale``."""
+        values = self.values.get(key)
+        if values is None:
+            return None
+        values = values if isinstance(values, (list, tuple)) else [values] * 3
+        if any(isinstance(value, bool) or not isinstance(value, (int, float))
+               for value in values):
+            raise ConfigurationError(
+                f'{key} in {self.place} is {values!r}, but must be numbers of the '
+                'colours.')
+        return tuple(round(value * scale, 6) for value in values)
+
+    def classes(self, key: str) -> Optional[Tuple[str, ...]]:
+        """Names, in a list or by their number."""
+        names = self.values.get(key) or []
+        if isinstance(names, dict) and all(str(index).isdecimal() for index in names):
+            names = [names[index] for index in sorted(names, key=int)]
+        if not isinstance(names, (list, tuple)):
+            raise ConfigurationError(
+                f'{key} in {self.place} is {names!r}, but must be a list of names, or '
+                'names by number.')
+        return tuple(map(str, names)) or None
 
 
 def mm_facts(meta: Any, path: str) -> dict:
@@ -36,38 +110,37 @@ def mm_facts(meta: Any, path: str) -> dict:
             as literals; nothing in it is executed.
         path (str): Of the checkpoint, for messages.
     """
-    meta = section(meta)
-    config = meta.get('cfg')
-    config = literal_config(config) if isinstance(config, str) else section(config)
-    model = section(config.get('model'))
-    if not model:
+    config = meta.get('cfg') if isinstance(meta, dict) else None
+    if isinstance(config, str):
+        config = literal_config(config)
+    whole = _Config(config, f'the config in {path}')
+    model = whole.part('model')
+    if not model.values:
         return {}
-    backbone, neck, head = (
-        section(model.get(part)) for part in ('backbone', 'neck', 'head'))
-    preprocessor = section(
-        model.get('data_preprocessor') or config.get('data_preprocessor'))
-    if model.get('type') == 'MixedAE':  # whose preprocessor has these by default
-        preprocessor = dict(dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor)
-    arch = backbone.get('arch', 'base')
-    if isinstance(arch, str):
-        arch = VisionTransformer.arch_zoo.get(arch.lower())
-    arch = section(arch)
-    place = f'the config in {path}'
+    backbone, neck, preprocessor = (
+        model.part(name) for name in ('backbone', 'neck', 'data_preprocessor'))
+    if not preprocessor.values:
+        preprocessor = whole.part('data_preprocessor')
+    if model.values.get('type') == 'MixedAE':  # its preprocessor's defaults
+        preprocessor.values = dict(
+            dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor.values)
+    arch = backbone.part('arch')
+    if isinstance(name := backbone.values.get('arch', 'base'), str):
+        arch.values = VisionTransformer.arch_zoo.get(name.lower(), {})
     facts = dict(
-        heads=_value(arch, 'num_heads', check_count, place) if backbone else None,
-        width=arch.get('embed_dims'),
-        img_size=_size(backbone.get('img_size', 224), f'img_size in {place}'),
-        norm_eps=_value(section(backbone.get('norm_cfg')), 'eps', _check_positive,
-                        place, 1e-6),
-        norm_pix=head.get('norm_pix'),
-        mean=_colours(preprocessor, 'mean', place),
-        std=_colours(preprocessor, 'std', place),
-        pooling=POOLINGS.get(backbone.get('out_type', 'cls_token')),
-        classes=_classes(section(meta.get('dataset_meta')), 'classes', place))
-    if neck:
-        facts['decoder_heads'] = _value(
-            neck, 'decoder_num_heads', check_count, place, 16)
-    if backbone.get('homologous_in_transfer'):
+        heads=arch.count('num_heads') if backbone.values else None,
+        width=arch.values.get('embed_dims'),
+        img_size=backbone.size('img_size', 224),
+        norm_eps=backbone.part('norm_cfg').positive('eps', 1e-6),
+        norm_pix=model.part('head').values.get('norm_pix'),
+        mean=preprocessor.colours('mean'),
+        std=preprocessor.colours('std'),
+        pooling=POOLINGS.get(backbone.values.get('out_type', 'cls_token')),
+        classes=_Config(meta, f'the meta of {path}').part(
+            'dataset_meta').classes('classes'))
+    if neck.values:
+        facts['decoder_heads'] = neck.count('decoder_num_heads', 16)
+    if backbone.values.get('homologous_in_transfer'):
         facts['refuse'] = ('uses homologous attention on plain images '
                            '(homologous_in_transfer), which a plain ViT has not')
     return facts
@@ -75,54 +148,44 @@ def mm_facts(meta: Any, path: str) -> dict:
 
 def timm_facts(config: dict, path: str) -> dict:
     """What timm's ``config.json`` says."""
-    place = f'the config.json of {path}'
-    arguments = _value(config, 'model_args', _check_section, place, {})
-    pretrained = _value(config, 'pretrained_cfg', _check_section, place, {})
-    img_size = _size(arguments.get('img_size'), f'img_size in {place}')
-    if img_size is None:
-        input_size = pretrained.get('input_size')  # (channels, height, width)
-        if isinstance(input_size, list):
-            input_size = input_size[1:]
-        img_size = _size(input_size, f'input_size in {place}')
+    whole = _Config(config, f'the config.json of {path}')
+    arguments, pretrained = whole.part('model_args'), whole.part('pretrained_cfg')
     return dict(
-        heads=_value(arguments, 'num_heads', check_count, place),
+        heads=arguments.count('num_heads'),
         norm_eps=1e-6 if config else None,  # of all its ViTs
-        img_size=img_size,
-        mean=_colours(pretrained, 'mean', place, 255),
-        std=_colours(pretrained, 'std', place, 255),
+        img_size=arguments.size('img_size') or pretrained.size('input_size'),
+        mean=pretrained.colours('mean', 255),
+        std=pretrained.colours('std', 255),
         pooling=POOLINGS.get(
-            arguments.get('global_pool', config.get('global_pool'))),
-        classes=_classes(config, 'label_names', place))
+            arguments.values.get('global_pool', config.get('global_pool'))),
+        classes=whole.classes('label_names'))
 
 
 def hf_facts(config: dict, path: str) -> dict:
     """What Hugging Face's ``config.json`` and ``preprocessor_config.json`` say."""
-    preprocessor = json_beside(path, 'preprocessor_config.json')
-    place, other_place = (f'the {name}.json of {path}'
-                          for name in ('config', 'preprocessor_config'))
-    # What its mean and standard deviation must be times for pixels of 0..255.
-    scale = 1 / _value(
-        preprocessor, 'rescale_factor', _check_positive, other_place, 1 / 255)
-    if not _value(preprocessor, 'do_rescale', check_flag, other_place, True):
+    whole, images = (
+        _Config(values, f'the {name} of {path}') for values, name in (
+            (config, 'config.json'),
+            (json_beside(path, PREPROCESSOR), PREPROCESSOR)))
+    # Its mean and standard deviation, times this, are those of pixels in 0..255.
+    scale = 1 / images.positive('rescale_factor', 1 / 255)
+    if not images.get('do_rescale', check_flag, True):
         scale = 1
-    mean = _colours(preprocessor, 'image_mean', other_place, scale)
-    std = _colours(preprocessor, 'image_std', other_place, scale)
-    if not _value(preprocessor, 'do_normalize', check_flag, other_place, True):
+    mean, std = (images.colours(f'image_{what}', scale) for what in ('mean', 'std'))
+    if not images.get('do_normalize', check_flag, True):
         mean, std = (0.0, ) * 3, (scale, ) * 3
     facts = dict(
-        heads=_value(config, 'num_attention_heads', check_count, place),
-        decoder_heads=_value(
-            config, 'decoder_num_attention_heads', check_count, place),
-        img_size=_size(config.get('image_size'), f'image_size in {place}'),
+        heads=whole.count('num_attention_heads'),
+        decoder_heads=whole.count('decoder_num_attention_heads'),
+        img_size=whole.size('image_size'),
         # The default, which a config may leave out.
-        norm_eps=_value(config, 'layer_norm_eps', _check_positive, place,
-                        1e-12 if config else None),
+        norm_eps=whole.positive('layer_norm_eps', 1e-12 if config else None),
         usual_eps=1e-12,
-        norm_pix=_value(config, 'norm_pix_loss', check_flag, place),
+        norm_pix=whole.get('norm_pix_loss', check_flag),
         mean=mean,
         std=std,
         pooling='cls',
-        classes=_classes(config, 'id2label', place))
+        classes=whole.classes('id2label'))
     activation = config.get('hidden_act', 'gelu')
     if activation not in ('gelu', 'gelu_python'):
         facts['refuse'] = (f'has the activation {activation} (hidden_act), but a '
@@ -160,7 +223,7 @@ def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
     projection = weights['backbone.patch_embed.projection.weight']
     layers = {name.split('.')[2] for name in weights
               if name.startswith('backbone.layers.')}
-    arguments = section(config.get('model_args'))
+    arguments = _Config(config.get('model_args'), '').values
     for what, said, there in (
         ('width', config.get('hidden_size') or arguments.get('embed_dim')
          or config.get('num_features'), projection.shape[0]),
@@ -204,65 +267,3 @@ def json_beside(path: str, name: str) -> dict:
     print_log(f'{file} cannot be read as a JSON object; it was not used.', 'current',
               logging.WARNING)
     return {}
-
-
-def section(value: Any) -> dict:
-    """A value if it is a dict; empty if it is anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def _value(config: dict, key: str, check: Callable[[str, Any], None], place: str,
-           default: Any = None) -> Any:
-    """A value of a configuration, checked; the default where there is none."""
-    value = config.get(key)
-    if value is None:
-        return default
-    check(f'{key} in {place}', value)
-    return value
-
-
-_check_positive = partial(
-    check_number, is_allowed=lambda number: 0 < number < inf, allowed='be above 0')
-
-
-def _check_section(name: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ConfigurationError(f'{name} is {value!r}, but must be an object.')
-
-
-def _size(value: Any, name: str) -> Optional[Tuple[int, int]]:
-    """Height and width, of one number or two."""
-    if value is None:
-        return None
-    sides = value if isinstance(value, (list, tuple)) else [value] * 2
-    if len(sides) != 2:
-        raise ConfigurationError(
-            f'{name} is {value!r}, but must be one or two numbers of pixels.')
-    for side in sides:
-        check_count(name, side)
-    return sides[0], sides[1]
-
-
-def _colours(config: dict, key: str, place: str, scale: float = 1) -> Optional[tuple]:
-    """Numbers of the colour channels, times ``scale``."""
-    values = config.get(key)
-    if values is None:
-        return None
-    # Hugging Face: one for all channels
-    values = values if isinstance(values, (list, tuple)) else [values] * 3
-    if any(isinstance(value, bool) or not isinstance(value, (int, float))
-           for value in values):
-        raise ConfigurationError(
-            f'{key} in {place} is {values!r}, but must be numbers of the colours.')
-    return tuple(round(value * scale, 6) for value in values)
-
-
-def _classes(config: dict, key: str, place: str) -> Optional[tuple]:
-    names = config.get(key) or []
-    if isinstance(names, dict) and all(str(index).isdecimal() for index in names):
-        names = [names[index] for index in sorted(names, key=int)]  # Hugging Face
-    if not isinstance(names, (list, tuple)):
-        raise ConfigurationError(
-            f'{key} in {place} is {names!r}, but must be a list of names, or names by '
-            'number.')
-    return tuple(map(str, names)) or None

@@ -39,12 +39,6 @@ def unpickle(file) -> Any:
         return torch.load(file, map_location='cpu', weights_only=True)
 
 
-def outline(file) -> Any:
-    """As :func:`unpickle`, with a stand-in for whatever would run code."""
-    return torch.load(file, map_location='cpu', pickle_module=_OutlinePickle,
-                      weights_only=False)
-
-
 class Skipped:
     """Stand in for an object that is not needed: take anything, keep nothing."""
 
@@ -81,20 +75,8 @@ class DataOnlyPickle:
                 return Skipped
             if full_name in DataOnlyPickle.ALLOWED:
                 return super().find_class(module, name)
-            return self.find_other(full_name)
-
-        def find_other(self, full_name):
             raise pickle.UnpicklingError(f'GLOBAL {full_name}')
 
     @classmethod
     def load(cls, file, **kwargs):
         return cls.Unpickler(file, **kwargs).load()
-
-
-class _OutlinePickle(DataOnlyPickle):
-    """Read any file, and skip what would run code, to see what the file holds."""
-
-    class Unpickler(DataOnlyPickle.Unpickler):
-
-        def find_other(self, full_name):
-            return Skipped

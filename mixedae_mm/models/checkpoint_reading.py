@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Optional
+from typing import Any, BinaryIO, Dict
 from urllib.parse import urlparse
 
 import torch
@@ -18,7 +18,7 @@ from mmengine import fileio
 from ..utils.errors import ConfigurationError
 from ..utils.files import delete, lock
 from .checkpoint_names import WRAPPERS
-from .checkpoint_pickle import outline, unpickle
+from .checkpoint_pickle import unpickle
 
 # Where training scripts keep the weights; the first that is there counts. In this
 # order: mmengine and Lightning; Meta and timm; others; DINO, whose teacher is the
@@ -105,8 +105,8 @@ def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
 
 def state_dict_of(checkpoint: dict) -> dict:
     """What holds the weights: a part of what was saved, or all of it."""
-    key = _weights_key(checkpoint)
-    return checkpoint if key is None else checkpoint[key]
+    return next((checkpoint[key] for key in WEIGHT_KEYS
+                 if isinstance(checkpoint.get(key), dict)), checkpoint)
 
 
 def literal_config(text: str) -> dict:
@@ -147,11 +147,6 @@ def _literal(node: ast.AST) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
-
-
-def _weights_key(checkpoint: dict) -> Optional[str]:
-    return next((key for key in WEIGHT_KEYS
-                 if isinstance(checkpoint.get(key), dict)), None)
 
 
 def _open(path: str) -> BinaryIO:
@@ -223,25 +218,14 @@ def _read(path: str, file: BinaryIO) -> dict:
                 'another kind of file.') from error
         raise ConfigurationError(
             f'{path} was not loaded because that would run code: it names '
-            f'{code[1]}. If you trust the file, save its weights alone and '
-            f"use those: torch.save(torch.load('{path}', weights_only=False)"
-            f"{_weights_index(file)}, 'weights.pth').") from None
+            f'{code[1]}. If you trust the file, save its weights alone and use '
+            f'those: from {__name__} import state_dict_of; torch.save(state_dict_of('
+            f"torch.load('{path}', weights_only=False)), 'weights.pth').") from None
     if not isinstance(checkpoint, dict):
         raise ConfigurationError(
             f'{path} holds a {type(checkpoint).__name__}, but a checkpoint is '
             'a dict of weights or has one under "state_dict".')
     return checkpoint
-
-
-def _weights_index(file: BinaryIO) -> str:
-    """``['state_dict']`` or what else leads to the weights in a file."""
-    file.seek(0)
-    try:
-        content = outline(file)
-    except Exception:  # made to do harm: say nothing of how to open it
-        return ''
-    key = _weights_key(content) if isinstance(content, dict) else None
-    return '' if key is None else f"['{key}']"
 
 
 def _read_safetensors(path: str, content: bytes) -> dict:

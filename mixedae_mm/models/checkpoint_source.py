@@ -3,7 +3,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
-from .checkpoint_configs import config_beside, hf_facts, section, timm_facts
+from .checkpoint_configs import config_beside, hf_facts, timm_facts
 from .checkpoint_grids import Grid
 from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_VIT, WRAPPERS,
                                below, to_mm_names, vit_prefixes)
@@ -102,12 +102,14 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
 
 def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
     """Patch grids that a checkpoint states: in its config, or with its weights."""
-    config: Any = section(checkpoint.get('meta')).get('cfg')
+    config: Any = checkpoint.get('meta')
+    config = config.get('cfg') if isinstance(config, dict) else None
     if isinstance(config, str):
         config = literal_config(config)
-    backbone = section(section(section(config).get('model')).get('backbone'))
-    if backbone:
-        size, patch = backbone.get('img_size', 224), backbone.get('patch_size', 16)
+    for key in ('model', 'backbone'):
+        config = config.get(key) if isinstance(config, dict) else None
+    if isinstance(config, dict):
+        size, patch = config.get('img_size', 224), config.get('patch_size', 16)
         size = [size, size] if isinstance(size, int) else size
         if isinstance(patch, int) and isinstance(size, (list, tuple)) and all(
                 isinstance(side, int) for side in size):

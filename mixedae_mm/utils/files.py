@@ -4,7 +4,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Sequence, Union
 
 from .errors import ConfigurationError
 
@@ -50,6 +50,17 @@ def atomically(destination: Union[str, Path]) -> Iterator[Path]:
         delete(outdated)
 
 
+@contextmanager
+def whole(destination: Path) -> Iterator[Path]:
+    """:func:`atomically`, with an error of one sentence."""
+    try:
+        with atomically(destination) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ConfigurationError(
+            f'{destination} was not written: {error.strerror or error}.') from error
+
+
 def write_atomically(path: Union[str, Path], content: Union[str, bytes]) -> None:
     """Write a file as a whole; text is encoded as UTF-8.
 
@@ -59,6 +70,44 @@ def write_atomically(path: Union[str, Path], content: Union[str, bytes]) -> None
     with atomically(path) as temporary:
         temporary.write_bytes(
             content.encode() if isinstance(content, str) else content)
+
+
+def check_file(path: Union[str, Path], overwrite: bool,
+               suffixes: Sequence[str] = ()) -> Path:
+    """Refuse, before any work, a place that a file cannot be written to.
+
+    Args:
+        path (str | Path): The file; ``~`` is the home folder.
+        overwrite (bool): Whether a file that is there may be replaced.
+        suffixes (Sequence[str]): How its name may end; any way by default.
+
+    Raises:
+        ConfigurationError: One sentence that names the path.
+    """
+    destination = Path(path).expanduser()
+    if suffixes and destination.suffix.lower() not in suffixes:
+        raise ConfigurationError(
+            f'{path} must end in one of {", ".join(suffixes)}.')
+    if destination.is_dir():
+        raise ConfigurationError(f'{path} must be a file, but is a folder.')
+    return check_place(destination, overwrite)
+
+
+def check_place(destination: Path, overwrite: bool) -> Path:
+    """As :func:`check_file`, for a file or a folder."""
+    if destination.exists() and not overwrite:
+        raise ConfigurationError(
+            f'{destination} exists already; choose another name, or replace it with '
+            '--overwrite.')
+    if not destination.parent.is_dir():
+        raise ConfigurationError(
+            f'{destination} cannot be written: the folder {destination.parent} does '
+            'not exist.')
+    if not os.access(destination.parent, os.W_OK):
+        raise ConfigurationError(
+            f'{destination} cannot be written: no permission for the folder '
+            f'{destination.parent}.')
+    return destination
 
 
 def delete(path: Union[str, Path]) -> None:

@@ -8,19 +8,10 @@ from foreign_checkpoints import classifier_model, mixedae_model, mm_checkpoint
 from PIL import Image
 from skimage.data import astronaut
 
-TOOLS = ('convert', 'extract_features', 'nearest_neighbours', 'export')
-
 
 def tool(name, *arguments, cwd):
     return preloaded.run(
         [sys.executable, '-m', 'mixedae_mm', name, *arguments], cwd=cwd)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', TOOLS)
-def test_help(name, tmp_path):
-    done = tool(name, '--help', cwd=tmp_path)
-    assert done.returncode == 0 and 'usage:' in done.stdout
 
 
 @pytest.mark.slow
@@ -56,18 +47,3 @@ def test_export_of_a_classifier(tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'difference between onnxruntime and the model' in done.stdout
     assert (tmp_path / 'best.onnx').exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name, arguments', [
-    ('convert', ('absent.pth', 'out', '--to', 'timm')),
-    ('extract_features', ('.', 'out', '--checkpoint', 'absent.pth')),
-    ('nearest_neighbours', ('absent.pth', 'image.jpg')),
-    ('export', ('absent.pth', 'out.onnx')),
-])
-def test_mistakes_are_one_sentence(tmp_path, name, arguments):
-    done = tool(name, *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith('error: ') and 'absent.pth' in last
-    assert 'Traceback' not in done.stderr
