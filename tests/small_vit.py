@@ -29,25 +29,24 @@ def randomize(module, seed=7):
     return module
 
 
+def config(**options):
+    """Config of a small MixedAE, with options by part; None leaves a part out."""
+    parts = dict(
+        type='MixedAE',
+        backbone=dict(type='MixedAEViT', arch=ARCH, img_size=32, patch_size=8,
+                      out_type='raw'),
+        neck=dict(type='MixedAEDecoder', decoder_embed_dim=32, decoder_depth=1,
+                  decoder_num_heads=2),
+        head=dict(type='MixedAEPretrainHead', proj_dim=8),
+        data_preprocessor=dict())
+    for part, values in options.items():
+        parts[part] = values and dict(parts[part], **values)
+    return parts
+
+
 def mixedae(**backbone_options):
     """The whole algorithm in pre-training, with random weights."""
-    model = MODELS.build(
-        dict(
-            type='MixedAE',
-            backbone=dict(
-                type='MixedAEViT',
-                arch=ARCH,
-                out_type='raw',
-                **dict(dict(img_size=32, patch_size=8), **backbone_options)),
-            neck=dict(
-                type='MixedAEDecoder',
-                decoder_embed_dim=32,
-                decoder_depth=1,
-                decoder_num_heads=2),
-            head=dict(type='MixedAEPretrainHead', proj_dim=8)))
-    positions = model.backbone.pos_embed.data.clone()
-    randomize(model)
-    return model, positions
+    return randomize(MODELS.build(config(backbone=backbone_options)))
 
 
 def mae():

@@ -56,7 +56,7 @@ class CheckedPretrainedInit(PretrainedInit):
 
     def _is_of_pretraining(self) -> bool:
         """Whether this is a local file with MixedAE's segment embedding."""
-        if not Path(self.checkpoint).expanduser().is_file():
+        if not Path(str(self.checkpoint)).expanduser().is_file():
             return False
         try:
             names = read_weights(self.checkpoint)

@@ -99,7 +99,7 @@ def initialized(path, part='model', **init_cfg):
 
 WAYS = {
     'plain Runner, load_from': plain_runner,
-    "mmengine's load_checkpoint": lambda path: load_checkpoint(mixedae()[0], path),
+    "mmengine's load_checkpoint": lambda path: load_checkpoint(mixedae(), path),
     'init_cfg of the model': initialized,
     'init_cfg of the model, a class': lambda path: initialized(
         path, type=PretrainedInit),
@@ -115,7 +115,7 @@ WAYS = {
     'head.projector.bias'])
 @pytest.mark.parametrize('way', WAYS)
 def test_a_lost_tensor_is_named(project, way, lost):
-    weights = mixedae()[0].state_dict()
+    weights = mixedae().state_dict()
     del weights[lost]
     with pytest.raises(ConfigurationError, match=lost.partition('.')[2]):
         WAYS[way](save(weights))
@@ -124,7 +124,7 @@ def test_a_lost_tensor_is_named(project, way, lost):
 @pytest.mark.parametrize('way', WAYS)
 def test_another_width_is_refused(project, way):
     weights = {name: value.repeat_interleave(2, -1) if value.ndim else value
-               for name, value in mixedae()[0].state_dict().items()}
+               for name, value in mixedae().state_dict().items()}
     with pytest.raises(ConfigurationError):
         WAYS[way](save(weights))
 
@@ -132,7 +132,7 @@ def test_another_width_is_refused(project, way):
 @pytest.mark.parametrize('options', [{}, dict(prefix='neck.')])
 def test_a_part_keeps_what_was_loaded(project, options):
     """Mask token and positions of the decoder, and the head's projector."""
-    weights = mixedae()[0].state_dict()
+    weights = mixedae().state_dict()
     path = save(weights)
     for part in ('backbone', 'neck', 'head', 'model'):
         own = initialized(
@@ -157,7 +157,7 @@ def test_initialisation_without_a_file(project, entry, value):
 
 
 def test_the_train_command_says_what_it_loads(project, capsys):
-    model, _ = mixedae()
+    model = mixedae()
     path = save(model.state_dict())
     assert training.main(['pretrain.py', '--cfg-options', f'load_from={path}']) == 0
     text = capsys.readouterr().out
@@ -186,7 +186,7 @@ def test_the_train_command_says_what_it_loads(project, capsys):
 
 
 def test_fine_tuning_may_have_a_new_head_and_a_test_may_not(project, capsys):
-    path = save(mixedae()[0].state_dict())
+    path = save(mixedae().state_dict())
     assert training.main(['classify.py', '--cfg-options', f'load_from={path}']) == 0
     text = capsys.readouterr().out
     assert 'new, not in the checkpoint: backbone.ln2, head.fc' in text
@@ -207,7 +207,7 @@ def test_fine_tuning_may_have_a_new_head_and_a_test_may_not(project, capsys):
 
 def test_analysis_refuses_what_does_not_fit(project):
     from mixedae_mm.analysis.loading import load_model
-    weights = mixedae()[0].state_dict()
+    weights = mixedae().state_dict()
     model = load_model('pretrain.py', save(weights), 'cpu')
     assert all(torch.equal(value, weights[name])
                for name, value in model.state_dict().items())
@@ -232,10 +232,10 @@ def test_others_models_are_loaded_as_mmengine_does(tmp_path, recwarn):
 
 @pytest.mark.parametrize('wrapper', ['model.', '_orig_mod.module.', 'averaged.'])
 def test_a_model_below_another_name_is_found(project, wrapper):
-    saved = mixedae()[0].state_dict()
+    saved = mixedae().state_dict()
     weights = {wrapper + name: value for name, value in saved.items()}
     source = read_source(save(dict(weights, steps=torch.tensor(5))))
-    model = mixedae()[0]
+    model = mixedae()
     for parameter in model.parameters():
         parameter.data.zero_()
     report = load_source(model, source)
@@ -245,16 +245,16 @@ def test_a_model_below_another_name_is_found(project, wrapper):
 
 
 def test_the_grid_is_found_below_another_name(project):
-    source = mixedae(img_size=(16, 64))[0]  # positions were trained
+    source = mixedae(img_size=(16, 64))  # positions were trained
     weights = torch.nn.ModuleDict(dict(model=source)).state_dict()
-    model = mixedae()[0]
+    model = mixedae()
     report = load_source(model, read_source(save(weights)))
     assert 'pos_embed 2x8 -> 4x4' in report.resized
 
 
 def test_mmpretrains_vit_takes_pre_training_or_says_why_not(project):
     """The checkpoint is ours, so that the loading is, too."""
-    weights = mixedae()[0].state_dict()
+    weights = mixedae().state_dict()
     vit = MODELS.build(dict(
         type='mmpretrain.VisionTransformer', arch=ARCH, img_size=32, patch_size=8,
         init_cfg=dict(type='Pretrained', checkpoint=save(weights))))
@@ -269,7 +269,7 @@ def test_mmpretrains_vit_takes_pre_training_or_says_why_not(project):
 
 
 def test_weights_alone_are_not_resumed(project, capsys):
-    path = save(mixedae()[0].state_dict())
+    path = save(mixedae().state_dict())
     said = command_error(capsys, training.main, 'pretrain.py', '--resume', path)
     assert path in said and 'load_from without --resume' in said
 

@@ -8,28 +8,7 @@ from mmengine.utils import digit_version
 from mmpretrain.models import VisionTransformer
 
 from mixedae_mm.utils.errors import ConfigurationError
-from small_vit import ARCH, backbone, randomize
-
-
-def config(**options):
-    parts = dict(
-        type='MixedAE',
-        backbone=dict(
-            type='MixedAEViT',
-            arch=ARCH,
-            img_size=32,
-            patch_size=8,
-            out_type='raw'),
-        neck=dict(
-            type='MixedAEDecoder',
-            decoder_embed_dim=32,
-            decoder_depth=2,
-            decoder_num_heads=2),
-        head=dict(type='MixedAEPretrainHead', proj_dim=16),
-        data_preprocessor=dict())
-    for part, values in options.items():
-        parts[part] = values and dict(parts[part], **values)
-    return parts
+from small_vit import ARCH, backbone, config, randomize
 
 
 def build(**options):

@@ -27,7 +27,7 @@ def save(path, weights, **meta):
 
 def pretrained(img_size, columns_first=False):
     """A pre-training with its fixed positions, the rest random."""
-    model, _ = mixedae(img_size=img_size)
+    model = mixedae(img_size=img_size)
     for positions in (model.backbone.pos_embed, model.neck.decoder_pos_embed):
         positions.data = sincos_position_embedding(model.neck.grid, 32, columns_first)
     return model
