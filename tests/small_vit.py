@@ -40,7 +40,7 @@ def config(**options):
         head=dict(type='MixedAEPretrainHead', proj_dim=8),
         data_preprocessor=dict())
     for part, values in options.items():
-        parts[part] = values and dict(parts[part], **values)
+        parts[part] = None if values is None else dict(parts[part], **values)
     return parts
 
 

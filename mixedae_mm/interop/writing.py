@@ -40,16 +40,15 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
     return check_place(destination, overwrite)
 
 
-def write(vit: Vit, destination: Path, target: Format, source: str,
-          card: str = '') -> Dict[str, Tensor]:
-    """Write weights, configuration and model card.
+def write(vit: Vit, destination: Path, target: Format,
+          source: str) -> Dict[str, Tensor]:
+    """Write weights and configuration.
 
     Args:
         vit (Vit): What to write.
         destination (Path): A file, or a folder to be made.
         target (Format): How.
         source (str): Name of the checkpoint it comes from.
-        card (str): Text of the model card; folders have one.
 
     Returns:
         dict[str, Tensor]: The tensors by the names they were written with.
@@ -66,7 +65,6 @@ def write(vit: Vit, destination: Path, target: Format, source: str,
     for name, content in target.configs(vit).items():
         (destination / name).write_text(
             json.dumps(content, indent=2, ensure_ascii=False) + '\n')
-    (destination / 'README.md').write_text(card)
     return tensors
 
 

@@ -196,23 +196,18 @@ def hf_facts(config: dict, path: str) -> dict:
 def config_beside(path: str, column: str, weights: Dict[str, Tensor]) -> dict:
     """The ``config.json`` of a checkpoint; empty if it has none.
 
-    Beside a file there may be another model's, which is said and not used; in
-    a folder that is given as a whole this is an error.
-
     Args:
         path (str): File, folder or address of the checkpoint.
         column (str): Whose names it uses: ``'timm'`` or ``'hf'``.
         weights (dict[str, Tensor]): By mmpretrain's names.
+
+    Raises:
+        ConfigurationError: As :func:`json_beside`, also if it is another model's.
     """
     config = json_beside(path, 'config.json')
     problem = config and _disagreement(config, column, weights)
-    if not problem:
-        return config
-    sentence = f'The config.json of {path} is of another model: {problem}'
-    if Path(path).expanduser().is_dir():
-        raise ConfigurationError(f'{sentence}.')
-    print_log(f'{sentence}; it was not used.', 'current', logging.WARNING)
-    return {}
+    return config if not problem else _not_used(
+        path, f'The config.json of {path} is of another model: {problem}')
 
 
 def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
@@ -245,25 +240,27 @@ def json_beside(path: str, name: str) -> dict:
             cannot be read. Beside a file it may belong to something else,
             which is said.
     """
-    is_folder = False
     if '://' in path:
         address = urlsplit(path)
         file = urlunsplit(address._replace(
             path=posixpath.join(posixpath.dirname(address.path), name)))
     else:
         place = Path(path).expanduser()
-        is_folder = place.is_dir()
-        file = str((place if is_folder else place.parent) / name)
+        file = str((place if place.is_dir() else place.parent) / name)
     try:
         content = json.loads(fileio.get(file))
     except OSError:  # not there; what must be assumed then is said
         return {}
     except ValueError:
         content = None
-    if isinstance(content, dict):
-        return content
-    if is_folder:
-        raise ConfigurationError(f'{file} cannot be read as a JSON object.')
-    print_log(f'{file} cannot be read as a JSON object; it was not used.', 'current',
-              logging.WARNING)
+    if not isinstance(content, dict):
+        return _not_used(path, f'{file} cannot be read as a JSON object')
+    return content
+
+
+def _not_used(path: str, sentence: str) -> dict:
+    """Refuse a file of a folder that is given as a whole; else say it, and use none."""
+    if Path(path).expanduser().is_dir():
+        raise ConfigurationError(f'{sentence}.')
+    print_log(f'{sentence}; it was not used.', 'current', logging.WARNING)
     return {}
