@@ -99,7 +99,9 @@ def save(path, value):
                     meta=dict(saved_at=time.time())), path)
 
 
-@pytest.mark.parametrize('key', [START, 'load_from', 'model.neck.init_cfg.checkpoint'])
+@pytest.mark.parametrize('key', [
+    START, 'load_from', 'model.neck.init_cfg.checkpoint',
+    'model.init_cfg.0.checkpoint'])
 def test_a_run_is_recognised_by_its_weights(run, tmp_path, key):
     """Wherever they lie and whenever they were saved."""
     weights, moved = tmp_path / 'a.pth', tmp_path / 'b.pth'
@@ -116,6 +118,12 @@ def test_a_run_is_recognised_by_its_weights(run, tmp_path, key):
     assert one.changes()[0].startswith(f'{key} was ')
     with pytest.raises(ConfigurationError, match='one holds a run of another setting'):
         train_all([one], 1, 1, print)
+
+
+def test_a_run_is_recognised_by_the_number_of_its_processes(run):
+    one = run('one')
+    train_all([one], 1, 1, print)
+    assert one._replace(processes=2).changes() == ['processes was unset, is 2']
 
 
 def test_a_run_is_recognised_by_its_images_and_options(run, tmp_path):

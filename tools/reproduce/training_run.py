@@ -1,6 +1,7 @@
 """One training of many: an ordinary run of ``tools/train.py``."""
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -168,6 +169,8 @@ class TrainingRun(NamedTuple):
         for key in WITHOUT_EFFECT:
             config.pop(key, None)
         setting = {key: self._content(key, value) for key, value in _flatten(config)}
+        if self.processes > 1:  # they draw their own masks
+            setting['processes'] = self.processes
         return {**setting, 'images': path_fingerprint(self.data)}
 
     def _content(self, key: str, value: Any) -> Any:
@@ -176,7 +179,7 @@ class TrainingRun(NamedTuple):
             return value
         if self.needs is not None and value == str(self.needs.checkpoint):
             return self.needs.check_setting()
-        if key == 'load_from' or key.endswith('init_cfg.checkpoint'):
+        if key == 'load_from' or re.search(r'init_cfg(\.\d+)?\.checkpoint$', key):
             return weights_fingerprint(value)
         if value == str(self.data) or value.startswith(f'{self.data}{os.sep}'):
             return value.replace(str(self.data), 'DATA_ROOT', 1)
