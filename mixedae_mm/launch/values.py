@@ -4,7 +4,7 @@ from typing import Callable
 
 from mmengine.config import Config
 
-from ..utils.checks import check_flag, check_number
+from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from .config_tree import resolve
 
@@ -14,8 +14,6 @@ DICTIONARIES = ('model', *DATALOADERS, 'train_cfg', 'val_cfg', 'test_cfg',
                 'auto_scale_lr', 'data_preprocessor', 'visualizer', 'log_processor')
 TEXTS = ('work_dir', 'default_scope', 'experiment_name', 'load_from')
 COUNTS = {  # key -> least value
-    **{f'{loader}.batch_size': 1 for loader in DATALOADERS},
-    **{f'{loader}.num_workers': 0 for loader in DATALOADERS},
     'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1,
     'optim_wrapper.accumulative_counts': 1, 'default_hooks.logger.interval': 1,
 }
@@ -46,6 +44,9 @@ def check_values(cfg: Config) -> None:
             raise ConfigurationError(f'{name} has no dataset, but needs one.')
         for key in ('persistent_workers', 'pin_memory', 'drop_last'):
             check_flag(f'{name}.{key}', (loader or {}).get(key, False))
+        for key, least in (('batch_size', 1), ('num_workers', 0)):
+            if key in (loader or ()):
+                check_count(f'{name}.{key}', loader[key], least)
     for path in FLAGS:  # 'no', 'auto' or 'false' would count as True
         value = resolve(cfg, path.split('.'))
         if value is not None:

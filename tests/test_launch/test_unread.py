@@ -153,7 +153,10 @@ def test_configs_of_the_toolboxes_are_let_through(path):
 @pytest.mark.parametrize('key, value, allowed', [
     ('train_dataloader.batch_size', 0, 'at least 1'),
     ('train_dataloader.batch_size', 'x', 'at least 1'),
+    ('train_dataloader.batch_size', 4.0, 'an integer'),
+    ('train_dataloader.batch_size', None, 'at least 1'),
     ('val_dataloader.num_workers', -1, 'at least 0'),
+    ('val_dataloader.num_workers', None, 'at least 0'),
     ('train_dataloader.persistent_workers', 'no', 'True or False'),
     ('train_cfg.max_epochs', 0, 'at least 1'),
     ('optim_wrapper.optimizer.lr', 'abc', 'at least 0'),
