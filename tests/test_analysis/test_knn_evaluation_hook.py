@@ -85,6 +85,14 @@ def test_settings_that_cannot_work_are_refused(tmp_path):
         train(tmp_path, [dict(HOOK, max_images=10, k=20)], 1)
 
 
+@pytest.mark.parametrize('readout', ['layer_99/cls', 'layer_02/median', 'cls'])
+def test_readouts_that_do_not_exist_are_refused_at_the_start(
+        tmp_path, monkeypatch, readout):
+    monkeypatch.setattr(KNNEvaluationHook, 'evaluate', None)  # not reached
+    with pytest.raises(ConfigurationError, match='99|median|cls'):
+        train(tmp_path, [dict(HOOK, readout=readout)], 1)
+
+
 def test_sharded_models_are_left_alone(watched, monkeypatch):
     sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     monkeypatch.setattr(watched, 'model', sharded)
@@ -110,14 +118,14 @@ def test_the_documented_config_runs(tmp_path):
     _, _, code = KNNEvaluationHook.__doc__.partition('::\n')
     code = textwrap.dedent(code.partition('    Args:')[0])
     namespace = {}
-    exec(code.replace('data/animals', str(tmp_path)), namespace)
+    for ours, here in (('data/animals', str(tmp_path)), ('size=224', 'size=16')):
+        code = code.replace(ours, here)
+    exec(code, namespace)
     settings, = namespace['custom_hooks']
     coloured_folders(tmp_path / 'train', ['ant', 'bee', 'cat'])
     coloured_folders(tmp_path / 'val', ['ant', 'bee', 'cat'])
-    hook = HOOKS.build(dict(settings, k=2))
-    hook.before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))
-    assert hook.train_dataset[5]['inputs'].shape == (3, 224, 224)
-    assert len(hook.test_dataset) == 6
+    train(tmp_path / 'run', [dict(settings, k=2)], 1)
+    assert read_run(tmp_path / 'run')['knn_accuracy'][0].tolist() == [1]
     os.rename(tmp_path / 'val/cat', tmp_path / 'val/aardvark')
     hook = HOOKS.build(dict(settings, k=2))
     with pytest.raises(ConfigurationError, match=f"'ant'.*{tmp_path}.*'aardvark'"):

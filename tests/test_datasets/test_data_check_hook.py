@@ -108,6 +108,41 @@ def test_other_classes_to_validate_or_test_on(folder, capsys):
     assert not checkpoint.exists()
 
 
+def test_an_evaluation_of_all_images(folder, capsys):
+    """``drop_last`` would leave out the last two of six."""
+    for command, name in ((train_command, 'val'), (test_command, 'test')):
+        config = classification(folder)
+        config[f'{name}_dataloader'] = loader(folder, 'val', drop_last=True)
+        arguments = [__file__] if name == 'test' else []
+        assert run(command, folder, config, *arguments) == 2
+        said = capsys.readouterr().err
+        assert f'{name}_dataloader.drop_last' in said and 'last 2 of 6' in said
+
+
+@pytest.mark.parametrize('labels, facts', [
+    (None, ['no file that ends in', '.jpeg']), ('', ['no samples', 'labels.txt'])])
+def test_no_samples(folder, capsys, labels, facts):
+    """An empty folder and an empty file, where mmpretrain fails to list them."""
+    config, empty = classification(folder), folder / 'empty'
+    empty.mkdir()
+    dataset = config['train_dataloader']['dataset']
+    dataset['data_prefix'] = 'empty'
+    if labels is not None:
+        (folder / 'labels.txt').write_text(labels)
+        dataset['ann_file'] = 'labels.txt'
+    assert run(train_command, folder, config) == 2
+    said = capsys.readouterr().err
+    assert all(fact in said for fact in ['train_dataloader', *facts])
+
+
+def test_images_that_are_none(folder, capsys):
+    (folder / 'val/bee/1.jpg').write_text('not an image')
+    assert run(train_command, folder, classification(folder)) == 2
+    said = capsys.readouterr().err
+    assert 'val_dataloader' in said and 'val/bee/1.jpg' in said
+    assert not list((folder / 'work').glob('*.pth'))
+
+
 def test_impossible_metrics(folder, capsys):
     for name, command, arguments in (
             ('val_evaluator', train_command, []),

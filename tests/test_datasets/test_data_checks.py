@@ -1,5 +1,6 @@
 """What data must be: each check by the facts of its refusal."""
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import SampleSeededDataset, checks
-from mixedae_mm.datasets.checks import coco, files, image_sizes, masks, unbuilt
+from mixedae_mm.datasets.checks import coco, empty, samples
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -157,6 +158,16 @@ def test_topk_that_is_no_rank(topk):
         checks.check_topk([Accuracy(topk=topk)], dict(head=3), 'val_evaluator')
 
 
+@pytest.mark.parametrize('names', [['foo'], ['mIoU', 'AP']])
+def test_names_of_metrics(names):
+    evaluation = pytest.importorskip('mmseg.evaluation')
+    checks.check_iou([SimpleNamespace()], 'val_evaluator')
+    checks.check_iou(
+        [evaluation.IoUMetric(iou_metrics=['mIoU', 'mFscore'])], 'val_evaluator')
+    with refused('val_evaluator', names[-1], 'mDice'):
+        checks.check_iou([evaluation.IoUMetric(iou_metrics=names)], 'val_evaluator')
+
+
 # COCO
 
 CATEGORIES = ['ant', 'bee', 'cat']
@@ -218,12 +229,12 @@ def test_labels_of_coco_follow_the_file(tmp_path):
 def test_incomplete_annotations(key):
     content = coco_content(without=[key])
     with refused('id 7', 'a.json', f"no '{key}'"):
-        coco.check_annotations(content, 'a.json', coco.EVALUATED_KEYS)
+        coco.check_content(content, 'a.json', dict(annotations=coco.EVALUATED_KEYS))
     if key != 'iscrowd':
         with refused('id 7', 'a.json', f"no '{key}'"):
-            coco.check_annotations(content, 'a.json', coco.TRAINED_KEYS)
+            coco.check_content(content, 'a.json', coco.SECTIONS)
     with refused("no 'categories'"):
-        coco.check_annotations(dict(images=[], annotations=[]), 'a.json', ())
+        coco.check_content(dict(images=[], annotations=[]), 'a.json', coco.SECTIONS)
 
 
 @pytest.mark.parametrize('section, entries, fact', [
@@ -235,7 +246,7 @@ def test_incomplete_annotations(key):
 def test_sections_that_are_something_else(section, entries, fact):
     content = dict(coco_content(), **{section: entries})
     with refused('a.json', fact):
-        coco.check_annotations(content, 'a.json', ())
+        coco.check_content(content, 'a.json', dict(annotations=(), categories=['name']))
 
 
 def test_objects_without_a_mask_where_masks_are_loaded(tmp_path):
@@ -296,18 +307,18 @@ def test_no_image_with_a_wanted_class(tmp_path):
         checks.check_coco(dataset, 'train')
 
 
-def test_image_of_another_size_than_annotated(tmp_path):
-    with refused('says 60 x 40', 'has 30 x 20'):
-        checks.check_coco(coco_dataset(tmp_path, coco_content(), (30, 20)), 'train')
-    with refused('says 60 x 40', 'has 40 x 60', 'EXIF'):
-        checks.check_coco(
-            coco_dataset(tmp_path, coco_content(), orientation=6), 'train')
-    # Annotated as it is shown, which is how it is loaded.
-    checks.check_coco(
-        coco_dataset(tmp_path, coco_content(), (40, 60), orientation=6), 'train')
+@pytest.mark.parametrize('size, orientation, facts', [
+    ((30, 20), 1, ['says 60 x 40', 'has 30 x 20']),
+    ((60, 40), 6, ['says 60 x 40', 'has 40 x 60', 'EXIF']),
+    ((40, 60), 6, [])])  # annotated as it is shown, which is how it is loaded
+def test_image_of_another_size_than_annotated(tmp_path, size, orientation, facts):
+    dataset = coco_dataset(tmp_path, coco_content(), size, orientation,
+                           pipeline=[dict(type='LoadImageTensor')])
+    with refused('a.json', *facts) if facts else nullcontext():
+        checks.check_samples(dataset, 'train')
 
 
-# Masks
+# Samples, loaded by the pipeline
 
 
 def write_pair(folder, values, image_size=(60, 40), orientation=1):
@@ -316,68 +327,79 @@ def write_pair(folder, values, image_size=(60, 40), orientation=1):
     Image.new('RGB', image_size).save(folder / 'a.jpg', exif=exif)
     mask = np.resize(np.array(values, np.uint8), (40, 60))
     Image.fromarray(mask).save(folder / 'a.png')
-    return str(folder / 'a.jpg'), str(folder / 'a.png')
 
 
-def check_labels(values, num_classes, **info):
-    return masks.check_mask_labels(
-        'a.png', np.array([values]), info, dict(decode_head=num_classes), 255)
-
-
-def test_labels_of_masks():
-    assert check_labels([0, 1, 255], 2) == {0, 1, 255}
-    check_labels([0, 1, 2], 2, reduce_zero_label=True)
-    check_labels([0, 3, 9], 2, label_map={0: 0, 3: 1, 9: 255})
-    with refused('a.png', 'label 11', '11 classes', '0 to 10', 'reduce_zero_label'):
-        check_labels([0, 11], 11)
-    with refused('label 12', '11 classes'):
-        check_labels([1, 12], 11, reduce_zero_label=True)
-    with refused('3 channels'):
-        masks.check_mask_labels('a.png', np.zeros((4, 4, 3)), {}, {}, 255)
-
-
-@pytest.mark.parametrize('reduce, label_map', [
-    (False, None), (True, None), (False, {0: 0, 1: 255, 2: 1}),
-    (True, {0: 1, 1: 255, 2: 0})])
-def test_labels_are_those_that_mmseg_loads(tmp_path, reduce, label_map):
-    loading = pytest.importorskip('mmseg.datasets.transforms.loading')
-    values = np.array([0, 1, 2, 3, 254, 255])
-    _, path = write_pair(tmp_path, values)
-    info = dict(reduce_zero_label=reduce, label_map=label_map)
-    loaded = loading.LoadAnnotations()(
-        dict(info, seg_map_path=path, seg_fields=[]))['gt_seg_map'].ravel()[:6]
-    assert masks.loaded_labels(values, info).tolist() == loaded.tolist()
-
-
-def test_sizes_of_images(tmp_path):
-    path, _ = write_pair(tmp_path, [0])
-    image_sizes.check_image_size(path, (60, 40), 'The mask a.png has')
-    with refused('a.png has 30 x 20', 'a.jpg has 60 x 40'):
-        image_sizes.check_image_size(path, (30, 20), 'The mask a.png has')
-    path, _ = write_pair(tmp_path, [0], orientation=6)
-    image_sizes.check_image_size(path, (40, 60), 'The mask a.png has')
-    with refused('a.png has 60 x 40', 'has 40 x 60', 'EXIF'):
-        image_sizes.check_image_size(path, (60, 40), 'The mask a.png has')
-
-
-def seg_dataset(folder, **kwargs):
+def check_masks(folder, num_classes=2, **kwargs):
+    """Of a data set of mmseg, in a wrapper."""
     datasets = pytest.importorskip('mmseg.datasets')
-    return datasets.BaseSegDataset(
+    dataset = datasets.BaseSegDataset(
         data_root=str(folder), data_prefix=dict(img_path='', seg_map_path=''),
-        metainfo=dict(classes=['a', 'b']), pipeline=[dict(type='LoadAnnotations')],
+        metainfo=dict(classes=['a', 'b']), pipeline=[
+            dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')],
         **kwargs)
+    checks.check_samples(
+        SampleSeededDataset(dataset), 'train', dict(decode_head=num_classes))
 
 
-def test_masks_of_a_data_set(tmp_path):
-    write_pair(tmp_path, [0, 1, 255])
-    dataset = seg_dataset(tmp_path)
-    checks.check_masks(dataset, dict(decode_head=2), 'train')
-    write_pair(tmp_path, [0, 2])
-    with refused('a.png', 'label 2', '2 classes'):
-        checks.check_masks(SampleSeededDataset(dataset), dict(decode_head=2), 'train')
-    # Bands of a satellite, say, which Pillow does not know.
-    (tmp_path / 'a.jpg').write_bytes(b'unknown')
-    checks.check_masks(dataset, dict(decode_head=2), 'train')
+@pytest.mark.parametrize('values, num_classes, reduced', [
+    ([0, 1, 255], 2, False), ([0, 1, 2], 2, True)])
+def test_labels_that_a_head_predicts(tmp_path, values, num_classes, reduced):
+    write_pair(tmp_path, values)
+    check_masks(tmp_path, num_classes, reduce_zero_label=reduced)
+
+
+@pytest.mark.parametrize('values, reduced, facts', [
+    ([0, 11], False, ['label 11', '0 to 10', 'reduce_zero_label']),
+    ([1, 12], True, ['label 12', '0 to 10'])])
+def test_labels_that_no_head_predicts(tmp_path, values, reduced, facts):
+    write_pair(tmp_path, values)
+    with refused(f'{tmp_path}/a.png', '11 classes', *facts):
+        check_masks(tmp_path, 11, reduce_zero_label=reduced)
+
+
+def test_a_foreground_that_is_ignored_is_warned_of(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(samples, 'print_log', lambda text, **kwargs: said.append(text))
+    write_pair(tmp_path, [0, 1])
+    check_masks(tmp_path)
+    check_masks(tmp_path, reduce_zero_label=True)  # loaded as 255 and 0
+    assert not said
+    write_pair(tmp_path, [0, 255])
+    check_masks(tmp_path)
+    assert 'write it as 1' in said[0]
+
+
+def test_masks_of_colours(tmp_path):
+    write_pair(tmp_path, [0])
+    Image.new('RGB', (60, 40)).save(tmp_path / 'a.png')
+    with refused('a.png', '3 channels'):
+        check_masks(tmp_path)
+
+
+@pytest.mark.parametrize('file', ['a.png', 'a.jpg'])
+def test_files_that_are_no_images(tmp_path, file):
+    write_pair(tmp_path, [0, 1])
+    (tmp_path / file).write_text('not an image')
+    with refused('train', 'Load', f'{tmp_path}/{file}'):
+        check_masks(tmp_path)
+
+
+def test_masks_of_another_size(tmp_path):
+    write_pair(tmp_path, [0], image_size=(30, 20))
+    with refused('a.png has 60 x 40', 'a.jpg has 30 x 20'):
+        check_masks(tmp_path)
+    write_pair(tmp_path, [0], orientation=6)
+    with refused('a.png has 60 x 40', 'has 40 x 60', 'EXIF'):
+        check_masks(tmp_path)
+
+
+def test_samples_are_looked_at_over_the_whole_set(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path / '0.jpg')
+    dataset = Labelled(labels=[0] * 3)
+    for info in dataset.data_list:
+        info['img_path'] = str(tmp_path / info['img_path'])
+    with refused(f'{tmp_path}/1.jpg', 'does not exist'):
+        checks.check_samples(ConcatDataset([dataset]), 'train')
 
 
 # Empty data sets, and those that fail to be built
@@ -387,22 +409,22 @@ def test_images_by_another_name(tmp_path, monkeypatch):
     for name in ('a.JPG', 'b.JPG', 'c.jpg'):
         Image.new('RGB', (9, 9)).save(tmp_path / name, 'JPEG')
     said = []
-    monkeypatch.setattr(files, 'print_log', lambda text, **kwargs: said.append(text))
-    files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
+    monkeypatch.setattr(empty, 'print_log', lambda text, **kwargs: said.append(text))
+    empty.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
     assert '2 .JPG (a.JPG, b.JPG)' in said[0] and '.jpg' in said[0]
     with refused('2 .JPG', '1 .jpg', 'img_suffix takes only', '.png'):
-        files.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
-    files.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
+        empty.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
+    empty.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
     assert len(said) == 1
 
 
 def test_folders_without_a_single_image(tmp_path):
     with refused(str(tmp_path), 'no file that ends in .jpg', 'img_suffix'):
-        files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
+        empty.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
     (tmp_path / 'a.npy').touch()
-    files.check_suffix(str(tmp_path), ['.npy'], 'train', 'img_suffix')
+    empty.check_suffix(str(tmp_path), ['.npy'], 'train', 'img_suffix')
     with refused('no file that ends in .jpg', '1 .npy'):
-        files.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
+        empty.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
 
 
 def test_why_a_segmentation_set_is_empty(tmp_path):
@@ -411,8 +433,24 @@ def test_why_a_segmentation_set_is_empty(tmp_path):
     config = dict(type='mmseg.BaseSegDataset', data_root=str(tmp_path),
                   data_prefix=dict(img_path=''), metainfo=dict(classes=['a']))
     with refused('1 .JPG', 'img_suffix', 'not one image'):
-        unbuilt.explain_failure(
+        empty.explain_failure(
             dict(type='RepeatDataset', times=2, dataset=config), 'train_dataloader')
+
+
+def test_a_list_of_images_that_is_empty(tmp_path):
+    pytest.importorskip('mmseg.datasets')
+    (tmp_path / 'train.txt').touch()
+    config = dict(type='mmseg.BaseSegDataset', data_root=str(tmp_path),
+                  ann_file='train.txt', metainfo=dict(classes=['a']))
+    with refused('train_dataloader', 'no samples', f'{tmp_path}/train.txt'):
+        empty.explain_failure(config, 'train_dataloader')
+
+
+def test_images_beside_the_folders_of_classes(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path / 'a.jpg')
+    config = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path))
+    with refused('train_dataloader', str(tmp_path), 'folder of images for each class'):
+        empty.explain_failure(config, 'train_dataloader')
 
 
 def test_why_a_folder_of_classes_is_empty(tmp_path):
@@ -420,15 +458,9 @@ def test_why_a_folder_of_classes_is_empty(tmp_path):
     Image.new('RGB', (9, 9)).save(tmp_path / 'ant/a.webp')
     config = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path))
     with refused('1 .webp', 'extensions', '.jpeg'):
-        unbuilt.explain_failure(config, 'train_dataloader')
+        empty.explain_failure(config, 'train_dataloader')
 
 
-def test_samples_are_looked_at_over_the_whole_set(tmp_path):
-    Image.new('RGB', (9, 9)).save(tmp_path / '0.jpg')
-    dataset = Labelled(labels=[0] * 3)
-    for info in dataset.data_list:
-        info['img_path'] = str(tmp_path / info['img_path'])
-    with refused(f'{tmp_path}/1.jpg'):
-        checks.check_files(ConcatDataset([dataset]), 'train')
+def test_no_samples():
     with refused('has no samples'):
-        checks.check_not_empty(torch.utils.data.Subset(dataset, []), 'train')
+        checks.check_not_empty(torch.utils.data.Subset(Labelled(), []), 'train')

@@ -9,8 +9,8 @@ from ...utils.errors import ConfigurationError
 
 
 def check_batches(loader: DataLoader, name: str, by_epoch: bool,
-                  group_size: int = 1) -> None:
-    """Refuse a loader that gives no batch, or one that cannot be mixed.
+                  group_size: int = 1, evaluates: bool = False) -> None:
+    """Refuse a loader that gives no batch, one that cannot be mixed, or too few.
 
     Args:
         loader (DataLoader): Of this process.
@@ -18,9 +18,11 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
         by_epoch (bool): Whether the loop counts epochs. One that counts iterations
             can take batches from a sampler that never ends.
         group_size (int): Images that are mixed; batches are multiples of it.
+        evaluates (bool): Whether results are computed of its images.
 
     Raises:
-        ConfigurationError: If there is not a batch, or one is not whole groups.
+        ConfigurationError: If there is not a batch, one is not whole groups, or an
+            evaluation would leave out images.
     """
     batches = getattr(loader, 'batch_sampler', None)
     sampler = getattr(batches, 'sampler', getattr(loader, 'sampler', None))
@@ -40,7 +42,12 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
         raise ConfigurationError(_no_batch(
             num_images, len(sampler), name, batch_size, group_size))
     left = len(sampler) % batch_size
-    if not getattr(batches, 'drop_last', False) and left % group_size:
+    drops = getattr(batches, 'drop_last', False)
+    if evaluates and drops and left:
+        raise ConfigurationError(
+            f'{name}.drop_last is True, but would leave out the last {left} of '
+            f'{len(sampler)} images, and results must be of all: set it to False.')
+    if not drops and left % group_size:
         raise ConfigurationError(
             f'The last batch of {name} has {left} images, since {len(sampler)} per '
             f'process make batches of {batch_size}, but groups of {group_size} are '

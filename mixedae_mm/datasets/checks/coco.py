@@ -1,7 +1,7 @@
 """Annotation files in COCO's format must be complete and fit the classes."""
 import logging
 from numbers import Real
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Set
 
 from mmengine import fileio
 from mmengine.logging import print_log
@@ -9,15 +9,14 @@ from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError, nearest
 from .class_names import declared_names, listed
-from .image_sizes import UNKNOWN_TO_PILLOW, check_image_size
-from .walking import ToolboxDataset, is_local, leaves, sample_infos
+from .walking import leaves
 
 # What mmdet's data set and pycocotools read of every annotation; evaluation needs
 # one more.
 TRAINED_KEYS = ('id', 'image_id', 'bbox', 'area', 'category_id')
 EVALUATED_KEYS = (*TRAINED_KEYS, 'iscrowd')
-IMAGE_KEYS = ('id', 'file_name', 'height', 'width')
-CATEGORY_KEYS = ('id', 'name')
+SECTIONS = dict(images=('id', 'file_name', 'height', 'width'),
+                annotations=TRAINED_KEYS, categories=('id', 'name'))
 # What to write under a key that is missing.
 ADVICE = {
     'area': ' (of the mask, or width times height of the box)',
@@ -37,27 +36,26 @@ def check_coco(dataset: Dataset, name: str) -> None:
         classes = declared_names(part)
         if not _reads_categories_by_name(part) or not classes:
             continue
+        path = part.ann_file
         try:
-            content = fileio.load(part.ann_file, backend_args=getattr(
-                part, 'backend_args', None))
+            content = fileio.load(
+                path, backend_args=getattr(part, 'backend_args', None))
         except ValueError as error:
             raise ConfigurationError(
-                f'{part.ann_file} of {name} is not valid JSON: {error}.') from error
+                f'{path} of {name} is not valid JSON: {error}.') from error
         if _is_panoptic(content):
             continue
-        if getattr(part, 'test_mode', False) and isinstance(content, dict):
+        is_test = getattr(part, 'test_mode', False)
+        if is_test and isinstance(content, dict):
             content.setdefault('annotations', [])  # COCO's test images have none
-        check_annotations(content, part.ann_file, TRAINED_KEYS)
-        check_entries(content, part.ann_file, 'images', IMAGE_KEYS)
-        if _loads_masks(part):
-            check_segmentations(content, part.ann_file, classes)
-        own_class = not type(part).__module__.startswith('mmdet.')
-        default = type(part).METAINFO.get('classes', ())
-        check_categories(content, part.ann_file, classes,
-                         is_own=own_class or list(classes) != list(default))
-        check_boxes(part, content, classes, name)
-        if getattr(part, '_fully_initialized', True):
-            check_sizes(part)
+        check_content(content, path, SECTIONS)
+        default = getattr(type(part), 'METAINFO', {}).get('classes', ())
+        own = not type(part).__module__.startswith('mmdet.')
+        check_categories(content, path, classes,
+                         is_own=own or list(classes) != list(default))
+        filters = getattr(part, 'filter_cfg', None) or {}
+        check_annotated(content, path, classes, with_masks=_loads_masks(part),
+                        all_images=is_test or not filters.get('filter_empty_gt'))
 
 
 def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> None:
@@ -69,66 +67,47 @@ def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> No
         classes (Sequence[str], optional): Of the data set.
         path (str): The file, or the option that names it.
     """
-    coco = getattr(metric, '_coco_api', None)
-    if coco is None or not hasattr(coco, 'dataset') or getattr(
-            metric, 'format_only', False):
+    content = getattr(getattr(metric, '_coco_api', None), 'dataset', None)
+    if content is None or getattr(metric, 'format_only', False) or _is_panoptic(
+            content):
         return
-    if _is_panoptic(coco.dataset):
-        return
-    check_annotations(coco.dataset, path, EVALUATED_KEYS)
+    check_content(content, path, dict(SECTIONS, annotations=EVALUATED_KEYS, images=()))
     if classes:
-        check_categories(coco.dataset, path, classes, is_own=False)
+        check_categories(content, path, classes, is_own=False)
 
 
-def check_annotations(content: dict, path: str, keys: Sequence[str]) -> None:
-    """Refuse annotations that lack what mmdet or pycocotools read of them."""
-    for section in ('images', 'annotations', 'categories'):
+def check_content(content: dict, path: str, sections: dict) -> None:
+    """Refuse a file that lacks what mmdet or pycocotools read of it.
+
+    Args:
+        content (dict): Of the file.
+        path (str): The file.
+        sections (dict): Name of a section -> keys that each of its entries must have.
+    """
+    for section, keys in sections.items():
         if not isinstance(content, dict) or section not in content:
             raise ConfigurationError(
                 f"{path} has no '{section}', which COCO's format demands.")
-    check_entries(content, path, 'annotations', keys)
-    check_entries(content, path, 'categories', CATEGORY_KEYS)
+        entries = content[section]
+        if not isinstance(entries, list) or not all(
+                isinstance(entry, dict) for entry in entries):
+            raise ConfigurationError(
+                f"'{section}' in {path} must be a list of dictionaries.")
+        for number, entry in enumerate(entries):
+            missing = next((key for key in keys if entry.get(key) is None), None)
+            if missing:
+                which = f'id {entry["id"]}' if 'id' in entry else f'number {number}'
+                raise ConfigurationError(
+                    f"The entry with {which} of '{section}' in {path} has no "
+                    f"'{missing}'{ADVICE.get(missing, '')}; each must have "
+                    f'{", ".join(keys)}.')
     for annotation in content['annotations']:
-        box = annotation.get('bbox', (0, 0, 0, 0))
-        if not (isinstance(box, (list, tuple)) and len(box) == 4 and all(
-                isinstance(number, Real) for number in
-                (*box, annotation.get('area', 0)))):
+        box, area = annotation.get('bbox', (0, 0, 0, 0)), annotation.get('area', 0)
+        if not (isinstance(box, (list, tuple)) and len(box) == 4
+                and all(isinstance(number, Real) for number in (*box, area))):
             raise ConfigurationError(
                 f"Annotation {annotation.get('id', 'without id')} in {path} has "
-                f'bbox={box!r} and area={annotation.get("area")!r}, but must have '
-                'four numbers and one.')
-
-
-def check_entries(content: dict, path: str, section: str, keys: Sequence[str]) -> None:
-    """Refuse a section that is not a list of dictionaries with these keys."""
-    entries = content[section]
-    if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) for entry in entries):
-        raise ConfigurationError(
-            f"'{section}' in {path} must be a list of dictionaries.")
-    for number, entry in enumerate(entries):
-        for key in keys:
-            if entry.get(key) is None:
-                name = f'id {entry["id"]}' if 'id' in entry else f'number {number}'
-                raise ConfigurationError(
-                    f"The entry with {name} of '{section}' in {path} has no "
-                    f"'{key}'{ADVICE.get(key, '')}; each must have "
-                    f'{", ".join(keys)}.')
-
-
-def check_segmentations(content: dict, path: str, classes: Sequence[str]) -> None:
-    """Refuse objects without a mask, where the pipeline loads masks."""
-    wanted = {category['id'] for category in content['categories']
-              if category['name'] in classes}
-    for annotation in content['annotations']:
-        # mmdet leaves out the others.
-        if (annotation['category_id'] in wanted and annotation['area'] > 0
-                and not annotation.get('ignore')
-                and not annotation.get('segmentation')):
-            raise ConfigurationError(
-                f"Annotation {annotation['id']} in {path} has no 'segmentation', but "
-                'the pipeline loads masks (LoadAnnotations with with_mask=True): '
-                'give every object one, or train a model without masks.')
+                f'bbox={box!r} and area={area!r}, but must have four numbers and one.')
 
 
 def check_categories(content: dict, path: str, classes: Sequence[str],
@@ -162,36 +141,35 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
         print_log(sentence, logger='current', level=logging.WARNING)
 
 
-def check_boxes(dataset: ToolboxDataset, content: dict, classes: Sequence[str],
-                name: str) -> None:
-    """Refuse a file of which the data set leaves out every image."""
-    filters = getattr(dataset, 'filter_cfg', None) or {}
+def check_annotated(content: dict, path: str, classes: Sequence[str],
+                    with_masks: bool, all_images: bool) -> None:
+    """Refuse a file of which every image is left out, and objects without a mask.
+
+    Args:
+        content (dict): Of the file.
+        path (str): The file.
+        classes (Sequence[str]): Of the data set.
+        with_masks (bool): Whether the pipeline loads masks.
+        all_images (bool): Whether images without an object are kept.
+    """
     if not content['images']:
-        raise ConfigurationError(f'{dataset.ann_file} of {name} has no images.')
-    if getattr(dataset, 'test_mode', False) or not filters.get('filter_empty_gt'):
-        return
-    wanted = {category['id'] for category in content['categories']
-              if category['name'] in classes}
+        raise ConfigurationError(f'{path} has no images.')
+    labels: Set = {category['id'] for category in content['categories']
+                   if category['name'] in classes}
+    wanted = [one for one in content['annotations'] if one['category_id'] in labels]
     known = {image['id'] for image in content['images']}
-    if not any(one['category_id'] in wanted and one.get('image_id') in known
-               for one in content['annotations']):
+    if not all_images and not any(one['image_id'] in known for one in wanted):
         raise ConfigurationError(
-            f'Not one of the {len(content["images"])} images in {dataset.ann_file} '
-            f'of {name} has an annotation of the classes, and filter_empty_gt '
-            'leaves out images without: are image_id and category_id right?')
-
-
-def check_sizes(dataset: ToolboxDataset) -> None:
-    """Refuse a few images of other sizes than their annotations were made for."""
-    for info in sample_infos(dataset):
-        image_path, width, height = (
-            info.get(key) for key in ('img_path', 'width', 'height'))
-        if not is_local(image_path) or width is None or height is None:
-            continue
-        try:
-            check_image_size(image_path, (width, height), f'{dataset.ann_file} says')
-        except UNKNOWN_TO_PILLOW:
-            continue  # other loaders may read it
+            f'Not one of the {len(known)} images in {path} has an annotation of the '
+            'classes, and filter_empty_gt leaves out images without: are image_id and '
+            'category_id right?')
+    for one in wanted if with_masks else ():
+        # mmdet leaves out the others.
+        if one['area'] > 0 and not one.get('ignore') and not one.get('segmentation'):
+            raise ConfigurationError(
+                f"Annotation {one['id']} in {path} has no 'segmentation', but the "
+                'pipeline loads masks (LoadAnnotations with with_mask=True): give '
+                'every object one, or train a model without masks.')
 
 
 def _reads_categories_by_name(dataset: Dataset) -> bool:

@@ -1,7 +1,31 @@
 """Metrics must be possible with the number of classes."""
 from typing import Iterable, Mapping
 
+import torch
+
 from ...utils.errors import ConfigurationError
+
+
+def check_iou(metrics: Iterable, name: str) -> None:
+    """Refuse names that mmseg's ``IoUMetric`` does not know.
+
+    It says so itself, but only after the first evaluation.
+
+    Args:
+        metrics (Iterable): Of an evaluator.
+        name (str): What the config calls it.
+    """
+    for metric in metrics:
+        compute = getattr(metric, 'total_area_to_metrics', None)
+        areas = [torch.ones(1)] * 4
+        try:
+            if compute is not None:
+                compute(*areas, metric.metrics)
+        except KeyError as error:
+            raise ConfigurationError(
+                f'{name}: iou_metrics of {type(metric).__name__} is '
+                f'{metric.metrics!r}, but must be some of mIoU, mDice and '
+                'mFscore.') from error
 
 
 def check_topk(metrics: Iterable, heads: Mapping[str, int], name: str) -> None:

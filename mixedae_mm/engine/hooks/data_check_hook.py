@@ -138,24 +138,25 @@ def _check_loop(loop, mode: str, heads: Dict[str, int],
     loader, name = loop.dataloader, f'{mode}_dataloader'
     dataset = loader.dataset
     checks.check_not_empty(dataset, name)
-    checks.check_files(dataset, name)
     by_epoch = mode != 'train' or isinstance(loop, EpochBasedTrainLoop)
     preprocessor = getattr(model, 'data_preprocessor', None)
     checks.check_batches(
         loader, name, by_epoch,
-        getattr(preprocessor, 'num_sources', 1) if mode == 'train' else 1)
+        getattr(preprocessor, 'num_sources', 1) if mode == 'train' else 1,
+        evaluates=mode != 'train')
     checks.check_folder_names(dataset, name)
     checks.check_coco(dataset, name)
     if mode == 'train' or not retrieves(model):
         checks.check_num_classes(dataset, heads, name)
         checks.check_label_range(dataset, heads, name)
-    checks.check_masks(dataset, {
-        head: number for head, number in heads.items() if 'head' in head}, name,
+    checks.check_samples(dataset, name, {
+        head: number for head, number in heads.items() if 'head' in head},
         getattr(getattr(model, 'decode_head', None), 'ignore_index', 255))
     metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
     accuracies = [one for one in metrics if type(one).__name__ == 'Accuracy']
     checks.check_topk(accuracies, heads, f'{mode}_evaluator')
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    checks.check_iou(metrics, f'{mode}_evaluator')
     for metric in metrics:
         checks.check_coco_metric(metric, classes, evaluated_file)
     if mode == 'train' and model is not None:

@@ -1,5 +1,5 @@
 """k-NN accuracy on labelled images while a model pre-trains."""
-from typing import Any, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
@@ -14,6 +14,9 @@ from ...utils.errors import ConfigurationError
 from ...utils.random import own_random_numbers
 from ...utils.undisturbed import evaluating
 from .probe_hook import bare_model, is_due
+
+if TYPE_CHECKING:
+    from ...analysis.frozen_features import LabelledFeatures
 
 
 @HOOKS.register_module()
@@ -57,8 +60,9 @@ class KNNEvaluationHook(Hook):
 
     Raises:
         ConfigurationError: If ``interval`` is below 1 or, before training, if
-            the images have no labels, there are fewer than ``k``, or one label
-            stands for different classes in the two sets.
+            the images have no labels, there are fewer than ``k``, one label
+            stands for different classes in the two sets, or there is not such a
+            ``readout``.
     """
     priority = 'LOW'  # after the line of the iteration has been logged
 
@@ -93,17 +97,17 @@ class KNNEvaluationHook(Hook):
                 'be read layer by layer. Evaluate its checkpoints with '
                 'tools/analysis_tools/knn_and_probe.py instead.')
             return
-        self.train_dataset = self._prepared(self.train_dataset)
-        self.test_dataset = self._prepared(self.test_dataset)
+        self.train_dataset = self._prepared('train_dataset')
+        self.test_dataset = self._prepared('test_dataset')
         checks.check_same_classes(
             self.train_dataset, self.test_dataset,
             'train_dataset of KNNEvaluationHook', 'test_dataset')
-        for name in ('train_dataset', 'test_dataset'):
-            checks.check_files(getattr(self, name), f'{name} of KNNEvaluationHook')
         if len(self.train_dataset) < self.k:
             raise ConfigurationError(
                 f'KNNEvaluationHook lets {self.k} neighbours vote, but '
                 f'train_dataset has {len(self.train_dataset)} images.')
+        for dataset in (self.train_dataset, self.test_dataset):
+            self._extract(runner, Subset(dataset, [0]))
 
     def after_train_iter(self,
                          runner: Runner,
@@ -117,13 +121,9 @@ class KNNEvaluationHook(Hook):
     def evaluate(self, runner: Runner, step: int) -> None:
         """Classify the test images and log the accuracy."""
         from ...analysis.frozen_classifiers import knn_accuracy
-        from ...analysis.frozen_features import default_readout, extract_features
-        model = bare_model(runner)
-        readout = self.readout or default_readout(model.backbone)
-        with own_random_numbers(runner.seed), evaluating(model):
-            train, test = (
-                extract_features(model, dataset, [readout], **self.loading)
-                for dataset in (self.train_dataset, self.test_dataset))
+        train = self._extract(runner, self.train_dataset)
+        test = self._extract(runner, self.test_dataset)
+        readout, = train.features
         percent = 100 * knn_accuracy(train, test, readout, self.k,
                                      self.temperature)
         runner.logger.info(
@@ -132,9 +132,24 @@ class KNNEvaluationHook(Hook):
         runner.visualizer.add_scalars(
             dict(knn_accuracy=round(percent, 3)), step=step)
 
-    def _prepared(self, dataset: Union[dict, BaseDataset]) -> BaseDataset:
+    def _extract(self, runner: Runner, dataset: BaseDataset) -> 'LabelledFeatures':
+        from ...analysis.frozen_features import default_readout, extract_features
+        model = bare_model(runner)
+        with own_random_numbers(runner.seed), evaluating(model):
+            readout = self.readout or default_readout(model.backbone)
+            return extract_features(model, dataset, [readout], **self.loading)
+
+    def _prepared(self, argument: str) -> BaseDataset:
         from ...analysis.frozen_features import build_labelled_dataset
-        dataset = build_labelled_dataset(dataset)
+        given, name = getattr(self, argument), f'{argument} of KNNEvaluationHook'
+        try:
+            dataset = build_labelled_dataset(given)
+        except Exception:
+            if isinstance(given, dict):
+                checks.explain_failure(given, name)
+            raise
+        checks.check_not_empty(dataset, name)
+        checks.check_samples(dataset, name)
         count = min(self.max_images or len(dataset), len(dataset))
         if count < len(dataset):
             # Not the first ones: folders are sorted by class.

@@ -1,0 +1,110 @@
+"""Data sets without samples, which the toolboxes fail to build or train on."""
+import logging
+import os
+from typing import Iterator, Sequence, Sized, cast
+
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+from ...utils.errors import ConfigurationError
+from ..decode import EXTENSIONS
+from ..folder_index import scan_folder
+from ..other_files import describe_files
+from .coco import check_coco
+from .walking import ToolboxDataset, is_local, leaves, place_of
+
+
+def check_not_empty(dataset: Sized, name: str) -> None:
+    """Refuse a data set without samples."""
+    if len(dataset) == 0:
+        place = place_of(next(leaves(cast(Dataset, dataset))))
+        raise ConfigurationError(
+            f'The {type(dataset).__name__} of {name} has no samples: {place} must '
+            'name or hold at least one; is data_root right?')
+
+
+def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
+                 ignore_case: bool = False) -> None:
+    """Name the images that a data set leaves out because of how their names end.
+
+    Args:
+        folder (str): Searched at any depth.
+        suffixes (Sequence[str]): Endings that the data set takes.
+        name (str): What the config calls its loader.
+        option (str): The data set's argument that says the endings.
+        ignore_case (bool): Whether the data set does.
+
+    Raises:
+        ConfigurationError: If the folder has no file that is taken.
+    """
+    if not is_local(folder) or not os.path.isdir(folder):
+        return
+    images, rest = scan_folder(folder, EXTENSIONS)
+    suffixes = tuple(suffixes)
+    takes = f'{option} takes only what ends in {", ".join(suffixes)}'
+    if not images and not any(path.endswith(suffixes) for path in rest):
+        raise ConfigurationError(
+            f'{name}: {folder} has no file that ends in {", ".join(suffixes)}, but has '
+            f'{describe_files(rest) or "no file"}; {takes}.')
+    others = [path for path in images if not (
+        path.lower() if ignore_case else path).endswith(suffixes)]
+    where = f'{name}: {folder} has {describe_files(others, keep_case=True)}'
+    if others and len(others) == len(images):
+        raise ConfigurationError(f'{where}, but {takes}: not one image is left.')
+    if others:
+        print_log(f'{where}, which are left out: {takes}.', logger='current',
+                  level=logging.WARNING)
+
+
+def explain_failure(dataset: dict, name: str) -> None:
+    """Find what is wrong with the files of a data set that failed to be built.
+
+    The toolboxes fail with errors such as "need at least one array to
+    concatenate" or a KeyError.
+
+    Args:
+        dataset (dict): Its config, in any wrappers.
+        name (str): What the config calls its loader.
+
+    Raises:
+        ConfigurationError: If the reason is found; returns if not.
+    """
+    for config in _leaf_configs(dataset):
+        try:
+            part = DATASETS.build(dict(config, lazy_init=True))
+        except Exception:  # its arguments are wrong, not its files
+            return
+        check_coco(part, name)
+        prefix = getattr(part, 'data_prefix', None) or {}
+        folder = prefix.get('img_path') if isinstance(prefix, dict) else None
+        if getattr(part, 'ann_file', '') or not folder:
+            _check_listed(part, name)
+        elif hasattr(part, 'img_suffix'):  # mmseg
+            check_suffix(folder, [part.img_suffix], name, 'img_suffix')
+        elif hasattr(part, 'extensions'):  # mmpretrain
+            check_suffix(folder, part.extensions, name, 'extensions',
+                         ignore_case=True)
+            if part.with_label and not any(one.is_dir() for one in os.scandir(folder)):
+                raise ConfigurationError(
+                    f'{name}: {folder} has images, but must have a folder of images '
+                    'for each class; with_label=False takes images without classes.')
+
+
+def _check_listed(part: ToolboxDataset, name: str) -> None:
+    """Refuse an annotation file that names no sample."""
+    part.serialize_data = False  # which fails where there is nothing
+    try:
+        part.full_init()
+    except Exception:  # the error that there was before says more
+        return
+    check_not_empty(part, name)
+
+
+def _leaf_configs(dataset: dict) -> Iterator[dict]:
+    parts = dataset.get('datasets') or [dataset.get('dataset')]
+    for part in parts:
+        if isinstance(part, dict):
+            yield from _leaf_configs(part)
+        elif part is None and 'type' in dataset:
+            yield dataset

@@ -1,0 +1,116 @@
+"""Files, sizes and labels of a few samples, loaded as the pipeline loads them."""
+import logging
+import os
+from itertools import takewhile
+from typing import Callable, List, Mapping, Optional, Set
+
+import numpy as np
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from ...utils.errors import ConfigurationError
+from .walking import is_local, leaves, place_of, sample_infos
+
+# Files of a sample, by the names that the toolboxes' data sets give them.
+FILES = ('img_path', 'seg_map_path')
+
+
+def check_samples(dataset: Dataset, name: str,
+                  heads: Optional[Mapping[str, int]] = None,
+                  ignore_index: int = 255) -> None:
+    """Load a few samples and refuse what cannot work.
+
+    That is a file that is missing or not an image, a mask or an annotation that was
+    made for another size, and a mask with a label that a head does not predict.
+
+    Args:
+        dataset (Dataset): In any wrappers.
+        name (str): What the config calls it.
+        heads (Mapping[str, int], optional): Number of classes of each head.
+        ignore_index (int): The label that losses ignore.
+    """
+    for part in leaves(dataset):
+        if hasattr(part, 'max_bad_share') and not part.test_mode:
+            continue  # it replaces images that cannot be read
+        steps = list(takewhile(
+            lambda step: type(step).__name__.startswith('Load'),
+            getattr(getattr(part, 'pipeline', None), 'transforms', ())))
+        labels: Set[int] = set()
+        for info in sample_infos(part):
+            said = {f'{place_of(part)} says': (info.get('height'), info.get('width'))}
+            sample = _load(info, steps, name)
+            # Of mmseg: those of mmdet hold other numbers.
+            if 'gt_seg_map' in sample and hasattr(part, 'reduce_zero_label'):
+                said[f'The mask {info["seg_map_path"]} has'] = sample[
+                    'gt_seg_map'].shape[:2]
+                labels |= _check_labels(sample, heads or {}, ignore_index)
+            _check_size(sample, said)
+        if labels == {0, 255} and ignore_index == 255:
+            print_log(
+                f'{name}: the masks that were checked hold 0 and 255 only, and '
+                '255 is ignored; if 255 is the foreground, write it as 1.',
+                logger='current', level=logging.WARNING)
+
+
+def _load(info: dict, steps: List[Callable], name: str) -> dict:
+    """What the first steps of a pipeline, those that read files, make of a sample."""
+    files = [info[key] for key in FILES if isinstance(
+        info.get(key), (str, os.PathLike)) and is_local(info[key])]
+    for path in files:
+        if not os.path.isfile(path):
+            raise ConfigurationError(f'{name} names {path}, which does not exist.')
+    sample = dict(info)
+    for step in steps:
+        try:
+            sample = step(sample)
+        except Exception as error:  # whatever a loader makes of other files
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            raise ConfigurationError(
+                f'{name}: {type(step).__name__} of its pipeline cannot load '
+                f'{" and ".join(map(str, files))}: {reason}') from error
+    return sample
+
+
+def _check_size(sample: dict, said: Mapping[str, tuple]) -> None:
+    """Refuse an image of another size than what was drawn on it.
+
+    Args:
+        sample (dict): With its image loaded, or without.
+        said (Mapping[str, tuple]): Who says or has a size -> (height, width).
+    """
+    loaded = tuple(sample.get('img_shape') or ())[:2]
+    for claim, size in said.items():
+        if loaded and None not in size and tuple(size) != loaded:
+            turned = ('; images are turned as their EXIF orientation says: write them '
+                      'turned and without it' if tuple(size) == loaded[::-1] else '')
+            raise ConfigurationError(
+                f'{claim} {size[1]} x {size[0]} pixels (width x height), but the image '
+                f'{sample.get("img_path")} has {loaded[1]} x {loaded[0]} when it is '
+                f'loaded{turned}.')
+
+
+def _check_labels(sample: dict, heads: Mapping[str, int],
+                  ignore_index: int) -> Set[int]:
+    """Refuse a mask with a label that a head does not predict.
+
+    Returns:
+        set[int]: The labels in the file, where these are what is loaded.
+    """
+    path, mask = sample['seg_map_path'], sample['gt_seg_map']
+    if mask.ndim != 2:
+        raise ConfigurationError(
+            f'The mask {path} is an image of {mask.shape[-1]} channels, but must '
+            'hold one label per pixel: grey or palette.')
+    labels = set(np.unique(mask).tolist())
+    reduced = bool(sample.get('reduce_zero_label'))
+    for head, num_classes in heads.items():
+        wrong = [label for label in labels - {ignore_index} if label >= num_classes]
+        if wrong:
+            hint = '' if reduced else (
+                '; is 0 the background? Then set reduce_zero_label=True, which leaves '
+                'it out')
+            raise ConfigurationError(
+                f'The mask {path} holds the label {max(wrong) + reduced}, but {head} '
+                f'has {num_classes} classes, 0 to {num_classes - 1} ({ignore_index} is '
+                f'ignored){hint}.')
+    return set() if reduced or sample.get('label_map') else labels
