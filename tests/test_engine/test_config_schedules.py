@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import toy_training as toy
 import torch
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from test_changed_processes import setting
+from test_layer_decay_optim_constructor import Headed
 from test_merged_optim_constructor import Parts, optimizer_of
 from torch import nn
 
@@ -177,6 +178,24 @@ def test_other_groups_of_parameters_are_refused():
         dict(params=nn.Linear(1, 1).parameters()))
     with pytest.raises(ConfigurationError, match='3 groups .* checkpoint has 2'):
         other.resume(Life([]).save(0))
+
+
+@pytest.mark.parametrize('frozen, frozen_now', [('', '1'), ('1', ''), ('0', '1')])
+def test_other_frozen_layers_are_refused(frozen, frozen_now):
+    """Moments of one layer would be taken for those of another."""
+    def life(frozen):
+        model, runner = Headed(), Life([])
+        for layer in map(int, frozen):
+            model.backbone.layers[layer].requires_grad_(False)
+        runner.optim_wrapper = build_optim_wrapper(model, dict(
+            type='OptimWrapper', constructor='LayerDecayOptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.05)))
+        return runner
+
+    checkpoint = life(frozen).save(3)
+    life(frozen).resume(copy.deepcopy(checkpoint))
+    with pytest.raises(ConfigurationError, match='frozen parameters'):
+        life(frozen_now).resume(checkpoint)
 
 
 @pytest.mark.parametrize('lr', [0.01, 0.03])

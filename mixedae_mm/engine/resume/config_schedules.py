@@ -100,8 +100,9 @@ def _pairs(wrapper: BaseOptimWrapper, saved: dict) -> List[Tuple[dict, dict]]:
                          {}).values():
         saved.update(adapt(wrapper.optimizer, saved) or {})
     fresh, old = wrapper.optimizer.param_groups, saved['param_groups']
-    if [len(group['params']) for group in fresh] != [
-            len(group['params']) for group in old]:
+    kinds, old_kinds = ([(len(group['params']), group.get('layer_id'))
+                         for group in groups] for groups in (fresh, old))
+    if kinds != old_kinds:
         raise ConfigurationError(
             f'optim_wrapper makes {len(fresh)} groups of parameters, but the '
             f'checkpoint has {len(old)}, or others: resume with the constructor, '
