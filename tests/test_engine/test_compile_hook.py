@@ -100,6 +100,14 @@ def test_the_cpu_is_left_alone(model, monkeypatch):
     assert 'loss' not in vars(watched)
 
 
+def test_a_sharded_model_is_left_alone(model):
+    """Of FSDP, say: each process has parts of its tensors only."""
+    watched = Running(copy.deepcopy(model))
+    watched.strategy = type('FSDPStrategy', (), {})()
+    CompileHook(enabled=True).before_train(watched)
+    assert 'loss' not in vars(watched.model)
+
+
 def test_wrong_switches_and_old_versions(monkeypatch):
     with pytest.raises(ConfigurationError, match="'yes', but must be True, False or"):
         CompileHook(enabled='yes')

@@ -10,8 +10,7 @@ from mmengine.runner import Runner
 
 from ...utils.errors import ConfigurationError
 from ...utils.machine import has_recent_gpu
-from ..resume.rank_state import is_sharded
-from .probe_hook import bare_model
+from ..resume.rank_state import bare, is_sharded
 
 OLDEST_PYTORCH = 'PyTorch 2.6'
 
@@ -59,11 +58,11 @@ class CompileHook(Hook):
         is_worthwhile = _pytorch_can() and has_recent_gpu()
         if self.enabled is False or (self.enabled == 'auto' and not is_worthwhile):
             return
-        if is_sharded(runner.model):
+        if is_sharded(runner):
             print_log('CompileHook: a sharded model is trained without compiling.',
                       logger='current')
             return
-        model = bare_model(runner)
+        model = bare(runner.model)
         eager = type(model).loss.__get__(model)
         model.loss = with_fallback(torch.compile(eager, **self.options), eager)
         self.is_compiled = True

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...datasets import checks
 from ...utils.errors import ConfigurationError
-from .probe_hook import bare_model
+from ..resume.rank_state import bare
 
 
 @HOOKS.register_module()
@@ -72,7 +72,7 @@ class DataCheckHook(Hook):
             *modes (str): ``'train'``, ``'val'`` or ``'test'``; those that the
                 runner does not have are left out.
         """
-        model = bare_model(runner) if isinstance(runner.model, nn.Module) else None
+        model = bare(runner.model) if isinstance(runner.model, nn.Module) else None
         heads = {} if model is None else heads_of(model)
         loops = {}
         for mode in modes:

@@ -13,7 +13,8 @@ from ...utils.checks import check_count
 from ...utils.errors import ConfigurationError
 from ...utils.random import own_random_numbers
 from ...utils.undisturbed import evaluating
-from .probe_hook import bare_model, is_due
+from ..resume.rank_state import bare
+from .probe_hook import is_due
 
 if TYPE_CHECKING:
     from ...analysis.frozen_features import LabelledFeatures
@@ -134,7 +135,7 @@ class KNNEvaluationHook(Hook):
 
     def _extract(self, runner: Runner, dataset: BaseDataset) -> 'LabelledFeatures':
         from ...analysis.frozen_features import default_readout, extract_features
-        model = bare_model(runner)
+        model = bare(runner.model)
         with own_random_numbers(runner.seed), evaluating(model):
             readout = self.readout or default_readout(model.backbone)
             return extract_features(model, dataset, [readout], **self.loading)

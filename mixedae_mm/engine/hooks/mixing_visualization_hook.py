@@ -8,7 +8,8 @@ from mmengine.visualization import MLflowVisBackend
 
 from ...models import MixedAE
 from ...utils.errors import ConfigurationError
-from .probe_hook import ProbeHook, bare_model
+from ..resume.rank_state import bare
+from .probe_hook import ProbeHook
 
 
 @HOOKS.register_module()
@@ -35,7 +36,7 @@ class MixingVisualizationHook(ProbeHook):
 
     def before_train(self, runner: Runner) -> None:
         """Load one group of images; check the model in every process."""
-        model = bare_model(runner)
+        model = bare(runner.model)
         if not isinstance(model, MixedAE):
             raise ConfigurationError(
                 'MixingVisualizationHook takes a MixedAE model, not a '

@@ -3,12 +3,13 @@ from typing import Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...utils.checks import check_count
+from ..resume.rank_state import bare
 
 
 class ProbeHook(Hook):
@@ -66,17 +67,10 @@ class ProbeHook(Hook):
                          outputs=None) -> None:
         """Probe every ``interval`` iterations and after the last one."""
         if self.images is not None and is_due(self, runner):
-            self.probe(runner, bare_model(runner), step=runner.iter + 1)
+            self.probe(runner, bare(runner.model), step=runner.iter + 1)
 
 
 def is_due(hook: Hook, runner: Runner) -> bool:
     """Every ``hook.interval`` iterations, and after the last one."""
     return (hook.every_n_train_iters(runner, hook.interval)
             or hook.is_last_train_iter(runner))
-
-
-def bare_model(runner: Runner) -> BaseModel:
-    """The model without the wrapper of distributed training."""
-    if is_model_wrapper(runner.model):
-        return runner.model.module
-    return runner.model

@@ -5,7 +5,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.undisturbed import evaluating
-from .probe_hook import ProbeHook, bare_model
+from ..resume.rank_state import bare
+from .probe_hook import ProbeHook
 
 
 @HOOKS.register_module()
@@ -42,7 +43,7 @@ class TopKAccuracyHook(ProbeHook):
         """Load the images; measure, unless the run is being resumed."""
         super().before_train(runner)
         if runner.iter == 0 and self.images is not None:
-            self.probe(runner, bare_model(runner), step=0)
+            self.probe(runner, bare(runner.model), step=0)
 
     def probe(self, runner: Runner, model: BaseModel, step: int) -> None:
         """Measure and log."""

@@ -1,10 +1,12 @@
 """Tensors that differ between processes, to and from a checkpoint."""
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 RankTensors = List[Dict[str, Tensor]]  # for each rank, by name
 
@@ -65,13 +67,14 @@ def window_is_open(optim_wrapper) -> bool:
 def is_sharded(runner) -> bool:
     """Whether each rank has parts of tensors only (FSDP, DeepSpeed)."""
     strategy = getattr(runner, 'strategy', None)  # of FlexibleRunner
-    return strategy is not None and type(strategy).__name__ not in (
-        'SingleDeviceStrategy', 'DDPStrategy')
+    return isinstance(runner.model, FullyShardedDataParallel) or (
+        strategy is not None and type(strategy).__name__ not in (
+            'SingleDeviceStrategy', 'DDPStrategy'))
 
 
-def bare(model: nn.Module) -> nn.Module:
+def bare(model: nn.Module) -> Any:
     """The model without the wrapper of distributed training."""
-    return getattr(model, 'module', model)
+    return model.module if is_model_wrapper(model) else model
 
 
 def _gather(named: Iterable[Tuple[str, Optional[Tensor]]]) -> RankTensors:
