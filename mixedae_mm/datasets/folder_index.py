@@ -5,14 +5,13 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import (Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
-                    Tuple)
+from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from mmengine import dist
 from mmengine.logging import print_log
 
 from ..utils.errors import ConfigurationError
+from ..utils.processes import from_main_process
 from .decode import EXTENSIONS
 from .other_files import SYSTEM_FILES, describe_files
 from .reading import try_again
@@ -98,25 +97,9 @@ def index_folder_together(folder: str,
     collective operation: every process of a distributed run must call it.
 
     Raises:
-        ConfigurationError: As :func:`index_folder`, in every process. Whatever
-            else goes wrong in the first process is raised there, and as this
-            error in the others.
+        ConfigurationError: As :func:`index_folder`, in every process.
     """
-    index: Optional[FolderIndex] = None
-    failure: Optional[Exception] = None
-    if dist.is_main_process():
-        try:
-            index = index_folder(folder, extensions)
-        except Exception as error:  # the others wait for an answer
-            failure = error
-    message: List[Any] = [index, failure and (str(failure) or repr(failure))]
-    dist.broadcast_object_list(message)
-    if failure is not None:
-        raise failure
-    shared_index, reason = message
-    if reason is not None:
-        raise ConfigurationError(reason)
-    return shared_index
+    return from_main_process(lambda: index_folder(folder, extensions))
 
 
 def natural_key(name: str) -> tuple:

@@ -8,7 +8,6 @@ from typing import Any, List, Optional
 from mmengine.logging import print_log
 
 from ...utils.errors import ConfigurationError
-from ...utils.files import write_atomically as write_text  # noqa: F401
 
 COMPLETE = 'complete'  # a file in a sharded checkpoint that has all its shards
 

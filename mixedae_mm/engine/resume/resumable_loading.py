@@ -1,5 +1,6 @@
 """Data loading that starts at any batch and does not depend on workers."""
 import inspect
+from itertools import chain, count, repeat
 from typing import Any, Iterator, List, Optional
 
 from mmengine.dataset import InfiniteSampler
@@ -47,11 +48,6 @@ class ResumableBatchSampler:
         """The sampler of indices, None if the batch sampler hides it."""
         return getattr(self.batch_sampler, 'sampler', None)
 
-    @property
-    def endless(self) -> bool:
-        """Whether one pass of the sampler never ends."""
-        return isinstance(self.sampler, InfiniteSampler)
-
     def start_pass(self, epoch: int, first_batch: int = 0) -> None:
         """Say where the next iteration starts.
 
@@ -91,31 +87,28 @@ class EndlessBatches:
 
     def __init__(self, dataloader: DataLoader, first_batch: int,
                  placeholders: int) -> None:
-        self.dataloader, self.placeholders = dataloader, placeholders
-        order: Any = dataloader.batch_sampler  # a ResumableBatchSampler
-        self.order = order
-        if order.endless:
-            self.next_pass = 0, first_batch
-        else:
-            self.next_pass = divmod(first_batch, len(dataloader))
-        self.batches: Iterator = iter(())
+        self.batches = chain(
+            repeat(None, placeholders), _passes(dataloader, first_batch))
 
     def __iter__(self) -> 'EndlessBatches':
         return self
 
     def __next__(self) -> Any:
-        if self.placeholders:
-            self.placeholders -= 1
-            return None
-        for batch in self.batches:
-            return batch
-        self.order.start_pass(*self.next_pass)
-        self.next_pass = self.next_pass[0] + 1, 0
-        self.batches = iter(self.dataloader)
         return next(self.batches)
 
     def skip_iter(self, num_iters: int) -> None:
         """How mmengine 0.10.12 fast-forwards. We are there already."""
+
+
+def _passes(dataloader: DataLoader, first_batch: int) -> Iterator[Any]:
+    order: Any = dataloader.batch_sampler  # a ResumableBatchSampler
+    epoch = 0
+    if not isinstance(order.sampler, InfiniteSampler):  # whose one pass never ends
+        epoch, first_batch = divmod(first_batch, len(dataloader))
+    for number in count(epoch):
+        order.start_pass(number, first_batch)
+        yield from dataloader
+        first_batch = 0
 
 
 def resumable(dataloader: DataLoader, seed: int) -> Optional[DataLoader]:

@@ -3,15 +3,15 @@ import copy
 import os.path as osp
 from contextlib import contextmanager
 from glob import escape, glob
-from typing import Any, Iterator, List, Optional
+from typing import Iterator, List, Optional
 
-from mmengine.dist import (all_gather_object, broadcast_object_list,
-                           is_main_process)
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
 from ...utils.errors import ConfigurationError
 from ...utils.files import PARTIAL, delete, write_atomically
+from ...utils.processes import from_main_process
 from .checkpoint_files import (COMPLETE, checkpoint_folders,
                                find_resumable_checkpoint)
 from .file_backend import AtomicBackend, DeletesLater
@@ -70,17 +70,8 @@ class SafeCheckpointHook(CheckpointHook):
         """Choose the checkpoint to resume from, the same on all ranks."""
         if runner._resume is not True or runner._load_from is not None:
             return
-        found: List[Any] = [None]
-        if is_main_process():
-            try:
-                found = [find_resumable_checkpoint(
-                    runner.work_dir, self.configured_out_dir)]
-            except ConfigurationError as error:
-                found = [error]
-        broadcast_object_list(found)
-        if isinstance(found[0], ConfigurationError):
-            raise found[0]
-        runner._load_from = found[0]
+        runner._load_from = from_main_process(lambda: find_resumable_checkpoint(
+            runner.work_dir, self.configured_out_dir))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Learn what an interrupted process had no time to delete."""
