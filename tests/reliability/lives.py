@@ -40,7 +40,7 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
         *cfg.get('custom_imports', {}).get('imports', []), 'reliability.hooks'])
     cfg.dump(f'{work_dir}.py')
     launcher = 'pytorch' if processes > 1 else 'none'
-    children = _start(_train, processes, f'{work_dir}.said', [
+    children = start(_train, processes, f'{work_dir}.said', [
         f'{work_dir}.py', '--work-dir', work_dir, '--launcher', launcher, *options])
     end = time.monotonic() + LIMIT
     while all(child.is_alive() for child in children) and time.monotonic() < end:
@@ -60,7 +60,7 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
 def in_processes(function: Callable, processes: int, *args) -> Any:
     """Call a function in several processes joined by gloo; return rank 0's result."""
     with tempfile.TemporaryDirectory() as folder:
-        children = _start(_call, processes, folder, function, args)
+        children = start(_call, processes, folder, function, args)
         for child in children:
             child.join(LIMIT)
             child.kill()
@@ -68,12 +68,20 @@ def in_processes(function: Callable, processes: int, *args) -> Any:
         return torch.load(f'{folder}/0', weights_only=False)
 
 
-def _start(target: Callable, processes: int, *args) -> list:
-    """Start ``target(rank, *args)`` with the environment that torchrun makes."""
+def start(target: Callable, processes: int, *args,
+          process: Callable = preloaded.process) -> list:
+    """Start ``target(rank, *args)`` with the environment that torchrun makes.
+
+    Args:
+        target (callable): Called in each process.
+        processes (int): Number of processes.
+        *args: Further arguments of ``target``.
+        process (callable): Starts a function with its arguments in a process.
+    """
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    return [preloaded.process(_play, target, rank, processes, port, args)
+    return [process(_play, target, rank, processes, port, args)
             for rank in range(processes)]
 
 

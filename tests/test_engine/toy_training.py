@@ -4,11 +4,9 @@ Its model draws from torch, its pipeline from Python, NumPy and torch, its
 evaluation as well; it has dropout, batch norm, EMA, momentum, an epoch- and an
 iteration-based schedule. What a resume can lose, it has.
 """
-import hashlib
 import json
 import os
 import random
-import socket
 import sys
 import uuid
 import zlib
@@ -25,9 +23,10 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch import nn
 
 from mixedae_mm.launch.entry import build_runner
+from reliability.lives import start
+from reliability.traces import TIMINGS, digest
 
 SIZE = 27  # images; 7 batches of 4, the last one of 3
-TIMES = ('train/time', 'train/data_time', 'val/time', 'val/data_time')
 
 
 class Killed(BaseException):
@@ -180,17 +179,7 @@ def train(work_dir, **kwargs):
 
 def train_processes(work_dir, processes, **kwargs):
     """One life of a run in several processes; returns their exit codes."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context('fork')
-    children = [
-        context.Process(
-            target=_train_rank, args=(rank, processes, port, work_dir, kwargs))
-        for rank in range(processes)
-    ]
-    for child in children:
-        child.start()
+    children = start(_train_rank, processes, work_dir, kwargs, process=_fork)
     for child in children:
         child.join(120)
         if child.exitcode is None:
@@ -198,12 +187,15 @@ def train_processes(work_dir, processes, **kwargs):
     return [child.exitcode for child in children]
 
 
-def _train_rank(rank, processes, port, work_dir, kwargs):
-    os.setsid()  # its own process group, as a job's process has
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank),
-                      WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1',
-                      MASTER_PORT=str(port))
-    launcher = 'pytorch' if processes > 1 else 'none'
+def _fork(target, *args):
+    """Start a process that knows what the tests have registered and patched."""
+    child = mp.get_context('fork').Process(target=target, args=args)
+    child.start()
+    return child
+
+
+def _train_rank(rank, work_dir, kwargs):
+    launcher = 'pytorch' if os.environ['WORLD_SIZE'] != '1' else 'none'
     sys.exit(0 if train(work_dir, launcher=launcher, **kwargs) else 9)
 
 
@@ -219,7 +211,8 @@ def result(work_dir):
         schedulers=digest(checkpoint['param_schedulers']),
         history={
             key: buffer.data[0].tolist()
-            for key, buffer in hub.items() if key not in TIMES
+            for key, buffer in hub.items()
+            if key.rpartition('/')[2] not in TIMINGS
         },
         log=logged(work_dir))
 
@@ -232,28 +225,7 @@ def logged(work_dir):
             entry = json.loads(line)
             values = tuple(sorted(
                 (key, value) for key, value in entry.items()
-                if key not in ('time', 'data_time')))
+                if key not in TIMINGS))
             kind = 'train' if 'lr' in entry else 'val'
             steps.setdefault((kind, entry['step']), set()).add(values)
     return steps
-
-
-def digest(state):
-    """A hash of all numbers in nested containers."""
-    sha = hashlib.sha256()
-
-    def add(value):
-        if isinstance(value, dict):
-            for key in value:
-                sha.update(str(key).encode())
-                add(value[key])
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                add(item)
-        elif isinstance(value, torch.Tensor):
-            sha.update(value.numpy().tobytes())
-        else:
-            sha.update(repr(value).encode())
-
-    add(state)
-    return sha.hexdigest()
