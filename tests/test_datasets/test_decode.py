@@ -1,4 +1,7 @@
-"""Decoding against Pillow, and what bad files get."""
+"""Decoding against Pillow, and what bad files get.
+
+One picture is one tensor, whichever way it comes in: file, PIL image, array, tensor.
+"""
 import io
 import struct
 import subprocess
@@ -13,6 +16,9 @@ from PIL import ExifTags, Image, ImageOps
 from mixedae_mm.datasets.decode import (FORMATS, MAX_JPEG_SCANS, MAX_PIXELS,
                                         UnreadableImageError, decode_rgb)
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.preprocessing import to_rgb_tensor
+
+VALUES_16 = np.random.RandomState(0).randint(0, 2**16, (20, 30)).astype(np.uint16)
 
 
 def encode(image, format, **kwargs):
@@ -67,6 +73,7 @@ CASES = {
     'bmp': lambda im: encode(im, 'BMP'),
     'tiff': lambda im: encode(im, 'TIFF', compression='tiff_lzw'),
     'tiff cmyk': lambda im: encode(im.convert('CMYK'), 'TIFF'),
+    'tiff ycbcr': lambda im: encode(im.convert('YCbCr'), 'TIFF'),
     'ppm': lambda im: encode(im, 'PPM'),
 }
 
@@ -74,19 +81,35 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_equals_pillow(case, photograph, as_array):
     data = CASES[case](photograph)
-    image = decode_rgb(data)
+    image = decode_rgb(data, 'whatever-its-ending.jpg')
     assert image.dtype == torch.uint8 and image.shape == (3, 167, 250)
     np.testing.assert_array_equal(as_array(image), reference(data))
+    opened = Image.open(io.BytesIO(data))
+    assert torch.equal(to_rgb_tensor(opened), image)
+    assert torch.equal(to_rgb_tensor(opened.copy()), image)
+    if opened.mode not in ('P', 'CMYK', 'YCbCr'):  # arrays do not say these
+        pixels = np.array(opened)
+        assert torch.equal(to_rgb_tensor(pixels), image)
+        if pixels.ndim == 3:
+            tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+            assert torch.equal(to_rgb_tensor(tensor), image)
 
 
-@pytest.mark.parametrize('format', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('format, mode', [
+    ('JPEG', 'RGB'), ('PNG', 'RGB'), ('WEBP', 'RGB'), ('TIFF', 'RGB'), ('PNG', 'P'),
+    ('PNG', 'I;16')])
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_exif_orientation(format, orientation, photograph, as_array):
-    data = encode(photograph, format, exif=oriented(orientation))
-    image = decode_rgb(data)
-    expected = (3, 250, 167) if orientation >= 5 else (3, 167, 250)
-    assert image.shape == expected
-    np.testing.assert_array_equal(as_array(image), reference(data))
+def test_exif_orientation(format, mode, orientation, photograph, as_array):
+    image = (Image.fromarray(VALUES_16).resize((250, 167)) if mode == 'I;16' else
+             photograph.convert(mode))
+    data = encode(image, format, exif=oriented(orientation))
+    decoded = decode_rgb(data)
+    assert decoded.shape[1:] == ((250, 167) if orientation >= 5 else (167, 250))
+    if mode != 'I;16':  # which Pillow clips
+        np.testing.assert_array_equal(as_array(decoded), reference(data))
+    opened = Image.open(io.BytesIO(data))
+    assert torch.equal(to_rgb_tensor(opened), decoded)
+    assert torch.equal(to_rgb_tensor(opened.copy()), decoded)
 
 
 def png_16_bit(values):
@@ -105,17 +128,50 @@ def png_16_bit(values):
             chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_16_bit_keeps_the_high_byte(channels, as_array):
-    values = np.random.RandomState(0).randint(0, 2**16, (20, 30, channels))
-    image = as_array(decode_rgb(png_16_bit(values)))
-    np.testing.assert_array_equal(image, np.broadcast_to(values >> 8, (20, 30, 3)))
+def test_16_bits_keep_the_high_byte(as_array):
+    for values in (VALUES_16, np.stack([VALUES_16, VALUES_16 // 2, VALUES_16], -1)):
+        channels = values.reshape(20, 30, -1)
+        np.testing.assert_array_equal(
+            as_array(decode_rgb(png_16_bit(channels))),
+            np.broadcast_to(channels >> 8, (20, 30, 3)))
+    expected = torch.from_numpy((VALUES_16 >> 8).astype(np.uint8)).expand(3, -1, -1)
+    wider = Image.fromarray(VALUES_16.astype(np.int32))
+    for same in (Image.fromarray(VALUES_16), wider, VALUES_16, VALUES_16.astype('>u2'),
+                 VALUES_16[:, :, None], VALUES_16.astype(np.int64),
+                 torch.from_numpy(VALUES_16.astype(np.int32))[None]):
+        assert torch.equal(to_rgb_tensor(same), expected)
+    for image in (Image.fromarray(VALUES_16), wider):
+        assert torch.equal(decode_rgb(encode(image, 'TIFF')), expected)
+    # Older versions of Pillow open a 16-bit PNG as 'I', whatever its values.
+    dark = Image.fromarray((VALUES_16 >> 8).astype(np.int32))
+    dark.format = 'PNG'
+    assert not to_rgb_tensor(dark).any()
 
 
-def test_wrong_extension_does_not_matter(photograph, as_array):
-    data = encode(photograph, 'PNG')
-    image = decode_rgb(data, 'really-a-png.jpg')
-    np.testing.assert_array_equal(as_array(image), reference(data))
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16])
+def test_floating_point_is_the_picture_that_it_was_made_from(dtype, photograph):
+    expected = to_rgb_tensor(photograph)
+    assert torch.equal(to_rgb_tensor(expected.to(dtype) / 255), expected)
+    grey = (expected[0].double() / 255).numpy()
+    assert torch.equal(to_rgb_tensor(grey)[1], expected[0])
+    data = encode(Image.fromarray(grey.astype(np.float32)), 'TIFF')
+    assert torch.equal(decode_rgb(data)[1], expected[0])
+
+
+@pytest.mark.parametrize('values', [
+    VALUES_16.astype(np.int32) % 200, VALUES_16.astype(np.int32) - 2**12,
+    VALUES_16.astype(np.int32) * 2, (VALUES_16 % 255).astype(np.float32),
+    np.full((20, 30), np.nan, np.float32)],
+    ids=['int32 of 8 bits', 'int32 below 0', 'int32 of 17 bits', 'float of 8 bits',
+         'nan'])
+def test_pixels_without_an_agreed_range_are_refused_by_every_way(values):
+    """Nothing is clipped to white, or taken for something it may not be."""
+    image = Image.fromarray(values)
+    for way in (lambda: to_rgb_tensor(image), lambda: to_rgb_tensor(values),
+                lambda: to_rgb_tensor(torch.from_numpy(values)[None]),
+                lambda: decode_rgb(encode(image, 'TIFF'))):
+        with pytest.raises(ConfigurationError, match='no agreed range'):
+            way()
 
 
 @pytest.mark.parametrize('size', [(1, 1), (20000, 3), (3, 20000)])
@@ -147,8 +203,6 @@ BAD = {
     'zeros': (lambda im: bytes(1000), 'of the known image formats'),
     'bomb': (lambda im: bomb(), f'pixels, allowed are {MAX_PIXELS}'),
     'scans': (many_scans, f'scans, allowed are {MAX_JPEG_SCANS}'),
-    'float': (lambda im: encode(im.convert('F'), 'TIFF'), 'no agreed range'),
-    'int32': (lambda im: encode(im.convert('I'), 'TIFF'), 'no agreed range'),
 }
 for _format in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF'):
     for _share in (0.05, 0.5, 0.95):

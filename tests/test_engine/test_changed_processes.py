@@ -88,38 +88,24 @@ def test_another_batch_goes_on_at_the_same_image(tmp_path, capfd):
     assert 'An epoch has 12 instead of 6 iterations now' in said
 
 
-def test_schedules_are_stretched(tmp_path):
-    """A cosine over the epochs ends with them, whatever the batch."""
+PROGRESS = np.concatenate([np.arange(9) / 18, np.arange(18, 36) / 36])
 
-    def learning_rates(**kwargs):
-        runner = toy.train(tmp_path, param_scheduler=[dict(
-            type='CosineAnnealingLR', by_epoch=True, T_max=3, eta_min=0.01,
-            convert_to_iter_based=True)], accumulative_counts=1, **kwargs)
-        if runner is not None:
-            return runner.message_hub.get_scalar('train/lr').data[0]
 
-    learning_rates(**setting(tmp_path, 4, kill=True))
-    rates = learning_rates(resume=True, **setting(tmp_path, 2))
+@pytest.mark.parametrize('schedule, expected', [
+    # A cosine over the epochs ends with them, whatever the batch.
+    (dict(type='CosineAnnealingLR', by_epoch=True, T_max=3, eta_min=0.01,
+          convert_to_iter_based=True),
+     0.01 + (0.05 - 0.01) * (1 + np.cos(np.pi * PROGRESS)) / 2),
+    # A warm-up of 20 iterations is not 40 because an epoch has more.
+    (dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),
+     0.05 * np.linspace(0.1, 1, 20))], ids=['epochs', 'iterations'])
+def test_schedules_follow_what_they_count(tmp_path, schedule, expected):
+    options = dict(param_scheduler=[schedule], accumulative_counts=1)
+    toy.train(tmp_path, **options, **setting(tmp_path, 4, kill=True))
+    runner = toy.train(tmp_path, resume=True, **options, **setting(tmp_path, 2))
+    rates = runner.message_hub.get_scalar('train/lr').data[0]
     assert len(rates) == 9 + 18
-    progress = np.concatenate([np.arange(9) / 18, np.arange(18, 36) / 36])
-    expected = 0.01 + (0.05 - 0.01) * (1 + np.cos(np.pi * progress)) / 2
-    np.testing.assert_allclose(rates, expected, rtol=1e-9)
-
-
-def test_schedules_in_iterations_stay(tmp_path):
-    """A warm-up of 20 iterations is not 40 because an epoch has more."""
-
-    def learning_rates(**kwargs):
-        runner = toy.train(tmp_path, param_scheduler=[dict(
-            type='LinearLR', start_factor=0.1, by_epoch=False, end=20)],
-            accumulative_counts=1, **kwargs)
-        if runner is not None:
-            return runner.message_hub.get_scalar('train/lr').data[0]
-
-    learning_rates(**setting(tmp_path, 4, kill=True))
-    rates = learning_rates(resume=True, **setting(tmp_path, 2))
-    warm_up = 0.05 * np.linspace(0.1, 1, 20)
-    np.testing.assert_allclose(rates[:20], warm_up, rtol=1e-9)
+    np.testing.assert_allclose(rates[:len(expected)], expected, rtol=1e-9)
 
 
 def test_open_windows_of_other_processes_are_dropped(tmp_path, capfd):

@@ -15,6 +15,11 @@ from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
+
+
 def save(path, age=0, iterations=0):
     meta = dict(iter=iterations, epoch=0, time=np.float64(1.))
     torch.save(dict(state_dict=dict(weight=torch.arange(1000.)), meta=meta,
@@ -86,38 +91,15 @@ def test_a_new_run_has_none(tmp_path):
     assert find_resumable_checkpoint(str(tmp_path)) is None
 
 
-def test_the_newest_is_taken(tmp_path):
-    save(tmp_path / 'epoch_1.pth', age=2)
-    newest = save(tmp_path / 'epoch_2.pth', age=1)
-    point_to(newest)
-    assert find_resumable_checkpoint(str(tmp_path)) == newest
-
-
-@pytest.mark.parametrize('fault', ['cut', 'lost'])
-def test_the_one_before_replaces_a_damaged_one(tmp_path, monkeypatch, fault):
-    log = []
-    monkeypatch.setattr(checkpoint_files, 'print_log',
-                        lambda message, *args: log.append(message))
-    save(tmp_path / 'epoch_1.pth', age=4)
-    before = save(tmp_path / 'epoch_2.pth', age=3)
-    newest = save(tmp_path / 'epoch_3.pth', age=2)
-    save(tmp_path / 'best_acc_epoch_1.pth', age=1)  # has no optimizer
-    point_to(newest)
-    if fault == 'cut':
-        os.truncate(newest, os.path.getsize(newest) // 2)
-    else:
-        os.remove(newest)
-    assert find_resumable_checkpoint(str(tmp_path)) == before
-    said = '\n'.join(log)
-    assert newest in said and f'Resuming from {before} instead' in said
-    assert ('is incomplete' if fault == 'cut' else 'does not exist') in said
-
-
-def test_a_moved_work_dir_is_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
-    moved = save(tmp_path / 'epoch_2.pth')
-    write_atomically(str(tmp_path / 'last_checkpoint'), '/elsewhere/epoch_2.pth')
-    assert find_resumable_checkpoint(str(tmp_path)) == moved
+@pytest.mark.parametrize('named', ['elsewhere', 'first'])
+def test_a_moved_or_copied_work_dir_is_left_alone(tmp_path, named):
+    """Whether the folder that the pointer names is still there or not."""
+    for name in ('first', 'copy'):
+        (tmp_path / name).mkdir()
+        path = save(tmp_path / name / 'epoch_2.pth')
+    write_atomically(tmp_path / 'copy/last_checkpoint',
+                     str(tmp_path / named / 'epoch_2.pth'))
+    assert find_resumable_checkpoint(str(tmp_path / 'copy')) == path
 
 
 def test_only_damaged_ones_are_an_error(tmp_path, whole):
@@ -128,13 +110,8 @@ def test_only_damaged_ones_are_an_error(tmp_path, whole):
         find_resumable_checkpoint(str(tmp_path))
 
 
-def quiet(monkeypatch):
-    monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
-
-
-def test_without_a_pointer_the_one_that_came_furthest_is_taken(tmp_path, monkeypatch):
+def test_without_a_pointer_the_one_that_came_furthest_is_taken(tmp_path):
     """Copies are as old as the order in which they were made."""
-    quiet(monkeypatch)
     save(tmp_path / 'epoch_10.pth', age=1, iterations=1000)
     furthest = save(tmp_path / 'interrupted_iter_1100.pth', age=9, iterations=1100)
     save(tmp_path / 'epoch_9.pth', age=0, iterations=900)
@@ -146,27 +123,15 @@ def test_without_a_pointer_the_one_that_came_furthest_is_taken(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize('age, expected', [(1, 'epoch_5.pth'), (9, 'epoch_2.pth')])
-def test_files_beside_the_named_one(tmp_path, monkeypatch, age, expected):
+def test_files_beside_the_named_one(tmp_path, age, expected):
     """One that is newer and further is taken, an earlier run's is not."""
-    quiet(monkeypatch)
     save(tmp_path / 'epoch_5.pth', age=age, iterations=50)
     point_to(save(tmp_path / 'epoch_2.pth', age=3, iterations=20))
     assert find_resumable_checkpoint(str(tmp_path)).endswith(expected)
 
 
-def test_a_copied_work_dir_is_left_alone(tmp_path, monkeypatch):
-    quiet(monkeypatch)
-    for name in ('first', 'copy'):
-        (tmp_path / name).mkdir()
-        path = save(tmp_path / name / 'epoch_2.pth')
-    write_atomically(tmp_path / 'copy/last_checkpoint',
-                     str(tmp_path / 'first/epoch_2.pth'))
-    assert find_resumable_checkpoint(str(tmp_path / 'copy')) == path
-
-
 @pytest.mark.parametrize('named', [True, False])
-def test_checkpoints_elsewhere(tmp_path, monkeypatch, named):
-    quiet(monkeypatch)
+def test_checkpoints_elsewhere(tmp_path, named):
     run, elsewhere = tmp_path / 'run', tmp_path / 'out/run'
     run.mkdir(), elsewhere.mkdir(parents=True)
     path = save(elsewhere / 'epoch_2.pth', iterations=2)

@@ -13,38 +13,22 @@ VIT = dict(
     type='MixedAEViT', img_size=32, patch_size=16,
     arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32))
 
+# The parameters of a Transformer layer, and their weight decay.
+LAYER = {
+    'ln1.weight': 0, 'ln1.bias': 0, 'attn.qkv.weight': DECAY, 'attn.qkv.bias': 0,
+    'attn.proj.weight': DECAY, 'attn.proj.bias': 0,
+    'attn.rel_pos_bias.relative_position_bias_table': 0, 'ln2.weight': 0,
+    'ln2.bias': 0, 'ffn.layers.0.0.weight': DECAY, 'ffn.layers.0.0.bias': 0,
+    'ffn.layers.1.weight': DECAY, 'ffn.layers.1.bias': 0,
+}
 # Layer by layer at a rate of 1/2: two Transformer layers make n = 4 of them.
 TABLE = {
     'backbone.cls_token': (LR / 8, 0),
     'backbone.pos_embed': (LR / 8, 0),
     'backbone.patch_embed.projection.weight': (LR / 8, DECAY),
     'backbone.patch_embed.projection.bias': (LR / 8, 0),
-    'backbone.layers.0.ln1.weight': (LR / 4, 0),
-    'backbone.layers.0.ln1.bias': (LR / 4, 0),
-    'backbone.layers.0.attn.qkv.weight': (LR / 4, DECAY),
-    'backbone.layers.0.attn.qkv.bias': (LR / 4, 0),
-    'backbone.layers.0.attn.proj.weight': (LR / 4, DECAY),
-    'backbone.layers.0.attn.proj.bias': (LR / 4, 0),
-    'backbone.layers.0.attn.rel_pos_bias.relative_position_bias_table': (LR / 4, 0),
-    'backbone.layers.0.ln2.weight': (LR / 4, 0),
-    'backbone.layers.0.ln2.bias': (LR / 4, 0),
-    'backbone.layers.0.ffn.layers.0.0.weight': (LR / 4, DECAY),
-    'backbone.layers.0.ffn.layers.0.0.bias': (LR / 4, 0),
-    'backbone.layers.0.ffn.layers.1.weight': (LR / 4, DECAY),
-    'backbone.layers.0.ffn.layers.1.bias': (LR / 4, 0),
-    'backbone.layers.1.ln1.weight': (LR / 2, 0),
-    'backbone.layers.1.ln1.bias': (LR / 2, 0),
-    'backbone.layers.1.attn.qkv.weight': (LR / 2, DECAY),
-    'backbone.layers.1.attn.qkv.bias': (LR / 2, 0),
-    'backbone.layers.1.attn.proj.weight': (LR / 2, DECAY),
-    'backbone.layers.1.attn.proj.bias': (LR / 2, 0),
-    'backbone.layers.1.attn.rel_pos_bias.relative_position_bias_table': (LR / 2, 0),
-    'backbone.layers.1.ln2.weight': (LR / 2, 0),
-    'backbone.layers.1.ln2.bias': (LR / 2, 0),
-    'backbone.layers.1.ffn.layers.0.0.weight': (LR / 2, DECAY),
-    'backbone.layers.1.ffn.layers.0.0.bias': (LR / 2, 0),
-    'backbone.layers.1.ffn.layers.1.weight': (LR / 2, DECAY),
-    'backbone.layers.1.ffn.layers.1.bias': (LR / 2, 0),
+    **{f'backbone.layers.0.{name}': (LR / 4, decay) for name, decay in LAYER.items()},
+    **{f'backbone.layers.1.{name}': (LR / 2, decay) for name, decay in LAYER.items()},
     'backbone.ln1.weight': (LR, 0),
     'backbone.ln1.bias': (LR, 0),
 }
@@ -153,18 +137,15 @@ def test_wrong_rates(rate):
         parameter_settings(Headed(), rate)
 
 
-def test_backbones_without_depths():
+def test_backbones_without_depths_and_optimizers_without_decay():
     model = Headed()
+    with pytest.raises(ConfigurationError, match='needs weight_decay'):
+        build_optim_wrapper(model, dict(
+            type='OptimWrapper', optimizer=dict(type='SGD', lr=LR),
+            constructor='LayerDecayOptimWrapperConstructor'))
     model.backbone = nn.Linear(2, 2)
     with pytest.raises(ConfigurationError, match='Headed is Linear, which'):
         parameter_settings(model)
-
-
-def test_optimizers_without_decay():
-    with pytest.raises(ConfigurationError, match='needs weight_decay'):
-        build_optim_wrapper(Headed(), dict(
-            type='OptimWrapper', optimizer=dict(type='SGD', lr=LR),
-            constructor='LayerDecayOptimWrapperConstructor'))
 
 
 def test_an_update_moves_layers_by_their_rates():
