@@ -33,7 +33,7 @@ def pytest_addoption(parser):
                     'configurations to try (default: %(default)s)')
     group.addoption('--examples-seed', type=int, metavar='N', help='of the random '
                     'configurations; without it, they are the same every time')
-    group.addoption('--images', type=int, default=300, metavar='N', help='images whose '
+    group.addoption('--images', type=int, default=160, metavar='N', help='images whose '
                     'extraction is killed (default: %(default)s)')
 
 
@@ -94,6 +94,23 @@ def skipping():
     except Exception as error:
         skip_if_optional(error)
         raise
+
+
+@pytest.fixture
+def tell(record_property):
+    """Add a line to the summary; `tell(line)`."""
+    return lambda line: record_property('found', line)
+
+
+def pytest_terminal_summary(terminalreporter):
+    # Properties reach the summary from the processes of pytest-xdist too.
+    reports = [report for key in ('passed', 'failed')
+               for report in terminalreporter.stats.get(key, [])]
+    lines = [line for report in reports for name, line in report.user_properties
+             if name == 'found']
+    if lines:
+        terminalreporter.section('what was found')
+        terminalreporter.write_line('\n'.join(lines))
 
 
 @pytest.fixture(autouse=True)

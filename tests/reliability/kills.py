@@ -9,7 +9,7 @@ from .lives import live
 from .traces import traces
 
 
-def kill_and_compare(cfg, folder, processes=1, kills=3, seed=0):
+def kill_and_compare(cfg, folder, processes=1, kills=3, phases=PHASES):
     """Let one run live and one die, and compare what they leave.
 
     Args:
@@ -17,7 +17,7 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, seed=0):
         folder (str): For both work folders and what they printed.
         processes (int): Number of processes.
         kills (int): Number of kills, at random moments.
-        seed (int): Of these moments.
+        phases (sequence[str]): What to kill it in, by turns.
 
     Returns:
         str: Where the kills were and what is equal.
@@ -27,7 +27,7 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, seed=0):
     life = live(cfg, living, dict(type='KillPointHook', log=log), processes=processes)
     assert not any(life.statuses), life.said
     deaths = []
-    for point in kill_points(_last(log), processes, kills, random.Random(seed)):
+    for point in kill_points(_last(log), processes, kills, phases):
         life = live(cfg, dying, dict(type='KillPointHook', log=log, **point),
                     processes=processes)
         if -signal.SIGKILL not in life.statuses:
@@ -43,16 +43,16 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, seed=0):
     return f'killed in {places}; equal: {", ".join(expected)}'
 
 
-def kill_points(durations, processes, kills, random):
-    """Draw random moments, by turns in all phases that the run has."""
-    phases = [phase for phase in PHASES if phase in durations]
-    iterations = sorted(random.randrange(durations['iterations'])
-                        for _ in range(kills))
+def kill_points(durations, processes, kills, phases):
+    """Draw random moments, by turns in those phases that the run has."""
+    draw = random.Random(0)
+    phases = [phase for phase in phases if phase in durations]
+    iterations = sorted(draw.randrange(durations['iterations']) for _ in range(kills))
     for number, iteration in enumerate(iterations):
         phase = phases[number % len(phases)]
         yield dict(phase=phase, iteration=iteration,
-                   delay=random.uniform(0, durations[phase]),
-                   rank=0 if phase == 'write' else random.randrange(processes))
+                   delay=draw.uniform(0, durations[phase]),
+                   rank=0 if phase == 'write' else draw.randrange(processes))
 
 
 def _last(log):

@@ -20,7 +20,7 @@ def pytest_generate_tests(metafunc):
     runs = [option('--kill-config')] if option('--kill-config') else RUNS
     cases = [(run, processes) for run in runs for processes in (1, 2, 3)]
     if runs is RUNS and not option('--kills'):
-        cases = [('pretraining', 1), ('classification', 2), ('pretraining', 3)]
+        cases = [('classification', 2), ('pretraining', 3)]
     metafunc.parametrize('run, processes', cases)
 
 

@@ -1,12 +1,11 @@
 """Table 2's protocol: what is trained, chosen and recognised."""
 import json
-import os
 import re
-import subprocess
 import sys
 from math import log10
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 from mmengine.config import Config
@@ -14,7 +13,8 @@ from small_vit import ARCH, backbone
 from test_transfer import tiny_data
 
 from mixedae_mm.utils.errors import ConfigurationError
-from transfer import eleven_sets
+from reproduce import fingerprints
+from transfer import transfer_eleven as eleven_sets
 
 ROOT = Path(__file__).parents[2]
 GRID = eleven_sets.grid((1e-3, 1e-2, 1e-1), (0., 1e-4))
@@ -101,6 +101,9 @@ def test_results_are_recognised_by_weights_data_and_options(project):
     one = GRID[2:3]
 
     def trained(checkpoint='mae.pth', **options):
+        """In a command of its own, which reads all files."""
+        fingerprints.path_fingerprint.cache_clear()
+        fingerprints.weights_fingerprint.cache_clear()
         trainer = Trainer()
         value = last_value(project, checkpoint, trainer, one, **options)
         return value, len(trainer.runs)
@@ -124,13 +127,12 @@ def test_addresses_with_one_file_name_are_two_rows():
     assert len(titles) == 2
 
 
-def test_a_missing_set_stops_before_the_first_run(tmp_path):
-    (tmp_path / 'b').mkdir()
-    with pytest.raises(
-            ConfigurationError,
-            match=r'missing: a \(.*a\); run those that are there with --sets b'):
-        eleven_sets.check_folders(
-            dict(a=str(tmp_path / 'a'), b=str(tmp_path / 'b')))
+def test_a_missing_set_stops_before_the_first_run(project):
+    (project / 'configs/b.py').write_text("data_root = 'nowhere/b'")
+    with pytest.raises(ConfigurationError, match=(
+            r'missing: b \(.*b\); run those that are there with --sets dtd')):
+        eleven_sets.transfer(['dtd', 'b'], project / 'configs', project / 'work', None,
+                             'mae.pth', GRID, {}, Trainer())
 
 
 def test_table_2s_averages_are_the_papers():
@@ -161,13 +163,11 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch):
         'model.backbone.arch.num_heads=2',
         'model.backbone.arch.feedforward_channels=32'
     ]
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
     vit = backbone(arch=dict(ARCH, num_layers=2, feedforward_channels=32),
                    patch_size=32, img_size=64)
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
     for finished in (4, 0):  # the second time nothing is left to do
-        done = subprocess.run(list(map(str, command)), env=environment,
-                              capture_output=True, text=True)
+        done = preloaded.run(command)
         assert done.returncode == 0, done.stdout + done.stderr
         header, _, mae, mixedae, row = done.stdout.splitlines()[-5:]
         assert header == '| Method | DTD | VOC | Avg. |'

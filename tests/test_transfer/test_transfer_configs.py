@@ -1,5 +1,6 @@
 """Every transfer config builds, and says what its protocol says."""
 import math
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
 
 import tiny_data
 from mixedae_mm.launch.entry import adapt_to_cpu
-from transfer import eleven_sets
+from transfer import transfer_eleven as eleven_sets
 
 ROOT = Path(__file__).parents[2] / 'configs'
 IN_1K = [
@@ -41,6 +42,13 @@ def no_environment(monkeypatch):
 
 def load(name):
     return Config.fromfile(ROOT / name)
+
+
+@lru_cache(maxsize=None)
+def built(name):
+    """A config and its model, which no test changes."""
+    config = load(name)
+    return config, build_model(config)
 
 
 def registered(config):
@@ -86,8 +94,7 @@ def test_no_config_is_forgotten():
 
 @pytest.mark.parametrize('name', ALL)
 def test_model_and_optimizer_build(name):
-    config = load(name)
-    model = build_model(config)
+    config, model = built(name)
     backbone = model.backbone
     assert type(backbone).__name__ == 'MixedAEViT'
     large = 'vitl' in name
@@ -163,8 +170,7 @@ RECIPES = {
 @pytest.mark.parametrize('name', RECIPES)
 def test_recipe(name):
     length, batch, lr, decay, layer_decay, drop_path, layers = RECIPES[name]
-    config = load(name)
-    model = build_model(config)
+    config, model = built(name)
     assert length == (
         config.train_cfg.get('max_iters') or config.train_cfg.max_epochs)
     assert 8 * config.train_dataloader.batch_size == batch
@@ -187,8 +193,7 @@ def test_recipe(name):
 def test_imagenet_fine_tuning_is_maes():
     """Augmentation and head as MAE's recipe says."""
     for name in IN_1K[:2]:
-        config = load(name)
-        model = build_model(config)
+        config, model = built(name)
         assert model.backbone.out_type == 'avg_featmap'  # mean of patches
         assert not model.backbone.final_norm
         assert model.head.loss_module.label_smooth_val == .1
@@ -208,8 +213,7 @@ def test_imagenet_fine_tuning_is_maes():
 
 @pytest.mark.parametrize('name, depth', [(IN_1K[2], 12), (IN_1K[3], 24)])
 def test_linear_probing_is_maes(name, depth):
-    config = load(name)
-    model = build_model(config)
+    config, model = built(name)
     assert not any(p.requires_grad for p in model.backbone.parameters())
     assert model.backbone.frozen_stages == depth
     assert type(model.neck).__name__ == 'ClsBatchNormNeck'
@@ -223,8 +227,7 @@ def test_linear_probing_is_maes(name, depth):
 
 def test_upernet_is_beits():
     for name in ADE:
-        config = load(name)
-        model = build_model(config)
+        config, model = built(name)
         assert type(model.neck).__name__ == 'ViTFeaturePyramid'
         assert model.decode_head.num_classes == 150
         width = model.backbone.embed_dims
@@ -241,8 +244,7 @@ def test_upernet_is_beits():
 
 def test_detector_is_ibots():
     for name in COCO:
-        config = load(name)
-        model = build_model(config)
+        config, model = built(name)
         assert [type(m).__name__ for m in model.neck] == [
             'ViTFeaturePyramid', 'FPN'
         ]
@@ -346,11 +348,17 @@ def test_small_set(name, tmp_path, monkeypatch):
         assert len(validated) == len(everything) // 5
 
 
+@pytest.fixture(scope='module')
+def imagenet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('imagenet')
+    tiny_data.imagenet(folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', IN_1K)
-def test_imagenet_batches(name, tmp_path, monkeypatch):
-    tiny_data.imagenet(tmp_path)
-    monkeypatch.setenv('DATA_ROOT', str(tmp_path))
+def test_imagenet_batches(name, imagenet, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', str(imagenet))
     config = load(name)
     with registered(config):
         for part in ('train', 'val', 'test'):
@@ -361,10 +369,16 @@ def test_imagenet_batches(name, tmp_path, monkeypatch):
             assert sample['data_samples'].gt_label.item() == 7
 
 
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('scenes')
+    tiny_data.scenes(folder)
+    return folder
+
+
 @pytest.mark.parametrize('name', ADE)
-def test_ade20k_batches(name, tmp_path, monkeypatch):
-    tiny_data.scenes(tmp_path)
-    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'ade'))
+def test_ade20k_batches(name, scenes, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', str(scenes / 'ade'))
     config = load(name)
     with registered(config):
         train = DATASETS.build(config.train_dataloader.dataset)
@@ -388,9 +402,8 @@ def test_ade20k_batches(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', COCO)
-def test_coco_batches(name, tmp_path, monkeypatch):
-    tiny_data.scenes(tmp_path)
-    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'coco'))
+def test_coco_batches(name, scenes, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', str(scenes / 'coco'))
     config = load(name)
     with registered(config):
         train = DATASETS.build(config.train_dataloader.dataset)

@@ -1,11 +1,13 @@
-"""Recognise weights and files by what they hold, not by their names."""
+"""Recognise weights and files by what they hold, not by their names.
+
+A file or folder is read once per process: a command does not change its own inputs.
+"""
 import hashlib
 import json
 import os
-import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, List, Tuple, Union
+from typing import Any, Union
 
 import torch
 
@@ -13,10 +15,6 @@ from mixedae_mm.models.checkpoint_reading import read_weights
 
 # Of folders with more bytes every k-th file is read, so that about as many are.
 READ_BYTES = 2**30
-# A file changed less than this ago may change again under the same time stamp.
-RECENT_NANOSECONDS = 2 * 10**9
-
-Entry = Tuple[str, int, int]  # path, bytes, time of change
 
 
 def fingerprint(values: Any) -> str:
@@ -25,6 +23,7 @@ def fingerprint(values: Any) -> str:
         json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=None)
 def path_fingerprint(path: Union[str, Path]) -> str:
     """Hash of a file, or of all files below a folder.
 
@@ -32,11 +31,21 @@ def path_fingerprint(path: Union[str, Path]) -> str:
     more than :data:`READ_BYTES` that of some files, evenly spread.
     """
     path = Path(path)
-    files = [path] if path.is_file() else [
-        Path(parent, name) for parent, _, names in os.walk(path) for name in names]
-    return _cached(_files_digest, str(path), sorted(files))
+    files = [path] if path.is_file() else sorted(
+        Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    sizes = [file.stat().st_size for file in files]
+    digest, stride = hashlib.sha256(), 1 + sum(sizes) // READ_BYTES
+    for number, (file, size) in enumerate(zip(files, sizes)):
+        digest.update(f'{os.path.relpath(file, path)}\0{size}\0'.encode(
+            'utf8', 'surrogateescape'))
+        if number % stride == 0:
+            with open(file, 'rb') as content:
+                while block := content.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
 
 
+@lru_cache(maxsize=None)
 def weights_fingerprint(checkpoint: Union[str, Path]) -> str:
     """Hash of the tensors in a checkpoint, wherever it lies.
 
@@ -45,39 +54,8 @@ def weights_fingerprint(checkpoint: Union[str, Path]) -> str:
     """
     if os.path.isdir(checkpoint):
         return path_fingerprint(checkpoint)
-    files = [Path(checkpoint)] if os.path.isfile(checkpoint) else []
-    return _cached(_weights_digest, str(checkpoint), files)
-
-
-def _cached(digest, path: str, files: List[Path]) -> str:
-    """What was computed before, unless a file may have changed unnoticed."""
-    entries = []
-    for file in files:
-        status = file.stat()
-        entries.append((str(file), status.st_size, status.st_mtime_ns))
-    newest = max((changed for *_, changed in entries), default=0)
-    is_recent = time.time_ns() - newest < RECENT_NANOSECONDS
-    return (digest.__wrapped__ if is_recent else digest)(path, tuple(entries))
-
-
-@lru_cache(maxsize=64)
-def _files_digest(root: str, files: Tuple[Entry, ...]) -> str:
     digest = hashlib.sha256()
-    stride = 1 + sum(size for _, size, _ in files) // READ_BYTES
-    for number, (path, size, _) in enumerate(files):
-        digest.update(f'{os.path.relpath(path, root)}\0{size}\0'.encode(
-            'utf8', 'surrogateescape'))
-        if number % stride == 0:
-            with open(path, 'rb') as file:
-                while block := file.read(2**20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=64)
-def _weights_digest(checkpoint: str, files: Tuple[Entry, ...]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(read_weights(checkpoint).items()):
+    for name, tensor in sorted(read_weights(str(checkpoint)).items()):
         digest.update(f'{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0'.encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Sequence,
                     Tuple)
 
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import lock
 from .training_run import TrainingRun
 
@@ -30,13 +29,9 @@ def only_writer(folder: Path) -> ContextManager[int]:
                 'it or give another --work-dir.')
 
 
-def train_all(runs: Sequence[TrainingRun],
-              workers: int,
-              threads: int,
-              report: Callable[[str], None],
-              keep_open: Sequence[int] = (),
-              later_steps: int = 0,
-              deadline: Optional[float] = None) -> None:
+def train_all(runs: Sequence[TrainingRun], workers: int, threads: int,
+              report: Callable[[str], None], keep_open: Sequence[int] = (),
+              later_steps: int = 0, deadline: Optional[float] = None) -> None:
     """Do the runs that are not finished, in their order.
 
     On SIGTERM or SIGINT all trainings save a checkpoint and end, and so does
@@ -62,9 +57,10 @@ def train_all(runs: Sequence[TrainingRun],
             run.check_setting()  # or it is the result of something else
     waiting = [run for run in runs if not run.is_finished]
     running: Dict[Future, Tuple[TrainingRun, subprocess.Popen]] = {}
-    progress = _Progress(runs, later_steps)
+    progress, last_line = _Progress(runs, later_steps), time.time()
     reasons: List[str] = []  # to stop
-    with _signals_to(reasons), ThreadPoolExecutor(workers) as pool:
+    with on_signals(reasons.append, signal.SIGTERM, signal.SIGINT), \
+            ThreadPoolExecutor(workers) as pool:
         try:
             while (waiting or running) and not reasons:
                 ready = [run for run in waiting
@@ -79,11 +75,15 @@ def train_all(runs: Sequence[TrainingRun],
                     if future.result() == INTERRUPTED:
                         reasons.append(f'{run.name} was interrupted')
                     elif not reasons:
-                        _check_end(run, future.result())
-                        report(f'finished {run.name}; {_results(run)}{progress}')
-                if time.time() > (deadline or time.time()):
+                        run.check_end(future.result())
+                        metrics = ''.join(
+                            f'{name.rpartition("/")[2]} {value:.4g}, '
+                            for name, value in run.measured().items())
+                        report(f'finished {run.name}; {metrics}{progress}')
+                if deadline is not None and time.time() > deadline:
                     reasons.append('The time is up')
-                if progress.is_due():
+                if time.time() > last_line + SECONDS_BETWEEN_LINES:
+                    last_line = time.time()
                     report(f'{progress}: ' + ', '.join(
                         f'{run.name} {run.steps_done()}/{run.steps}'
                         for run, _ in running.values()))
@@ -97,16 +97,23 @@ def train_all(runs: Sequence[TrainingRun],
 
 
 @contextmanager
-def ending_with_us(process: subprocess.Popen) -> Iterator[None]:
+def on_signals(action: Callable[[str], None], *numbers: int) -> Iterator[None]:
+    """Call ``action`` with the name of a signal instead of dying of it."""
+    before = [signal.signal(number, lambda number, frame: action(
+        signal.Signals(number).name)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
+def ending_with_us(process: subprocess.Popen) -> ContextManager[None]:
     """Pass SIGTERM on to a child, which outlives us otherwise.
 
     An interrupt from the keyboard goes to both anyway.
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return on_signals(lambda name: process.terminate(), signal.SIGTERM)
 
 
 def default_workers() -> int:
@@ -121,17 +128,9 @@ class _Progress:
     """Share of the work that is done, and the time that the rest will take."""
 
     def __init__(self, runs: Sequence[TrainingRun], later_steps: int) -> None:
-        self.runs = runs
+        self.runs, self.begun = runs, time.time()
         self.total = later_steps + sum(run.steps * run.cost for run in runs)
-        self.begun = self.last_line = time.time()
         self.at_begin = self._done()
-
-    def is_due(self) -> bool:
-        """Whether it is time for a line."""
-        if time.time() - self.last_line < SECONDS_BETWEEN_LINES:
-            return False
-        self.last_line = time.time()
-        return True
 
     def __str__(self) -> str:
         done = self._done()
@@ -144,30 +143,3 @@ class _Progress:
 
     def _done(self) -> float:
         return sum(run.steps_done() * run.cost for run in self.runs)
-
-
-@contextmanager
-def _signals_to(received: List[str]) -> Iterator[None]:
-    """Write the names of SIGTERM and SIGINT to a list instead of dying of them."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda number, frame: received.append(
-        signal.Signals(number).name)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
-
-
-def _results(run: TrainingRun) -> str:
-    """What was measured, for a line of the progress."""
-    return ''.join(f'{name.rpartition("/")[2]} {value:.4g}, '
-                   for name, value in run.measured().items())
-
-
-def _check_end(run: TrainingRun, status: int) -> None:
-    if status or not run.is_finished:
-        raise ConfigurationError(
-            f'The training of {run.name} ended with status {status} '
-            f'("{run.last_words()}"); its output is in '
-            f'{run.folder / "train.log"}.')

@@ -79,12 +79,9 @@ class TrainingRun(NamedTuple):
             curves = read_run(self.folder)
         except ConfigurationError:  # nothing was logged yet
             return {}
-        return {
-            name: float(values[-1])
-            for name, (steps, values) in curves.items()
-            if steps[-1] >= length and any(
-                fnmatch(name, metric) for metric in self.metrics)
-        }
+        return {name: float(values[-1]) for name, (steps, values) in curves.items()
+                if steps[-1] >= length and any(
+                    fnmatch(name, metric) for metric in self.metrics)}
 
     @property
     def saved_config(self) -> Path:
@@ -102,9 +99,14 @@ class TrainingRun(NamedTuple):
                                            self.options.items())]
         return list(map(str, command))
 
+    @property
+    def log(self) -> Path:
+        """What the training prints."""
+        return self.folder / 'train.log'
+
     def start(self, threads: int, keep_open: Tuple[int, ...] = ()
               ) -> subprocess.Popen:
-        """Start the training; its output goes to ``train.log``.
+        """Start the training; its output goes to :attr:`log`.
 
         Args:
             threads (int): Of PyTorch.
@@ -116,7 +118,7 @@ class TrainingRun(NamedTuple):
         self.check_setting()
         environment = dict(os.environ, DATA_ROOT=str(self.data),
                            OMP_NUM_THREADS=str(threads), PYTHON=sys.executable)
-        with open(self.folder / 'train.log', 'a') as output:
+        with open(self.log, 'a') as output:
             # A session of its own: Ctrl-C reaches only this process, which then
             # lets the training save a checkpoint.
             return subprocess.Popen(
@@ -196,23 +198,27 @@ class TrainingRun(NamedTuple):
         except (ConfigurationError, KeyError):  # nothing yet
             return 0
 
-    def last_words(self) -> str:
-        """Return the last line of the output, for an error message."""
-        log = self.folder / 'train.log'
-        lines = log.read_text().strip().splitlines() if log.is_file() else []
-        return lines[-1] if lines else 'no output'
+    def check_end(self, status: int) -> None:
+        """Refuse the end of a training that failed or measured nothing.
+
+        Raises:
+            ConfigurationError: With the last line of what it printed.
+        """
+        if status or not self.is_finished:
+            last = ['no output', *self.log.read_text().strip().splitlines()][-1]
+            raise ConfigurationError(
+                f'The training of {self.name} ended with status {status} ("{last}"); '
+                f'its output is in {self.log}.')
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out mmengine's log below the level of a warning."""
+    """Leave out what mmengine says of each variable that it reads."""
     logger = MMLogger.get_current_instance()
     before = logger.level
     logger.setLevel('WARNING')
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    yield
+    logger.setLevel(before)
 
 
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
