@@ -32,9 +32,7 @@ def pytest_addoption(parser):
     group.addoption('--examples', type=int, default=150, metavar='N', help='random '
                     'configurations to try (default: %(default)s)')
     group.addoption('--examples-seed', type=int, metavar='N', help='of the random '
-                    'configurations; without it, they are the same every time')
-    group.addoption('--images', type=int, default=160, metavar='N', help='images whose '
-                    'extraction is killed (default: %(default)s)')
+                    'configurations; without it, the same for the same loaded modules')
 
 
 def pytest_configure(config):
