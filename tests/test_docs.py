@@ -2,8 +2,7 @@
 
 Commands run in a folder with some photographs and small checkpoints. RUN lists the
 commands that are run, and what makes them short. All others are checked: the command,
-its options and the configs that it names exist. `pytest -m slow tests/test_docs.py -s`
-prints how many there are of each kind.
+its options and the configs that it names exist.
 """
 import ast
 import gc
@@ -16,7 +15,6 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections import Counter
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -75,7 +73,6 @@ if 'mmsegmentation' in installed_providers('mmseg'):  # the classic stack
 # Programs that are looked for, but not started from here.
 OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export', '['}
 PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
-counts: Counter = Counter()
 
 
 class Block(NamedTuple):
@@ -129,9 +126,9 @@ def run_script(script: str, arguments: List[str], folder: Path, variables: dict)
     runpy.run_path(script, run_name='__main__')
 
 
-def run_python(code: str, folder: Path, names: dict):
+def run_python(code: str, folder: Path):
     os.chdir(folder)
-    exec(compile(code, 'block', 'exec'), names)
+    exec(compile(code, 'block', 'exec'), {})
 
 
 @pytest.fixture(scope='module')
@@ -236,12 +233,11 @@ def check_other(words: List[str]) -> None:
         assert program in OTHER_PROGRAMS or words[0].startswith('.venv/'), words
 
 
-def do_bash(text: str, sandbox: Path) -> set:
-    """Run or check the commands of a block; return what was done."""
-    done = set()
+def do_bash(text: str, sandbox: Path) -> None:
+    """Run or check the commands of a block."""
     assert subprocess.run(['bash', '-n'], input=text, text=True).returncode == 0
     if re.match(r'(for|while|if) ', text):
-        return {'checked'}
+        return
     for line in text.replace('\\\n', ' ').splitlines():
         for placeholder, path in PLACEHOLDERS.items():
             line = line.replace(placeholder, path)
@@ -260,7 +256,6 @@ def do_bash(text: str, sandbox: Path) -> set:
                     if ' '.join(words).startswith(start)), None)
         if words[0] == 'python' or words[0] == '.venv/bin/python':
             if words[1] == '-m' and words[2] == 'pytest':
-                done.add('checked')
                 continue
             script, arguments = script_of(words)
             if how is None:
@@ -272,13 +267,10 @@ def do_bash(text: str, sandbox: Path) -> set:
                 in_fork(run_script, script, arguments + how, sandbox, variables)
         else:
             check_other(words)
-        done.add('checked' if how is None else 'run' if how == [] else 'run, reduced')
-        counts['commands'] += 1
-    return done
 
 
-def do_python(block: Block, sandbox: Path, names: dict) -> str:
-    """Write files, load configs, run everything else; return what was done."""
+def do_python(block: Block, sandbox: Path) -> None:
+    """Write files, load configs, run everything else."""
     tree = ast.parse(block.text)
     file = re.match(r'# (\w+\.py)\n', block.text)
     path = sandbox / (file[1] if file else 'block.py')
@@ -290,14 +282,12 @@ def do_python(block: Block, sandbox: Path, names: dict) -> str:
     assigned = {target.id for node in tree.body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}
     if 'snippet:' in block.before:  # loaded by tests/test_transfer, in place
-        return 'checked'
+        return
     if assigned & {'_base_', 'custom_imports'}:
         if not file or path.stem not in ('blockwise_demo', 'timm_demo'):
             in_fork(load_config, path, sandbox)  # others are trained with
-        return 'run'
-    if not file:
-        in_fork(run_python, block.text, sandbox, names)
-    return 'run'
+    elif not file:
+        in_fork(run_python, block.text, sandbox)
 
 
 def load_config(path: Path, folder: Path):
@@ -309,13 +299,9 @@ def load_config(path: Path, folder: Path):
 def test_code_of(page, sandbox):
     for block in blocks_of(page):
         if block.language == 'bash':
-            done = do_bash(block.text, sandbox)
+            do_bash(block.text, sandbox)
         else:
-            done = {do_python(block, sandbox, {})}
-        kind = next(kind for kind in ('run, reduced', 'run', 'checked')
-                    if kind in done or kind == 'checked')
-        counts[kind] += 1
-        counts['blocks'] += 1
+            do_python(block, sandbox)
 
 
 def anchor(heading: str) -> str:
@@ -381,27 +367,10 @@ def test_options_of(page):
         assert last in known, f'{page.name}: {option}'
 
 
-def test_both_front_pages_show_the_same_output_of_the_demo():
-    output = re.compile(r'```\n(  reconstruction loss.*?)```', re.DOTALL)
-    readme, start = (
-        (ROOT / name).read_text() for name in ('README.md', 'docs/index.md'))
-    assert output.search(readme)[1] == output.search(start)[1]
-
-
-def test_notebook(sandbox):
+def test_notebook(sandbox, monkeypatch):
     cells = json.loads((ROOT / 'docs/tour.ipynb').read_text())['cells']
     code = '\n'.join(''.join(cell['source']) for cell in cells
                      if cell['cell_type'] == 'code')
-    os.environ['TOUR_STEPS'] = '2'
-    output = in_fork(run_python, code, sandbox, {})
+    monkeypatch.setenv('TOUR_STEPS', '2')
+    output = in_fork(run_python, code, sandbox)
     assert 'patches of each image: [16, 16, 16, 16]' in output
-    counts['notebook cells'] += sum(cell['cell_type'] == 'code' for cell in cells)
-
-
-def test_count(capsys):
-    """Print how many there were; it needs the tests above in the same run."""
-    with capsys.disabled():
-        print(f'\n{counts["blocks"]} code blocks in {len(PAGES)} pages: '
-              f'{counts["run"]} run, {counts["run, reduced"]} run at reduced size, '
-              f'{counts["checked"]} checked; {counts["commands"]} commands, '
-              f'{counts["notebook cells"]} cells of the notebook')

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from mmengine.registry import DefaultScope
 from PIL import Image
 
-from demo import (OBJECT_CLASSES, PALETTE, SCENE_CLASSES, make_object_folder,
-                  make_scene_folder)
+from demo import OBJECT_CLASSES, make_object_folder, make_scene_folder
 from demo.coco_annotations import encode_mask
-from demo.object_painter import (MIN_VISIBLE, SHAPES, TEXTURES, Painter, draw_outline,
-                                 rasterize)
+from demo.object_painter import MIN_VISIBLE, SHAPES, Painter, draw_outline, rasterize
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -28,11 +25,11 @@ def objects(tmp_path_factory):
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sets') / 'scenes'
-    assert make_scene_folder(str(folder), num_train=12, num_val=3, size=96)
+    assert make_scene_folder(str(folder), num_train=6, num_val=2, size=96)
     return folder
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_run_lengths_are_cocos(mask):
     from pycocotools import mask as coco_mask
@@ -73,18 +70,11 @@ def test_objects_layout(objects):
             assert abs(rows.mean() - 23.5) < 8 and abs(columns.mean() - 23.5) < 8
 
 
-def test_objects_load_as_imagenet(objects):
-    from mmpretrain.datasets import CustomDataset
-    dataset = CustomDataset(data_root=str(objects), data_prefix='val', pipeline=[])
-    assert len(dataset) == 9
-    assert sorted(dataset.metainfo['classes']) == sorted(OBJECT_CLASSES)
-
-
 def test_scenes_agree_between_formats(scenes):
     """Semantic maps are those that COCO's instances draw, and images equal."""
     from pycocotools.coco import COCO
-    for split, long_name, number in (('train', 'training', 12),
-                                     ('val', 'validation', 3)):
+    for split, long_name, number in (('train', 'training', 6),
+                                     ('val', 'validation', 2)):
         coco = COCO(str(scenes / f'coco/annotations/instances_{split}2017.json'))
         assert len(coco.imgs) == number
         for image_id, image in coco.imgs.items():
@@ -107,51 +97,6 @@ def test_scenes_agree_between_formats(scenes):
             assert ade == (scenes / f'coco/{split}2017' / name).read_bytes()
             assert Image.open(scenes / f'ade/images/{stem}.jpg').size == (
                 image['width'], image['height'])
-
-
-def test_scene_classes():
-    assert len(OBJECT_CLASSES) == len(SHAPES) * len(TEXTURES) == 8
-    assert len(SCENE_CLASSES) == len(PALETTE) == len(set(PALETTE)) == 9
-    assert SCENE_CLASSES[1:] == OBJECT_CLASSES
-
-
-def test_scenes_load_in_mmseg(scenes):
-    pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
-    from mmseg.datasets import BaseSegDataset
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        dataset = BaseSegDataset(
-            data_root=str(scenes / 'ade'),
-            data_prefix=dict(img_path='images/training',
-                             seg_map_path='annotations/training'),
-            metainfo=dict(classes=SCENE_CLASSES, palette=PALETTE),
-            reduce_zero_label=True,
-            pipeline=[dict(type='LoadImageFromFile'),
-                      dict(type='LoadAnnotations')])
-    assert len(dataset) == 12
-    maps = [sample['gt_seg_map'] for sample in dataset]
-    assert set(np.unique(np.concatenate([m.ravel() for m in maps]))) == set(range(9))
-
-
-def test_scenes_load_in_mmdet(scenes):
-    pytest.importorskip('mmdet', reason='mmdetection is not installed')
-    from mmdet.datasets import CocoDataset
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = CocoDataset(
-            data_root=str(scenes / 'coco'),
-            ann_file='annotations/instances_train2017.json',
-            data_prefix=dict(img='train2017/'),
-            metainfo=dict(classes=OBJECT_CLASSES),
-            pipeline=[dict(type='LoadImageFromFile'),
-                      dict(type='LoadAnnotations', with_bbox=True, with_mask=True)])
-    assert len(dataset) == 12
-    labels = set()
-    for sample in dataset:
-        assert len(sample['gt_masks']) == len(sample['gt_bboxes']) > 0
-        for box, mask in zip(sample['gt_bboxes'].numpy(), sample['gt_masks'].masks):
-            left, top, right, bottom = box.astype(int)
-            assert mask.sum() == mask[top:bottom, left:right].sum() > 0
-        labels |= set(sample['gt_bboxes_labels'].tolist())
-    assert labels == set(range(8))
 
 
 def test_some_classes_only(tmp_path):
@@ -220,7 +165,7 @@ def test_colour_does_not_tell_the_class_but_shape_and_texture_do():
     from sklearn.preprocessing import StandardScaler
     painter = Painter(0, 'train')
     colours, structures, labels = [], [], []
-    for index in range(320):
+    for index in range(240):
         label = index % 8
         image, instance = painter.centred_object(index, label, 48)
         image, mask = image / 255., instance.mask
@@ -242,20 +187,13 @@ def test_colour_does_not_tell_the_class_but_shape_and_texture_do():
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         return cross_val_score(model, features, labels, cv=4).mean()
 
-    # Chance is 0.125, its standard error 0.018.
+    # Chance is 0.125, its standard error 0.021.
     assert accuracy(colours) < 0.2
     assert accuracy(structures) > 0.5
 
 
-def test_generated_once(objects):
-    arguments = dict(num_train=24, num_val=9, size=48)
-    assert not make_object_folder(str(objects), **arguments)
-
-
 @pytest.mark.parametrize('function, arguments, message', [
     (make_object_folder, dict(num_train=7), 'num_train must be at least 8'),
-    (make_object_folder, dict(size=31), 'size must be at least 32'),
-    (make_scene_folder, dict(num_val=0), 'num_val must be at least 1'),
     (make_scene_folder, dict(max_objects=1), 'max_objects must be at least 2'),
     (make_scene_folder, dict(classes=('brick_disc', 'cat')), 'classes must be '
      'different ones of brick_disc, .*, got brick_disc, cat'),

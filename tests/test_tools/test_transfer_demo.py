@@ -1,12 +1,15 @@
-"""The transfer demo: which trainings it is made of, and its table."""
+"""The transfer demo: which trainings it is made of, what it draws."""
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
 from reproduce.training_run import START
 from transfer import fine_tunings as demo
+from transfer.pictures import most_certain
 
 CLASSIFICATION, SEGMENTATION, DETECTION = demo.TASKS
 
@@ -64,10 +67,15 @@ def test_results_are_percent(tmp_path):
     assert run.results() == {'box AP': 25.0, 'mask AP': 50.0}
 
 
-def test_table():
-    percent = {column: 10 + number for number, column in enumerate(demo.COLUMNS)}
-    assert demo.table({'MAE': percent}) == [
-        ['starting point', 'top-1', 'mIoU', 'box AP', 'mask AP'],
-        ['MAE', '10.0', '11.0', '12.0', '13.0'],
-    ]
-    assert demo.table({'MAE': {'mIoU': 7.77}})[1] == ['MAE', '7.8']
+@pytest.mark.parametrize('number, places', [
+    (0, []), (2, [0, 2]), (9, [3, 1, 0, 2])])
+def test_the_most_certain_objects_lie_on_top(number, places):
+    """Boxes and masks tell by their place what score they have."""
+    scores, order = torch.tensor([0.3, 0.2, 0.9, 0.1]), torch.arange(4)
+    objects = most_certain(SimpleNamespace(pred_instances=InstanceData(
+        scores=scores, labels=order % 3, bboxes=order[:, None].float().expand(-1, 4),
+        masks=order[:, None, None] == order.view(2, 2))), number)
+    assert objects.labels == [place % 3 for place in places]
+    assert objects.boxes[:, 0].tolist() == places
+    assert [mask.ravel().argmax() for mask in objects.masks] == places
+    assert objects.scores == scores[places].tolist()
