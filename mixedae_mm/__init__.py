@@ -6,8 +6,8 @@ so that every toolbox finds them by their bare names after
 """
 import sys
 
-from .compat import (check_dependencies, separate_subset_copies,
-                     silence_onedl_notice)
+from .compat import (check_dependencies, leave_out_language_models,
+                     separate_subset_copies, silence_onedl_notice)
 from .utils.config_names import config_path, register
 from .version import __version__
 
@@ -17,6 +17,7 @@ __all__ = ['__version__', 'config_path', 'load', 'register_components']
 def register_components() -> None:
     """Register everything that a config can name, once."""
     check_dependencies()  # before anything that would fail less clearly
+    leave_out_language_models()
     silence_onedl_notice()
     separate_subset_copies()
     from . import datasets, engine, evaluation, models  # noqa: F401

@@ -8,8 +8,10 @@ only module that knows about the two. Importing it imports neither.
 
 import functools
 import re
+import sys
 import warnings
 from importlib import metadata, util
+from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 # import name -> the distributions that provide it: the maintained one, the
@@ -23,8 +25,8 @@ PROVIDERS: Dict[str, Tuple[str, ...]] = {
 }
 # Pre-training needs these; mmseg and mmdet only their own configs.
 REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')
-# mmpretrain imports its language models whenever transformers is there, and fails
-# on names that later versions lack. The first version that is too new, by mmpretrain.
+# mmpretrain's language models need names that later versions of transformers lack.
+# The first version that is too new, by mmpretrain.
 TOO_NEW_TRANSFORMERS = {'onedl-mmpretrain': (5, 0), 'mmpretrain': (4, 50)}
 
 
@@ -37,9 +39,8 @@ def check_dependencies() -> None:
 
     Raises:
         ImportError: If an import name is provided by two distributions, or one
-            of :data:`REQUIRED` is missing or has lost its files, or a package
-            is too new for mmpretrain. The message is one sentence that ends with
-            the commands to run.
+            of :data:`REQUIRED` is missing or has lost its files. The message is
+            one sentence that ends with the commands to run.
     """
     installed = {name: installed_providers(name) for name in PROVIDERS}
     doubled = {name: dists for name, dists in installed.items() if len(dists) > 1}
@@ -62,15 +63,6 @@ def check_dependencies() -> None:
         raise ImportError(
             f'mixedae_mm needs {", ".join(missing)}, which cannot be imported here: '
             f'run `pip install {force}{needed}`.')
-
-    transformers = _version('transformers') or '0.0'
-    for mmpretrain in installed['mmpretrain']:
-        limit = TOO_NEW_TRANSFORMERS[mmpretrain]
-        if tuple(map(int, re.findall(r'\d+', transformers)[:2])) >= limit:
-            raise ImportError(
-                f'{mmpretrain} cannot be imported beside transformers {transformers}, '
-                'which it does not need here: run `pip install "transformers<'
-                f'{limit[0]}.{limit[1]}"` or `pip uninstall transformers`.')
     drop_misleading_warning()
 
 
@@ -103,6 +95,43 @@ def drop_misleading_warning() -> None:
     """
     warnings.filterwarnings(
         'ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+
+
+def leave_out_language_models() -> None:
+    """Let mmpretrain be imported beside a transformers that is too new for it.
+
+    mmpretrain imports its language models wherever transformers is installed, and
+    fails with them. It decides that in one small module, which is loaded here
+    before the rest, and told that they are not to be had. Who asks for one of these
+    models is told why.
+    """
+    name = 'mmpretrain.utils.dependency'
+    transformers = _version('transformers')
+    spec = util.find_spec('mmpretrain')
+    if not transformers or not spec or not spec.origin or name in sys.modules:
+        return
+    mmpretrain = installed_providers('mmpretrain')[0]
+    limit = TOO_NEW_TRANSFORMERS[mmpretrain]
+    if tuple(map(int, re.findall(r'\d+', transformers)[:2])) < limit:
+        return
+
+    def refuse(model, /, *args, **kwargs):
+        raise ImportError(
+            f'{model} of {mmpretrain} does not work with transformers {transformers}: '
+            f'run `pip install "transformers<{limit[0]}.{limit[1]}"`.')
+
+    def register_placeholders(names, registry):
+        for model in names:
+            registry.register_module(name=model,
+                                     module=functools.partial(refuse, model))
+
+    path = Path(spec.origin).parent / 'utils/dependency.py'
+    module_spec = util.spec_from_file_location(name, path)
+    module = util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    module.WITH_MULTIMODAL = False
+    module.register_multimodal_placeholder = register_placeholders
+    sys.modules[name] = module
 
 
 def silence_onedl_notice() -> None:
