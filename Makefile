@@ -4,28 +4,31 @@
 # make reproduce  the paper's claims in a small experiment; PRESET=tiny, small, paper
 # make test    the whole test suite, with mmseg, mmdet and compiled operators
 # make test-gpu  what needs a GPU, and nothing else; says so where there is none
-# make test-matrix  make test on the newest and on the lowest supported versions
+# make test-fast  the fast tests, without mmseg, mmdet and compiled operators
+# make test-matrix  make test on the newest and on the lowest supported versions of
+#              the packages, make test-fast on the other versions of Python
 # make format  mend what ruff can mend
 # make lint    ruff and mypy
 # make docs    the pages of docs/, into build/docs
 #
 # STACK=openmmlab  the same on the classic package stack (its own environment)
-# PYTHON=...       the Python 3.11 to start from
+# PYTHON=...       the Python to start from; VENV=... the environment's folder
 
 STACK ?= onedl
 VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
-# The first that runs and is Python 3.11.
-PYTHON ?= $(shell for python in python3.11 python3 python; do \
-	  $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-	  2>/dev/null && echo $$python && break; done)
+# The first is what continuous integration runs. PyTorch 2.1 has no newer one.
+PYTHONS := 3.11 $(if $(filter openmmlab,$(STACK)),,3.12 3.13 3.10)
+PYTHON ?= $(shell for version in $(PYTHONS); do \
+	  python$$version -c '' 2>/dev/null && echo python$$version && break; done)
 PINS := $(wildcard requirements/*.txt) setup.py tools/setup_environment.py
 BASE := $(VENV)/.installed-base
 FULL := $(VENV)/.installed-downstream
-SETUP = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 was not found: install it \
-	with its venv module, or name it with `make PYTHON=/path/to/python3.11`)) \
+SETUP = $(if $(PYTHON),$(PYTHON),$(error None of Python $(PYTHONS) was found: install \
+	one with its venv module, or name it with `make PYTHON=/path/to/python3`)) \
 	tools/setup_environment.py --stack $(STACK) --venv $(VENV)
 
-.PHONY: help setup demo demo-transfer reproduce test test-gpu test-matrix format lint docs
+.PHONY: help setup demo demo-transfer reproduce test test-fast test-gpu test-matrix \
+	format lint docs
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -39,7 +42,7 @@ $(FULL): $(PINS)
 	$(SETUP) --downstream
 	@touch $(BASE) $@
 
-demo demo-transfer reproduce test test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+demo demo-transfer reproduce test test-fast test-gpu: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 demo: $(BASE)
 	python tools/demo
@@ -54,12 +57,19 @@ reproduce: $(BASE)
 test: $(FULL)
 	python -m pytest -m '' --strict-optional -n 2 --dist loadfile
 
+test-fast: $(BASE)
+	python -m pytest -n 2 --dist loadfile
+
 test-gpu: $(FULL)
 	python -m pytest -m gpu -rs
 
 test-matrix:
 	$(MAKE) test STACK=onedl
 	$(MAKE) test STACK=openmmlab
+	for version in $(wordlist 2,9,$(PYTHONS)); do \
+	  if python$$version -c '' 2>/dev/null; then \
+	    $(MAKE) test-fast PYTHON=python$$version VENV=.venv-$$version || exit; \
+	  else echo "Python $$version is not on this machine: not tested"; fi; done
 
 # What checks the code and builds the pages; types are checked against the stack.
 TOOLS := .venv-tools

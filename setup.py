@@ -81,6 +81,7 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
@@ -94,7 +95,7 @@ setup(
                   'onedl-mmcv>=2.3.6', 'onedl-mmpretrain>=1.3.6'],
         'onedl-downstream': ['onedl-mmsegmentation>=1.4.2',
                              'onedl-mmdetection>=3.5.1'],
-        # The classic stack; never together with the maintained one.
+        # The classic stack, up to Python 3.11; never together with the maintained one.
         'openmmlab': ['torch>=2.1,<2.2', 'torchvision', 'numpy<2',
                       'opencv-python<4.12', 'mmengine>=0.10.7', 'mmcv==2.1.0',
                       'mmpretrain>=1.2.0'],

@@ -41,7 +41,8 @@ def metadata():
     """What setup.py tells setuptools."""
     program = ('import json, runpy, setuptools; '
                'setuptools.setup = lambda **given: print(json.dumps({key: given[key] '
-               'for key in ("install_requires", "extras_require", "version")})); '
+               'for key in ("install_requires", "extras_require", "version", '
+               '"classifiers")})); '
                'runpy.run_path("setup.py", run_name="__main__")')
     done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, check=True,
                           capture_output=True, text=True)
@@ -52,12 +53,15 @@ def names(requirements):
     return {canonicalize_name(Requirement(line).name) for line in requirements}
 
 
-def pinned(file):
-    """Requirements of one of our files, by name."""
+def pinned(file, python='3.11'):
+    """Requirements of one of our files, by name, that hold for one Python."""
     lines = (ROOT / 'requirements' / file).read_text().splitlines()
     parsed = [Requirement(line) for line in lines
               if line and not line.startswith(('#', '-'))]
-    return {canonicalize_name(item.name): item for item in parsed}
+    held = [(canonicalize_name(item.name), item) for item in parsed
+            if not item.marker or item.marker.evaluate(dict(python_version=python))]
+    assert len(held) == len(dict(held)), f'{file} names a package twice'
+    return dict(held)
 
 
 def test_version_is_in_one_place(metadata):
@@ -89,15 +93,16 @@ def test_a_stack_asks_for_one_distribution_of_each_import_name(metadata, stack):
                 assert loose.specifier.contains(pin.version), (line, str(exact))
 
 
-@pytest.mark.parametrize('stack', STACKS)
-def test_everything_is_pinned(stack):
+@pytest.mark.parametrize('stack, python', [
+    (stack, python) for stack in STACKS for python in environments.PYTHONS[stack]])
+def test_everything_is_pinned(stack, python):
     """Each package the environment needs has one exact version, written down."""
-    constraints = pinned(f'constraints-{stack}.txt')
+    constraints = pinned(f'constraints-{stack}.txt', python)
     assert all([pin.operator for pin in item.specifier] == ['==']
                for item in constraints.values())
     for file in (f'{stack}.txt', f'{stack}-downstream.txt', 'runtime.txt', 'test.txt',
                  'demo.txt', 'interop.txt'):
-        for name, item in pinned(file).items():
+        for name, item in pinned(file, python).items():
             if '==' not in str(item.specifier):
                 assert name in constraints, f'{name} of {file} has no pinned version'
 
@@ -255,13 +260,24 @@ def test_from_a_wheel_in_an_empty_folder(installed, tmp_path):
 # ------------------------------------------------------ make and environments
 
 
-def test_make_without_python_3_11_says_so():
+def test_every_version_of_python_that_the_pins_hold_for_is_announced(metadata):
+    supported = [f'Programming Language :: Python :: {version}'
+                 for version in environments.PYTHONS['onedl']]
+    assert [line for line in metadata['classifiers']
+            if re.search(r'Python :: 3\.', line)] == supported
+    assert set(environments.PYTHONS['openmmlab']) < set(environments.PYTHONS['onedl'])
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_make_without_python_names_the_versions(stack):
     """Without any effect of the make that runs the tests."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'STACK')}
-    done = subprocess.run(['make', '-n', '-B', 'setup', 'PYTHON='], cwd=ROOT, text=True,
-                          env=environment, capture_output=True)
-    assert done.returncode and 'Python 3.11' in done.stderr
+    done = subprocess.run(['make', '-n', '-B', 'setup', 'PYTHON=', f'STACK={stack}'],
+                          cwd=ROOT, text=True, env=environment, capture_output=True)
+    said = done.stderr.partition('was found')[0]
+    assert done.returncode and sorted(re.findall(r'3\.\d+', said)) == sorted(
+        environments.PYTHONS[stack])
 
 
 CPU = environments.Torch('2.14.1+cu130', '', '13.0', '')
@@ -270,18 +286,14 @@ H100 = environments.Torch('2.14.1+cu130', 'sm90', '13.0', '13')
 
 def test_a_cached_wheel_is_found_by_all_it_depends_on():
     cases = [
-        ('mmcv-2.1.0', CPU, 'cp311-x', True),
-        ('mmcv-2.1.0', CPU, 'cp311-x', False),
-        ('mmcv-2.1.0', CPU, 'cp312-x', True),
-        ('mmcv-2.1.0', CPU._replace(version='2.15.0+cu130'), 'cp311-x', True),
-        ('mmcv-2.1.0', H100, 'cp311-x', True),
-        ('mmcv-2.1.0', H100._replace(gpu='sm80'), 'cp311-x', True),
-        ('onedl-mmcv-2.3.6', CPU, 'cp311-x', True),
+        ('mmcv-2.1.0', CPU, 'cp311-x'),
+        ('mmcv-2.1.0', CPU, 'cp312-x'),
+        ('mmcv-2.1.0', CPU._replace(version='2.15.0+cu130'), 'cp311-x'),
+        ('mmcv-2.1.0', H100, 'cp311-x'),
+        ('mmcv-2.1.0', H100._replace(gpu='sm80'), 'cp311-x'),
+        ('onedl-mmcv-2.3.6', CPU, 'cp311-x'),
     ]
     assert len({environments.wheel_key(*case) for case in cases}) == len(cases)
-    # Without operators the device does not matter.
-    assert environments.wheel_key('mmcv-2.1.0', H100, 'cp311-x', False) == \
-        environments.wheel_key('mmcv-2.1.0', CPU, 'cp311-x', False)
 
 
 def test_operators_are_for_a_gpu_only_with_its_own_compiler():
@@ -304,7 +316,7 @@ def environment(request, tmp_path, monkeypatch):
         if command == 'download':
             source = tmp_path / 'mmcv-1'
             source.mkdir(exist_ok=True)
-            (source / 'setup.py').write_text("['-std=c++17'], name='mmcv-lite'")
+            (source / 'setup.py').write_text("['-std=c++17']")
             shutil.make_archive(str(target / 'mmcv-1'), 'gztar', tmp_path, 'mmcv-1')
         elif command == 'wheel':
             if made.failing:
@@ -326,10 +338,6 @@ def commands(environment):
 
 
 def test_mmcv_is_built_once_for_each_key(environment):
-    environment.install_mmcv(with_ops=False)
-    assert commands(environment) == ['download', 'wheel', 'install']
-    environment.install_mmcv(with_ops=False)
-    assert commands(environment) == []
     environment.install_mmcv(with_ops=True)
     assert commands(environment) == ['download', 'wheel', 'install']
     environment.install_mmcv(with_ops=False)  # operators do no harm
@@ -341,24 +349,31 @@ def test_mmcv_is_built_once_for_each_key(environment):
 
 def test_mmcvs_build_script_is_mended(environment):
     environment.install_mmcv(with_ops=True)
-    assert environment.built == {
-        'onedl': "['-std=c++20'], name='mmcv-lite'",
-        'openmmlab': "['-std=c++17'], name='mmcv'"}[environment.stack]
+    standard = {'onedl': 20, 'openmmlab': 17}[environment.stack]
+    assert environment.built == f"['-std=c++{standard}']"
 
 
 def test_only_the_build_with_operators_sees_torch_and_pips_cache_is_never_used(
         environment):
-    for with_ops in (False, True):
-        environment.calls.clear()
-        environment.install_mmcv(with_ops)
-        _, options, variables = next(c for c in environment.calls if c[0] == 'wheel')
-        assert '--no-cache-dir' in options
-        isolated = '--no-build-isolation' not in options
-        assert isolated == (environment.stack == 'onedl' and not with_ops)
-        if with_ops:
-            assert variables['CUDA_VISIBLE_DEVICES'] == ''
-        elif environment.stack == 'openmmlab':
-            assert variables['MMCV_WITH_OPS'] == '0'
+    environment.install_mmcv(with_ops=False)
+    (command, options, _), = environment.calls
+    assert command == 'install' and '--no-cache-dir' in options
+    assert not {'--no-build-isolation', '--force-reinstall'} & set(options)
+    environment.install_mmcv(with_ops=True)
+    _, options, variables = next(c for c in environment.calls if c[0] == 'wheel')
+    assert {'--no-cache-dir', '--no-build-isolation'} <= set(options)
+    assert variables['CUDA_VISIBLE_DEVICES'] == ''
+
+
+def test_operators_for_another_pytorch_are_removed(environment, monkeypatch):
+    """They would not load, and pip sees no difference."""
+    environment.install_mmcv(with_ops=True)
+    newer = CPU._replace(version='2.15.0+cu130')
+    monkeypatch.setattr(environment, 'ask_torch', lambda: newer)
+    environment.calls.clear()
+    environment.install_mmcv(with_ops=False)
+    (_, options, _), = environment.calls
+    assert '--force-reinstall' in options and not environment.mmcv_marker.exists()
 
 
 def test_a_failed_build_leaves_nothing_in_the_cache(environment):
@@ -370,10 +385,17 @@ def test_a_failed_build_leaves_nothing_in_the_cache(environment):
 
 
 def test_another_python_is_refused_before_anything_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments.sys, 'version_info', (3, 13, 0))
-    with pytest.raises(environments.SetupError, match=r'3\.11 is needed.* 3\.13'):
-        environments.set_up('onedl', tmp_path / 'venv', downstream=False)
+    monkeypatch.setattr(environments, 'THIS_PYTHON', '3.13')
+    with pytest.raises(environments.SetupError, match=r'is Python 3\.13, .* 3\.11:'):
+        environments.set_up('openmmlab', tmp_path / 'venv', downstream=False)
     assert not (tmp_path / 'venv').exists()
+
+
+def test_an_environment_of_another_python_is_not_written_into(tmp_path):
+    for name in ('bin/pip', 'lib/python3.9/'):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(environments.SetupError, match='of another Python than'):
+        environments.Environment('onedl', tmp_path).create()
 
 
 def test_a_missing_compiler_is_named_before_the_source_is_fetched(monkeypatch):

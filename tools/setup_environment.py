@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Make the virtual environment that ``make setup``, ``demo`` and ``test`` share.
 
-Runs under a bare Python 3.11: only the standard library is imported here. Every
+Runs under a bare Python: only the standard library is imported here. Every
 step can be repeated; what is already installed stays.
 
-mmcv is the one package that pip cannot be left alone with. It comes as source,
-its operators compile for many minutes against the PyTorch that is installed,
-and pip would cache the wheel without regard to that PyTorch. So its wheels are
-built here and kept in a cache of their own, under a key that names everything
-the binary depends on. Pre-training needs no operator: without ``--downstream``
-mmcv is built without any, in seconds.
+Pre-training needs none of mmcv's operators, and pip builds mmcv without them where
+it cannot see PyTorch. With ``--downstream`` they compile for many minutes against
+the PyTorch that is installed, and pip would cache the wheel without regard to that
+PyTorch. So these wheels are built here and kept in a cache of their own, under a key
+that names everything the binary depends on.
 """
 
 import argparse
@@ -23,18 +22,17 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON_VERSION = (3, 11)
+# The versions of Python that the pinned packages of a stack exist for; PyTorch 2.1
+# has none for a newer one.
+PYTHONS = {
+    'onedl': ('3.10', '3.11', '3.12', '3.13'),
+    'openmmlab': ('3.11',),
+}
+THIS_PYTHON = '{}.{}'.format(*sys.version_info)
 # A line of pip's log that means the package index was not reached.
 NETWORK_ERRORS = ('Failed to establish a new connection', 'NameResolutionError',
                   'Name or service not known', 'Network is unreachable',
                   'ConnectTimeoutError', 'ProxyError', 'Read timed out')
-# Corrections of mmcv's build script: the fork asks for C++17 by name, where the
-# headers of PyTorch 2.14 need C++20; the classic one renames itself when built
-# without operators, so that pip could no longer replace it.
-MMCV_PATCHES = {
-    'onedl': ('-std=c++17', '-std=c++20'),
-    'openmmlab': ("'mmcv-lite'", "'mmcv'"),
-}
 
 
 class SetupError(Exception):
@@ -70,18 +68,15 @@ print(torch.__version__, gpu or '-', torch.version.cuda or '-', nvcc or '-')
 """
 
 
-def wheel_key(mmcv: str, torch: Torch, python: str, with_ops: bool) -> str:
+def wheel_key(mmcv: str, torch: Torch, python: str) -> str:
     """Folder name of a cached mmcv wheel: all that its content depends on.
 
     Args:
         mmcv: Distribution and version, ``onedl-mmcv-2.3.6``.
-        torch: The PyTorch it is used with.
+        torch: The PyTorch that its operators are compiled for.
         python: Interpreter and platform tag, ``cp311-linux-x86_64``.
-        with_ops: Whether the operators are compiled.
     """
-    device = torch.device if with_ops else 'cpu'
-    ops = 'ops' if with_ops else 'noops'
-    return f'{mmcv}_torch-{torch.version}_{python}_{device}_{ops}'
+    return f'{mmcv}_torch-{torch.version}_{python}_{torch.device}_ops'
 
 
 class Environment:
@@ -92,7 +87,7 @@ class Environment:
         self.folder = folder
         self.python = folder / 'bin' / 'python'
         self.log = folder / 'setup.log'
-        # Names which mmcv wheel is installed; distribution metadata cannot.
+        # Names the installed wheel with operators; distribution metadata cannot.
         self.mmcv_marker = folder / 'mmcv-wheel'
 
     def requirement(self, distribution_end: str) -> str:
@@ -103,6 +98,10 @@ class Environment:
 
     def create(self) -> None:
         if (self.folder / 'bin' / 'pip').exists():  # the last thing it makes
+            if not (self.folder / 'lib' / f'python{THIS_PYTHON}').exists():
+                raise SetupError(f'{self.folder} is an environment of another Python '
+                                 f'than {THIS_PYTHON}: remove it or name another '
+                                 'folder, `make VENV=...`.')
             return
         done = subprocess.run(
             [sys.executable, '-m', 'venv', str(self.folder)],
@@ -111,7 +110,8 @@ class Environment:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise SetupError(
                 f'{sys.executable} cannot make a virtual environment; on Debian and '
-                f'Ubuntu install python3.11-venv. It said: {done.stdout.strip()}')
+                f'Ubuntu install python{THIS_PYTHON}-venv. '
+                f'It said: {done.stdout.strip()}')
 
     def run(self, command: List[str], env: Optional[Dict[str, str]] = None,
             **kwargs) -> subprocess.CompletedProcess:
@@ -124,9 +124,14 @@ class Environment:
 
     def pip(self, *arguments, env: Optional[Dict[str, str]] = None) -> None:
         self.log.unlink(missing_ok=True)
+        # As variables, which also hold for what pip builds from source in isolation;
+        # since version 25.3 it reads another variable for that.
+        pins = {'PIP_CONSTRAINT': f'requirements/constraints-{self.stack}.txt'}
+        if '--no-build-isolation' not in arguments:
+            pins['PIP_BUILD_CONSTRAINT'] = pins['PIP_CONSTRAINT']
         done = self.run(
             [self.python, '-m', 'pip', '--disable-pip-version-check', '--retries', '3',
-             '--log', self.log, *arguments], env, cwd=ROOT)
+             '--log', self.log, *arguments], {**pins, **(env or {})}, cwd=ROOT)
         if done.returncode == 0:
             return
         said = self.log.read_text(errors='replace') if self.log.exists() else ''
@@ -144,62 +149,58 @@ class Environment:
         return Torch(*(word.strip('-') for word in done.stdout.split()))
 
     def install_mmcv(self, with_ops: bool) -> None:
-        """Install mmcv's wheel from the cache, building it where it is missing."""
-        torch = self.ask_torch()
-        mmcv = self.requirement('mmcv').replace('==', '-')
-        python = f'cp{sys.version_info[0]}{sys.version_info[1]}-' + \
+        """Install mmcv, with operators from the cache of wheels."""
+        torch, mmcv = self.ask_torch(), self.requirement('mmcv')
+        python = f'cp{THIS_PYTHON.replace(".", "")}-' + \
             sysconfig.get_platform().replace('_', '-')
-        keys = [wheel_key(mmcv, torch, python, ops) for ops in (False, True)]
+        key = wheel_key(mmcv.replace('==', '-'), torch, python)
         installed = self.mmcv_marker.read_text() if self.mmcv_marker.exists() else ''
-        # Operators do no harm to those who do not need them.
-        if installed == keys[1] or (installed == keys[0] and not with_ops):
+        if installed == key:  # operators do no harm to those who do not need them
             return
-        cached = cache_folder() / keys[with_ops]
-        if not cached.exists():
-            self.build_mmcv(cached, torch, with_ops)
-        wheel, = cached.glob('*.whl')
-        self.pip('install', '--no-deps', '--force-reinstall', wheel)
-        self.mmcv_marker.write_text(keys[with_ops])
-
-    def build_mmcv(self, cached: Path, torch: Torch, with_ops: bool) -> None:
         if with_ops:
-            check_compiler()
+            cached = cache_folder() / key
+            if not cached.exists():
+                self.build_mmcv(cached, torch)
+            wheel, = cached.glob('*.whl')
+            self.pip('install', '--no-deps', '--force-reinstall', wheel)
+            self.mmcv_marker.write_text(key)
+        else:
+            # pip's isolated build does not see PyTorch, so it compiles nothing. What
+            # pip has cached may have operators, for some other PyTorch.
+            self.pip('install', '--no-deps', '--no-cache-dir',
+                     *(['--force-reinstall'] if installed else []), mmcv)
+            self.mmcv_marker.unlink(missing_ok=True)
+
+    def build_mmcv(self, cached: Path, torch: Torch) -> None:
+        """Compile mmcv's operators into a wheel in the folder ``cached``."""
+        check_compiler()
         cached.parent.mkdir(parents=True, exist_ok=True)
         # Built beside its place and renamed: a killed build leaves no wheel.
         building = Path(tempfile.mkdtemp(prefix='.building-', dir=cached.parent))
         try:
-            source = self.unpack_mmcv(building)
+            self.pip('download', '--no-deps', '--no-build-isolation', '--no-cache-dir',
+                     '--no-binary', ':all:', '-d', building, self.requirement('mmcv'))
+            archive, = building.glob('*.tar.gz')
+            shutil.unpack_archive(archive, building)
+            source, = (path for path in building.iterdir() if path.is_dir())
+            if self.stack == 'onedl':
+                # It asks for C++17 by name; the headers of PyTorch 2.14 need C++20.
+                script = source / 'setup.py'
+                script.write_text(script.read_text().replace('-std=c++17',
+                                                             '-std=c++20'))
             (building / 'wheel').mkdir()
-            options, env = ['--no-build-isolation'], {}
-            if with_ops:
-                env = self.compiler_settings(torch)
-            elif self.stack == 'onedl':
-                # The fork compiles whenever it sees PyTorch, so it must not.
-                options = []
-            else:
-                env = {'MMCV_WITH_OPS': '0'}
-            self.pip('wheel', '--no-deps', '--no-cache-dir', *options,
-                     '-w', building / 'wheel', source, env=env)
+            self.pip('wheel', '--no-deps', '--no-cache-dir', '--no-build-isolation',
+                     '-w', building / 'wheel', source,
+                     env=self.compiler_settings(torch))
             if not cached.exists():  # else another build was faster
                 (building / 'wheel').rename(cached)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    def unpack_mmcv(self, folder: Path) -> Path:
-        """Fetch mmcv's source and mend its build script."""
-        self.pip('download', '--no-deps', '--no-build-isolation', '--no-cache-dir',
-                 '--no-binary', ':all:', '-d', folder, self.requirement('mmcv'))
-        archive, = folder.glob('*.tar.gz')
-        shutil.unpack_archive(archive, folder)
-        source, = (path for path in folder.iterdir() if path.is_dir())
-        script = source / 'setup.py'
-        script.write_text(script.read_text().replace(*MMCV_PATCHES[self.stack]))
-        return source
-
     def compiler_settings(self, torch: Torch) -> Dict[str, str]:
         """Environment variables that decide what is compiled, and how fast."""
         say('  compiling its operators: 5 to 15 minutes on two cores, once for each '
-            'version of PyTorch')
+            'version of Python and PyTorch')
         settings = {
             'MAX_JOBS': os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)),
             # Full optimisation doubles the wait; on a GPU it changes nothing.
@@ -222,7 +223,7 @@ def check_compiler() -> None:
     if not header.exists():
         raise SetupError(f'the headers of Python are needed to compile mmcv ({header} '
                          'is missing): install them (on Debian and Ubuntu '
-                         'python3.11-dev).')
+                         f'python{THIS_PYTHON}-dev).')
 
 
 def cache_folder() -> Path:
@@ -237,25 +238,21 @@ def say(message: str) -> None:
 
 def set_up(stack: str, folder: Path, downstream: bool) -> None:
     """Bring the environment at ``folder`` to what the requirement files say."""
-    if sys.version_info[:2] != PYTHON_VERSION:
+    if THIS_PYTHON not in PYTHONS[stack]:
         raise SetupError(
-            'Python {}.{} is needed, for which all versions are pinned, but {} is '
-            'Python {}.{}: name another with `make PYTHON=/path/to/python3.11`.'.format(
-                *PYTHON_VERSION, sys.executable, *sys.version_info[:2]))
-    requirements = ROOT / 'requirements'
+            f'{sys.executable} is Python {THIS_PYTHON}, but the packages of the stack '
+            f'{stack} are pinned for {", ".join(PYTHONS[stack])}: name another with '
+            '`make PYTHON=/path/to/python`.')
     environment = Environment(stack, folder)
-    constraints = ['-c', requirements / f'constraints-{stack}.txt']
-
     say(f'[1/5] virtual environment {folder}')
     environment.create()
-    # With pip itself, what mmcv's build asks for.
-    environment.pip('install', *constraints, 'setuptools', 'wheel', 'packaging',
-                    'ninja', 'psutil')
+    # With pip itself, what the builds without isolation ask for.
+    environment.pip('install', 'setuptools', 'wheel', 'packaging', 'ninja', 'psutil')
 
     torch, torchvision = (environment.requirement(name) for name in
                           ('torch', 'torchvision'))
     say(f'[2/5] {torch}, {torchvision} (about 3 GB to download)')
-    environment.pip('install', *constraints, torch, torchvision)
+    environment.pip('install', torch, torchvision)
 
     say('[3/5] mmcv ' + ('with compiled operators' if downstream else
                          'without compiled operators, which pre-training never uses'))
@@ -265,8 +262,8 @@ def set_up(stack: str, folder: Path, downstream: bool) -> None:
     files = [stack, 'runtime', 'test']
     if downstream:
         files += [f'{stack}-downstream', 'interop']
-    environment.pip('install', *constraints, *(
-        part for name in files for part in ('-r', requirements / f'{name}.txt')))
+    environment.pip('install', *(
+        part for name in files for part in ('-r', f'requirements/{name}.txt')))
 
     say('[5/5] mixedae_mm itself, from this checkout')
     environment.pip('install', '--no-deps', '--no-build-isolation', '-e', ROOT)
