@@ -124,8 +124,7 @@ class Environment:
 
     def pip(self, *arguments, env: Optional[Dict[str, str]] = None) -> None:
         self.log.unlink(missing_ok=True)
-        # As variables, which also hold for what pip builds from source in isolation;
-        # since version 25.3 it reads another variable for that.
+        # What pip builds from source, in isolation, is built with pinned versions too.
         pins = {'PIP_CONSTRAINT': f'requirements/constraints-{self.stack}.txt'}
         if '--no-build-isolation' not in arguments:
             pins['PIP_BUILD_CONSTRAINT'] = pins['PIP_CONSTRAINT']
@@ -246,8 +245,10 @@ def set_up(stack: str, folder: Path, downstream: bool) -> None:
     environment = Environment(stack, folder)
     say(f'[1/5] virtual environment {folder}')
     environment.create()
-    # With pip itself, what the builds without isolation ask for.
-    environment.pip('install', 'setuptools', 'wheel', 'packaging', 'ninja', 'psutil')
+    # A pinned pip, since older ones take minutes to see that all versions are pinned;
+    # and what the builds without isolation ask for.
+    environment.pip('install', 'pip', 'setuptools', 'wheel', 'packaging', 'ninja',
+                    'psutil')
 
     torch, torchvision = (environment.requirement(name) for name in
                           ('torch', 'torchvision'))
