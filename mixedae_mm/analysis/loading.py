@@ -9,13 +9,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, BaseModule
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
+from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.random import own_random_numbers
@@ -69,9 +69,8 @@ def load_model(config: PathLike,
     if not Path(config).is_file():
         raise ConfigurationError(f'The config {config} does not exist.')
     cfg = Config.fromfile(config)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     source = read_source(str(checkpoint))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     report = load_source(model, source, complete=True)
     if report.ignored:
         raise ConfigurationError(
@@ -129,12 +128,11 @@ def untrained_model(config: Union[PathLike, Config], device: Optional[str] = Non
         BaseModel: In evaluation mode.
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     level = MMLogger.get_current_instance().level
     with own_random_numbers(seed):
         MMLogger.get_current_instance().setLevel('WARNING')  # else one line per weight
         try:
-            model = MODELS.build(cfg.model)
+            model = build_model(cfg)
             model.init_weights()
         finally:
             MMLogger.get_current_instance().setLevel(level)
