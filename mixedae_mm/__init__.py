@@ -11,7 +11,7 @@ from .compat import (check_dependencies, leave_out_language_models,
 from .utils.config_names import config_path, register
 from .version import __version__
 
-__all__ = ['__version__', 'config_path', 'load', 'register_components']
+__all__ = ['__version__', 'config_path', 'load', 'predict', 'register_components']
 
 
 def register_components() -> None:
@@ -29,6 +29,9 @@ def __getattr__(name):
     if name == 'load':
         from .apis.encoder import load
         return load
+    if name == 'predict':
+        from .apis.predict import predict
+        return predict
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

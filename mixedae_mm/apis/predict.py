@@ -1,0 +1,177 @@
+"""What a fine-tuned model of any of the three toolboxes says of images of your own."""
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.registry import VISUALIZERS
+from PIL import Image
+
+from ..datasets.folder_index import index_folder
+from ..launch.checks import check_toolbox
+from ..models.checkpoint_loading import load_model
+from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..models.checkpoint_source import source_of
+from ..utils.building import build_model
+from ..utils.errors import ConfigurationError
+
+PathLike = Union[str, Path]
+VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
+                  mmdet='DetLocalVisualizer')
+
+
+def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions',
+            config: Optional[PathLike] = None, threshold: float = 0.3,
+            device: Optional[str] = None) -> List[Dict[str, Any]]:
+    """Classify, segment or detect, as the checkpoint was trained to.
+
+    Writes for each image, at the same place below ``out``, ``NAME.png`` with the
+    result drawn, ``NAME.json`` with the result as below, and for segmentation
+    ``NAME_labels.png``, the number of its class for every pixel.
+
+    Args:
+        images (str | Path): An image, or a folder that is searched at any depth.
+        checkpoint (str | Path): Of a fine-tuning with mmpretrain, mmseg or mmdet. It
+            is read as data; nothing in it is executed.
+        out (str | Path): Folder for the results.
+        config (str | Path, optional): Config of the checkpoint. By default the one
+            that the run saved in the checkpoint.
+        threshold (float): Least score of an object.
+        device (str, optional): A GPU by default, if there is one.
+
+    Returns:
+        list[dict]: ``image``, and ``class``, ``score`` and ``scores`` (of the five
+        best classes), or ``shares`` (of the pixels, per class), or ``objects``
+        (``class``, ``score``, ``box`` as left, top, right, bottom, and ``mask`` as
+        COCO's run lengths).
+
+    Raises:
+        ConfigurationError: If a file cannot be read, or the checkpoint is not that
+            of a fine-tuning.
+    """
+    model, cfg, meta = fine_tuned(str(checkpoint), config, device)
+    pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
+                        if not str(step['type']).endswith('LoadAnnotations')])
+    results = []
+    for path, name in _images(Path(images)):
+        target = Path(out, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            # mmdet's pipelines ask for a number.
+            batch = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
+            sample = model.test_step(batch)[0].cpu()
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert('RGB'))
+        draw(pixels, sample, cfg.default_scope, meta, Path(f'{target}.png'),
+             threshold)
+        result = {'image': str(path),
+                  **_described(sample, meta['classes'], target, threshold)}
+        Path(f'{target}.json').write_text(json.dumps(result, indent=1) + '\n')
+        results.append(result)
+    return results
+
+
+def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
+               device: Optional[str] = None) -> Tuple[BaseModel, Config, dict]:
+    """A fine-tuned model in evaluation mode, its config, and its classes and palette.
+
+    Arguments and errors are those of :func:`predict`.
+    """
+    content = read_checkpoint(checkpoint)
+    saved = content.get('meta') or {}
+    if config is not None:
+        cfg = Config.fromfile(config)
+    else:
+        cfg = Config(literal_config(saved.get('cfg') or ''))
+    if 'test_dataloader' not in cfg or cfg.test_dataloader is None:
+        raise ConfigurationError(
+            f'{config or checkpoint} has no test_dataloader: predictions take a '
+            'checkpoint of a fine-tuning for classes, objects or masks'
+            + ('' if config else ', or its config (config=, --config)') + '.')
+    cfg.setdefault('default_scope', 'mmpretrain')
+    check_toolbox(cfg, checkpoint)
+    cfg.model.backbone.init_cfg = None
+    model = revert_sync_batchnorm(build_model(cfg))
+    load_model(model, source_of(content, checkpoint), complete=True)
+    model.to(device or get_device())
+    model.eval()  # returns nothing for some models of mmpretrain
+    meta = dict(saved.get('dataset_meta') or {})
+    if not meta.get('classes'):
+        raise ConfigurationError(f'{checkpoint} does not name its classes.')
+    return model, cfg, meta
+
+
+def draw(pixels: np.ndarray, sample: Any, scope: str, meta: dict,
+         out: Optional[Path] = None, threshold: float = 0.3,
+         truth: bool = False) -> np.ndarray:
+    """Draw what a sample says over its image, by the visualizer of its toolbox.
+
+    Args:
+        pixels (np.ndarray): ``(H, W, 3)`` uint8, RGB.
+        sample: A data sample of the toolbox.
+        scope (str): ``'mmpretrain'``, ``'mmseg'`` or ``'mmdet'``.
+        meta (dict): ``classes``, and ``palette`` if there is one.
+        out (Path, optional): Where to write the picture.
+        threshold (float): Least score of an object.
+        truth (bool): Draw the annotation, not the prediction.
+
+    Returns:
+        np.ndarray: ``(H, W, 3)`` uint8, RGB.
+    """
+    visualizer = VISUALIZERS.build(dict(type=VISUALIZER[scope], name='predictions'))
+    visualizer.dataset_meta = meta
+    options: Dict[str, Any] = dict(draw_gt=truth, draw_pred=not truth,
+                                   out_file=out and str(out))
+    if scope == 'mmpretrain':
+        visualizer.visualize_cls(pixels, sample, classes=meta['classes'], **options)
+    else:
+        if scope == 'mmdet':
+            options['pred_score_thr'] = threshold
+        visualizer.add_datasample('', pixels, sample, **options)
+    return visualizer.get_image()
+
+
+def _images(images: Path) -> Iterator[Tuple[Path, str]]:
+    """Image files, and what to call their results."""
+    if images.is_dir():
+        for name in index_folder(str(images)).paths():
+            yield images / name, name
+    elif images.is_file():
+        yield images, images.name
+    else:
+        raise ConfigurationError(f'There is no image and no folder at {images}.')
+
+
+def _described(sample: Any, classes: List[str], target: Path,
+               threshold: float) -> Dict[str, Any]:
+    """What JSON can hold of a prediction."""
+    if 'pred_score' in sample:
+        best = sample.pred_score.topk(min(5, len(classes)))
+        scores = {classes[i]: round(score, 4) for score, i in zip(
+            best.values.tolist(), best.indices.tolist())}
+        name = next(iter(scores))
+        return {'class': name, 'score': scores[name], 'scores': scores}
+    if 'pred_sem_seg' in sample:
+        labels = sample.pred_sem_seg.data.squeeze().numpy()
+        Image.fromarray(labels.astype(np.uint8)).save(f'{target}_labels.png')
+        shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+        return {'shares': {name: round(float(share), 4)
+                           for name, share in zip(classes, shares)}}
+    found = sample.pred_instances
+    found = found[found.scores >= threshold]
+    objects = [{'class': classes[label], 'score': round(score, 4),
+                'box': [round(side, 1) for side in box]}
+               for label, score, box in zip(
+                   found.labels.tolist(), found.scores.tolist(),
+                   found.bboxes.tolist())]
+    if 'masks' in found:
+        from pycocotools import mask as run_lengths
+        for entry, mask in zip(objects, found.masks):
+            encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+            entry['mask'] = dict(encoded, counts=encoded['counts'].decode())
+    return {'objects': objects}
