@@ -1,7 +1,7 @@
 """Draw the input of a model: images after pipeline and data preprocessor.
 
 mmpretrain's own browser takes NumPy images only, and shows them before they are
-mixed.
+mixed. Masks and boxes are drawn by the visualizers of mmseg and mmdet.
 """
 from typing import Iterator, Sequence
 
@@ -9,9 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
+from ..apis.predict import draw
+from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from .panels import show_image, source_colour
 
@@ -23,17 +25,17 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
     """Draw samples of a config's data set, one figure per batch.
 
     Args:
-        cfg (Config): Of mmpretrain.
+        cfg (Config): Of any of the three toolboxes.
         phase (str): Whose data loader: 'train', 'val' or 'test'.
         positions (Sequence[int]): Of the samples.
         batch_size (int): Samples that are preprocessed together; MixedAE takes
             whole groups instead.
 
     Raises:
-        ConfigurationError: If the config has no such data, or is not for
-            images of one size, as mmpretrain's are.
+        ConfigurationError: If the config has no such data.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    scope = cfg.get('default_scope', 'mmpretrain')
+    init_default_scope(scope)
     loader = cfg.get(f'{phase}_dataloader')
     if loader is None:
         raise ConfigurationError(f'The config has no {phase}_dataloader.')
@@ -42,9 +44,12 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
     except FileNotFoundError as error:
         raise ConfigurationError(
             f'The data of {phase}_dataloader are not there: {error}') from error
-    model = cfg.model.copy()
-    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    preprocessor = MODELS.build(model).data_preprocessor
+    if scope != 'mmpretrain':
+        for start in range(0, len(positions), batch_size):
+            yield _draw_labels([dataset[i % len(dataset)] for i in
+                                positions[start:start + batch_size]], dataset, scope)
+        return
+    preprocessor = build_model(cfg).data_preprocessor
     batch_size = getattr(preprocessor, 'num_sources', batch_size)
     for start in range(0, len(positions), batch_size):
         samples = [dataset[i % len(dataset)]
@@ -55,6 +60,19 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
         with torch.no_grad():
             inputs = preprocessor(pseudo_collate(samples), phase == 'train')['inputs']
         yield _draw(inputs, preprocessor, samples)
+
+
+def _draw_labels(samples, dataset, scope: str) -> Figure:
+    """One row: images with their masks or boxes."""
+    figure = Figure(figsize=(3.2 * len(samples), 3.4), layout='constrained')
+    for axes, sample in zip(figure.subplots(1, len(samples), squeeze=False)[0],
+                            samples):
+        # The loaders of both toolboxes give BGR.
+        pixels = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1].copy()
+        drawn = draw(pixels, sample['data_samples'], scope, dataset.metainfo,
+                     truth=True)
+        show_image(axes, torch.from_numpy(drawn.copy()), _title(sample)[-24:])
+    return figure
 
 
 def _draw(inputs, preprocessor, samples) -> Figure:

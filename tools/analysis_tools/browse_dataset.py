@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Look at what a config's data are when the model gets them: augmented, mixed.
 
-For configs of mmpretrain; mmseg and mmdet have a browser that draws their labels.
+Of configs of mmseg and mmdet it draws the masks and boxes, too.
 """
 import argparse
 import random
