@@ -65,6 +65,27 @@ def initial_weights(cfg: Config) -> Iterator[str]:
             yield node['checkpoint']
 
 
+def schedule_note(cfg: Config) -> str:
+    """A sentence about a schedule that does not end with the run, else ''.
+
+    ``max_epochs`` alone shortens the run, and the learning rate stays in the warm-up.
+    """
+    parts = [(path, node) for path, node in walk(
+        dict(param_scheduler=cfg.get('param_scheduler')))
+        if isinstance(node, dict) and 'type' in node]
+    for unit, key in (('epoch', 'max_epochs'), ('iteration', 'max_iters')):
+        length = (cfg.get('train_cfg') or {}).get(key)
+        for path, node in reversed(parts):
+            end = node.get('end')
+            if not length or end is None or (unit == 'epoch') != node.get(
+                    'by_epoch', True):
+                continue
+            if end > length or (end < length and node is parts[-1][1]):
+                return (f'The schedule ends at {unit} {end}, the run at {length} '
+                        f'({path}, {type_name(node)}): set {path}.end, too.')
+    return ''
+
+
 def check_launcher(launcher: str) -> None:
     """Refuse a launcher that did not start this process, or too many processes."""
     if launcher == 'none':

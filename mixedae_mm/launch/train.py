@@ -9,7 +9,7 @@ from ..engine.hooks.data_check_hook import DataCheckHook
 from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from .boundary import preparing
-from .checks import check_checkpoints, type_name
+from .checks import check_checkpoints, schedule_note, type_name
 from .data_paths import check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
 
@@ -51,6 +51,9 @@ def train(args: argparse.Namespace) -> None:
         check_checkpoints(cfg)
         check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
         runner = build_runner(cfg)
+        note = schedule_note(cfg)
+        if note:
+            runner.logger.warning(note)
         DataCheckHook.of(runner).check(runner, 'train', 'val')
         runner.train()
 
