@@ -9,6 +9,8 @@
     listing     start-up on a folder of 200 000 images
     resume      a training step with and without exact resume
 
+    plan        what a pre-training costs, by the number of images, computed
+                from the measurements in docs/measurements
     page        write docs/speed.md from docs/measurements/*.json, where
                 the others put their results with --save
                 (resume has no section there)
@@ -40,7 +42,7 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'what', choices=['attention', 'step', 'memory', 'backbone', 'data',
-                         'listing', 'resume', 'page'])
+                         'listing', 'resume', 'plan', 'page'])
     parser.add_argument(
         '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
     parser.add_argument(
@@ -51,7 +53,8 @@ def parse_args():
         '16 (GPU: 256) otherwise')
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument(
-        '--images', type=int, default=200_000, help='listing: number of images')
+        '--images', type=int, help='listing, plan: number of images (default of '
+        'listing: 200000; of plan: several)')
     parser.add_argument(
         '--compile', action='store_true',
         help='step: measure MixedAE also compiled, as CompileHook does')
@@ -75,7 +78,7 @@ def measure(args, device, batch_size):
     if args.what == 'data':
         return data.run(args.config, args.repeats)
     if args.what == 'listing':
-        return listing.run(args.images, args.repeats)
+        return listing.run(args.images or 200_000, args.repeats)
     if args.what == 'resume':
         return resume_cost.run(args.repeats)
     return step.run(args.config, device, batch_size, args.repeats, args.compile)
@@ -93,6 +96,9 @@ def main():
     if args.what == 'page':
         path = page.write(MEASUREMENTS, ROOT / 'docs/speed.md')
         return print('wrote', path)
+    if args.what == 'plan':
+        images = [args.images] if args.images else cost.FIRST_TRIES
+        return print(cost.plan(MEASUREMENTS, images))
     device = torch.device(args.device)
     small = dict(attention=8, backbone=1).get(args.what, 16)
     large = 1 if args.what == 'backbone' else 256
