@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -135,18 +136,24 @@ def draw_attention(images: Sequence[np.ndarray],
         images (Sequence[np.ndarray]): ``(H, W, 3)``, uint8 or float in
             [0, 1].
         maps (Mapping[str, Sequence[np.ndarray]]): Label -> one ``(rows,
-            columns)`` map per image. Colours span the range of each map.
+            columns)`` map per image. All share one scale, in multiples of the
+            attention that every patch would get if CLS looked at all alike.
         columns (int): Images side by side.
 
     Returns:
-        Figure: Blocks of a row of images and one row per label.
+        Figure: Blocks of a row of images and one row per label, and the scale.
     """
+    maps = {label: [values * values.size for values in each]
+            for label, each in maps.items()}
+    # Few patches get very much; they must not make all others dark.
+    highest = max(float(np.percentile(values, 99))
+                  for each in maps.values() for values in each)
     columns = min(columns, len(images))
     blocks = -(-len(images) // columns)
     rows = 1 + len(maps)
     height, width = images[0].shape[:2]
     figure = Figure(
-        figsize=(1.3 * columns + 0.3, 1.3 * height / width * blocks * rows),
+        figsize=(1.3 * columns + 0.9, 1.3 * height / width * blocks * rows),
         layout=ConstrainedLayoutEngine(
             w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
     grid = figure.subplots(blocks * rows, columns, squeeze=False)
@@ -157,23 +164,32 @@ def draw_attention(images: Sequence[np.ndarray],
         block, column = divmod(i, columns)
         grid[block * rows, column].imshow(image)
         for row, values in enumerate(maps.values(), start=1):
-            overlay_attention(grid[block * rows + row, column], image,
-                              values[i])
+            drawn = overlay_attention(grid[block * rows + row, column], image,
+                                      values[i], highest)
     for block in range(blocks):
         for row, label in enumerate(['image', *maps]):
             grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
+    scale = figure.colorbar(drawn, ax=grid.ravel().tolist(), extend='max', aspect=40,
+                            shrink=0.9, fraction=0.05, pad=0.01)
+    scale.set_label('attention of CLS; 1: all patches alike', fontsize=7)
+    scale.ax.tick_params(labelsize=7)
     return figure
 
 
-def overlay_attention(axes: Axes, image: np.ndarray,
-                      attention: np.ndarray) -> None:
-    """Draw a map over its image in grey, smoothly between patch centres."""
+def overlay_attention(axes: Axes, image: np.ndarray, attention: np.ndarray,
+                      highest: float) -> AxesImage:
+    """Draw a map over its image in grey, smoothly between patch centres.
+
+    Colours go from 0 to ``highest``.
+    """
     height, width = image.shape[:2]
     extent = (0, width, height, 0)
     axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
-    axes.imshow(
+    return axes.imshow(
         attention,
         cmap='inferno',
+        vmin=0,
+        vmax=highest,
         alpha=0.7,
         extent=extent,
         interpolation='bilinear')

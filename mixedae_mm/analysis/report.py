@@ -1,4 +1,5 @@
 """One self-contained HTML page about a pre-training run."""
+import filecmp
 import random
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -6,6 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
+from ..datasets import index_folder
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
@@ -22,7 +24,7 @@ NUM_MAPS = 16  # images shown with attention
 
 
 def write_report(work_dir: Union[str, Path],
-                 image_folder: Union[str, Path],
+                 image_folder: Union[str, Path, None],
                  out: Union[str, Path],
                  times: Optional[Mapping[str, float]] = None,
                  seed: int = 0) -> Dict[str, str]:
@@ -31,8 +33,8 @@ def write_report(work_dir: Union[str, Path],
     Args:
         work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
             latest checkpoint and logs are found there.
-        image_folder (str | Path): Images to show, preferably ones that were not
-            trained on.
+        image_folder (str | Path, optional): Images to show, preferably ones that
+            were not trained on; without it, training images. The page says which.
         out (str | Path): The page, ``*.html``. It needs no other file.
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
@@ -52,19 +54,28 @@ def write_report(work_dir: Union[str, Path],
         raise ConfigurationError(
             f'The log of {work_dir} lacks loss_recon or topk_accuracy: the '
             'report is about a MixedAE run with TopKAccuracyHook.')
+    cfg = Config.fromfile(config)
+    if image_folder is None:
+        image_folder = training_folder(cfg)
+        if not image_folder:
+            raise ConfigurationError(
+                f'The training images of {work_dir} are not here: name a folder of '
+                'images to show.')
+    paths = find_images(image_folder)
+    num_trained, origin = origin_of(paths, training_folder(cfg))
     model = load_model(config, checkpoint)
-    figures = _Figures(model, find_images(image_folder), seed)
+    figures = _Figures(model, paths, seed)
     chance = 100 / model.data_preprocessor.num_sources
     headline = summarise(curves, chance)
     by_layer = {
         'before training': [v[0] for _, v in accuracies.values()],
         'after, training images': [v[-1] for _, v in accuracies.values()],
-        'after, new images': figures.accuracy
+        f'after, {"new" if num_trained == 0 else "these"} images': figures.accuracy
     }
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
-        cfg=Config.fromfile(config), headline=headline, panels=figures.panels,
+        cfg=cfg, headline=headline, panels=figures.panels, origin=origin,
         attention=figures.attention, losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
@@ -76,6 +87,43 @@ def write_report(work_dir: Union[str, Path],
         facts=[[what, format_seconds(taken)] for what, taken in seconds.items()]
         + [list(fact) for fact in machine(next(model.parameters()).device).items()])
     return headline
+
+
+def training_folder(cfg: Config) -> str:
+    """Folder of the images that a run is trained on, '' if it is not here."""
+    dataset = cfg.train_dataloader.dataset
+    prefix = dataset.get('data_prefix') or ''
+    prefix = prefix.get('img_path') or '' if isinstance(prefix, dict) else prefix
+    folder = Path(dataset.get('data_root') or '', prefix)
+    return str(folder) if folder != Path() and folder.is_dir() else ''
+
+
+def origin_of(paths: Sequence[str], folder: str) -> Tuple[Optional[int], str]:
+    """Whether a run was trained on some images.
+
+    Args:
+        paths (Sequence[str]): The images.
+        folder (str): The run's own images; '' if they are not here.
+
+    Returns:
+        tuple[int | None, str]: How many are among the run's own, by name and
+        content; None if that is not known. And a sentence about it.
+    """
+    if not folder:
+        return None, ('Whether the run was trained on these images is not known, '
+                      'because its own are not here.')
+    index = index_folder(folder)
+    own: Dict[str, List[Path]] = {Path(path).name: [] for path in paths}
+    for name in index.paths():
+        if Path(name).name in own:
+            own[Path(name).name].append(Path(folder, name))
+    number = sum(any(filecmp.cmp(path, other, shallow=False)
+                     for other in own[Path(path).name]) for path in paths)
+    if number:
+        return number, (f'The run was trained on {number} of these {len(paths)} '
+                        'images.')
+    return 0, (f'None of these images is among the {len(index.ends)} that the run was '
+               'trained on, by name and content.')
 
 
 def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:

@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', help='work folder of the run')
     parser.add_argument(
-        'images', help='folder of images to show, preferably ones that '
-        'were not trained on')
+        'images', nargs='?', help='folder of images to show, preferably ones that '
+        'were not trained on (default: the training images)')
     parser.add_argument('--out', help='default: WORK_DIR/report.html')
     parser.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')
