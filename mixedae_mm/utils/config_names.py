@@ -66,7 +66,8 @@ def register() -> None:
     ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
     packages, components keep the scope of the config that is read: ours are
     registered under their bare names. ``mmpretrain.list_models`` and
-    ``get_model`` know what ``model-index.yml`` lists.
+    ``get_model`` know what ``model-index.yml`` lists. Configs of ``own_labels/`` are
+    completed from the data, whichever command reads them.
     """
     from mmengine.config import Config
     from mmpretrain.apis.model import ModelHub
@@ -82,6 +83,16 @@ def register() -> None:
         return theirs(cfg_path, filename)
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
+    fromfile = Config.fromfile
+
+    def fill_in_after_reading(*args, **kwargs) -> Config:
+        cfg = fromfile(*args, **kwargs)
+        if 'own_labels' in cfg:
+            from ..launch.own_labels import fill_in
+            fill_in(cfg)
+        return cfg
+
+    Config.fromfile = staticmethod(fill_in_after_reading)
     substitute = Config._substitute_env_variables
 
     def substitute_env_variables(source: str, target: str) -> dict:

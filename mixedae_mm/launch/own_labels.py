@@ -1,0 +1,136 @@
+"""What configs of ``own_labels/`` leave out: read from the data and the checkpoint."""
+import os
+from collections import Counter
+from typing import Any, Iterator, Sequence, Tuple
+
+import mmengine
+from mmengine.config import Config
+from mmpretrain.datasets.custom import find_folders
+from mmpretrain.models import VisionTransformer
+
+from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..utils.errors import ConfigurationError
+from .config_tree import walk
+from .data_paths import expand_home
+
+# Top-level keys that a user sets. They are not in the config that a run saves, which
+# is an ordinary one and needs neither the data nor the checkpoint to be read.
+KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+WIDTH = 768  # of ViT-B, which these configs inherit
+
+
+def fill_in(cfg: Config) -> None:
+    """Write data, weights and classes where a config needs them, in place.
+
+    The number of classes goes to every head and to the preprocessor, names to every
+    data set. Architecture and patch size are those of the checkpoint. What is not
+    there is left as it is, to be refused by name before a training.
+
+    Args:
+        cfg (Config): With ``own_labels``, where the classes come from: ``'folders'``,
+            ``'masks'`` or ``'coco'``.
+
+    Raises:
+        ConfigurationError: If the data are there, but not their classes.
+    """
+    expand_home(cfg)
+    given = {key: cfg.pop(key, None) for key in KEYS}
+    root, weights = given['data_root'], given['pretrained']
+    cfg.model.backbone.init_cfg.checkpoint = weights
+    if os.path.isfile(weights):
+        take_architecture(cfg, weights)
+    datasets = [cfg[name].dataset for name in LOADERS]
+    for dataset in datasets:
+        dataset.data_root = root
+    train = datasets[0]
+    if given['own_labels'] == 'coco':
+        for part in ('val', 'test'):
+            cfg[f'{part}_evaluator'].ann_file = os.path.join(
+                root, cfg[f'{part}_dataloader'].dataset.ann_file)
+        classes = given['classes'] or categories_of(os.path.join(root, train.ann_file))
+    elif given['own_labels'] == 'masks':
+        classes = given['classes']
+        for dataset in datasets:
+            dataset.reduce_zero_label = given['reduce_zero_label']
+            for key, folder in (('img_suffix', 'img_path'),
+                                ('seg_map_suffix', 'seg_map_path')):
+                suffix = usual_suffix(os.path.join(root, dataset.data_prefix[folder]))
+                if suffix:
+                    dataset.setdefault(key, suffix)
+        if not classes and os.path.isdir(root):
+            raise ConfigurationError(
+                f'{cfg.filename} has no classes, which masks do not name: set classes '
+                '= (...), the name of label 0 first.')
+    else:
+        classes = given['classes'] or folders_in(os.path.join(root, train.data_prefix))
+    if not classes:
+        return
+    for dataset in datasets:
+        dataset.metainfo = dict(classes=tuple(classes))
+    for _, node in walk(dict(model=cfg.model, other=cfg.get('data_preprocessor'))):
+        if isinstance(node, dict) and 'num_classes' in node:
+            node['num_classes'] = len(classes)
+
+
+def folders_in(path: str) -> Sequence[str]:
+    """Classes of a data set in class folders, in the order of mmpretrain's labels."""
+    if not os.path.isdir(path):
+        return ()
+    names = find_folders(path)[0]
+    if not names:
+        raise ConfigurationError(
+            f'{path} has no folders, but must have one per class: '
+            f'{os.path.join(path, "CLASS", "IMAGE")}.')
+    return names
+
+
+def categories_of(path: str) -> Sequence[str]:
+    """Classes of a COCO file, in the order of mmdet's labels."""
+    if not os.path.isfile(path):
+        return ()
+    try:
+        return [category['name'] for category in mmengine.load(path)['categories']]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f'{path} names no categories, which COCO\'s format demands '
+            f'({type(error).__name__}: {error}).') from error
+
+
+def usual_suffix(folder: str) -> str:
+    """How most names of files in a folder end, '' if there are none."""
+    names = mmengine.list_dir_or_file(folder, list_dir=False, recursive=True) if (
+        os.path.isdir(folder)) else ()
+    suffixes = Counter(os.path.splitext(name)[1] for name in names).most_common(1)
+    return suffixes[0][0] if suffixes else ''
+
+
+def take_architecture(cfg: Config, weights: str) -> None:
+    """Give a config of ViT-B the encoder that a checkpoint of mmengine was made with.
+
+    Nothing changes for checkpoints that do not say it, such as converted ones.
+    """
+    text = (read_checkpoint(weights).get('meta') or {}).get('cfg')
+    model = literal_config(text).get('model') if isinstance(text, str) else None
+    theirs = model.get('backbone') if isinstance(model, dict) else None
+    if not isinstance(theirs, dict) or 'arch' not in theirs:
+        return
+    own = cfg.model.backbone
+    old_patch, arch = own.get('patch_size', 16), theirs['arch']
+    patch = theirs.get('patch_size', 16)
+    sizes = VisionTransformer.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+    width, depth = sizes['embed_dims'], sizes['num_layers']
+    own.arch, own.patch_size = arch, patch
+    if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12
+        own.out_indices = tuple(-(-(i + 1) * depth // 12) - 1 for i in own.out_indices)
+    for node, key, value in list(_values(cfg.model)):
+        if key == 'in_channels' and value in (WIDTH, [WIDTH] * 4):
+            node[key] = width if value == WIDTH else [width] * 4
+        elif key in ('patch_size', 'size_divisor') and value == old_patch:
+            node[key] = patch
+
+
+def _values(model: dict) -> Iterator[Tuple[dict, str, Any]]:
+    for _, node in walk(dict(model=model)):
+        if isinstance(node, dict):
+            yield from ((node, key, value) for key, value in node.items())

@@ -1,0 +1,303 @@
+"""Labels of one's own: from the page's configs to predictions, in every toolbox."""
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import preloaded
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from PIL import Image, ImageDraw
+
+from mixedae_mm import config_path, predict
+from mixedae_mm.analysis.loading import load_model
+from mixedae_mm.launch.checks import schedule_note
+from mixedae_mm.utils.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / 'docs/your_own_labels.md').read_text()
+ARCH = dict(embed_dims=24, num_layers=6, num_heads=2, feedforward_channels=24)
+SHAPES = ('lid', 'plate', 'tile')  # classes that no public data set has
+SIDE = 64
+
+
+def page_config(name):
+    """A config of the page, as readers copy it."""
+    return re.search(rf'```python\n(# {name}\.py\n.*?)```', PAGE, re.S)[1]
+
+
+def saved(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Three data sets in the page's layouts, and the checkpoint that it names."""
+    root = tmp_path_factory.mktemp('own')
+    for split, number in (('train', 6), ('val', 3)):
+        coco = dict(images=[], annotations=[], categories=[
+            dict(id=7 + i, name=name) for i, name in enumerate(SHAPES)])
+        for i in range(number):
+            image = Image.new('RGB', (SIDE, SIDE), (30 * i, 90, 120))
+            mask = Image.new('L', (SIDE, SIDE))
+            box = 10, 10 + i, 50, 45 + i
+            for canvas, fill in ((image, (200, 40 * i, 20)), (mask, i % 3)):
+                ImageDraw.Draw(canvas).rectangle(box, fill=fill)
+            saved(root / f'birds/{split}/{SHAPES[i % 3]}/{i}.png', image)
+            saved(root / f'leaves/images/{split}/{i}.png', image)
+            saved(root / f'leaves/masks/{split}/{i}.png', mask)
+            saved(root / f'parts/{split}/{i}.jpg', image)
+            left, top, right, bottom = box
+            width, height = right - left, bottom - top
+            coco['images'].append(
+                dict(id=i, file_name=f'{i}.jpg', width=SIDE, height=SIDE))
+            coco['annotations'].append(dict(
+                id=1 + i, image_id=i, category_id=7 + i % 3, iscrowd=0,
+                bbox=[left, top, width, height], area=width * height,
+                segmentation=[[left, top, right, top, right, bottom, left, bottom]]))
+        file = root / f'parts/annotations/{split}.json'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(coco))
+    backbone = dict(type='MixedAEViT', arch=ARCH, img_size=SIDE, patch_size=8)
+    vit = MODELS.build(dict(backbone, num_sources=4))
+    weights = root / 'work_dirs/mixedae_vitb_folder/epoch_300.pth'
+    weights.parent.mkdir(parents=True)
+    text = Config(dict(model=dict(backbone=backbone))).pretty_text
+    torch.save(dict(
+        state_dict={f'backbone.{k}': v for k, v in vit.state_dict().items()},
+        meta=dict(cfg=text)), weights)
+    for name in ('classify', 'segment', 'detect'):
+        (root / f'{name}.py').write_text(page_config(name))
+    return root
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize('name', ['classify', 'segment', 'detect'])
+def test_configs_of_the_page_are_short_and_know_classes_and_encoder(here, name):
+    lines = page_config(name).splitlines()
+    assert sum(bool(line) and not line.startswith('#') for line in lines) <= 6
+    cfg = Config.fromfile(f'{name}.py')
+    classes = dict(segment=('background', 'leaf', 'stem')).get(name, SHAPES)
+    for part in ('train', 'val', 'test'):
+        assert cfg[f'{part}_dataloader'].dataset.metainfo.classes == classes
+    assert cfg.model.backbone.arch == ARCH and cfg.model.backbone.patch_size == 8
+    # Everything that says it, in 1 head, 2 heads, 3 + 1 heads.
+    numbers = re.findall(r'num_classes=(\d+)', cfg.pretty_text)
+    assert numbers == dict(classify=['3'] * 2, segment=['3'] * 2,
+                           detect=['3'] * 4)[name]
+    assert '768' not in re.sub(r'channels=768,\n\s+dropout', '', cfg.pretty_text)
+    # What is saved is an ordinary config, which needs neither data nor checkpoint.
+    assert not {'own_labels', 'data_root', 'classes', 'pretrained'} & set(cfg)
+    assert 'data/' not in cfg.pretty_text
+    if name == 'segment':
+        assert cfg.train_dataloader.dataset.img_suffix == '.png'
+
+
+def test_without_data_the_config_is_read_and_with_wrong_data_refused(
+        tmp_path, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'nothing'))
+    path = config_path('own_labels/classification.py')
+    cfg = Config.fromfile(path)
+    assert cfg.train_dataloader.dataset.data_root == str(tmp_path / 'nothing')
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path))
+    (tmp_path / 'train').mkdir()
+    with pytest.raises(ConfigurationError, match='train has no folders'):
+        Config.fromfile(path)
+    with pytest.raises(ConfigurationError, match='no classes'):
+        Config.fromfile(config_path('own_labels/segmentation.py'))
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations/train.json').write_text('[]')
+    with pytest.raises(ConfigurationError, match='train.json names no categories'):
+        Config.fromfile(config_path('own_labels/detection.py'))
+
+
+@pytest.mark.parametrize('ends, length, words', [
+    ([40, 300], 2, ['epoch 300', 'at 2', 'param_scheduler.1.end']),
+    ([40, 300], 800, ['epoch 300', 'at 800', 'param_scheduler.1.end']),
+    ([40, None], 2, ['epoch 40', 'at 2', 'param_scheduler.0.end']),
+    ([40, 300], 300, []), ([5, None], 6, [])])
+def test_a_schedule_that_does_not_end_with_the_run_is_named(ends, length, words):
+    schedule = [dict(type=kind, **({} if end is None else dict(end=end)))
+                for kind, end in zip(('LinearLR', 'CosineAnnealingLR'), ends)]
+    note = schedule_note(Config(dict(
+        param_scheduler=schedule, train_cfg=dict(max_epochs=length))))
+    assert bool(note) == bool(words) and all(word in note for word in words)
+
+
+# ------------------------------------------------------- training and predicting
+
+LOADERS = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
+           'val_dataloader.persistent_workers=False',
+           'train_dataloader.persistent_workers=False']
+SMALL = {  # what makes it quick
+    'classify': [
+        'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.1.scale=64',
+        'train_dataloader.batch_size=6', *(
+            f'{part}_dataloader.dataset.pipeline.{key}' for part in ('val', 'test')
+            for key in ('1.scale=64', '2.crop_size=64'))],
+    'segment': [
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=2',
+        'train_dataloader.dataset.pipeline.2.scale=(128,64)',
+        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
+        'model.data_preprocessor.size=(64,64)', 'model.decode_head.channels=8',
+        'model.auxiliary_head.channels=8', 'model.backbone.img_size=64',
+        'model.test_cfg.crop_size=(64,64)', 'model.test_cfg.stride=(64,64)', *(
+            f'{part}_dataloader.dataset.pipeline.1.scale=(128,64)'
+            for part in ('val', 'test'))],
+    'detect': [
+        'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.pipeline.2.scales=[(64,64)]',
+        'model.train_cfg.rpn_proposal.max_per_img=16',
+        'model.test_cfg.rpn.max_per_img=8', 'model.test_cfg.rcnn.score_thr=0.0',
+        'model.roi_head.mask_head.num_convs=1', *(
+            f'{part}_dataloader.dataset.pipeline.1.scale=(64,64)'
+            for part in ('val', 'test')), *(
+            f'model.{key}' for i in range(3) for key in (
+                f'train_cfg.rcnn.{i}.sampler.num=8',
+                f'roi_head.bbox_head.{i}.num_shared_convs=1',
+                f'roi_head.bbox_head.{i}.conv_out_channels=16',
+                f'roi_head.bbox_head.{i}.fc_out_channels=16'))],
+}
+TOOLBOX = dict(classify='mmpretrain', segment='mmseg', detect='mmdet')
+METRIC = dict(classify='accuracy/top1', segment='mIoU', detect='coco/segm_mAP')
+
+
+def run(folder, *command):
+    done = preloaded.run([sys.executable, *command], cwd=folder, env=dict(
+        os.environ, PYTHONPATH=str(ROOT)))
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    return output
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """Checkpoints of the page's configs, fine-tuned once each."""
+    done = {}
+
+    def train(name):
+        pytest.importorskip(TOOLBOX[name])
+        if name not in done:
+            output = run(folder, '-m', 'mixedae_mm', 'train', f'{name}.py',
+                         '--cfg-options', *LOADERS, *SMALL[name])
+            assert 'loaded 7' in output and re.search(f'{METRIC[name]}: ', output)
+            work_dir = folder / 'work_dirs' / name
+            last = Path((work_dir / 'last_checkpoint').read_text()).name
+            done[name] = work_dir / last
+        return done[name]
+
+    return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TOOLBOX)
+def test_from_the_page_to_predictions(trained, folder, tmp_path, name):
+    """The checkpoint alone suffices, and says what the toolbox itself says."""
+    checkpoint = str(shutil.copy(trained(name), tmp_path / 'tuned.pth'))
+    config = trained(name).with_name(f'{name}.py')
+    cfg = Config.fromfile(config)
+    (tmp_path / 'photos/deep').mkdir(parents=True)
+    image = np.random.randint(0, 256, (50, 70, 3), dtype=np.uint8)
+    photo = str(tmp_path / 'photos/deep/a.png')
+    Image.fromarray(image).save(photo)
+    output = run(tmp_path, '-m', 'mixedae_mm', 'predict', 'photos', '--checkpoint',
+                 checkpoint, '--threshold', '0')
+    assert 'photos/deep/a.png: ' in output
+    out = tmp_path / 'predictions/deep'
+    result = json.loads((out / 'a.png.json').read_text())
+    drawn = np.asarray(Image.open(out / 'a.png.png').convert('RGB'))
+    assert drawn.shape == image.shape and (drawn != image).any()
+    if name == 'classify':
+        assert set(result['scores']) == set(SHAPES)
+        assert sum(result['scores'].values()) == pytest.approx(1, abs=1e-3)
+        assert result['score'] == result['scores'][result['class']]
+        loaded = load_model(config, checkpoint)  # as the tools that look at it do
+        assert loaded.data_preprocessor.mean.flatten().tolist() == pytest.approx(
+            cfg.data_preprocessor.mean)
+        from mmpretrain import ImageClassificationInferencer
+        theirs, = ImageClassificationInferencer(cfg, checkpoint)(photo)
+        assert result['score'] == pytest.approx(theirs['pred_score'], abs=1e-4)
+    elif name == 'segment':
+        labels = np.asarray(Image.open(out / 'a.png_labels.png'))
+        assert labels.shape == image.shape[:2]
+        from mmseg.apis import inference_model, init_model
+        cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+        theirs = inference_model(init_model(cfg, checkpoint, 'cpu'), photo)
+        assert (labels == theirs.pred_sem_seg.data.squeeze().numpy()).all()
+        for i, share in enumerate(result['shares'].values()):
+            assert share == pytest.approx((labels == i).mean(), abs=1e-4)
+    else:
+        entry = result['objects'][0]
+        assert entry['class'] in SHAPES and len(entry['box']) == 4
+        assert entry['mask']['size'] == [50, 70]
+        from mmdet.apis import DetInferencer
+        theirs = DetInferencer(cfg, checkpoint, show_progress=False)(photo)
+        theirs = theirs['predictions'][0]
+        assert [SHAPES[label] for label in theirs['labels']] == [
+            entry['class'] for entry in result['objects']]
+        assert entry['box'] == pytest.approx(theirs['bboxes'][0], abs=0.06)
+        assert entry['mask'] == theirs['masks'][0]
+
+
+@pytest.mark.slow
+def test_predicting_from_python(trained, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'work_dirs/classify').mkdir(parents=True)
+    shutil.copy(trained('classify'), tmp_path / 'work_dirs/classify/epoch_100.pth')
+    saved(tmp_path / 'photos/x.png', Image.new('RGB', (70, 70), (9, 99, 199)))
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r'<!-- snippet: predict -->\n```python\n(.*?)```', PAGE, re.S)[1]
+    exec(code, {})
+    assert 'photos/x.png ' in capsys.readouterr().out
+    with pytest.raises(ConfigurationError, match='no image and no folder at y'):
+        predict('y', 'work_dirs/classify/epoch_100.pth')
+
+
+def test_predictions_need_a_fine_tuned_checkpoint(here):
+    with pytest.raises(ConfigurationError, match='has no test_dataloader'):
+        predict('birds', 'work_dirs/mixedae_vitb_folder/epoch_300.pth')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['segment', 'detect'])
+def test_the_browser_draws_masks_and_boxes(here, name):
+    pytest.importorskip(TOOLBOX[name])
+    from mixedae_mm.analysis.browsing import browse
+    cfg = Config.fromfile(f'{name}.py')
+    # As they are, so that they can be compared.
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    cfg.train_dataloader.dataset.pipeline = [*pipeline[:2], pipeline[-1]]
+    figure, = browse(cfg, 'train', [2])
+    drawn = figure.axes[0].images[0].get_array()
+    plain = np.asarray(Image.open('leaves/images/train/2.png' if name == 'segment'
+                                  else 'parts/train/2.jpg'))
+    assert drawn.shape == plain.shape
+    inside = np.abs(drawn[30, 30].astype(int) - plain[30, 30]).sum()
+    outside = np.abs(drawn[2, 2].astype(int) - plain[2, 2]).sum()
+    assert inside > 20 and (name == 'segment' or outside < 10)
+
+
+def test_the_encoder_comes_through_torch_hub(here):
+    text = (ROOT / 'docs/openmmlab.md').read_text()
+    code = re.search(r'<!-- snippet: hub -->\n```python\n(.*?)```', text, re.S)[1]
+    assert "torch.hub.load('.', 'mixedae', source='local'" in code
+    encoder = torch.hub.load(str(ROOT), 'mixedae', source='local', heads=2,
+                             checkpoint='work_dirs/mixedae_vitb_folder/epoch_300.pth')
+    assert encoder.encode('birds/val').patches.shape == (3, 64, 24)
+
+
+def test_the_page_of_costs_shows_what_the_command_prints():
+    from benchmarks import cost
+    page = (ROOT / 'docs/recipes.md').read_text()
+    assert cost.plan(ROOT / 'docs/measurements') in page
