@@ -12,7 +12,7 @@ import sys
 import warnings
 from importlib import metadata, util
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 # import name -> the distributions that provide it: the maintained one, the
 # classic one, then other builds of the classic one.
@@ -127,7 +127,8 @@ def leave_out_language_models() -> None:
 
     path = Path(spec.origin).parent / 'utils/dependency.py'
     module_spec = util.spec_from_file_location(name, path)
-    module = util.module_from_spec(module_spec)
+    assert module_spec and module_spec.loader  # as for every .py file
+    module: Any = util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     module.WITH_MULTIMODAL = False
     module.register_multimodal_placeholder = register_placeholders

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..datasets.folder_index import index_folder
 from ..launch.checks import check_toolbox
-from ..models.checkpoint_loading import load_model
+from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..models.checkpoint_source import source_of
 from ..utils.building import build_model
@@ -97,7 +97,7 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     check_toolbox(cfg, checkpoint)
     cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(build_model(cfg))
-    load_model(model, source_of(content, checkpoint), complete=True)
+    load_source(model, source_of(content, checkpoint), complete=True)
     model.to(device or get_device())
     model.eval()  # returns nothing for some models of mmpretrain
     meta = dict(saved.get('dataset_meta') or {})
