@@ -105,10 +105,6 @@ def check(vit: Vit, target: Format) -> None:
             'leaves it out.')
 
 
-def _no_configs(vit: Vit) -> Dict[str, dict]:
-    return {}
-
-
 _HF_SNIPPET = (
     'from transformers import AutoImageProcessor, {model}\n\n'
     "model = {model}.from_pretrained('{path}'{extra})\n"
@@ -128,12 +124,12 @@ FORMATS = {
         configs=hf_configs, snippet=_HF_SNIPPET),
     'mae': Format(
         'mae', 'timm', 'timm', has_decoder=True, is_folder=False,
-        configs=_no_configs,
+        configs=lambda vit: {},
         snippet='import torch\n\n'
         "weights = torch.load('{path}/model.pth')['model']"),
     'mm': Format(
         'mm', 'mmpretrain', 'mm', has_decoder=True, is_folder=False,
-        configs=_no_configs,
+        configs=lambda vit: {},
         snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
         "\n    checkpoint='{path}/model.pth')"),
 }

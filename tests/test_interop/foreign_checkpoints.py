@@ -112,45 +112,30 @@ def hf_mae_model(**kwargs) -> nn.Module:
     return shaken(transformers.ViTMAEForPreTraining(config))
 
 
-class MetaMAE(nn.Module):
-    """MAE by the names of Meta's code, with timm's blocks as there.
+class MetaMAE(timm.models.VisionTransformer):
+    """MAE by the names of Meta's code, which builds on timm as well.
 
-    Everything is visible or hidden by position, nothing random: the first
-    patches are seen, the others are mask tokens.
+    Nothing is random: the first patches are seen, the others are mask tokens.
     """
 
     def __init__(self):
-        super().__init__()
-        patches, width = GRID**2, DECODER['width']
-        self.patch_embed = timm.layers.PatchEmbed(SIZE, PATCH, 3, WIDTH)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
-        self.pos_embed = nn.Parameter(torch.zeros(1, patches + 1, WIDTH))
-        self.blocks = self.stack(WIDTH, DEPTH, HEADS, MLP / WIDTH)
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
+        super().__init__(
+            img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH,
+            num_heads=HEADS, mlp_ratio=MLP / WIDTH, num_classes=0)
+        width = DECODER['width']
         self.decoder_embed = nn.Linear(WIDTH, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, patches + 1, width))
-        self.decoder_blocks = self.stack(width, DECODER['depth'],
-                                         DECODER['heads'], 4)
+        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, GRID**2 + 1, width))
+        self.decoder_blocks = nn.ModuleList(
+            timm.models.vision_transformer.Block(
+                width, DECODER['heads'], qkv_bias=True,
+                norm_layer=partial(nn.LayerNorm, eps=1e-6))
+            for _ in range(DECODER['depth']))
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_pred = nn.Linear(width, PATCH * PATCH * 3)
 
-    @staticmethod
-    def stack(width, depth, heads, ratio):
-        return nn.ModuleList(
-            timm.models.vision_transformer.Block(
-                width, heads, ratio, qkv_bias=True,
-                norm_layer=partial(nn.LayerNorm, eps=1e-6))
-            for _ in range(depth))
-
-    def forward(self, images, num_visible=None):
-        x = self.patch_embed(images) + self.pos_embed[:, 1:]
-        x = x[:, :num_visible]
-        cls_token = self.cls_token + self.pos_embed[:, :1]
-        x = torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+    def forward(self, images):
+        return self.forward_features(images)
 
     def decode(self, tokens):
         x = self.decoder_embed(tokens)
