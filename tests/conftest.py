@@ -8,6 +8,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import random  # noqa: E402
 import re  # noqa: E402
+import runpy  # noqa: E402
+import sys  # noqa: E402
 from importlib.util import find_spec  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -126,3 +128,19 @@ def own_default_scope():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Run a command of ours, by its name, in this process; gives its exit status."""
+    from mixedae_mm.__main__ import find_script
+
+    def run(name, *arguments):
+        script = str(find_script(name))
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
+        monkeypatch.setattr(sys, 'path', list(sys.path))
+        with pytest.raises(SystemExit) as leaving:
+            runpy.run_path(script, run_name='__main__')
+        return leaving.value.code
+
+    return run

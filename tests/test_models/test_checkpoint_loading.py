@@ -234,31 +234,6 @@ def test_hugging_face(tmp_path, kind):
     assert 'Hugging Face' in str(report)
 
 
-def test_metas_mae_warm_starts_encoder_and_decoder(path):
-    """With all that Meta's training script saves beside the weights."""
-    start = mae()
-    theirs = {}
-    for name, value in start.state_dict().items():
-        for ours, meta in (
-                ('backbone.patch_embed.projection', 'patch_embed.proj'),
-                ('backbone.ln1', 'norm'), ('backbone.', ''), ('neck.', ''),
-                ('decoder_blocks', 'decoder_BLOCKS'), ('layers.', 'blocks.', ),
-                ('ffn.blocks.0.0', 'mlp.fc1'), ('ffn.blocks.1', 'mlp.fc2'),
-                ('decoder_BLOCKS', 'decoder_blocks'), ('.ln', '.norm'),
-                ('decoder_ln1', 'decoder_norm')):
-            name = name.replace(ours, meta)
-        theirs[name.replace('ln1.', 'decoder_norm.') if name.startswith('ln1') else
-               name] = value
-    torch.save(dict(model=theirs, optimizer={}, epoch=3, scaler={}, args=Namespace()),
-               path)
-    model = mixedae()
-    report = load_pretrained(model, path)
-    assert report.new == ['backbone.segment_embed', 'head.projector']
-    own = model.state_dict()
-    assert all(torch.equal(own[name], value)
-               for name, value in start.state_dict().items())
-
-
 # Refusals
 
 
