@@ -1,7 +1,7 @@
 """Write instance masks in COCO's format."""
 import json
 import os
-from typing import List, Sequence
+from typing import Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -31,35 +31,27 @@ def annotation_of(instance: Instance) -> dict:
         segmentation=encode_mask(mask))
 
 
-class CocoAnnotations:
-    """Collects what an ``instances_*.json`` of COCO holds.
+def write_annotations(path: str, classes: Sequence[str],
+                      painted: Iterable[Tuple[str, List[dict], Sequence[int]]]) -> None:
+    """Write an ``instances_*.json``.
 
     Args:
+        path (str): The file; its folder is made.
         classes (Sequence[str]): Names; category ids are their places plus one.
+        painted (Iterable): Of each image its file name, what
+            :func:`annotation_of` says of its objects, and its shape.
     """
-
-    def __init__(self, classes: Sequence[str]):
-        self.classes = classes
-        self.images, self.annotations = [], []
-
-    def add(self, file_name: str, annotations: List[dict],
-            shape: Sequence[int]) -> None:
-        """Add an image of ``shape`` (height, width) and its objects."""
-        image_id = len(self.images) + 1
-        self.images.append(dict(
-            id=image_id, file_name=file_name, height=shape[0], width=shape[1]))
-        for annotation in annotations:
-            self.annotations.append(dict(
-                id=len(self.annotations) + 1, image_id=image_id, **annotation))
-
-    def write(self, path: str) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        categories = [
-            dict(id=index + 1, name=name, supercategory='object')
-            for index, name in enumerate(self.classes)
-        ]
-        with open(path, 'w') as file:
-            file.write(json.dumps(dict(  # json.dump is ten times slower
-                info=dict(description='Generated from photographs of scikit-image'),
-                licenses=[], categories=categories, images=self.images,
-                annotations=self.annotations)))
+    images, annotations = [], []
+    for image_id, (file_name, objects, (height, width, *_)) in enumerate(painted, 1):
+        images.append(dict(
+            id=image_id, file_name=file_name, height=height, width=width))
+        annotations += [dict(id=number, image_id=image_id, **found) for number, found
+                        in enumerate(objects, len(annotations) + 1)]
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w') as file:
+        file.write(json.dumps(dict(  # json.dump is ten times slower
+            info=dict(description='Generated from photographs of scikit-image'),
+            licenses=[],
+            categories=[dict(id=index, name=name, supercategory='object')
+                        for index, name in enumerate(classes, 1)],
+            images=images, annotations=annotations)))

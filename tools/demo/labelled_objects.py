@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from .coco_annotations import CocoAnnotations, annotation_of
+from .coco_annotations import annotation_of, write_annotations
 from .generated import generate_once, on_all_cores
 from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
 
@@ -57,7 +57,7 @@ def make_object_folder(folder: str,
 
     def write(root: str) -> None:
         for split, number in zip(SPLITS, (num_train, num_val)):
-            painter, coco = Painter(seed, split), CocoAnnotations(classes)
+            painter = Painter(seed, split)
 
             def paint(index: int):
                 label = index % len(classes)
@@ -69,9 +69,9 @@ def make_object_folder(folder: str,
                 return (f'{stem}.jpg', [annotation_of(Instance(label, mask))],
                         image.shape)
 
-            for painted in on_all_cores(paint, number):
-                coco.add(*painted)
-            coco.write(os.path.join(root, f'annotations/instances_{split}.json'))
+            write_annotations(
+                os.path.join(root, f'annotations/instances_{split}.json'), classes,
+                on_all_cores(paint, number))
 
     return generate_once(
         folder,
@@ -121,7 +121,7 @@ def make_scene_folder(folder: str,
     def write(root: str) -> None:
         for split, number, long_name in zip(
                 SPLITS, (num_train, num_val), ('training', 'validation')):
-            painter, coco = Painter(seed, split), CocoAnnotations(classes)
+            painter = Painter(seed, split)
 
             def paint(index: int):
                 image, instances = painter.scene(index, size, max_objects, labels)
@@ -137,10 +137,9 @@ def make_scene_folder(folder: str,
                 _save(image, root, f'coco/{split}2017/{file_name}')
                 return file_name, list(map(annotation_of, instances)), image.shape
 
-            for painted in on_all_cores(paint, number):
-                coco.add(*painted)
-            coco.write(os.path.join(
-                root, f'coco/annotations/instances_{split}2017.json'))
+            write_annotations(
+                os.path.join(root, f'coco/annotations/instances_{split}2017.json'),
+                classes, on_all_cores(paint, number))
 
     return generate_once(
         folder,

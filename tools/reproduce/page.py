@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from matplotlib.figure import Figure
 
-from mixedae_mm.analysis.figures import (draw_accuracy_over_training,
+from mixedae_mm.analysis.figures import (LINE_COLOURS, draw_accuracy_over_training,
                                          draw_accuracy_per_layer, draw_attention,
                                          draw_curves, outline_objects)
 from mixedae_mm.analysis.loading import image_size_of
@@ -15,7 +15,6 @@ from mixedae_mm.analysis.report import format_seconds
 from mixedae_mm.analysis.run_log import layer_accuracies, smooth
 from . import measuring, verdicts
 from .experiment import Experiment, Outcome
-from .figures import draw_comparison
 from .presets import RANDOM, TITLES, VARIANTS
 from .results import METRICS, present, text_of
 
@@ -63,7 +62,7 @@ def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
             TITLES[o.variant]: draw_accuracy_over_training(
                 layer_accuracies(o.curves), 25)
             for o in first if o.variant in ('attention_only', 'both')},
-        comparison=draw_comparison(summary, transfer),
+        comparison=_draw_comparison(summary, transfer),
         attention=_draw_attention(experiment),
         objects=present(summary, lambda name: name.startswith('object_')),
         sweeps={title: metrics(['topk_late', *transfer], labels)
@@ -87,6 +86,36 @@ def _draw_losses(outcomes: Sequence[Outcome]) -> Optional[Figure]:
                 for name, (steps, values) in curves.items()
             }
     return draw_curves(panels, columns=2) if panels else None
+
+
+def _draw_comparison(summary: Dict[str, Any], metrics: Sequence[str]) -> Figure:
+    """Draw one panel per metric, one row per variant, one dot per seed, and means."""
+    variants = list(summary['variants'].values())
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure = Figure(figsize=(2.6 + 2.6 * columns, 0.9 + rows * (
+        0.24 * len(variants) + 0.5)), layout='constrained')
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, metric in zip(grid.ravel(), metrics):
+        for row, entry in enumerate(variants):
+            numbers = entry['metrics'].get(metric)
+            if numbers is None:
+                continue
+            colour = LINE_COLOURS[row % len(LINE_COLOURS)]
+            axes.plot(numbers['values'], [row] * len(numbers['values']), '.',
+                      color=colour, alpha=0.5)
+            axes.errorbar(numbers['mean'], row, xerr=numbers['std'] or 0,
+                          fmt='D', markersize=4.5, color=colour, capsize=3)
+        axes.set_title(METRICS[metric].title, fontsize=9, loc='left')
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[['top', 'right']].set_visible(False)
+    first = grid[0, 0]
+    first.set_yticks(range(len(variants)), [v['title'] for v in variants])
+    first.set_ylim(len(variants) - 0.5, -0.5)
+    for axes in grid.ravel()[len(metrics):]:
+        axes.set_visible(False)
+    return figure
 
 
 def _draw_attention(experiment: Experiment) -> Optional[Figure]:
