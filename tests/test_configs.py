@@ -1,4 +1,5 @@
 """Every pre-training config builds, and says what the paper says."""
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ DECODER = (768 * 512 + 512) + 512 + 197 * 512 + 8 * (
 LIGHT = (768 * 256 + 256) + 256 + 197 * 256 + 2 * (
     12 * 256**2 + 13 * 256) + 2 * 256 + (256 * 768 + 768)
 PROJECTOR = 768 * 128 + 128
+MIXEDAE = VIT_B + SEGMENTS + DECODER + PROJECTOR
 VIT_L = (1024 * 768 + 1024) + 1024 + 197 * 1024 + 24 * (
     12 * 1024**2 + 13 * 1024) + 2 * 1024
 DECODER_L = DECODER + (1024 - 768) * 512
@@ -31,29 +33,23 @@ PROJECTOR_L = 1024 * 128 + 128
 
 # config: epochs, images a step, base lr, parameters
 PAPER = {
-    'mixedae_vitb_300e.py':
-    (300, 4096, 7.5e-5, VIT_B + SEGMENTS + DECODER + PROJECTOR),
-    'mixedae_vitb_800e.py':
-    (800, 4096, 7.5e-5, VIT_B + SEGMENTS + DECODER + PROJECTOR),
-    'mixedae_vitb_1600e.py':
-    (1600, 4096, 7.5e-5, VIT_B + SEGMENTS + DECODER + PROJECTOR),
+    'mixedae_vitb_300e.py': (300, 4096, 7.5e-5, MIXEDAE),
+    'mixedae_vitb_800e.py': (800, 4096, 7.5e-5, MIXEDAE),
+    'mixedae_vitb_1600e.py': (1600, 4096, 7.5e-5, MIXEDAE),
     'mixedae_vitl_300e.py':
     (300, 4096, 7.5e-5, VIT_L + 4 * 1024 + DECODER_L + PROJECTOR_L),
-    'mixedae_full_vitb_300e.py':
-    (300, 1024, 7.5e-5, VIT_B + SEGMENTS + DECODER + PROJECTOR),
+    'mixedae_full_vitb_300e.py': (300, 1024, 7.5e-5, MIXEDAE),
     'mixedae_full_light_vitb_300e.py':
     (300, 1024, 7.5e-5, VIT_B + SEGMENTS + LIGHT + PROJECTOR),
     'naive_mixing_vitb_300e.py': (300, 4096, 1.5e-4, VIT_B + DECODER),
     'mae_vitb_300e.py': (300, 4096, 1.5e-4, VIT_B + DECODER),
     'mae_vitb_800e.py': (800, 4096, 1.5e-4, VIT_B + DECODER),
     'mae_vitb_1600e.py': (1600, 4096, 1.5e-4, VIT_B + DECODER),
-    'ablations/3f_both.py':
-    (300, 4096, 1.5e-4, VIT_B + SEGMENTS + DECODER + PROJECTOR),
+    'ablations/3f_both.py': (300, 4096, 1.5e-4, MIXEDAE),
     'ablations/3f_neither.py': (300, 4096, 1.5e-4, VIT_B + DECODER),
     'ablations/3f_attention_only.py':
     (300, 4096, 1.5e-4, VIT_B + SEGMENTS + DECODER),
-    'ablations/3f_contrastive_only.py':
-    (300, 4096, 1.5e-4, VIT_B + SEGMENTS + DECODER + PROJECTOR),
+    'ablations/3f_contrastive_only.py': (300, 4096, 1.5e-4, MIXEDAE),
     'ablations/contrastive_without_reconstruction.py':
     (300, 4096, 1.5e-4, VIT_B + SEGMENTS + PROJECTOR),
 }
@@ -98,15 +94,17 @@ def load(name):
     return cfg
 
 
-def build_model(cfg):
+@lru_cache(maxsize=None)
+def build_model(name):
+    """Which no test changes."""
     with torch.device('meta'):  # shapes and names without the memory
-        return MODELS.build(cfg.model)
+        return MODELS.build(load(name).model)
 
 
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_builds_model_pipeline_and_optimizer(name, photo_folder):
     cfg = load(name)
-    model = build_model(cfg)
+    model = build_model(name)
 
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     sample = dataset[0]
@@ -156,7 +154,7 @@ def test_recipe_is_the_papers(name):
     crop = cfg.train_pipeline[1]
     assert (crop.size, tuple(crop.scale)) == (224, (.2, 1.))
     assert crop.interpolation == 'bicubic'
-    count = sum(p.numel() for p in build_model(cfg).parameters())
+    count = sum(p.numel() for p in build_model(name).parameters())
     assert count == parameters
 
 
@@ -170,7 +168,7 @@ def test_ablation_changes_what_it_says(name):
     expected = TABLE_3[name]
     cfg = load(f'ablations/{name}')
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 16)
-    model = build_model(cfg)
+    model = build_model(f'ablations/{name}')
     topk = [model.backbone.layer_topk(i, 196) for i in range(12)]
     assert topk[:expected['layers']] == [None] * expected['layers']
     rest = topk[expected['layers']:]
@@ -184,14 +182,13 @@ def test_ablation_changes_what_it_says(name):
 
 
 def test_full_mode_and_light_decoder():
-    full = build_model(load('mixedae_full_vitb_300e.py'))
+    full = build_model('mixedae_full_vitb_300e.py')
     assert full.data_preprocessor.mode == 'full'
-    light = build_model(load('mixedae_full_light_vitb_300e.py'))
+    light = build_model('mixedae_full_light_vitb_300e.py')
     assert light.data_preprocessor.mode == 'full'
     assert len(light.neck.decoder_blocks) == 2
     assert light.neck.decoder_blocks[0].attn.num_heads == 8
-    assert build_model(
-        load('mixedae_vitb_300e.py')).data_preprocessor.mode == 'compose'
+    assert build_model('mixedae_vitb_300e.py').data_preprocessor.mode == 'compose'
 
 
 def test_data_root_comes_from_the_environment(photo_folder, monkeypatch):

@@ -1,6 +1,6 @@
 """Several processes train as one does, FSDP as DDP."""
 import os.path as osp
-from typing import Dict, List, NamedTuple
+from typing import Dict
 
 import pytest
 import torch
@@ -29,31 +29,14 @@ SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05)
 ADAMW = dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
 
 
-class History(NamedTuple):
-    """What some training steps leave, on the CPU.
-
-    Attributes:
-        losses (Tensor): (STEPS, ), mean over processes.
-        gradients (list[dict[str, Tensor]]): Of every update.
-        weights (dict[str, Tensor]): After the last update.
-        start (dict[str, Tensor]): Weights before the first.
-    """
-    losses: Tensor
-    gradients: List[Dict[str, Tensor]]
-    weights: Dict[str, Tensor]
-    start: Dict[str, Tensor]
-
-
-@pytest.mark.parametrize('accumulate', [1, 2])
 @pytest.mark.parametrize('mode', ['compose', 'full'])
 def test_two_processes_equal_one(tell, mode, accumulate):
     """One process over the whole batch, and two over halves of it."""
-    whole = in_processes(train, 1, mode, accumulate)
-    halves = in_processes(train, 2, mode, accumulate)
-    loss = float((whole.losses - halves.losses).abs().max())
-    gradient = max(map(difference, whole.gradients, halves.gradients))
-    weight = difference(whole.weights, halves.weights)
-    moved = difference(whole.weights, whole.start)
+    losses, gradients, weights, start = zip(*(
+        in_processes(train, processes, mode, accumulate) for processes in (1, 2)))
+    loss = float((losses[0] - losses[1]).abs().max())
+    gradient = max(map(difference, *gradients))
+    weight, moved = difference(*weights), difference(weights[0], start[0])
     tell(f'2 processes and 1, {mode}, batches per update: {accumulate}; loss '
          f'{loss:.1e}, gradient {gradient:.1e}, weight {weight:.1e} '
          f'(moved by {moved:.1e})')
@@ -76,8 +59,13 @@ def test_fsdp_equals_ddp(tmp_path, tell, accumulate):
         assert encoder.features(str(tmp_path / 'images')).isfinite().all()
 
 
-def train(mode: str, accumulate: int) -> History:
-    """Make some steps with given masks, on this process's share of every batch."""
+def train(mode: str, accumulate: int) -> tuple:
+    """Make some steps with given masks, on this process's share of every batch.
+
+    Returns:
+        tuple: Losses (STEPS, ), mean over processes; gradients of every update by
+        parameter; weights after the last one, and before the first.
+    """
     torch.manual_seed(0)  # the same weights in every process
     MMLogger.get_current_instance().setLevel('ERROR')
     bare = model = MODELS.build(dict(
@@ -103,7 +91,7 @@ def train(mode: str, accumulate: int) -> History:
         data = dict(inputs=share(images), mix_mask=share(masks), data_samples=None)
         loss = model.train_step(data, wrapper)['loss']
         losses.append(torch.stack(all_gather(loss.detach())).mean())
-    return History(torch.stack(losses), gradients, bare.state_dict(), start)
+    return torch.stack(losses), gradients, bare.state_dict(), start
 
 
 def run(folder, name: str, accumulate: int, *options: str) -> dict:

@@ -72,14 +72,13 @@ def test_speed_page_is_what_the_measurements_make_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('what, options', [
-    ('attention', ['--batch-size', '1']), ('listing', ['--images', '1200'])])
-def test_command_writes_what_it_measured(what, options, tmp_path):
+def test_command_writes_what_it_measured(tmp_path):
     out = tmp_path / 'result.json'
-    done = preloaded.run([sys.executable, ROOT / 'tools/benchmarks', what, '--repeats',
-                          '1', *options, '--json', out], cwd=tmp_path)
+    done = preloaded.run([sys.executable, ROOT / 'tools/benchmarks', 'listing',
+                          '--repeats', '1', '--images', '1200', '--json', out])
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
-    assert result['what'] == what
+    assert result['what'] == 'listing'
+    assert [row['images'] for row in result['rows']] == [1200, 1200]
     assert all(row['median_s'] > 0 for row in result['rows'])
     assert result['machine']['torch'] == torch.__version__

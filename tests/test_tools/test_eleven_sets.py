@@ -145,14 +145,11 @@ def test_table_2s_averages_are_the_papers():
 
 @pytest.mark.slow
 def test_the_command_prints_table_2(tmp_path, monkeypatch):
-    """Two sets in their real formats, one with validation images, one of
-    several labels, with a ViT that trains in a second."""
-    for name in ('dtd', 'VOC2007'):
-        tiny_data.small_set(name.lower(), tmp_path / 'data' / name, 8, monkeypatch)
+    """A set in its real format, with a ViT that trains in a second."""
+    tiny_data.small_set('voc2007', tmp_path / 'data/VOC2007', 8, monkeypatch)
     command = [
         sys.executable, ROOT / 'tools/transfer/transfer_eleven.py',
-        tmp_path / 'vit.pth', '--sets', 'dtd', 'voc2007',
-        '--data-root', tmp_path / 'data',
+        tmp_path / 'vit.pth', '--sets', 'voc2007', '--data-root', tmp_path / 'data',
         '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
         tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',
         'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
@@ -166,14 +163,14 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch):
     vit = backbone(arch=dict(ARCH, num_layers=2, feedforward_channels=32),
                    patch_size=32, img_size=64)
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
-    for finished in (4, 0):  # the second time nothing is left to do
+    for finished in (2, 0):  # the second time nothing is left to do
         done = preloaded.run(command)
         assert done.returncode == 0, done.stdout + done.stderr
         header, _, mae, mixedae, row = done.stdout.splitlines()[-5:]
-        assert header == '| Method | DTD | VOC | Avg. |'
-        assert mae == '| MAE (paper) | 75.3 | 86.0 | 80.7 |'
-        assert re.fullmatch(r'\| vit( \| \d+\.\d){3} \|', row), row
+        assert header == '| Method | VOC | Avg. |'
+        assert mae == '| MAE (paper) | 86.0 | 86.0 |'
+        assert re.fullmatch(r'\| vit( \| \d+\.\d){2} \|', row), row
         assert done.stdout.count('finished') == finished
-    # Weights are kept of the final runs only.
-    assert len(list(tmp_path.glob('runs/*/*/*.pth'))) == 2
-    assert len(list(tmp_path.glob('runs/*/test_*/*.pth'))) == 2
+    # Weights are kept of the final run only.
+    kept, = tmp_path.glob('runs/*/*/*.pth')
+    assert kept.parent.name.startswith('test_')

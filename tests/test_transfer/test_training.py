@@ -61,14 +61,13 @@ TASKS = {
     'mmseg':
     ('upernet_vit-tiny_scenes.py', 'scenes/ade', [
         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'train_dataloader.batch_size=2',
-        'default_hooks.checkpoint.interval=2'
+        'train_dataloader.batch_size=2'
     ], 'mIoU', 'loaded 76 of 76 backbone tensors; resized pos_embed 8x8 -> '
      '12x12; ignored: segment_embed, ln1, head, neck'),
     'mmdet':
     ('cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', [
         'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
-        'train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1'
+        'train_dataloader.batch_size=2', 'model.test_cfg.rcnn.max_per_img=5'
     ], 'coco/segm_mAP', 'loaded 76 of 76 backbone tensors; '
      'ignored: segment_embed, ln1, head, neck'),
 }
@@ -115,14 +114,14 @@ def test_training_starts_from_the_checkpoint_and_is_tested(trained, demo, toolbo
     assert re.search(rf'{metric}: \d', output)
 
 
-# What makes runs of six steps, with checkpoints and evaluations in between.
+# What makes runs of six steps, with checkpoints in between.
 SHORT = {
     'mmpretrain': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 2,
                    'param_scheduler.1.end': 3, 'train_dataloader.batch_size': 8},
-    'mmseg': {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 3,
+    'mmseg': {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 6,
               'train_dataloader.batch_size': 2},
-    'mmdet': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 2,
-              'train_dataloader.batch_size': 2},
+    'mmdet': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 3,
+              'train_dataloader.batch_size': 2, 'model.test_cfg.rcnn.max_per_img': 5},
 }
 
 
@@ -140,11 +139,14 @@ def test_killed_runs_resume_exactly(demo, tmp_path, monkeypatch, toolbox, phase)
 
 
 def test_several_scales_and_small_images(trained, demo):
-    """Scale 0.5 is smaller than the window that slides."""
+    """The first scales are smaller than the window that slides, 96 x 96."""
     folder, config, weights, _ = trained('mmseg')
-    output = run([sys.executable, TEST, config, weights, '--tta',
-                  '--work-dir', folder / 'tta'], demo,
-                 DATA_ROOT=demo / 'scenes/ade')
+    output = run([
+        sys.executable, TEST, config, weights, '--tta', '--work-dir', folder / 'tta',
+        '--cfg-options', 'test_dataloader.dataset.indices=1',
+        *(f'tta_pipeline.1.transforms.0.{number}.scale="({4 * side},{side})"'
+          for number, side in enumerate(range(64, 112, 8)))
+    ], demo, DATA_ROOT=demo / 'scenes/ade')
     assert re.search(r'mIoU: \d', output)
 
 
@@ -268,7 +270,7 @@ def outside(tmp_path, demo):
         dict(state_dict={f'backbone.{k}': v for k, v in vit.state_dict().items()}),
         folder / 'epoch_1600.pth')
     (tmp_path / 'data').mkdir()
-    scenes(tmp_path / 'scenes')
+    scenes(tmp_path / 'scenes', num_train=2, num_val=1)
     (tmp_path / 'data/coco').symlink_to(tmp_path / 'scenes/coco')
     (tmp_path / 'data/ade').mkdir()
     (tmp_path / 'data/ade/ADEChallengeData2016').symlink_to(
@@ -318,8 +320,8 @@ def test_a_stock_mmdet_config_gains_the_backbone(outside):
             'train_dataloader.dataset.pipeline.2.scale="(128,96)"',
             'val_dataloader.dataset.pipeline.1.scale="(128,96)"',
             'train_dataloader.batch_size=1', 'model.train_cfg.rcnn.sampler.num=32',
-            # After four steps nothing is certain.
-            'model.test_cfg.rcnn.score_thr=0.0'
+            # After two steps nothing is certain.
+            'model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=5'
         ])
     assert ('epoch_1600.pth: loaded 148 of 148 backbone tensors; '
             'ignored: segment_embed, ln1') in output

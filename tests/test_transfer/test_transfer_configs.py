@@ -1,4 +1,5 @@
 """Every transfer config builds, and says what its protocol says."""
+import copy
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -76,7 +77,7 @@ def build_model(config):
 
 
 def build_optimizer(config, model):
-    config = config.copy()
+    config = copy.deepcopy(config)
     config.launcher = 'none'
     adapt_to_cpu(config)
     with registered(config):
