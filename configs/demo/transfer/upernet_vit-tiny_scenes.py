@@ -38,6 +38,18 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
+# `tools/test.py --tta`: the six scales of ADE20K, at this size.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(4 * side, side), keep_ratio=True)
+             for side in (64, 96, 128, 160, 192, 224)],
+            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+            [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]
+        ])
+]
 scenes = dict(
     type='BaseSegDataset',  # ADE20KDataset knows ADE20K's classes only
     data_root='{{$DATA_ROOT:work_dirs/demo_transfer/data/scenes/ade}}',
