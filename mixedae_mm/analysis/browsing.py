@@ -69,8 +69,11 @@ def _draw_labels(samples, dataset, scope: str) -> Figure:
                             samples):
         # The loaders of both toolboxes give BGR.
         pixels = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1].copy()
-        drawn = draw(pixels, sample['data_samples'], scope, dataset.metainfo,
-                     truth=True)
+        truth = sample['data_samples']
+        if scope == 'mmdet':  # its visualizer takes plain tensors
+            boxes = truth.gt_instances.bboxes
+            truth.gt_instances.bboxes = getattr(boxes, 'tensor', boxes)
+        drawn = draw(pixels, truth, scope, dataset.metainfo, truth=True)
         show_image(axes, torch.from_numpy(drawn.copy()), _title(sample)[-24:])
     return figure
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixedae_mm.analysis.report import (format_seconds, run_files, summarise,
-                                        write_report)
+from mixedae_mm.analysis.report import (format_seconds, origin_of, run_files,
+                                        summarise, write_report)
 from mixedae_mm.utils.errors import ConfigurationError
 from test_training_hooks import MODEL, train
 
@@ -66,6 +66,22 @@ def test_headline():
     (7500, '2 h 05 min')])
 def test_durations(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_whether_a_run_was_trained_on_images(tmp_path):
+    content = {'own/x/a.png': 'a', 'own/b.png': 'b', 'new/a.png': 'other',
+               'copy/b.png': 'b'}
+    for name, text in content.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own = str(tmp_path / 'own')
+    new, copy = str(tmp_path / 'new/a.png'), str(tmp_path / 'copy/b.png')
+    number, sentence = origin_of([new], own)
+    assert number == 0 and 'None of these images is among the 2' in sentence
+    number, sentence = origin_of([new, copy, f'{own}/x/a.png'], own)
+    assert number == 2 and 'trained on 2 of these 3' in sentence
+    number, sentence = origin_of([new], '')
+    assert number is None and 'not known' in sentence
 
 
 def test_what_is_no_run_is_refused(tmp_path, images):
