@@ -1,7 +1,7 @@
 """What configs of ``own_labels/`` leave out: read from the data and the checkpoint."""
 import os
 from collections import Counter
-from typing import Any, Iterator, Sequence, Tuple
+from typing import Sequence
 
 import mmengine
 from mmengine.config import Config
@@ -123,14 +123,10 @@ def take_architecture(cfg: Config, weights: str) -> None:
     own.arch, own.patch_size = arch, patch
     if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12
         own.out_indices = tuple(-(-(i + 1) * depth // 12) - 1 for i in own.out_indices)
-    for node, key, value in list(_values(cfg.model)):
-        if key == 'in_channels' and value in (WIDTH, [WIDTH] * 4):
-            node[key] = width if value == WIDTH else [width] * 4
-        elif key in ('patch_size', 'size_divisor') and value == old_patch:
-            node[key] = patch
-
-
-def _values(model: dict) -> Iterator[Tuple[dict, str, Any]]:
-    for _, node in walk(dict(model=model)):
-        if isinstance(node, dict):
-            yield from ((node, key, value) for key, value in node.items())
+    changed = [('in_channels', WIDTH, width), ('patch_size', old_patch, patch),
+               ('in_channels', [WIDTH] * 4, [width] * 4),
+               ('size_divisor', old_patch, patch)]
+    for _, node in walk(dict(model=cfg.model)):
+        for key, old, new in changed:
+            if isinstance(node, dict) and node.get(key) == old:
+                node[key] = new

@@ -17,7 +17,7 @@ from mixedae_mm.utils.errors import ConfigurationError
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 OURS = [path.relative_to(ROOT) for path in sorted(CONFIGS.rglob('*.py'))
-        if not {'_base_', 'demo', 'reproduce'} & set(path.parts)]
+        if not {'_base_', 'demo', 'own_labels', 'reproduce'} & set(path.parts)]
 
 
 @pytest.mark.parametrize('base', [

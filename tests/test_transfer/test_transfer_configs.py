@@ -77,7 +77,7 @@ def build_model(config):
 
 
 def build_optimizer(config, model):
-    config = copy.deepcopy(config)
+    config = copy.deepcopy(config)  # what is in it would be shared
     config.launcher = 'none'
     adapt_to_cpu(config)
     with registered(config):
