@@ -37,9 +37,12 @@ def fill_in(cfg: Config) -> None:
     expand_home(cfg)
     given = {key: cfg.pop(key, None) for key in KEYS}
     root, weights = given['data_root'], given['pretrained']
-    cfg.model.backbone.init_cfg.checkpoint = weights
-    if os.path.isfile(weights):
-        take_architecture(cfg, weights)
+    if weights is None:
+        cfg.model.backbone.init_cfg = None
+    else:
+        cfg.model.backbone.init_cfg.checkpoint = weights
+        if os.path.isfile(weights):
+            take_architecture(cfg, weights)
     datasets = [cfg[name].dataset for name in LOADERS]
     for dataset in datasets:
         dataset.data_root = root

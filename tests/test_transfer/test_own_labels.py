@@ -104,6 +104,12 @@ def test_configs_of_the_page_are_short_and_know_classes_and_encoder(here, name):
         assert cfg.train_dataloader.dataset.img_suffix == '.png'
 
 
+def test_a_start_from_random_weights(here):
+    Path('scratch.py').write_text(page_config('classify') + 'pretrained = None\n')
+    backbone = Config.fromfile('scratch.py').model.backbone
+    assert backbone.init_cfg is None and backbone.arch == 'base'
+
+
 def test_without_data_the_config_is_read_and_with_wrong_data_refused(
         tmp_path, monkeypatch):
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'nothing'))
