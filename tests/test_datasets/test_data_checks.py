@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from mixedae_mm.datasets import SampleSeededDataset, checks
+from mixedae_mm.datasets import LoadImageTensor, SampleSeededDataset, checks
 from mixedae_mm.datasets.checks import coco, empty, samples
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -392,6 +392,15 @@ def test_samples_are_looked_at_over_the_whole_set(tmp_path):
         info['img_path'] = str(tmp_path / info['img_path'])
     with refused(f'{tmp_path}/1.jpg', 'does not exist'):
         checks.check_samples(ConcatDataset([dataset]), 'train')
+
+
+@pytest.mark.parametrize('backend', [dict(backend='lmdb', db_path='images'), None])
+def test_other_storage_is_not_looked_into(backend):
+    """Its paths are addresses, or keys of a data base."""
+    dataset = Labelled(labels=[0])
+    dataset.data_list[0]['img_path'] = 'key' if backend else 's3://images/0.jpg'
+    dataset.pipeline.transforms = [LoadImageTensor(backend_args=backend)]
+    checks.check_samples(dataset, 'train')
 
 
 # Empty data sets, and those that fail to be built

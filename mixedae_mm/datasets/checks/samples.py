@@ -29,12 +29,14 @@ def check_samples(dataset: Dataset, name: str,
         ignore_index (int): The label that losses ignore.
     """
     for part in leaves(dataset):
-        if hasattr(part, 'max_bad_share') and not part.test_mode:
-            continue  # it replaces images that cannot be read
         # Those of a test may load the annotations after resizing the image.
         steps = [step for step in getattr(
             getattr(part, 'pipeline', None), 'transforms', ())
             if type(step).__name__.startswith('Load')]
+        if hasattr(part, 'max_bad_share') and not part.test_mode:
+            continue  # it replaces images that cannot be read
+        if not all(map(_reads_from_disk, steps)):
+            continue  # workers must not inherit an open data base
         labels: Set[int] = set()
         for info in sample_infos(part):
             said = {f'{place_of(part)} says': (info.get('height'), info.get('width'))}
@@ -54,8 +56,10 @@ def check_samples(dataset: Dataset, name: str,
 
 def _load(info: dict, steps: List[Callable], name: str) -> dict:
     """What the steps of a pipeline that read files make of a sample."""
-    files = [info[key] for key in FILES if isinstance(
-        info.get(key), (str, os.PathLike)) and is_local(info[key])]
+    files = [info[key] for key in FILES if info.get(key)]
+    if not all(isinstance(path, (str, os.PathLike)) and is_local(path)
+               for path in files):
+        return info
     for path in files:
         if not os.path.isfile(path):
             raise ConfigurationError(f'{name} names {path}, which does not exist.')
@@ -71,6 +75,11 @@ def _load(info: dict, steps: List[Callable], name: str) -> dict:
         if sample is None:  # a data set takes another sample then
             return {}
     return sample
+
+
+def _reads_from_disk(step: Callable) -> bool:
+    backend = (getattr(step, 'backend_args', None) or {}).get('backend', 'local')
+    return backend in ('local', 'disk')
 
 
 def _check_size(sample: dict, said: Mapping[str, tuple]) -> None:
