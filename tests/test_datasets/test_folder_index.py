@@ -2,21 +2,22 @@
 import errno
 import logging
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+from mmengine.dist import all_gather_object, get_rank
 from PIL import Image
 
-from mixedae_mm.datasets import EXTENSIONS, folder_index
+from mixedae_mm.analysis.loading import find_images
+from mixedae_mm.apis.encoder import images_of
+from mixedae_mm.datasets import EXTENSIONS, UnlabelledImageFolder, folder_index
 from mixedae_mm.datasets.folder_index import (FolderIndex, index_folder,
                                               natural_key, scan_folder)
 from mixedae_mm.datasets.other_files import describe_files
 from mixedae_mm.utils.errors import ConfigurationError
+from reliability.lives import in_processes
 
 
 def touch(folder, *names):
@@ -167,31 +168,27 @@ def test_forbidden_folders_are_left_out_and_named(tmp_path, monkeypatch, logged)
     assert level == logging.WARNING and f'{tmp_path}/b' in message
 
 
-DISTRIBUTED = '''
-import sys
-import torch.distributed
-from mixedae_mm.analysis.loading import find_images
-from mixedae_mm.apis.encoder import images_of
-from mixedae_mm.datasets import UnlabelledImageFolder, folder_index
-rank, folder, port = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-torch.distributed.init_process_group(
-    'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
-if rank == 1:  # on one rank: nothing waits for the other
-    print(len(find_images(folder)), len(list(images_of(folder))),
-          len(UnlabelledImageFolder(folder, listed_together=False)))
-scan_folder, scans = folder_index.scan_folder, []
-folder_index.scan_folder = lambda *args: scans.append(1) or scan_folder(*args)
-dataset = UnlabelledImageFolder(folder)
-print(len(scans), dataset.data_bytes.tobytes().decode())
-def fail(*args):
-    raise RuntimeError('unforeseen')
-for change in ({}, dict(scan_folder=fail)):
-    vars(folder_index).update(change)
-    try:
-        UnlabelledImageFolder(folder + '/missing')
-    except Exception as error:
-        print(error)
-'''
+def list_a_folder(folder):
+    """What each rank of a distributed run finds and says."""
+    alone = None
+    if get_rank() == 1:  # nothing of this waits for the other
+        alone = [len(find_images(folder)), len(list(images_of(folder))),
+                 len(UnlabelledImageFolder(folder, listed_together=False))]
+    scans, said = [], []
+    folder_index.scan_folder = lambda *args: scans.append(1) or scan_folder(*args)
+    names = UnlabelledImageFolder(folder).data_bytes.tobytes().decode()
+    number = len(scans)
+
+    def fail(*args):
+        raise RuntimeError('unforeseen')
+
+    for change in ({}, dict(scan_folder=fail)):
+        vars(folder_index).update(change)
+        try:
+            UnlabelledImageFolder(f'{folder}/missing')
+        except Exception as error:
+            said.append(str(error))
+    return all_gather_object((alone, number, names, said))
 
 
 @pytest.mark.slow
@@ -199,19 +196,9 @@ def test_several_processes(tmp_path):
     """The training set is listed once for all; nothing else waits for others."""
     for name in ('1.jpg', '2.jpg'):
         Image.new('RGB', (9, 9)).save(tmp_path / name)
-    import socket
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', DISTRIBUTED, str(rank), str(tmp_path), str(port)],
-            stdout=subprocess.PIPE, text=True) for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    for rank, output in enumerate(outputs):
-        assert f'{1 - rank} 1.jpg2.jpg' in output
+    ranks = in_processes(list_a_folder, 2, str(tmp_path))
+    assert [alone for alone, *_ in ranks] == [None, [2, 2, 2]]
+    for rank, (_, scans, names, said) in enumerate(ranks):
+        assert names == '1.jpg2.jpg' and scans == 1 - rank
         # In both, and no hang: whatever went wrong in the first process.
-        assert 'Cannot list the image folder' in output
-        assert 'unforeseen' in output
-    assert '2 2 2' in outputs[1]
+        assert 'Cannot list the image folder' in said[0] and said[1] == 'unforeseen'
