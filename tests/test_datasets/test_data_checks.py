@@ -94,6 +94,8 @@ def test_classes_of_the_checkpoint():
         checks.check_positions(same, dataset, 'test')
     with refused("'ant' has label 0 in test", 'label 1 in the checkpoint'):
         checks.check_positions(SHIFTED, dataset, 'test')
+    with refused('trained on the classes back, front', 'but test', 'ant, bee, cat'):
+        checks.check_positions(['back', 'front'], dataset, 'test')
 
 
 @pytest.mark.parametrize('labels', [[0, 1, 3], [0, -1], [[0], [1, 3]]])

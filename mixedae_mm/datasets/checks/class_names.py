@@ -81,18 +81,26 @@ def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
     Args:
         trained (Sequence[str], optional): Classes that a checkpoint names. Only
             the positions of names that both know are compared, because releases
-            spell the names of public data sets differently.
+            spell the names of public data sets differently; but some names must
+            be the same.
         dataset (Dataset): To be tested on.
         name (str): What the config calls it.
     """
     names = declared_names(dataset)
-    moved = _moved(trained, names) if trained and names else None
+    if not trained or not names:
+        return
+    place = f'{name} ({place_of(next(leaves(dataset)))})'
+    if not set(map(str.lower, trained)) & set(map(str.lower, names)):
+        raise ConfigurationError(
+            f'The checkpoint was trained on the classes {listed(trained)}, but '
+            f'{place} has the classes {listed(names)}, none of which is among them: '
+            'give the data set the same classes, in the same order.')
+    moved = _moved(trained, names)
     if moved:
         raise ConfigurationError(
-            f"The class '{moved[0]}' has label {moved[2]} in {name} "
-            f'({place_of(next(leaves(dataset)))}), but label {moved[1]} in the '
-            'checkpoint, which names the classes it was trained on: give the data '
-            'set the same classes, in the same order.')
+            f"The class '{moved[0]}' has label {moved[2]} in {place}, but label "
+            f'{moved[1]} in the checkpoint, which names the classes it was trained '
+            'on: give the data set the same classes, in the same order.')
 
 
 def check_num_classes(dataset: Dataset, heads: Mapping[str, int],

@@ -53,9 +53,10 @@ class DataCheckHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         self.check(runner, 'test')
-        checks.check_positions(self.trained_classes,
-                               runner.test_loop.dataloader.dataset,
-                               'test_dataloader')
+        if not retrieves(bare_model(runner)):
+            checks.check_positions(self.trained_classes,
+                                   runner.test_loop.dataloader.dataset,
+                                   'test_dataloader')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember what the checkpoint says of the classes it was trained on."""
