@@ -6,6 +6,7 @@ toolbox, which would not find ``mixedae_mm::...`` in a config by itself.
 """
 import ast
 import runpy
+import signal
 import sys
 from importlib import util
 from pathlib import Path
@@ -92,9 +93,12 @@ def main(argv: List[str]) -> int:
         print(f'error: there is no command {name}{hint}', file=sys.stderr)
         list_commands(sys.stderr)
         return 2
-    mixedae_mm.register_components()
     sys.argv = [str(script), *arguments]
-    runpy.run_path(str(script), run_name='__main__')
+    try:
+        mixedae_mm.register_components()
+        runpy.run_path(str(script), run_name='__main__')
+    except KeyboardInterrupt:  # while packages are imported
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -8,26 +8,43 @@ key of the config. Errors of the training itself pass unchanged.
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Iterator
+from typing import Iterator, Optional
 
 from mmengine.config import Config
 from mmengine.runner import BaseLoop
 
-from ..utils.errors import ConfigurationError
-from .tracing import frames_of
+from ..utils.config_names import PREFIX, config_path, similar_config
+from ..utils.errors import ConfigurationError, nearest
+from .tracing import chain_of, frames_of, lines_of, message_of, users_line
 from .unbuilt import why_not_built
-from .unreadable import why_unreadable
+from .unread import check_keys, check_options
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what is raised while a config file is read into one sentence."""
+def read_config(name: str, options: Optional[dict] = None) -> Config:
+    """Read a config file, refuse keys that nothing reads, and apply options.
+
+    Args:
+        name (str): A file, or ``mixedae_mm::NAME``.
+        options (dict, optional): Key with dots -> value, of ``--cfg-options``.
+
+    Raises:
+        ConfigurationError: For a file that does not exist or cannot be read, and
+            for a key or an option that nothing reads.
+    """
+    path = Path(config_path(name) if name.startswith(PREFIX) else name)
+    if not path.is_file():
+        raise ConfigurationError(
+            f'config {name} does not exist{similar_config(path)}')
     try:
-        yield
+        cfg = Config.fromfile(path)
+        check_keys(cfg)
+        check_options(cfg, options or {})
+        cfg.merge_from_dict(options or {})
     except ConfigurationError:
         raise
     except Exception as error:
-        raise ConfigurationError(why_unreadable(error, path)) from error
+        raise ConfigurationError(_why_unreadable(error, path)) from error
+    return cfg
 
 
 @contextmanager
@@ -54,3 +71,50 @@ def _is_running(frame: FrameType) -> bool:
         return frame.f_locals.get('fn_name') == 'after_run'
     return frame.f_code.co_name == 'run' and isinstance(
         frame.f_locals.get('self'), BaseLoop)
+
+
+def _why_unreadable(error: Exception, path: Path) -> str:
+    frames = frames_of(error)
+    in_function = {frame.f_code.co_name: frame.f_locals for frame in frames}
+    if 'import_modules_from_strings' in in_function:
+        module = in_function['import_modules_from_strings'].get('imp')
+        return _why_not_imported(module, error, path)
+    opened = [frame.f_locals.get('filename') for frame in frames
+              if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import')]
+    files = [str(path), *(file for file in opened if isinstance(file, str))]
+    file = files[-1]
+    for cause in reversed(chain_of(error)):
+        if isinstance(cause, SyntaxError) and cause.lineno:
+            lines = Path(file).read_text(errors='replace').splitlines()
+            text = ''.join(lines[cause.lineno - 1:cause.lineno]).strip()
+            return f'line {cause.lineno} of {file} is not Python: {cause.msg}: {text}'
+    if isinstance(error, FileNotFoundError) and not Path(file).exists():
+        near = nearest(Path(file).name,
+                       [other.name for other in Path(file).parent.glob('*.*')])
+        inherits = next((other for other in reversed(files) if Path(other).exists()),
+                        path)
+        return (f'_base_ of {inherits} names {file}, which does not exist'
+                + (f': did you mean {near}?' if near else '.'))
+    variables = in_function.get('_substitute_env_variables')
+    if variables is not None and isinstance(error, KeyError):
+        return (f'the environment variable {variables.get("var_name")} is empty, but '
+                f'{file} needs it.')
+    merged = [str(frame.f_locals.get('k')) for frame in frames
+              if frame.f_code.co_name == '_merge_a_into_b']
+    if merged:
+        return f'{".".join(merged)} of {file} cannot be set: {message_of(error)}'
+    line = next((f'line {number} of ' for frame, number in reversed(lines_of(error))
+                 if frame.f_code.co_filename == file), '')
+    return f'{line}{file} cannot be read: {type(error).__name__}: {message_of(error)}'
+
+
+def _why_not_imported(module: Optional[str], error: Exception, config: Path) -> str:
+    cause = chain_of(error)[-1]
+    place = users_line(error)
+    if isinstance(cause, SyntaxError) and cause.lineno:
+        place = f'line {cause.lineno} of {cause.filename}'
+    hint = ('; PYTHONPATH says where to look.'
+            if isinstance(cause, ModuleNotFoundError) and not place else '')
+    return (f'custom_imports of {config}{f" names {module}, which" if module else ""} '
+            f'cannot be imported: {type(cause).__name__}: {message_of(cause)}'
+            f'{f" ({place})" if place else ""}{hint}')

@@ -1,8 +1,7 @@
 """What a command refuses before it builds anything, each in one sentence."""
-
 import inspect
 import os
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import torch
 from mmengine.config import Config
@@ -14,6 +13,8 @@ from .. import compat
 from ..utils.errors import ConfigurationError, nearest
 from .config_tree import walk
 
+# Data sets that fetch themselves when they are missing.
+SELF_FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 # What each launcher sets in every process: rank, number of processes, rank on
 # the node.
 LAUNCHER_VARIABLES = {
@@ -55,6 +56,28 @@ def check_checkpoint(path: str, advice: str = '') -> None:
     # A sharded checkpoint is a folder.
     if '://' not in path and not os.path.exists(os.path.expanduser(path)):
         raise ConfigurationError(f'checkpoint {path} does not exist{advice}')
+
+
+def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
+    """Refuse a config whose data folders or annotation files are missing.
+
+    Args:
+        cfg (Config): Of any of the three toolboxes.
+        loaders (Sequence[str]): Which will be used, such as
+            ``'train_dataloader'``.
+
+    Raises:
+        ConfigurationError: Naming the first path that does not exist.
+    """
+    for name in loaders:
+        loader = cfg.get(name)
+        for path in _paths((loader or {}).get('dataset') or {}):
+            if '://' not in path and not os.path.exists(
+                    os.path.expanduser(path)):
+                raise ConfigurationError(
+                    f'{name} needs {path}, which does not exist; the '
+                    'environment variable DATA_ROOT, or data_root in the '
+                    'config, says where the data are.')
 
 
 def initial_weights(cfg: Config) -> Iterator[str]:
@@ -143,6 +166,27 @@ def check_checkpoint_hook(runner: Runner) -> None:
             raise ConfigurationError(
                 f'default_hooks.checkpoint.{name} is not an argument of '
                 f'{type(hook).__name__}{hint}')
+
+
+def _paths(dataset: dict) -> Iterator[str]:
+    """Folders and files of a dataset config, outermost first.
+
+    mmengine's rule: what is not absolute lies below ``data_root``.
+    """
+    if not isinstance(dataset, dict):
+        return
+    for inner in ('dataset', 'datasets'):  # wrappers of one or several
+        nested = dataset.get(inner) or ()
+        for part in [nested] if isinstance(nested, dict) else nested:
+            yield from _paths(part)
+    root = dataset.get('data_root') or ''
+    if type_name(dataset) in SELF_FETCHING and dataset.get('download', True):
+        return
+    prefix = dataset.get('data_prefix') or ()
+    parts = prefix.values() if isinstance(prefix, dict) else [prefix]
+    for part in [root, dataset.get('ann_file'), *parts]:
+        if isinstance(part, str) and part:
+            yield part if part == root else os.path.join(root, part)
 
 
 def type_name(node: dict) -> str:

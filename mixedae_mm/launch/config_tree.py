@@ -1,4 +1,5 @@
 """Walking through a config by keys with dots, as in ``--cfg-options``."""
+import os
 from typing import Any, Iterator, Sequence, Tuple
 
 from mmengine.config import Config
@@ -24,3 +25,16 @@ def resolve(node: Any, keys: Sequence[str]) -> Any:
         else:
             return None
     return node
+
+
+def expand_home(node: Any) -> None:
+    """Replace, in place, ``~`` and a leading ``~/`` of every path in a config.
+
+    A shell does so only outside quotes, and data sets do not.
+    """
+    for key, value in (list(enumerate(node)) if isinstance(node, list) else
+                       list(node.items()) if isinstance(node, (dict, Config)) else ()):
+        if isinstance(value, str) and (value == '~' or value.startswith('~/')):
+            node[key] = os.path.expanduser(value)
+        else:
+            expand_home(value)

@@ -8,7 +8,9 @@ GPU, or a CPU in its place, changes in a config is in :mod:`.device`.
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Callable
 
@@ -23,14 +25,13 @@ from mmengine.runner.checkpoint import load_from_local
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..engine.resume.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..models.checkpoint_reading import read_checkpoint
-from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError
-from .boundary import reading
+from .boundary import read_config
 from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
                      check_strategy, check_toolbox)
-from .data_paths import expand_home
+from .config_tree import expand_home
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
-from .unread import check_keys, check_options
+from .tracing import users_line
 from .values import DATALOADERS, check_values
 
 
@@ -78,18 +79,28 @@ def report_errors(command: Callable[[argparse.Namespace], None],
                   args: argparse.Namespace) -> int:
     """Run ``command`` and print an error of ours as its one sentence.
 
-    Any other error keeps its traceback; ``--traceback``, where the command has it,
-    or ``MIXEDAE_TRACEBACK=1`` keep it for ours, too.
+    Before it comes the traceback of what a user's own code raised. Any other error
+    keeps its traceback; ``--traceback``, where the command has it, or
+    ``MIXEDAE_TRACEBACK=1`` keep it for ours, too.
 
     Returns:
-        The exit status: 0, or 2 after a :class:`ConfigurationError`.
+        The exit status: 0, 2 after a :class:`ConfigurationError`, or 130 after
+        Ctrl-C, as of a shell.
     """
+    shown = (getattr(args, 'traceback', False)
+             or os.environ.get('MIXEDAE_TRACEBACK', '0') != '0')
     try:
         command(args)
-    except ConfigurationError as error:
-        if (getattr(args, 'traceback', False)
-                or os.environ.get('MIXEDAE_TRACEBACK', '0') != '0'):
+    except KeyboardInterrupt:
+        if shown:
             raise
+        print('interrupted', file=sys.stderr)
+        return 128 + signal.SIGINT
+    except ConfigurationError as error:
+        if shown:
+            raise
+        if error.__cause__ is not None and users_line(error.__cause__):
+            traceback.print_exception(error.__cause__)
         rank = os.environ.get('RANK')
         # What comes from a dataloader worker has its traceback before it.
         sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
@@ -107,16 +118,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ConfigurationError: For a file that cannot be read, a key or an option that
             nothing reads, a value that is not allowed.
     """
-    named = args.config.startswith(PREFIX)
-    path = Path(config_path(args.config) if named else args.config)
-    if not path.is_file():
-        raise ConfigurationError(
-            f'config {args.config} does not exist{similar_config(path)}')
-    with reading(path):
-        cfg = Config.fromfile(path)
-        check_keys(cfg)
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     check_values(cfg)
     check_toolbox(cfg, args.config)
     expand_home(cfg)
@@ -124,7 +126,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', path.stem)
+        cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
     return cfg
 
 

@@ -10,10 +10,10 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..engine.hooks.data_check_hook import DataCheckHook
+from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
 from .boundary import preparing
-from .checks import check_checkpoint
-from .data_paths import check_data_paths
+from .checks import check_checkpoint, check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
 
 
@@ -41,7 +41,7 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true',
                         help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for images with the predictions')
-    parser.add_argument('--interval', type=int, default=1, metavar='N',
+    parser.add_argument('--interval', type=positive_int, default=1, metavar='N',
                         help='draw one of N images (default: 1, every image)')
     parser.add_argument('--wait-time', type=float, default=2,
                         help='seconds that --show shows each image')

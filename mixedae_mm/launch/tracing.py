@@ -1,8 +1,12 @@
 """What an exception of a library tells: where it was raised, and with which values."""
 import re
+import sysconfig
+from pathlib import Path
 from types import FrameType
 from typing import Any, List, Tuple
 
+# Packages whose errors are explained here, wherever they are installed.
+LIBRARIES = ('mixedae_mm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'torch')
 LONGEST = 300  # characters of a library's message; some print whole configs
 
 
@@ -30,6 +34,21 @@ def lines_of(error: BaseException) -> List[Tuple[FrameType, int]]:
 def frames_of(error: BaseException) -> List[FrameType]:
     """Frames from the outermost to where the error began."""
     return [frame for frame, _ in lines_of(error)]
+
+
+def users_line(error: BaseException) -> str:
+    """``line N of FILE``, the last line of a user's own module, '' if there is none.
+
+    Not that of a config, and not of what is installed.
+    """
+    for frame, number in reversed(lines_of(error)):
+        file = frame.f_code.co_filename
+        package = frame.f_globals.get('__name__', '').partition('.')[0]
+        if (package and package not in LIBRARIES and not file.startswith('<')
+                and not {'site-packages', 'dist-packages'} & set(Path(file).parts)
+                and not file.startswith(sysconfig.get_path('stdlib'))):
+            return f'line {number} of {file}'
+    return ''
 
 
 def message_of(error: BaseException) -> str:

@@ -9,8 +9,8 @@ from ..engine.hooks.data_check_hook import DataCheckHook
 from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from .boundary import preparing
-from .checks import check_checkpoints, schedule_note, type_name
-from .data_paths import check_data_paths
+from .checks import (check_checkpoints, check_data_paths, schedule_note,
+                     type_name)
 from .entry import add_arguments, build_runner, load_config, report_errors
 
 

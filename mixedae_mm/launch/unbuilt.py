@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 
 from ..utils.errors import nearest
 from .config_tree import walk
-from .tracing import LONGEST, equal, lines_of, message_of, short
+from .tracing import LONGEST, equal, lines_of, message_of, short, users_line
 
 
 class Part(NamedTuple):
@@ -53,8 +53,12 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
     if not message:  # as that of an assertion
         frame, line = lines_of(error)[-1]
         message = getline(frame.f_code.co_filename, line).strip()
+    reason = f'{type(error).__name__}: {message}'
+    place = users_line(error)
+    if place and not part.path:  # all parts are built: a hook, for one
+        return f'{place} fails before the first step: {reason}'
     return (f'{part.path or "The config"}{_type(part)} cannot be built'
-            f'{_arguments(part)}: {type(error).__name__}: {message}')
+            f'{_arguments(part)}: {reason}{f" ({place})" if place else ""}')
 
 
 def _failed_part(frames: List[FrameType], cfg: Config) -> Optional[Part]:

@@ -1,6 +1,8 @@
-"""Types of numbers for argparse, which refuses other values while it parses."""
+"""Types for argparse, which refuses other values while it parses."""
 import argparse
 from typing import Callable
+
+import torch
 
 
 def integer_from(smallest: int) -> Callable[[str], int]:
@@ -32,3 +34,15 @@ def positive_float(text: str) -> float:
     if not 0 < number < float('inf'):
         raise argparse.ArgumentTypeError(f'{text!r} must be a number above 0')
     return number
+
+
+def device_name(text: str) -> str:
+    """A ``type`` for argparse: a device of PyTorch that is there."""
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:  # the latter without CUDA
+        reason = str(error).partition('\n')[0]
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be a device that is there, such as cpu or cuda: {reason}'
+        ) from None
+    return text

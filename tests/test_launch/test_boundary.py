@@ -2,8 +2,10 @@
 import os
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmpretrain.registry import MODELS
 from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
@@ -105,6 +107,17 @@ def test_the_same_for_the_test_command(refuse, project):
         'test_dataloader = dict(foo=1)', options=['any.pth'], main=launch_test.main)
 
 
+def test_a_checkpoint_of_other_classes_is_not_tested(refuse, project, tmp_path):
+    """As in training: its accuracy would mean nothing."""
+    cfg = Config.fromfile(project / 'classify.py')
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(),
+                    meta=dict(dataset_meta=dict(classes=['ant', 'bee']))),
+               tmp_path / 'other.pth')
+    sentence = refuse(options=[str(tmp_path / 'other.pth')], main=launch_test.main)
+    assert all(fact in sentence for fact in (
+        'ant, bee', 'cat, dog', 'test_dataloader')), sentence
+
+
 def test_errors_of_the_training_keep_their_traceback(project, monkeypatch):
     """As do all of a user's own runner, which does not come here."""
     monkeypatch.chdir(project)
@@ -125,6 +138,72 @@ def test_so_do_errors_of_what_follows_the_training():
     with pytest.raises(ConfigurationError, match='of a hook'):
         with preparing(Config()):
             call_hook('before_run')
+
+
+# ----------------------------------------------------------- code of the user's own
+
+OWN_MODULE = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module(force=True)
+class Mine(Hook):
+    def __init__(self, a):
+        self.a = 1 / a
+
+    def before_run(self, runner):
+        [].index(self.a)
+"""
+
+
+@pytest.mark.parametrize('a, facts', [
+    (0, ['custom_hooks.0 (Mine)', 'a=0', 'ZeroDivisionError', 'line 8 of']),
+    (1, ['ValueError', 'line 11 of'])])
+def test_errors_of_own_code_show_where_they_are(
+        project, monkeypatch, capsys, a, facts):
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    (project / 'own_module.py').write_text(OWN_MODULE)
+    (project / 'mine.py').write_text(
+        f"_base_ = 'classify.py'\ncustom_imports = dict(imports=['own_module'])\n"
+        f"custom_hooks = [dict(type='Mine', a={a})]\n")
+    assert launch_train.main(['mine.py']) == 2
+    printed, _, last = capsys.readouterr().err.rstrip().rpartition('\n')
+    assert last.startswith('error: ') and 'own_module.py' in last
+    assert all(fact in last for fact in facts), last
+    assert 'Traceback' in printed and 'own_module.py", line' in printed
+
+
+@pytest.mark.parametrize('module, text, facts', [
+    ('no_module', None, ['ModuleNotFoundError', 'PYTHONPATH']),
+    ('raises', 'a = 1\nb = a / 0', ['ZeroDivisionError', 'line 2 of', 'raises.py']),
+    ('imports', '\nimport no_other', ['no_other', 'line 2 of', 'imports.py']),
+    ('unfinished', 'a = (', ['SyntaxError', 'line 1 of', 'unfinished.py']),
+])
+def test_custom_imports_that_fail(project, monkeypatch, capsys, module, text, facts):
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    if text is not None:
+        (project / f'{module}.py').write_text(text)
+    (project / 'mine.py').write_text(f"custom_imports = dict(imports=['{module}'])")
+    assert launch_train.main(['mine.py']) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert all(fact in last for fact in ['custom_imports', 'mine.py', module, *facts])
+
+
+@pytest.mark.parametrize('text', [
+    'raise KeyboardInterrupt', "_base_ = 'classify.py'\nlog_level = 'LOUD'"])
+def test_ctrl_c_before_the_first_step(project, monkeypatch, capsys, text):
+    def interrupt(cfg):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', interrupt)
+    (project / 'mine.py').write_text(text)
+    assert launch_train.main(['mine.py']) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+    with pytest.raises(KeyboardInterrupt):
+        launch_train.main(['mine.py', '--traceback'])
 
 
 @pytest.mark.parametrize('how', ['option', 'environment'])

@@ -2,7 +2,7 @@
 import pytest
 from mmengine.config import Config
 
-from mixedae_mm.launch.data_paths import check_data_paths
+from mixedae_mm.launch.checks import check_data_paths
 from mixedae_mm.utils.errors import ConfigurationError
 
 
