@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from ..apis.predict import draw
+from ..launch.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from .panels import show_image, source_colour
@@ -32,24 +33,23 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
             whole groups instead.
 
     Raises:
-        ConfigurationError: If the config has no such data.
+        ConfigurationError: If the config has no such data, or they or the model
+            cannot be built.
     """
     scope = cfg.get('default_scope', 'mmpretrain')
     init_default_scope(scope)
     loader = cfg.get(f'{phase}_dataloader')
     if loader is None:
         raise ConfigurationError(f'The config has no {phase}_dataloader.')
-    try:
+    with preparing(cfg):
         dataset = DATASETS.build(loader.dataset)
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f'The data of {phase}_dataloader are not there: {error}') from error
     if scope != 'mmpretrain':
         for start in range(0, len(positions), batch_size):
             yield _draw_labels([dataset[i % len(dataset)] for i in
                                 positions[start:start + batch_size]], dataset, scope)
         return
-    preprocessor = build_model(cfg).data_preprocessor
+    with preparing(cfg):
+        preprocessor = build_model(cfg).data_preprocessor
     batch_size = getattr(preprocessor, 'num_sources', batch_size)
     for start in range(0, len(positions), batch_size):
         samples = [dataset[i % len(dataset)]

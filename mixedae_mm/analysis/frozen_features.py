@@ -4,6 +4,7 @@ from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Se
                     Tuple, Union)
 
 import torch
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_size
 from mmengine.model import BaseModel, BaseModule
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..datasets import EXTENSIONS
+from ..launch.boundary import preparing
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
@@ -129,11 +131,16 @@ def labelled_folder(folder: Path, size: ImageSize) -> dict:
 
 
 def build_labelled_dataset(dataset: Union[dict, BaseDataset]) -> BaseDataset:
-    """A labelled data set of mmpretrain from its config, or as it is."""
+    """A labelled data set of mmpretrain from its config, or as it is.
+
+    Raises:
+        ConfigurationError: If it cannot be built, as from a folder without images.
+    """
     if isinstance(dataset, Dataset):
         return dataset
     init_default_scope('mmpretrain')
-    return DATASETS.build(dataset)
+    with preparing(Config(dict(dataset=dataset))):
+        return DATASETS.build(dataset)
 
 
 def extract_features(model: BaseModel,

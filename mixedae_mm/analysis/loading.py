@@ -3,24 +3,27 @@ import argparse
 import random
 import warnings
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, BaseModule
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
+from ..launch.boundary import preparing, read_config
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
+from ..utils.arguments import device_name
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.random import own_random_numbers
+from ..utils.undisturbed import quiet
 
 PathLike = Union[str, Path]
+Item = TypeVar('Item')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +37,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--name', help='of the first model, for the legend (default: name of '
         'its config)')
-    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--device', type=device_name,
+                        help='default: a GPU if there is one')
 
 
 def load_models(args: argparse.Namespace) -> Dict[str, BaseModel]:
@@ -53,7 +57,8 @@ def load_model(config: PathLike,
     """Build a config's model, with a checkpoint's weights, to look at it.
 
     Args:
-        config (str | Path): Config file of mmpretrain, mmseg or mmdet.
+        config (str | Path): Config of mmpretrain, mmseg or mmdet: a file, or
+            ``mixedae_mm::NAME``.
         checkpoint (str | Path): Weights of that model. They are read as data:
             nothing in the file is executed.
         device (str, optional): Where to put the model; a GPU by default, if
@@ -66,19 +71,14 @@ def load_model(config: PathLike,
         ConfigurationError: If a file does not exist or cannot be read, or the
             weights are of another model.
     """
-    if not Path(config).is_file():
-        raise ConfigurationError(f'The config {config} does not exist.')
-    cfg = Config.fromfile(config)
+    model = _build(config)
     source = read_source(str(checkpoint))
-    model = build_model(cfg)
     report = load_source(model, source, complete=True)
     if report.ignored:
         raise ConfigurationError(
             f'{checkpoint} holds the weights of another model than {config} '
             f'describes: {", ".join(report.ignored)} have no place in it.')
-    model.to(device or get_device())
-    model.eval()  # returns nothing for some models of mmpretrain
-    return model
+    return _ready(model, device)
 
 
 def image_size_of(backbone: BaseModule) -> Tuple[int, int]:
@@ -127,15 +127,21 @@ def untrained_model(config: Union[PathLike, Config], device: Optional[str] = Non
     Returns:
         BaseModel: In evaluation mode.
     """
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
-    level = MMLogger.get_current_instance().level
-    with own_random_numbers(seed):
-        MMLogger.get_current_instance().setLevel('WARNING')  # else one line per weight
-        try:
-            model = build_model(cfg)
-            model.init_weights()
-        finally:
-            MMLogger.get_current_instance().setLevel(level)
+    with own_random_numbers(seed), quiet():  # else one line is logged per weight
+        model = _build(config)
+        model.init_weights()
+    return _ready(model, device)
+
+
+def _build(config: Union[PathLike, Config]) -> BaseModel:
+    cfg = config if isinstance(config, Config) else read_config(str(config))
+    if cfg.get('model') is None:
+        raise ConfigurationError(f'{config} has no model.')
+    with preparing(cfg):
+        return build_model(cfg)
+
+
+def _ready(model: BaseModel, device: Optional[str]) -> BaseModel:
     model.to(device or get_device())
     model.eval()  # returns nothing for some models of mmpretrain
     return model
@@ -208,10 +214,14 @@ def find_images(folder: PathLike,
     if Path(folder).is_file():
         return [str(folder)]
     index = index_folder(str(folder))
-    total = len(index.ends)
-    count = min(num_images or total, total)
-    if seed is None:
-        indices = [i * total // count for i in range(count)]
-    else:
-        indices = random.Random(seed).sample(range(total), count)
+    every = range(len(index.ends))
+    count = min(num_images or len(every), len(every))
+    indices = (spread(every, count) if seed is None else
+               random.Random(seed).sample(every, count))
     return [str(Path(folder) / index.path(i)) for i in indices]
+
+
+def spread(items: Sequence[Item], count: int) -> List[Item]:
+    """At most so many of the items, evenly spread."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]

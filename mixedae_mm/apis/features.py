@@ -21,11 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
-from ..utils.files import check_file
-from ..utils.arguments import non_negative_int, positive_int
+from ..utils.arguments import device_name, non_negative_int, positive_int
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
-from ..utils.files import lock, write_atomically
+from ..utils.files import check_file, lock, write_atomically
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
 from .encoder import POOLINGS, Encoder, load
@@ -253,7 +252,8 @@ def parse_arguments(
     parser.add_argument('--workers', type=non_negative_int,
                         default=min(8, os.cpu_count() or 1),
                         help='processes that decode images')
-    parser.add_argument('--device', help='default: the GPU if there is one')
+    parser.add_argument('--device', type=device_name,
+                        help='default: the GPU if there is one')
     parser.add_argument('--amp', action='store_true', help='compute in bfloat16')
     parser.add_argument('--heads', type=positive_int,
                         help='attention heads, where the checkpoint does not say')

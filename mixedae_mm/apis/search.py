@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..analysis.figures import FORMATS, check_figure_file
 from ..datasets.decode import UnreadableImageError, decode_rgb
-from ..utils.files import check_file, whole
 from ..utils.arguments import positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
+from ..utils.files import whole
 from .encoder import load
 from .feature_table import pyarrow, read_metadata
 
 ROWS_AT_A_TIME = 8192
 COLUMNS = 5
-SHEETS = ('.png', '.jpg', '.jpeg', '.webp', '.pdf', '.svg')
 
 
 class Neighbour(NamedTuple):
@@ -119,7 +119,7 @@ def parse_arguments(
                         help='Parquet file of tools/analysis_tools/extract_features.py')
     parser.add_argument('image', metavar='IMAGE', help='the image to compare with')
     parser.add_argument('--out', default='neighbours.png',
-                        help=f'sheet to write: {", ".join(SHEETS)} '
+                        help=f'sheet to write: {", ".join(FORMATS)} '
                         '(default: %(default)s)')
     parser.add_argument('--count', type=positive_int, default=15,
                         help='how many neighbours')
@@ -134,7 +134,7 @@ def parse_arguments(
 
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
-    out = check_file(args.out, overwrite=True, suffixes=SHEETS)
+    out = check_figure_file(args.out)
     neighbours, folder = search(args.features, args.image, args.count,
                                 args.checkpoint, args.folder, args.heads)
     with whole(out) as path:

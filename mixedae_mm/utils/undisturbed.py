@@ -1,7 +1,9 @@
 """Measure during a training run without changing it."""
 from contextlib import contextmanager, nullcontext
+from typing import Iterator
 
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
 
@@ -21,6 +23,18 @@ def evaluating(model: nn.Module):
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out mmengine's log below the level of a warning."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _uncompiled():

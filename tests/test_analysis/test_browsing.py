@@ -71,5 +71,5 @@ def test_data_that_are_not_there(config):
         next(browse(config, 'val', [0]))
     config.train_dataloader.dataset = dict(
         type='CustomDataset', data_root='nowhere', pipeline=[])
-    with pytest.raises(ConfigurationError, match='train_dataloader are not there'):
+    with pytest.raises(ConfigurationError, match='train_dataloader.dataset .*nowhere'):
         next(browse(config, 'train', [0]))

@@ -5,10 +5,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from PIL import Image
 
 from mixedae_mm.__main__ import GROUPS, RENAMED, find_script, main
 
 ROOT = Path(__file__).parents[2]
+MODEL = """
+model = dict(
+    type='MixedAE',
+    backbone=dict(type='MixedAEViT', img_size=16, patch_size=4, arch=dict(
+        embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)),
+    neck=dict(type='MixedAEDecoder', decoder_embed_dim=8, decoder_depth=1,
+              decoder_num_heads=1),
+    head=dict(type='MixedAEPretrainHead'))
+train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='no_images'))
+"""
 COMMANDS = [name for names in GROUPS.values() for name in names]
 
 
@@ -63,6 +78,89 @@ def test_old_names_lead_to_new_ones(old, monkeypatch, capsys):
     assert f'{old} is called {" ".join([new, *rest])} now' in capsys.readouterr().err
 
 
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A model of a thousand weights, images of two classes, and what is not right."""
+    folder = tmp_path_factory.mktemp('commands')
+    (folder / 'model.py').write_text(MODEL)
+    (folder / 'unknown.py').write_text(
+        "_base_ = 'model.py'\nmodel = dict(backbone=dict(type='MixedAEVit'))")
+    (folder / 'broken.py').write_text('model = dict(')
+    model = MODELS.build(Config.fromfile(folder / 'model.py').model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    for split in ('train', 'val'):
+        for name in 'ab':
+            (folder / 'no_images' / split / name).mkdir(parents=True)
+            (folder / 'images' / split / name).mkdir(parents=True)
+            Image.new('RGB', (20, 20), 'red').save(
+                folder / 'images' / split / name / '0.png')
+    return folder
+
+
+@pytest.mark.parametrize('command, facts', [
+    ('test model.py model.pth --interval 0', ['--interval', 'at least 1']),
+    ('convert model.pth out --to hf --heads 0', ['--heads', 'at least 1']),
+    ('export model.pth out.onnx --heads 0', ['--heads', 'at least 1']),
+    ('extract_features no_images out --checkpoint model.pth --heads 2',
+     ['No image', 'no_images']),
+    ('extract_features images out --checkpoint model.pth --device nowhere',
+     ['--device', "'nowhere'"]),
+    ('extract_features images out --checkpoint model.pth --batch-size many',
+     ['--batch-size', "'many'", 'at least 1']),
+    ('extract_features images out --checkpoint model.pth --workers -1',
+     ['--workers', 'at least 0']),
+    ('nearest_neighbours out.parquet 0.png --count 0', ['--count', 'at least 1']),
+    ('nearest_neighbours out.parquet 0.png --out sheet.xyz', ['sheet.xyz', '.png']),
+    ('browse_dataset model.py', ['train_dataloader.dataset', 'no_images']),
+    ('browse_dataset broken.py', ['line 1 of broken.py']),
+    ('visualize attention model.py model.pth no_images', ['No image', 'no_images']),
+    ('visualize attention broken.py model.pth images', ['line 1 of broken.py']),
+    ('visualize attention mixedae_mm::mixedae_vitb_30e model.pth images',
+     ['mixedae_vitb_300e']),
+    ('visualize attention model.py model.pth images --out a.xyz', ['a.xyz', '.png']),
+    ('visualize mixing unknown.py model.pth images', ['model.backbone.type',
+                                                      "'MixedAEViT'"]),
+    ('visualize mixing model.py model.pth images --out a.xyz', ['a.xyz', '.png']),
+    ('knn_and_probe model.py model.pth no_images', ['no_images', 'dataset']),
+    ('knn_and_probe model.py model.pth images --readout layer_9/mean', ['9', '1 to 1']),
+    ('knn_and_probe model.py model.pth images --batch-size 0', ['--batch-size']),
+    ('sampling_accuracy model.py model.pth images --topk 0', ['--topk']),
+    ('sampling_accuracy model.py model.pth images --out a.xyz', ['a.xyz', '.png']),
+    ('object_awareness model.py model.pth no_images', ['no_images', 'JPEGImages']),
+    ('plot_logs no_images', ['no_images', 'has no log']),
+    ('plot_logs no_images --out a.xyz', ['a.xyz', '.png']),
+    ('report no_images images', ['no_images', 'no config']),
+    ('conversion_table --size small', ['--size', 'base']),
+    ('reproduce --steps 0', ['--steps', 'at least 1']),
+    ('reproduce --preset paper --images-per-second 0', ['--images-per-second']),
+    ('transfer_eleven model.pth --gpus 0', ['--gpus', 'at least 1']),
+    ('transfer_eleven model.pth --learning-rates 0', ['--learning-rates', 'above 0']),
+    ('demo_transfer --objects 0 4', ['--objects', 'at least 1']),
+    ('demo_transfer --parallel 0', ['--parallel', 'at least 1']),
+    ('demo_transfer --cfg-options nothing', ['--cfg-options', 'KEY=VALUE']),
+    ('benchmarks attention --batch-size 0', ['--batch-size', 'at least 1']),
+    ('benchmarks step --config none.py', ['none.py', 'does not exist']),
+])
+def test_bad_input_of_every_command(folder, monkeypatch, capsys, command, facts):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr('mixedae_mm.register_components', lambda: None)
+    MMLogger._instance_dict.clear()  # it writes to the stream of an earlier test
+    for name in ('argv', 'path'):
+        monkeypatch.setattr(sys, name, list(getattr(sys, name)))
+    with pytest.raises(SystemExit) as leaving:
+        main(command.split())
+    printed = capsys.readouterr().err
+    assert leaving.value.code == 2 and 'Traceback' not in printed
+    last = printed.splitlines()[-1]
+    assert 'error: ' in last and all(fact in last for fact in facts), last
+
+
+def test_every_command_is_tried():
+    cases = test_bad_input_of_every_command.pytestmark[0].args[1]
+    assert {command.split()[0] for command, _ in cases} == set(COMMANDS) - {
+        'train', 'demo'}  # which has no number, and is tried in test_boundary.py
+
+
 def test_the_list_does_not_wait_for_pytorch(tmp_path):
     done = run('-X', 'importtime', '-m', 'mixedae_mm', cwd=tmp_path)
     assert done.returncode == 0 and 'train' in done.stdout
@@ -77,6 +175,8 @@ def test_commands_run_from_any_directory(tmp_path):
                cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith('error: ')
     assert 'missing.pth' in done.stderr
+    # Nothing is said of packages that nobody needs.
+    assert 'OneDL' not in done.stdout + done.stderr
     # A command knows components and configs of ours by name.
     done = run('-m', 'mixedae_mm', 'train', 'mixedae_mm::mixedae_vitb_folder',
                '--cfg-options', 'model.neck.type=MixedAEDecodr', 'work_dir=run',
@@ -104,8 +204,3 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     foreign = {name.partition('.')[0] for name in imported} - {'mixedae_mm'}
     assert not foreign & {'matplotlib', 'sklearn', 'pandas', 'pyarrow', 'jinja2',
                           'scipy', 'onnx', 'timm', 'transformers', 'triton'}
-
-
-def test_nothing_is_said_of_packages_that_nobody_needs(tmp_path):
-    done = run('-c', 'import mixedae_mm', cwd=tmp_path)
-    assert 'OneDL' not in done.stdout + done.stderr

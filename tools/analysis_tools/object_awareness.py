@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention, outline_objects
+from mixedae_mm.analysis.figures import (check_figure_file, draw_attention,
+                                         outline_objects)
 from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
 from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
@@ -47,6 +48,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.out:
+        check_figure_file(args.out)
     masks = masks_of(args.masks, args.images, args.split)
     models = load_models(args)
     height, width = size = height_and_width(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_curves
+from mixedae_mm.analysis.figures import check_figure_file, draw_curves
 from mixedae_mm.analysis.run_log import choose_curves, read_run
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
@@ -38,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    check_figure_file(args.out)
     names = args.names or [Path(run).resolve().name for run in args.runs]
     if len(names) != len(args.runs) or len(set(names)) != len(names):
         raise ConfigurationError(

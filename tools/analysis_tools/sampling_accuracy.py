@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_accuracy_per_layer
+from mixedae_mm.analysis.figures import check_figure_file, draw_accuracy_per_layer
 from mixedae_mm.analysis.folder_measures import folder_topk_accuracy
 from mixedae_mm.analysis.loading import add_model_arguments, find_images, load_models
 from mixedae_mm.launch.entry import report_errors
@@ -39,6 +39,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.out:
+        check_figure_file(args.out)
     paths = find_images(args.images, args.num_images, args.seed)
     models = load_models(args)
     percent = {

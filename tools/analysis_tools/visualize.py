@@ -13,14 +13,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention
+from mixedae_mm.analysis.figures import check_figure_file, draw_attention
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
 from mixedae_mm.analysis.loading import (add_model_arguments, find_images,
                                          image_size_of, load_model, load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import non_negative_int, positive_int
+from mixedae_mm.utils.arguments import (device_name, non_negative_int,
+                                        positive_int)
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,18 +60,21 @@ def parse_args() -> argparse.Namespace:
     mixing.add_argument(
         '--out', default='mixing.png',
         help='.png, .pdf or .svg; numbered if there are several')
-    mixing.add_argument('--device', help='default: a GPU if there is one')
+    mixing.add_argument('--device', type=device_name,
+                        help='default: a GPU if there is one')
     return parser.parse_args()
 
 
 def draw_attention_maps(args: argparse.Namespace) -> None:
+    out = Path(args.out)
+    if out.suffix:
+        check_figure_file(out)
     paths = find_images(args.images, args.num_images or None)
     models = load_models(args)
     size = args.size
     if size is None:
         size = image_size_of(next(iter(models.values())).backbone)
     entries = folder_attention_maps(models, paths, size or None)
-    out = Path(args.out)
     if out.suffix:
         entries = list(entries)
         draw_attention([entry.image for entry in entries], {
@@ -88,13 +92,13 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
 
 
 def draw_mixing(args: argparse.Namespace) -> None:
+    out = check_figure_file(args.out)
     model = load_model(args.config, args.checkpoint, args.device)
     paths = args.images
     if len(paths) == 1:
         paths = find_images(paths[0], seed=args.seed)
     panels = list(islice(folder_mixing_panels(model, paths, args.seed),
                          args.num_panels))
-    out = Path(args.out)
     for number, panel in enumerate(panels):
         name = out.with_stem(f'{out.stem}_{number}') if len(panels) > 1 else out
         draw_mixing_panel(panel).savefig(name, dpi=200)

@@ -30,6 +30,9 @@ import mixedae_mm  # noqa: F401
 from benchmarks import (attention, backbone_memory, cost, data, listing, page,
                         resume_cost, step)
 from benchmarks.compare import as_table
+from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import device_name, positive_int
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.machine import machine
 
 CONFIG = 'configs/mixedae_vitb_300e.py'
@@ -46,15 +49,16 @@ def parse_args():
     parser.add_argument(
         '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
     parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+        '--device', type=device_name,
+        default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
-        '--batch-size', type=int,
+        '--batch-size', type=positive_int,
         help='default: 8 (GPU: 256) for attention, 1 for backbone, '
         '16 (GPU: 256) otherwise')
-    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument('--repeats', type=positive_int, default=7)
     parser.add_argument(
-        '--images', type=int, help='listing, plan: number of images (default of '
-        'listing: 200000; of plan: several)')
+        '--images', type=positive_int, help='listing, plan: number of images (default '
+        'of listing: 200000; of plan: several)')
     parser.add_argument(
         '--compile', action='store_true',
         help='step: measure MixedAE also compiled, as CompileHook does')
@@ -91,14 +95,15 @@ def command(note):
     return shlex.join(['python', 'tools/benchmarks', *words])
 
 
-def main():
-    args = parse_args()
+def main(args):
     if args.what == 'page':
         path = page.write(MEASUREMENTS, ROOT / 'docs/speed.md')
         return print('wrote', path)
     if args.what == 'plan':
         images = [args.images] if args.images else cost.FIRST_TRIES
         return print(cost.plan(MEASUREMENTS, images))
+    if not Path(args.config).is_file():
+        raise ConfigurationError(f'config {args.config} does not exist.')
     device = torch.device(args.device)
     small = dict(attention=8, backbone=1).get(args.what, 16)
     large = 1 if args.what == 'backbone' else 256
@@ -128,4 +133,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(report_errors(main, parse_args()))

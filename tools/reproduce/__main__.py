@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from jinja2 import UndefinedError
 
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import claims_page, page, paper_scale, results, verdicts
 from reproduce.experiment import Experiment
@@ -45,18 +46,19 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--variants', nargs='+', metavar='NAME',
                         help='only these variants, by the names in configs/reproduce, '
                         'or full_images: full mode on as many images as compose mode')
-    parser.add_argument('--seeds', type=int, help='number of runs of each variant')
-    parser.add_argument('--steps', type=int,
+    parser.add_argument('--seeds', type=positive_int,
+                        help='number of runs of each variant')
+    parser.add_argument('--steps', type=positive_int,
                         help='number of steps of each pre-training')
     parser.add_argument('--learning-rate', type=float, metavar='LR',
                         help='of each pre-training, instead of that of the preset')
-    parser.add_argument('--minutes', type=float,
+    parser.add_argument('--minutes', type=positive_float,
                         help='stop after this time with status 75; the same command '
                         'goes on')
-    parser.add_argument('--workers', type=int,
+    parser.add_argument('--workers', type=positive_int,
                         help='trainings at a time (default: one per core, four '
                         'per GPU)')
-    parser.add_argument('--threads', type=int, default=1,
+    parser.add_argument('--threads', type=positive_int, default=1,
                         help='threads of PyTorch in each training (default: 1)')
     parser.add_argument('--no-finetune', action='store_true',
                         help='leave out the fine-tunings')
@@ -68,7 +70,7 @@ def parse_args(argv=None) -> argparse.Namespace:
                         help='also write the page about each claim of the paper')
     parser.add_argument('--results', type=Path, metavar='JSON',
                         help='only write that page, from a results.json')
-    parser.add_argument('--images-per-second', type=float,
+    parser.add_argument('--images-per-second', type=positive_float,
                         help='of one GPU, for the costs that the preset paper prints')
     return parser.parse_args(argv)
 
@@ -82,12 +84,7 @@ def run(args: argparse.Namespace) -> None:
         _write_claims(args)
         return
     preset = preset_named(args.preset)
-    for name in ('workers', 'threads'):
-        if (getattr(args, name) or 1) < 1:
-            raise ConfigurationError(f'--{name} must be at least 1.')
     folder = args.work_dir or Path('work_dirs/reproduce') / preset.name
-    if args.minutes is not None and args.minutes <= 0:
-        raise ConfigurationError('--minutes must be above 0.')
     experiment = Experiment(preset, folder, args.images, args.seeds, args.steps,
                             args.learning_rate, args.variants)
     with only_writer(experiment.folder) as lock:

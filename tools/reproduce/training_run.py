@@ -4,19 +4,18 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 from mixedae_mm.analysis.run_log import read_run
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.undisturbed import quiet
 from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
 
 TOOLS = mim_folder() / 'tools'
@@ -209,16 +208,6 @@ class TrainingRun(NamedTuple):
             raise ConfigurationError(
                 f'The training of {self.name} ended with status {status} ("{last}"); '
                 f'its output is in {self.log}.')
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what mmengine says of each variable that it reads."""
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel('WARNING')
-    yield
-    logger.setLevel(before)
 
 
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:

@@ -22,14 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from demo import make_object_folder, make_scene_folder
 from mixedae_mm.analysis.report import format_seconds, run_files
 from mixedae_mm.analysis.run_log import read_run, training_seconds
-from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.machine import machine
 from mixedae_mm.utils.tables import text_table
@@ -50,24 +51,21 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         default=ROOT / 'work_dirs/demo_transfer',
                         help='for data, checkpoints and the report '
                         '(default: work_dirs/demo_transfer)')
-    parser.add_argument('--objects', type=int, nargs=2, default=(1200, 400),
+    parser.add_argument('--objects', type=positive_int, nargs=2, default=(1200, 400),
                         metavar=('TRAIN', 'VAL'), help='images of one object')
-    parser.add_argument('--scenes', type=int, nargs=2, default=(240, 60),
+    parser.add_argument('--scenes', type=positive_int, nargs=2, default=(240, 60),
                         metavar=('TRAIN', 'VAL'), help='images of several objects')
     parser.add_argument('--tasks', nargs='+', metavar='TASK', default=list(TASKS),
                         choices=list(TASKS),
                         help=f'some of {" ".join(TASKS)} (default: all)')
-    parser.add_argument('--parallel', type=int, help='trainings at a time '
+    parser.add_argument('--parallel', type=positive_int,
+                        help='trainings at a time '
                         '(default: one per core; four per GPU)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        metavar='KEY=VALUE',
-                        help='changes to all fine-tunings, as in tools/train.py')
+    add_config_options(parser)  # changes to all fine-tunings
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
-    if (args.parallel or 1) < 1:
-        raise ConfigurationError('--parallel must be at least 1.')
     args.work_dir, args.demo = args.work_dir.resolve(), args.demo.resolve()
     with only_writer(args.work_dir) as lock:
         transfer(args, lock)

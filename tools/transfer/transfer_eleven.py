@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # A checkout runs without being installed, from any directory.
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.launch.entry import add_config_options, report_errors
+from mixedae_mm.utils.arguments import positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.tables import markdown_table
@@ -224,21 +225,20 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser.add_argument('--data-root', help='the folder that holds all sets under '
                         'their usual names (default: data, as the configs say)')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/eleven'))
-    parser.add_argument('--learning-rates', nargs='+', type=float, metavar='LR',
-                        default=(1e-4, 1e-3, 1e-2, 1e-1))
+    parser.add_argument('--learning-rates', nargs='+', type=positive_float,
+                        metavar='LR', default=(1e-4, 1e-3, 1e-2, 1e-1))
     parser.add_argument('--weight-decays', nargs='+', type=float, metavar='WD',
                         default=(0., 1e-4))
-    parser.add_argument('--gpus', type=int, default=1, help='processes per run; the '
-                        'batch of 64 is divided among them')
-    parser.add_argument('--parallel', type=int, default=1, help='runs at a time')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        metavar='KEY=VALUE', help='changes to every config')
+    parser.add_argument('--gpus', type=positive_int, default=1,
+                        help='processes per run; the batch of 64 is divided among '
+                        'them')
+    parser.add_argument('--parallel', type=positive_int, default=1,
+                        help='runs at a time')
+    add_config_options(parser)  # changes to every config
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.parallel < 1 or args.gpus < 1:
-        raise ConfigurationError('--parallel and --gpus must be at least 1.')
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
     threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
     if args.gpus > 1:

@@ -53,7 +53,7 @@ class DataCheckHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         self.check(runner, 'test')
-        if not retrieves(bare_model(runner)):
+        if not retrieves(bare(runner.model)):
             checks.check_positions(self.trained_classes,
                                    runner.test_loop.dataloader.dataset,
                                    'test_dataloader')
