@@ -4,17 +4,19 @@ import random
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from ..datasets import index_folder
+from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
                       draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
-from .loading import find_images, image_size_of, load_model
+from .loading import find_images, image_size_of, load_model, spread
 from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
@@ -23,11 +25,11 @@ NUM_PANELS = 2  # groups of images shown mixed and reconstructed
 NUM_MAPS = 16  # images shown with attention
 
 
-def write_report(work_dir: Union[str, Path],
-                 image_folder: Union[str, Path, None],
-                 out: Union[str, Path],
-                 times: Optional[Mapping[str, float]] = None,
-                 seed: int = 0) -> Dict[str, str]:
+def write_run_report(work_dir: Union[str, Path],
+                     image_folder: Union[str, Path, None],
+                     out: Union[str, Path],
+                     times: Optional[Mapping[str, float]] = None,
+                     seed: int = 0) -> Dict[str, str]:
     """Write the report of a MixedAE pre-training run.
 
     Args:
@@ -64,19 +66,24 @@ def write_report(work_dir: Union[str, Path],
     paths = find_images(image_folder)
     num_trained, origin = origin_of(paths, training_folder(cfg))
     model = load_model(config, checkpoint)
-    figures = _Figures(model, paths, seed)
-    chance = 100 / model.data_preprocessor.num_sources
-    headline = summarise(curves, chance)
+    num_sources = model.data_preprocessor.num_sources
+    chance = 100 / num_sources
+    headline = headline_of(curves, chance)
+    # In random order: neighbours in a folder are often of one class.
+    some = random.Random(seed).sample(paths, min(512, len(paths)))
     by_layer = {
         'before training': [v[0] for _, v in accuracies.values()],
         'after, training images': [v[-1] for _, v in accuracies.values()],
-        f'after, {"new" if num_trained == 0 else "these"} images': figures.accuracy
+        f'after, {"new" if num_trained == 0 else "these"} images': (
+            100 * folder_topk_accuracy(model, some, seed=seed)).tolist()
     }
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
-        cfg=cfg, headline=headline, panels=figures.panels, origin=origin,
-        attention=figures.attention, losses=_draw_losses(curves),
+        cfg=cfg, headline=headline, origin=origin,
+        panels=[draw_mixing_panel(panel) for panel in folder_mixing_panels(
+            model, spread(paths, NUM_PANELS * num_sources), seed)],
+        attention=_draw_maps(model, paths), losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
         accuracies=(['layer', *accuracies],
@@ -127,24 +134,24 @@ def origin_of(paths: Sequence[str], folder: str) -> Tuple[Optional[int], str]:
 
 
 def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
-    """Config and latest checkpoint of a run.
+    """Config and newest whole checkpoint of a run.
 
     Raises:
-        ConfigurationError: If the work folder lacks one of them.
+        ConfigurationError: If there is not one of each.
     """
     work_dir = Path(work_dir)
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:
         raise ConfigurationError(
             f'{work_dir} has no config (*.py): it is not the work folder of a run.')
-    pointer = work_dir / 'last_checkpoint'
-    if not pointer.is_file():
+    checkpoint = find_resumable_checkpoint(
+        str(work_dir), out_dir_of(Config.fromfile(configs[-1])))
+    if checkpoint is None:
         raise ConfigurationError(f'The run in {work_dir} has no checkpoint yet.')
-    # By its name: the folder may have been moved since.
-    return configs[-1], work_dir / Path(pointer.read_text().strip()).name
+    return configs[-1], Path(checkpoint)
 
 
-def summarise(curves: Mapping[str, Curve], chance: float) -> Dict[str, str]:
+def headline_of(curves: Mapping[str, Curve], chance: float) -> Dict[str, str]:
     """The headline of a run, label -> text.
 
     Args:
@@ -184,32 +191,12 @@ def format_seconds(seconds: float) -> str:
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
 
 
-class _Figures:
-    """Everything in the report that takes images."""
-
-    def __init__(self, model: BaseModel, paths: Sequence[str], seed: int) -> None:
-        size = image_size_of(model.backbone)
-        num_sources = model.data_preprocessor.num_sources
-        self.panels = [
-            draw_mixing_panel(panel) for panel in folder_mixing_panels(
-                model, _spread(paths, NUM_PANELS * num_sources), seed)
-        ]
-        # In random order: neighbours in a folder are often of one class.
-        some = random.Random(seed).sample(paths, min(512, len(paths)))
-        accuracy = folder_topk_accuracy(model, some, seed=seed)
-        self.accuracy = (100 * accuracy).tolist()
-        entries = list(
-            folder_attention_maps(
-                dict(attention=model), _spread(paths, NUM_MAPS), size))
-        self.attention = draw_attention(
-            [entry.image for entry in entries],
-            {'attention': [entry.maps['attention'] for entry in entries]})
-
-
-def _spread(paths: Sequence[str], count: int) -> List[str]:
-    """So many of the paths, evenly spread."""
-    count = min(count, len(paths))
-    return [paths[i * len(paths) // count] for i in range(count)]
+def _draw_maps(model: BaseModel, paths: Sequence[str]) -> Figure:
+    entries = list(folder_attention_maps(
+        dict(attention=model), spread(paths, NUM_MAPS), image_size_of(model.backbone)))
+    return draw_attention(
+        [entry.image for entry in entries],
+        {'attention': [entry.maps['attention'] for entry in entries]})
 
 
 def _draw_losses(curves: Mapping[str, Curve]):

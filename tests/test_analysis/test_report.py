@@ -1,12 +1,14 @@
 """The report of a run, in the settings that the demo does not have."""
+import os
 import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mixedae_mm.analysis.report import (format_seconds, origin_of, run_files,
-                                        summarise, write_report)
+from mixedae_mm.analysis.report import (format_seconds, headline_of, origin_of,
+                                        run_files, write_run_report)
 from mixedae_mm.utils.errors import ConfigurationError
 from test_training_hooks import MODEL, train
 
@@ -31,7 +33,7 @@ def test_report_of_variants(tmp_path, images, mode, head):
         MODEL, head=head, data_preprocessor=dict(mix_ratio=0.5, mode=mode))
     train(work_dir, [dict(type='TopKAccuracyHook', num_images=8)], 4, model)
     out = tmp_path / 'report.html'
-    headline = write_report(work_dir, images, out, {'a <step>': 61})
+    headline = write_run_report(work_dir, images, out, {'a <step>': 61})
     page = out.read_text()
     assert page.count('data:image/png;base64,') == (
         {'full': 4, 'compose': 2}[mode] + 4)
@@ -53,7 +55,7 @@ def test_headline():
         'topk_accuracy/layer_02': (steps, np.array([25.0, 60.0])),
         'topk_accuracy/layer_03': (steps, np.array([25.0, 50.0])),
     }
-    assert summarise(curves, 25) == {
+    assert headline_of(curves, 25) == {
         'reconstruction loss': '1.250 → 0.500',
         'TopK accuracy, mean of layers (chance 25 %)': '50.0 %',
         'layers with TopK accuracy above 50 %': '1 of 3',
@@ -92,14 +94,25 @@ def test_what_is_no_run_is_refused(tmp_path, images):
         run_files(tmp_path)
 
 
-def test_a_moved_run_is_found(tmp_path):
-    (tmp_path / 'config.py').touch()
-    (tmp_path / 'last_checkpoint').write_text('/elsewhere/run/iter_7.pth')
-    assert run_files(tmp_path) == (tmp_path / 'config.py',
-                                   tmp_path / 'iter_7.pth')
+@pytest.mark.parametrize('out_dir', [None, 'elsewhere'])
+def test_the_newest_whole_checkpoint_of_a_moved_run(tmp_path, out_dir):
+    work_dir = tmp_path / 'run'
+    folder = tmp_path / out_dir / 'run' if out_dir else work_dir
+    for each in {work_dir, folder}:
+        each.mkdir(parents=True)
+    (work_dir / 'config.py').write_text(
+        f'default_hooks = dict(checkpoint=dict(out_dir={str(folder.parent)!r}))'
+        if out_dir else '')
+    for step in (5, 7):
+        torch.save(dict(meta=dict(iter=step), message_hub={}),
+                   folder / f'iter_{step}.pth')
+    (work_dir / 'last_checkpoint').write_text('/before/run/iter_7.pth')
+    assert run_files(work_dir) == (work_dir / 'config.py', folder / 'iter_7.pth')
+    os.truncate(folder / 'iter_7.pth', 100)
+    assert run_files(work_dir)[1] == folder / 'iter_5.pth'
 
 
 def test_runs_without_topk_accuracy_are_refused(tmp_path, images):
     train(tmp_path / 'run', [], 2)
     with pytest.raises(ConfigurationError, match='lacks loss_recon or topk'):
-        write_report(tmp_path / 'run', images, tmp_path / 'report.html')
+        write_run_report(tmp_path / 'run', images, tmp_path / 'report.html')

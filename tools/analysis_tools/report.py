@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.report import write_report
+from mixedae_mm.analysis.report import write_run_report
 from mixedae_mm.launch.entry import report_errors
 
 
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     out = args.out or str(Path(args.work_dir) / 'report.html')
-    for label, text in write_report(
+    for label, text in write_run_report(
             args.work_dir, args.images, out, seed=args.seed).items():
         print(f'  {label}: {text}')
     print(f'wrote {out}')

@@ -18,11 +18,10 @@ from typing import Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from mmengine.config import Config, DictAction
-
 from demo import make_photograph_folder
-from mixedae_mm.analysis.report import run_files, write_report
-from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.analysis.report import run_files, write_run_report
+from mixedae_mm.launch.boundary import read_config
+from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce.scheduling import INTERRUPTED, ending_with_us
@@ -65,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
     report = work_dir / 'report.html'
     print('3/3  Writing', report, flush=True)
-    headline = write_report(work_dir, work_dir / 'data/val', report, times)
+    headline = write_run_report(work_dir, work_dir / 'data/val', report, times)
     print()
     width = max(map(len, headline))
     for label, text in headline.items():
@@ -76,10 +75,9 @@ def main(args: argparse.Namespace) -> None:
 def max_iters(overrides: Sequence[str]) -> int:
     """Iterations that the config asks for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('overrides', nargs='*', action=DictAction)
-    config = Config.fromfile(CONFIG)
-    config.merge_from_dict(parser.parse_args(overrides).overrides or {})
-    return config.train_cfg.max_iters
+    add_config_options(parser)
+    given = parser.parse_args(['--cfg-options', *overrides] if overrides else [])
+    return read_config(str(CONFIG), given.cfg_options).train_cfg.max_iters
 
 
 def iterations_done(work_dir: Path) -> int:
