@@ -1,7 +1,8 @@
 """Exact object masks of image files, from COCO's or VOC's format."""
-import json
+import io
 import os
 import random
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
@@ -43,22 +44,18 @@ class CocoMasks:
     """
 
     def __init__(self, annotation_file: str, image_folder: str) -> None:
-        self.coco_mask = require(
-            'pycocotools.mask', 'pycocotools', "A mask in COCO's format")
+        library = require('pycocotools.coco', 'pycocotools', "A mask in COCO's format")
         self.folder = Path(image_folder)
         try:
-            content = json.loads(Path(annotation_file).read_text())
-            self.images = {image['id']: image for image in content['images']}
-            annotations = content['annotations']
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            with redirect_stdout(io.StringIO()):  # it tells how it gets on
+                self.coco = library.COCO(annotation_file)
+            self.coco.dataset['annotations']
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise ConfigurationError(
                 f'{annotation_file} cannot be read as annotations in COCO\'s '
                 f'format ({type(error).__name__}: {error}).') from error
-        self.objects: dict = {}
-        for annotation in annotations:
-            self.objects.setdefault(annotation['image_id'], []).append(annotation)
         self.ids = [
-            number for number, objects in self.objects.items()
+            number for number, objects in self.coco.imgToAnns.items()
             if any(not item.get('iscrowd', 0) for item in objects)
         ]
 
@@ -67,27 +64,17 @@ class CocoMasks:
 
     def read(self, index: int) -> MaskedImage:
         """Masks of the image at a position of :attr:`ids`."""
-        image = self.images[self.ids[index]]
+        image = self.coco.imgs[self.ids[index]]
         shape = image['height'], image['width']
         objects, crowds = np.zeros(shape, bool), np.zeros(shape, bool)
-        for annotation in self.objects[image['id']]:
-            mask = self._decode(annotation['segmentation'], *shape)
+        for annotation in self.coco.imgToAnns[image['id']]:
+            mask = self.coco.annToMask(annotation).astype(bool)
             if annotation.get('iscrowd', 0):
                 crowds |= mask
             else:
                 objects |= mask
         return MaskedImage(
             str(self.folder / image['file_name']), objects, objects | ~crowds)
-
-    def _decode(self, segmentation, height: int, width: int) -> np.ndarray:
-        if isinstance(segmentation, list):  # polygons
-            runs = self.coco_mask.merge(
-                self.coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation['counts'], list):
-            runs = self.coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            runs = segmentation
-        return self.coco_mask.decode(runs).astype(bool)
 
 
 class VocMasks:

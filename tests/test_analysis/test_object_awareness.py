@@ -89,8 +89,8 @@ def coco_file(tmp_path, annotations):
     (tmp_path / 'coco.json').write_text(json.dumps(dict(
         images=[dict(id=7, file_name='a.png', height=4, width=6),
                 dict(id=8, file_name='b.png', height=4, width=6)],
-        annotations=[dict(image_id=7, iscrowd=0, **a) if 'iscrowd' not in a else
-                     dict(image_id=7, **a) for a in annotations])))
+        annotations=[{'id': i, 'image_id': 7, 'iscrowd': 0, **annotation}
+                     for i, annotation in enumerate(annotations, 1)])))
     return masks_of(str(tmp_path / 'coco.json'), str(tmp_path))
 
 
