@@ -54,7 +54,7 @@ def check_dependencies() -> None:
             f'has overwritten files of the other ({listing}): '
             f'run `pip uninstall -y {every} && pip install {keep}`.')
 
-    missing = [name for name in REQUIRED if not _is_importable(name)]
+    missing = [name for name in REQUIRED if not is_available(name)]
     if missing:
         # A distribution without its files is what uninstalling one of two leaves.
         force = ('--force-reinstall --no-deps '
@@ -78,8 +78,10 @@ def install_command(import_name: str) -> str:
 
 
 def is_available(import_name: str) -> bool:
-    """Whether an optional toolbox (``mmseg``, ``mmdet``) can be imported."""
-    return _is_importable(import_name)
+    """Whether a package can be imported."""
+    # A folder left behind without __init__.py is found, but has no origin.
+    spec = util.find_spec(import_name)
+    return spec is not None and spec.origin is not None
 
 
 def has_compiled_mmcv() -> bool:
@@ -190,9 +192,3 @@ def _version(distribution: str) -> Optional[str]:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _is_importable(import_name: str) -> bool:
-    # A folder left behind without __init__.py is found, but has no origin.
-    spec = util.find_spec(import_name)
-    return spec is not None and spec.origin is not None

@@ -31,7 +31,7 @@ def packages(monkeypatch):
             return '1.0'
 
         monkeypatch.setattr(compat.metadata, 'version', version)
-        monkeypatch.setattr(compat, '_is_importable', lambda name: name in importable)
+        monkeypatch.setattr(compat, 'is_available', lambda name: name in importable)
 
     return pretend
 
