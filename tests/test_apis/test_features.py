@@ -235,18 +235,6 @@ def test_repaired_images_are_read_again(encoder, tmp_path):
     assert extract(images, tmp_path / 'out', encoder).num_images == 1
 
 
-@pytest.mark.parametrize('option, value', [
-    ('--batch-size', '0'), ('--batch-size', 'many'), ('--workers', '-1'),
-    ('--img-size', '0'), ('--heads', '0')])
-def test_numbers_are_refused_while_the_command_line_is_read(option, value, capsys):
-    with pytest.raises(SystemExit):
-        parse_arguments(['images', 'out', '--checkpoint', 'c.pth', option, value])
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert option in last and value in last and 'at least' in last
-    with pytest.raises(SystemExit):
-        nearest_neighbours.parse_arguments(['f', 'i', '--count', '0'])
-
-
 def test_a_checkpoint_at_an_address_is_found_again(encoder, folder, tmp_path):
     elsewhere = copy.copy(encoder)
     elsewhere.name = 'https://host/model.safetensors?download=true'
@@ -326,5 +314,3 @@ def test_search_refuses(features, folder, tmp_path, encoder):
     ):
         with pytest.raises(ConfigurationError, match=message):
             nearest_neighbours.search(*arguments)
-
-

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import preloaded
 import psutil
 import pytest
 import torch
@@ -37,17 +38,21 @@ def project(tmp_path_factory):
     return folder
 
 
-def run(project, *command, status=0, **environment):
-    """Run a command in the project's folder; returns all that it printed."""
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    inherited = {name: value for name, value in os.environ.items()
-                 if name not in ('PYTHONPATH', 'RANK', 'WORLD_SIZE', 'LOCAL_RANK')}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=project, text=True,
-        env={**inherited, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '-1', **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == status, done.stdout
-    return done.stdout
+def run(project, command, *options, **environment):
+    """Run a program of tools/ in the project's folder; returns all that it printed."""
+    environment = {
+        **{name: value for name, value in os.environ.items()
+           if name not in ('PYTHONPATH', 'RANK', 'WORLD_SIZE', 'LOCAL_RANK')},
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+        'CUDA_VISIBLE_DEVICES': '-1', **environment}
+    command = [str(part) for part in (TOOLS / command, *options)]
+    if command[0].endswith('.py'):
+        done = preloaded.run([sys.executable, *command], project, environment)
+    else:
+        done = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def arguments(*options):
@@ -356,10 +361,12 @@ def test_only_our_own_errors_lose_their_traceback(capsys, monkeypatch):
 @pytest.mark.parametrize('script, count', [
     ('dist_train.sh', 2), ('dist_test.sh', 3), ('slurm_train.sh', 3),
     ('slurm_test.sh', 4)])
-def test_scripts_say_how_to_be_called(project, script, count):
+def test_scripts_say_how_to_be_called(script, count):
     assert os.stat(TOOLS / script).st_mode & stat.S_IXUSR
     for given in range(count):
-        assert 'usage: ' in run(project, TOOLS / script, *'abcd'[:given], status=2)
+        done = subprocess.run([TOOLS / script, *'abcd'[:given]], text=True,
+                              capture_output=True)
+        assert done.returncode == 2 and 'usage: ' in done.stdout + done.stderr
 
 
 # ----------------------------------------------------- launch scripts, recorded
@@ -376,7 +383,7 @@ def recorder(tmp_path):
 
 
 def test_dist_train_on_several_nodes(project, recorder):
-    lines = run(project, TOOLS / 'dist_train.sh', 'a b.py', 8, '--amp', 'x="1, 2"',
+    lines = run(project, 'dist_train.sh', 'a b.py', 8, '--amp', 'x="1, 2"',
                 PATH=recorder, NNODES='4', NODE_RANK='3', MASTER_ADDR='10.0.0.1',
                 PORT='1234').splitlines()
     assert lines == [
@@ -387,7 +394,7 @@ def test_dist_train_on_several_nodes(project, recorder):
 
 
 def test_dist_test_on_one_node_with_a_port_of_the_users_choice(project, recorder):
-    lines = run(project, TOOLS / 'dist_test.sh', 'a.py', 'b.pth', 2, '--tta',
+    lines = run(project, 'dist_test.sh', 'a.py', 'b.pth', 2, '--tta',
                 PATH=recorder, PORT='1234').splitlines()
     assert '--master_port=1234' in lines and '--nnodes=1' in lines
     assert lines[-6:] == [str(TOOLS / 'test.py'), 'a.py', 'b.pth', '--launcher',
@@ -396,7 +403,7 @@ def test_dist_test_on_one_node_with_a_port_of_the_users_choice(project, recorder
 
 @pytest.mark.parametrize('work_dir', [[], ['work']])
 def test_slurm_train(project, recorder, work_dir):
-    lines = run(project, TOOLS / 'slurm_train.sh', 'gpu', 'job', 'a.py', *work_dir,
+    lines = run(project, 'slurm_train.sh', 'gpu', 'job', 'a.py', *work_dir,
                 '--resume', PATH=recorder, GPUS='16',
                 SRUN_ARGS='--exclude n1 --time 1').splitlines()
     assert lines == [
@@ -408,7 +415,7 @@ def test_slurm_train(project, recorder, work_dir):
 
 
 def test_slurm_test_on_fewer_gpus_than_a_node_has(project, recorder):
-    lines = run(project, TOOLS / 'slurm_test.sh', 'gpu', 'job', 'a.py', 'b.pth',
+    lines = run(project, 'slurm_test.sh', 'gpu', 'job', 'a.py', 'b.pth',
                 '--tta', PATH=recorder, GPUS='2', CPUS_PER_TASK='3').splitlines()
     assert '--gres=gpu:2' in lines and '--ntasks-per-node=2' in lines
     assert '--cpus-per-task=3' in lines
@@ -419,27 +426,23 @@ def test_slurm_test_on_fewer_gpus_than_a_node_has(project, recorder):
 # --------------------------------------------------------------- real runs
 
 
-def weights(path):
-    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
-
-
 @pytest.mark.slow
 def test_classification_from_training_to_test(project):
     """Train, test with every output, from a folder outside the repository."""
-    printed = run(project, TOOLS / 'train.py', 'classify.py', '--auto-scale-lr')
+    printed = run(project, 'train.py', 'classify.py', '--auto-scale-lr')
     assert 'No GPU was found: mixed precision is off' in printed
     assert 'Scaling the original LR by 0.5' in printed
     assert 'accuracy/top1' in printed
     checkpoint = project / 'work_dirs/classify/epoch_1.pth'
     assert checkpoint.exists()
 
-    printed = run(project, TOOLS / 'test.py', 'classify.py', checkpoint, '--work-dir',
+    printed = run(project, 'test.py', 'classify.py', checkpoint, '--work-dir',
                   'test', '--out', 'out.pkl', '--show-dir', 'pictures')
     assert 'accuracy/top1' in printed
     with open(project / 'out.pkl', 'rb') as file:
         assert len(pickle.load(file)) == 8
     assert len(list((project / 'pictures').rglob('*.png'))) == 8
-    run(project, TOOLS / 'test.py', 'classify.py', checkpoint, '--out', 'out.json',
+    run(project, 'test.py', 'classify.py', checkpoint, '--out', 'out.json',
         '--out-item', 'metrics', '--tta')
     assert set(json.loads((project / 'out.json').read_text())) == {'accuracy/top1'}
 
@@ -447,10 +450,10 @@ def test_classification_from_training_to_test(project):
 @pytest.mark.slow
 def test_segmentation_from_training_to_test(project):
     pytest.importorskip('mmseg')
-    printed = run(project, TOOLS / 'train.py', 'segment.py', '--work-dir', 'seg',
+    printed = run(project, 'dist_train.sh', 'segment.py', 2, '--work-dir', 'seg',
                   '--cfg-options', 'train_dataloader.num_workers=0')
-    assert 'mIoU' in printed
-    printed = run(project, TOOLS / 'test.py', 'segment.py', 'seg/epoch_1.pth', '--tta',
+    assert 'SyncBN is BN' in printed and 'mIoU' in printed
+    printed = run(project, 'test.py', 'segment.py', 'seg/epoch_1.pth', '--tta',
                   '--out', 'maps', '--show-dir', 'seg_pictures')
     assert 'mIoU' in printed
     assert len(list((project / 'maps').glob('*.png'))) == 8
@@ -460,9 +463,9 @@ def test_segmentation_from_training_to_test(project):
 @pytest.mark.slow
 def test_detection_from_training_to_test(project):
     pytest.importorskip('mmdet')
-    printed = run(project, TOOLS / 'train.py', 'detect.py', '--work-dir', 'det')
+    printed = run(project, 'train.py', 'detect.py', '--work-dir', 'det')
     assert 'coco/bbox_mAP' in printed
-    printed = run(project, TOOLS / 'test.py', 'detect.py', 'det/epoch_1.pth', '--tta',
+    printed = run(project, 'test.py', 'detect.py', 'det/epoch_1.pth', '--tta',
                   '--work-dir', 'det_test', '--out', 'det.pkl', '--show-dir', 'shown')
     assert 'coco/bbox_mAP' in printed
     with open(project / 'det.pkl', 'rb') as file:
@@ -472,11 +475,17 @@ def test_detection_from_training_to_test(project):
 
 @pytest.mark.slow
 def test_two_processes_stop_resume_and_test(project):
-    """gloo on the CPU: what is resumed goes on, and both processes agree."""
-    train = [TOOLS / 'dist_train.sh', 'classify.py', 2, '--work-dir', 'dist']
+    """gloo on the CPU: two do the steps that one does with the whole batch."""
+    train = ['dist_train.sh', 'classify.py', 2, '--work-dir', 'dist']
     printed = run(project, *train)
     assert 'No GPU was found' in printed
-    assert (project / 'dist/epoch_1.pth').exists()
+    run(project, 'train.py', 'classify.py', '--work-dir', 'one', '--cfg-options',
+        'train_dataloader.batch_size=8', 'train_dataloader.num_workers=0')
+    one, two = (torch.load(project / name / 'epoch_1.pth', 'cpu', weights_only=False)
+                for name in ('one', 'dist'))
+    for name, value in one['state_dict'].items():
+        torch.testing.assert_close(
+            two['state_dict'][name], value, rtol=1e-5, atol=1e-6)
 
     printed = run(project, *train, '--resume', '--cfg-options',
                   'train_cfg.max_epochs=2')
@@ -489,7 +498,7 @@ def test_two_processes_stop_resume_and_test(project):
                   'train_cfg.max_epochs=2', 'work_dir=ignored')
     assert 'dist/epoch_1.pth' in printed and 'Epoch(train) [2]' in printed
 
-    printed = run(project, TOOLS / 'dist_test.sh', 'classify.py', 'dist/epoch_2.pth',
+    printed = run(project, 'dist_test.sh', 'classify.py', 'dist/epoch_2.pth',
                   2, '--out', 'dist.pkl', '--work-dir', 'dist')
     assert 'accuracy/top1' in printed
     with open(project / 'dist.pkl', 'rb') as file:
@@ -510,7 +519,7 @@ def test_the_papers_config_is_killed_and_resumed_on_two_processes(project):
     folder.mkdir(parents=True)
     for i, image in enumerate((project / 'images').rglob('*.png')):
         shutil.copy(image, folder / f'{i}.png')
-    command = [TOOLS / 'dist_train.sh', ROOT / 'configs/mixedae_vitb_300e.py', 2,
+    command = ['dist_train.sh', ROOT / 'configs/mixedae_vitb_300e.py', 2,
                '--work-dir', 'paper', '--resume', '--cfg-options',
                'model.backbone.arch=deit-tiny', 'model.backbone.img_size=64',
                'model.neck.decoder_embed_dim=32', 'model.neck.decoder_depth=1',
@@ -519,7 +528,7 @@ def test_the_papers_config_is_killed_and_resumed_on_two_processes(project):
                'train_dataloader.dataset.pipeline.1.size=64']
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     running = subprocess.Popen(
-        [str(part) for part in command], cwd=project,
+        [TOOLS / command[0], *map(str, command[1:])], cwd=project,
         env={**os.environ, 'PATH': path, 'DATA_ROOT': 'noise',
              'CUDA_VISIBLE_DEVICES': '-1'},
         stdout=open(project / 'killed.log', 'w'), stderr=subprocess.STDOUT)
@@ -546,27 +555,6 @@ def test_the_papers_config_is_killed_and_resumed_on_two_processes(project):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_whole_batch(project):
-    """The same images in the same step give the same weights."""
-    whole = ['--cfg-options', 'train_dataloader.batch_size=8',
-             'train_dataloader.num_workers=0']
-    run(project, TOOLS / 'train.py', 'classify.py', '--work-dir', 'one', *whole)
-    run(project, TOOLS / 'dist_train.sh', 'classify.py', 2, '--work-dir', 'two')
-    one = weights(project / 'one/epoch_1.pth')
-    two = weights(project / 'two/epoch_1.pth')
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_segmentation_on_two_processes_has_no_sync_bn(project):
-    pytest.importorskip('mmseg')
-    printed = run(project, TOOLS / 'dist_train.sh', 'segment.py', 2, '--work-dir',
-                  'dist_seg')
-    assert 'SyncBN is BN' in printed and 'mIoU' in printed
-
-
-@pytest.mark.slow
 def test_slurm_launcher_on_two_processes(project, tmp_path):
     """A stand-in for srun starts the tasks with SLURM's environment."""
     srun = tmp_path / 'srun'
@@ -585,7 +573,7 @@ SLURM_PROCID=1 SLURM_LOCALID=1 "$@" && wait $first
         program.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent),
                             os.environ['PATH']])
-    printed = run(project, TOOLS / 'slurm_train.sh', 'cpu', 'job', 'classify.py',
+    printed = run(project, 'slurm_train.sh', 'cpu', 'job', 'classify.py',
                   'slurm', PATH=path, GPUS='2')
     assert 'Epoch(train) [1][1/1]' in printed
     assert (project / 'slurm/epoch_1.pth').exists()
