@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mixedae_mm.apis.predict import predict
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import device_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +25,8 @@ def parse_args() -> argparse.Namespace:
                         help='folder for the results (default: %(default)s)')
     parser.add_argument('--threshold', type=float, default=0.3,
                         help='least score of an object (default: %(default)s)')
-    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--device', type=device_name,
+                        help='default: a GPU if there is one')
     return parser.parse_args()
 
 

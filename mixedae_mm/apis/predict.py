@@ -13,6 +13,7 @@ from mmengine.registry import VISUALIZERS
 from PIL import Image
 
 from ..datasets.folder_index import index_folder
+from ..launch.boundary import preparing, read_config
 from ..launch.checks import check_toolbox
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
@@ -85,7 +86,7 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     content = read_checkpoint(checkpoint)
     saved = content.get('meta') or {}
     if config is not None:
-        cfg = Config.fromfile(config)
+        cfg = read_config(str(config))
     else:
         cfg = Config(literal_config(saved.get('cfg') or ''))
     if 'test_dataloader' not in cfg or cfg.test_dataloader is None:
@@ -96,7 +97,8 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     cfg.setdefault('default_scope', 'mmpretrain')
     check_toolbox(cfg, checkpoint)
     cfg.model.backbone.init_cfg = None
-    model = revert_sync_batchnorm(build_model(cfg))
+    with preparing(cfg):
+        model = revert_sync_batchnorm(build_model(cfg))
     load_source(model, source_of(content, checkpoint), complete=True)
     model.to(device or get_device())
     model.eval()  # returns nothing for some models of mmpretrain

@@ -99,6 +99,10 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize('command, facts', [
     ('test model.py model.pth --interval 0', ['--interval', 'at least 1']),
+    ('predict images --checkpoint model.pth --device nowhere',
+     ['--device', "'nowhere'"]),
+    ('predict images --checkpoint model.pth --config broken.py',
+     ['line 1 of broken.py']),
     ('convert model.pth out --to hf --heads 0', ['--heads', 'at least 1']),
     ('export model.pth out.onnx --heads 0', ['--heads', 'at least 1']),
     ('extract_features no_images out --checkpoint model.pth --heads 2',
