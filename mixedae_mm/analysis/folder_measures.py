@@ -1,5 +1,6 @@
 """Measurements of a model on image files, with a progress bar."""
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from itertools import islice
+from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -38,31 +39,22 @@ def folder_topk_accuracy(model: BaseModel,
     Raises:
         ConfigurationError: If there are fewer readable images than a group holds.
     """
-    size = image_size_of(model.backbone)
-    total, num_samples = torch.zeros((), dtype=torch.float64), 0
-
-    def measure(images: List[Tensor]) -> None:
-        nonlocal total, num_samples
-        batch = mix_for_probing(
-            model, in_order_of_training(model, torch.stack(images)),
-            seed + num_samples)
-        accuracy = topk_sampling_accuracy(model.backbone, batch.mixed,
-                                          batch.mix_mask, topk)
-        total = total + accuracy * len(batch.mixed)
-        num_samples += len(batch.mixed)
-
     num_sources = getattr(model.data_preprocessor, 'num_sources', 4)
     batch_size = max(batch_size // num_sources, 1) * num_sources
-    images: List[Tensor] = []
+    images = (image for _, image in with_progress(
+        load_images(paths, image_size_of(model.backbone)), 'TopK accuracy', len(paths)))
+    total, num_samples = torch.zeros((), dtype=torch.float64), 0
     with evaluating(model):
-        for _, image in with_progress(
-                load_images(paths, size), 'TopK accuracy', len(paths)):
-            images.append(image)
-            if len(images) == batch_size:
-                measure(images)
-                images = []
-        if len(images) >= num_sources or not num_samples:
-            measure(images)  # says so where there is not one whole group
+        while group := list(islice(images, batch_size)):
+            if len(group) < num_sources and num_samples:
+                break  # the first group says so if it is not whole
+            batch = mix_for_probing(
+                model, in_order_of_training(model, torch.stack(group)),
+                seed + num_samples)
+            accuracy = topk_sampling_accuracy(
+                model.backbone, batch.mixed, batch.mix_mask, topk)
+            total = total + accuracy * len(batch.mixed)
+            num_samples += len(batch.mixed)
     return total / num_samples
 
 
@@ -137,18 +129,15 @@ def folder_mixing_panels(model: BaseModel,
     rows, columns = model.backbone.patch_resolution
     masks_a_group = preprocessor.num_samples(num_sources)
     generator = torch.Generator().manual_seed(seed)
-    group: List[Tensor] = []
+    images = (image for _, image in load_images(paths, image_size_of(model.backbone)))
     num_groups = 0
-    for _, image in load_images(paths, image_size_of(model.backbone)):
-        group.append(image)
-        if len(group) < num_sources:
-            continue
+    while len(group := list(islice(images, num_sources))) == num_sources:
         masks = draw_mix_masks(
             masks_a_group, rows * columns, num_sources, generator=generator)
-        images = in_order_of_training(model, torch.stack(group))
+        stacked = in_order_of_training(model, torch.stack(group))
         for mask in masks:
-            yield mixing_panel(model, images, mask[None])
-        group, num_groups = [], num_groups + 1
+            yield mixing_panel(model, stacked, mask[None])
+        num_groups += 1
     if not num_groups:
         raise ConfigurationError(
             f'A mixing panel takes {num_sources} images (1 / mix_ratio), but '
