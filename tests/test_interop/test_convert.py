@@ -19,6 +19,7 @@ from mixedae_mm.interop.convert import convert
 from mixedae_mm.interop.reading import read_vit
 from mixedae_mm.interop.vit import PlainViT, backbone_config
 from mixedae_mm.models.checkpoint_loading import load_pretrained
+from mixedae_mm.models.checkpoint_names import canonical
 from mixedae_mm.models.checkpoint_reading import literal_config
 from mixedae_mm.models.layers.position_embedding import sincos_position_embedding
 from mixedae_mm.utils.errors import ConfigurationError
@@ -319,7 +320,10 @@ def test_foreign_round_trip_is_bit_exact(tmp_path, make, to):
     convert(tmp_path / 'theirs', tmp_path / 'ours.pth', 'mm', heads=HEADS,
             decoder_heads=DECODER['heads'])
     convert(tmp_path / 'ours.pth', tmp_path / 'again', to)
-    assert_same(tensors_of(tmp_path / 'again'), tensors_of(tmp_path / 'theirs'))
+    # transformers 5 has its own spelling, and reads that of 4, which is written.
+    theirs = tensors_of(tmp_path / 'theirs')
+    assert_same(tensors_of(tmp_path / 'again'),
+                {canonical(name): value for name, value in theirs.items()})
 
 
 # What is known about a ViT travels with it
