@@ -79,6 +79,7 @@ COMMANDS = {
         DEMO, '--cfg-options', 'train_dataloader.dataset.data_root=images',
         *init_cfg('head')],
     'test': ['classify.py', 'stranger.pth'],
+    'predict': ['images', '--checkpoint', 'stranger.pth'],
     'convert': ['stranger.pth', 'out', '--to', 'hf'],
     'export': ['stranger.pth', 'out.onnx'],
     'extract_features': ['images', 'out.parquet', '--checkpoint', 'stranger.pth'],
