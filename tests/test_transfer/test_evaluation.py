@@ -117,7 +117,7 @@ def test_data_that_fits_is_let_through(tmp_path):
     (Dataset(classes=('a', 'b', 'c')),
      r'The Dataset of train_dataloader has 3 classes, but the model predicts '
      r'2 \(decode_head.num_classes\)'),
-    (Dataset(size=0), 'has no samples; is its data_root right'),
+    (Dataset(size=0), 'The Dataset of train_dataloader has no samples.*data_root'),
     (Dataset(img_path='/none/a.jpg'), 'names /none/a.jpg, which does not'),
     (Dataset(seg_map_path='/none/a.png'), 'names /none/a.png, which does not'),
 ])
