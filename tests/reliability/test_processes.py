@@ -29,6 +29,7 @@ SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05)
 ADAMW = dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
 
 
+@pytest.mark.parametrize('accumulate', [1, 2])
 @pytest.mark.parametrize('mode', ['compose', 'full'])
 def test_two_processes_equal_one(tell, mode, accumulate):
     """One process over the whole batch, and two over halves of it."""
