@@ -20,8 +20,8 @@ from .utils.errors import nearest
 # What users run; tools/ also holds what the project proves itself with.
 GROUPS = {
     'use': ('train', 'test', 'predict', 'convert', 'export', 'extract_features',
-            'nearest_neighbours', 'browse_dataset', 'visualize', 'demo',
-            'demo_transfer'),
+            'nearest_neighbours', 'browse_dataset', 'channel_statistics', 'visualize',
+            'demo', 'demo_transfer'),
     'measure': ('knn_and_probe', 'sampling_accuracy', 'object_awareness', 'plot_logs',
                 'report', 'conversion_table'),
     'compare': ('reproduce', 'transfer_eleven', 'benchmarks'),

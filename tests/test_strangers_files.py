@@ -95,8 +95,8 @@ COMMANDS = {
 }
 # They take no checkpoint, or only those that they have just made themselves, or
 # hand it to tools/train.py as init_cfg.
-OTHERS = {'benchmarks', 'browse_dataset', 'conversion_table', 'demo', 'demo_transfer',
-          'plot_logs', 'reproduce', 'transfer_eleven'}
+OTHERS = {'benchmarks', 'browse_dataset', 'channel_statistics', 'conversion_table',
+          'demo', 'demo_transfer', 'plot_logs', 'reproduce', 'transfer_eleven'}
 
 
 def test_every_command_is_tried():

@@ -5,15 +5,16 @@ import os
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import (ContextManager, Iterable, Iterator, NamedTuple, Optional, Tuple,
-                    Union)
+from typing import (Any, ContextManager, Iterable, Iterator, NamedTuple, Optional,
+                    Tuple, Union)
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.decode import decode_rgb
+from ..datasets.channels import CHANNEL_EXTENSIONS, channels_of, decode_channels
+from ..datasets.decode import EXTENSIONS, decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
 from ..interop.reading import read_vit
@@ -88,7 +89,9 @@ class Encoder:
     - a tensor ``(3, H, W)`` or ``(1, H, W)``, likewise,
 
     or a batch ``(N, H, W, 3)`` as array, ``(N, 3, H, W)`` as tensor. Colours
-    are RGB. The shorter side is resized, the centre cut out.
+    are RGB. The shorter side is resized, the centre cut out. An encoder of another
+    number of channels takes files, arrays and tensors of so many, in the units of its
+    mean (:func:`~mixedae_mm.datasets.channels.decode_channels`).
 
     Attributes:
         model (PlainViT): Normalised images to tokens.
@@ -108,6 +111,12 @@ class Encoder:
         self.amp = amp
         self.name = name
         self.description = vit.description
+        channels = vit.description.in_channels
+        if len(vit.description.mean) not in (1, channels):
+            raise ConfigurationError(
+                f'{name} takes images of {channels} channels, but has mean and '
+                f'standard deviation of {len(vit.description.mean)}; it needs the '
+                'config of its training.')
         self.model = PlainViT(vit, name).to(self.device)
         self.preprocessing = Preprocessing(
             self._check_img_size(img_size), vit.description.mean,
@@ -200,7 +209,8 @@ class Encoder:
 
     def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         check_count('batch_size', batch_size)
-        crops = map(self.preprocessing.crop, images_of(images))
+        crops = map(self.preprocessing.crop,
+                    images_of(images, self.description.in_channels))
         empty = True
         while batch := list(islice(crops, batch_size)):
             empty = False
@@ -221,25 +231,54 @@ class Encoder:
         return size
 
 
-def images_of(images: Images) -> Iterator[Tensor]:
-    """Every image as an RGB tensor ``(3, H, W)`` uint8."""
+def images_of(images: Images, channels: int = 3) -> Iterator[Tensor]:
+    """Every image as a tensor ``(channels, H, W)``; three channels are RGB, uint8."""
     if isinstance(images, (str, os.PathLike)):
-        yield from _read(Path(images).expanduser())
+        yield from _read(Path(images).expanduser(), channels)
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
-        yield from map(to_rgb_tensor, images)
+        yield from (_in_memory(image, channels) for image in images)
     elif isinstance(images, (np.ndarray, Tensor, bytes, bytearray)) or not hasattr(
             images, '__iter__'):
-        yield to_rgb_tensor(images)
+        yield _in_memory(images, channels)
     else:
         for image in images:
-            yield from images_of(image)
+            yield from images_of(image, channels)
 
 
-def _read(path: Path) -> Iterator[Tensor]:
+def decode_image(data: bytes, name: str, channels: int = 3) -> Tensor:
+    """The content of a file as :func:`images_of` gives it."""
+    if channels == 3:
+        return decode_rgb(data, name)
+    return _as_shares(decode_channels(data, channels, name))
+
+
+def extensions_of(channels: int) -> Tuple[str, ...]:
+    """Which files of a folder are images of so many channels."""
+    return EXTENSIONS if channels == 3 else tuple(
+        dict.fromkeys(EXTENSIONS + CHANNEL_EXTENSIONS))
+
+
+def _in_memory(image: Any, channels: int) -> Tensor:
+    if channels == 3:
+        return to_rgb_tensor(image)
+    if isinstance(image, Tensor):
+        pixels = image.detach().cpu().numpy()  # (C, H, W)
+        pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
+    else:
+        pixels = np.asarray(image)
+    return _as_shares(channels_of(pixels, channels, type(image).__name__))
+
+
+def _as_shares(image: Tensor) -> Tensor:
+    """Floating-point values as :class:`Preprocessing` takes them, divided by 255."""
+    return image if image.dtype == torch.uint8 else image / 255
+
+
+def _read(path: Path, channels: int) -> Iterator[Tensor]:
     if path.is_dir():
-        for file in index_folder(str(path)).paths():
-            yield decode_rgb(read_file(str(path / file)), str(path / file))
+        for file in index_folder(str(path), extensions_of(channels)).paths():
+            yield decode_image(read_file(str(path / file)), str(path / file), channels)
     elif path.is_file():
-        yield decode_rgb(read_file(str(path)), str(path))
+        yield decode_image(read_file(str(path)), str(path), channels)
     else:
         raise ConfigurationError(f'There is no image and no folder at {path}.')

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.decode import UnreadableImageError, decode_rgb
+from ..datasets.decode import UnreadableImageError
 from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
 from ..utils.arguments import device_name, non_negative_int, positive_int
@@ -27,7 +27,7 @@ from ..utils.errors import ConfigurationError
 from ..utils.files import check_file, lock, write_atomically
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
-from .encoder import POOLINGS, Encoder, load
+from .encoder import POOLINGS, Encoder, decode_image, extensions_of, load
 from .feature_table import merge, pyarrow, read_metadata, write_table
 
 PART_SIZE = 1024  # images: what a kill can cost
@@ -55,24 +55,27 @@ class ImageCrops(Dataset):
         folder (Path): The folder.
         index (FolderIndex): Its images.
         preprocessing (Preprocessing): Of the encoder.
+        channels (int): Of the images that the encoder takes.
     """
 
     def __init__(self, folder: Path, index: FolderIndex,
-                 preprocessing: Preprocessing) -> None:
+                 preprocessing: Preprocessing, channels: int = 3) -> None:
         self.folder = folder
         self.index = index
         self.preprocessing = preprocessing
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.index.ends)
 
     def __getitem__(self, position: int) -> Tuple[str, Optional[Tensor], str]:
-        """Relative path, crop ``(3, H, W)`` uint8 or None, reason for None."""
+        """Relative path, crop ``(C, H, W)`` or None, reason for None."""
         path = self.index.path(position)
         name = printable(path)
         try:
             data = read_file(str(self.folder / path))
-            return name, self.preprocessing.crop(decode_rgb(data, name)), ''
+            image = decode_image(data, name, self.channels)
+            return name, self.preprocessing.crop(image), ''
         except (UnreadableImageError, OSError) as error:
             return name, None, str(error)
 
@@ -116,7 +119,8 @@ def write_features(folder: str,
     check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
-    index = index_folder(str(source))
+    channels = encoder.description.in_channels
+    index = index_folder(str(source), extensions_of(channels))
     is_address = '://' in encoder.name
     settings = dict(
         checkpoint=encoder.name if is_address else os.path.abspath(encoder.name),
@@ -133,8 +137,9 @@ def write_features(folder: str,
         missing = {file: positions for file, positions in parts.items()
                    if not file.exists()}
         started = time.perf_counter()
-        num_new = _compute(missing, ImageCrops(source, index, encoder.preprocessing),
-                           encoder, pooling, batch_size, num_workers, progress)
+        crops = ImageCrops(source, index, encoder.preprocessing, channels)
+        num_new = _compute(missing, crops, encoder, pooling, batch_size, num_workers,
+                           progress)
         seconds = time.perf_counter() - started
         bad: Dict[str, str] = {}
         for file in parts:

@@ -74,20 +74,20 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
             range (32-bit integers, floating point outside 0..1).
     """
     if len(data) == 0:
-        raise _unreadable(name, 'the file is empty')
+        raise unreadable(name, 'the file is empty')
     # One pixel takes at most 8 bytes (16-bit RGBA, uncompressed).
     if len(data) > 8 * max_pixels + 2**20:
-        raise _unreadable(
+        raise unreadable(
             name, f'it has {len(data)} bytes, too many for an image of at most '
             f'{max_pixels} pixels')
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _unreadable(
+        raise unreadable(
             name, f'it has more than {2 * MAX_PIXELS} pixels, allowed are '
             f'{max_pixels}') from error
     except Image.UnidentifiedImageError as error:
-        raise _unreadable(
+        raise unreadable(
             name, 'its content is not in one of the known image formats '
             f'({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
@@ -95,18 +95,18 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
 
     width, height = image.size
     if width * height > max_pixels:
-        raise _unreadable(
+        raise unreadable(
             name, f'it has {width} x {height} = {width * height} pixels, '
             f'allowed are {max_pixels}')
     if min(width, height) < min_side:
-        raise _unreadable(
+        raise unreadable(
             name, f'it has {width} x {height} pixels, the shorter side must '
             f'have at least {min_side}')
     is_jpeg = image.format in ('JPEG', 'MPO')
     if is_jpeg and 'progressive' in image.info:
         num_scans = bytes(data).count(START_OF_SCAN)
         if num_scans > MAX_JPEG_SCANS:
-            raise _unreadable(
+            raise unreadable(
                 name, f'it is a progressive JPEG of {num_scans} scans, allowed '
                 f'are {MAX_JPEG_SCANS}')
     try:
@@ -129,10 +129,11 @@ def _decode_jpeg(data) -> torch.Tensor:
     return decode_jpeg(buffer, ImageReadMode.RGB)
 
 
-def _unreadable(name: str, reason: str) -> UnreadableImageError:
+def unreadable(name: str, reason: str) -> UnreadableImageError:
+    """The error of a file that cannot be used."""
     return UnreadableImageError(f'Cannot read the image {name}: {reason}.')
 
 
 def _damaged(name: str, error: Exception) -> UnreadableImageError:
     reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
-    return _unreadable(name, f'it is damaged, truncated or unsupported ({reason})')
+    return unreadable(name, f'it is damaged, truncated or unsupported ({reason})')

@@ -1,8 +1,10 @@
 """The data preprocessor: normalise, group, draw masks, mix on the device."""
+import logging
 from math import inf
 from typing import Optional, Sequence
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmpretrain.models import SelfSupDataPreprocessor
 
@@ -13,6 +15,8 @@ from ..utils.errors import ConfigurationError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# The mean of |values| after normalisation is 0.8 for a normal distribution.
+MAX_NORMALISED = 10
 
 
 @MODELS.register_module()
@@ -24,8 +28,8 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         mode (str): ``'compose'``, one mixed sample per group of ``n`` images
             (default), or ``'full'``, ``n`` with independent masks.
         patch_size (int): ``P``.
-        mean (Sequence[float]): Of the three colour channels, or one for all,
-            in 0..255.
+        mean (Sequence[float]): Of each channel, or one for all, in the units that
+            the pipeline loads; of 8-bit images in 0..255.
         std (Sequence[float]): Likewise, above 0.
         bgr_to_rgb (bool): For pipelines that load BGR (``mmcv``'s own).
             Ours load RGB.
@@ -47,11 +51,20 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         for value in std:
             check_number('a number of std', value, lambda number: 0 < number < inf,
                          'be finite and above 0')
+        if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+            raise ConfigurationError(
+                f'mean has {len(mean)} numbers and std {len(std)}, but both must have '
+                'one per channel, or one for all.')
+        # mmengine allows one or three channels only; any number is set below.
         super().__init__(
-            mean=mean,
-            std=std,
+            mean=mean[:1],
+            std=std[:1],
             bgr_to_rgb=bgr_to_rgb,
             non_blocking=non_blocking)
+        for name, values in (('mean', mean), ('std', std)):
+            numbers = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, numbers, persistent=False)
+        self._values_checked = False
         self.num_sources = num_sources_of(mix_ratio)
         check_choice('mode', mode, MODES)
         check_count('patch_size', patch_size, 1)
@@ -69,10 +82,11 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         """Normalise a batch and, in training, mix it.
 
         Args:
-            data (dict): ``inputs``: images ``(B, C, H, W)`` (uint8 or float
-                in 0..255), or a list of ``B`` images of one size; optional
-                ``data_samples``; optional ``mix_mask`` ``(S, L)`` int64 to
-                use instead of drawing one, to replay a batch.
+            data (dict): ``inputs``: images ``(B, C, H, W)`` (uint8 or float,
+                in the units of ``mean``), or a list of ``B`` images of one
+                size; optional ``data_samples``; optional ``mix_mask``
+                ``(S, L)`` int64 to use instead of drawing one, to replay a
+                batch.
             training (bool): Whether to mix.
 
         Returns:
@@ -98,10 +112,15 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             raise ConfigurationError(
                 f'inputs have shape {tuple(inputs.shape)}, but must be a batch '
                 'of images, (B, C, H, W).')
-        if self._enable_normalize and len(self.mean) not in (1, inputs.size(1)):
+        num_numbers = max(len(self.mean), len(self.std))
+        if num_numbers not in (1, inputs.size(1)):
             raise ConfigurationError(
                 f'The images have {inputs.size(1)} channels, but mean and std '
-                f'have {len(self.mean)} numbers.')
+                f'have {num_numbers} numbers.')
+        if self._channel_conversion and inputs.size(1) != 3:
+            raise ConfigurationError(
+                f'bgr_to_rgb is True, but the images have {inputs.size(1)} channels.')
+        self._check_values(inputs)
         if training:  # first, so that a bad batch costs no work on the device
             check_batch(len(inputs), self.num_sources)
             patch_grid(inputs.shape[-2:], self.patch_size)
@@ -111,6 +130,25 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         if training:
             out['inputs'] = self.mix(out['inputs'], data.get('mix_mask'))
         return out
+
+    def _check_values(self, images: torch.Tensor) -> None:
+        """Warn once, of the first batch, if mean and std are of other units.
+
+        Such as 16-bit images under the statistics of 8-bit ones: normalised values
+        are of the order of 1, and these are hundreds.
+        """
+        if self._values_checked or images.dtype == torch.uint8:
+            return
+        self._values_checked = True
+        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        if ((images.float() - mean) / std).abs().mean() <= MAX_NORMALISED:
+            return
+        print_log(
+            f'The images have values from {images.min().item():.6g} to '
+            f'{images.max().item():.6g}, but mean ({mean.min().item():.6g} to '
+            f'{mean.max().item():.6g}) and std ({std.min().item():.6g} to '
+            f'{std.max().item():.6g}) are of another range; give those of the images.',
+            'current', logging.WARNING)
 
     def mix(self,
             clean: torch.Tensor,

@@ -52,7 +52,7 @@ def evaluation_crop(image: Tensor,
     """Resize an image and cut the centre out.
 
     Args:
-        image (Tensor): ``(C, H, W)``: uint8, floating point in 0..1, or a mask.
+        image (Tensor): ``(C, H, W)``: uint8, floating point, or a mask.
         img_size (int | tuple[int, int]): Height and width of the result.
         margin (float): The tighter side is resized to this multiple of the
             crop's, at least 1. 1 keeps as much of the image as possible.
@@ -78,10 +78,12 @@ def evaluation_crop(image: Tensor,
         side = resize_side(wanted_width, margin)
         size = [max(wanted_height, int(side * height / width)), side]
     bicubic = interpolation is InterpolationMode.BICUBIC
-    image = F.resize(image, size, interpolation, antialias=bicubic)
+    resized = F.resize(image, size, interpolation, antialias=bicubic)
     if bicubic and image.is_floating_point():
-        image = image.clamp(0, 1)  # bicubic overshoots
-    return F.center_crop(image, [wanted_height, wanted_width])
+        # Bicubic overshoots. Values beyond 0..1 are of images with other units.
+        low, high = image.aminmax()
+        resized = resized.clamp(low.clamp(max=0), high.clamp(min=1))
+    return F.center_crop(resized, [wanted_height, wanted_width])
 
 
 def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
@@ -141,7 +143,7 @@ class Preprocessing:
 
     Args:
         img_size (tuple[int, int]): Height and width of the result.
-        mean (Sequence[float]): Of the colour channels RGB, in 0..255.
+        mean (Sequence[float]): Of each channel, for RGB in 0..255.
         std (Sequence[float]): Likewise.
         margin (float): As in :func:`evaluation_crop`.
     """

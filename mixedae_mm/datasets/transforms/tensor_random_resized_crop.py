@@ -1,4 +1,4 @@
-"""Random resized crop of uint8 tensors."""
+"""Random resized crop of tensors."""
 from typing import Sequence, Tuple
 
 from mmcv.transforms import BaseTransform
@@ -13,7 +13,7 @@ from ...utils.preprocessing import ImageSize, height_and_width
 
 @TRANSFORMS.register_module()
 class TensorRandomResizedCrop(BaseTransform):
-    """torchvision's ``RandomResizedCrop`` on uint8 tensors, antialiased.
+    """torchvision's ``RandomResizedCrop`` on tensors, antialiased.
 
     The box is drawn by torchvision's own ``RandomResizedCrop.get_params``,
     from PyTorch's generator, and pixels come from torchvision's v2 ``resize``.
@@ -21,9 +21,9 @@ class TensorRandomResizedCrop(BaseTransform):
     that converts the crop to float32 and back, which takes four times as long,
     and leaves ``img_shape`` as it was.
 
-    **Required Keys:** img (torch.Tensor, uint8, (3, H, W))
+    **Required Keys:** img (torch.Tensor, uint8 or float32, (C, H, W))
 
-    **Modified Keys:** img (uint8, (3, *size)), img_shape
+    **Modified Keys:** img (of the same type, (C, *size)), img_shape
 
     **Added Keys:** crop_box (top, left, height, width), in pixels of the input
 

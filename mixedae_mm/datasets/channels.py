@@ -1,0 +1,117 @@
+"""From the bytes of an image file to a tensor of any number of channels.
+
+Satellite images have 4, 10 or 13 bands, microscopes and scanners one channel of 16
+bits. Their values stay as they are: nothing is turned into RGB or cut to 8 bits.
+"""
+import io
+from math import prod
+from typing import Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..utils.optional import require
+from .decode import FORMATS, MAX_PIXELS, UnreadableImageError, unreadable
+
+NPY = b'\x93NUMPY'
+# Classic TIFF and BigTIFF, in both orders of bytes.
+TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+TYPES = ('uint8', 'uint16', 'int16', 'float16', 'float32', 'float64')
+# `extensions` of a data set of such files.
+CHANNEL_EXTENSIONS = ('.npy', '.tif', '.tiff')
+
+
+def decode_channels(data: Union[bytes, bytearray, memoryview],
+                    channels: int,
+                    name: str = 'image',
+                    max_pixels: int = MAX_PIXELS,
+                    min_side: int = 1) -> torch.Tensor:
+    """Decode a NumPy file, a TIFF or another image file, all its channels as they are.
+
+    Channels come first or last; where both sides have ``channels`` entries, they come
+    last. TIFF goes through ``tifffile``, other formats through Pillow.
+
+    Args:
+        data: The content of the file.
+        channels (int): How many channels the image must have.
+        name (str): Name of the file for error messages.
+        max_pixels (int): Largest number of pixels, height times width.
+        min_side (int): Smallest allowed length of the shorter side.
+
+    Returns:
+        torch.Tensor: ``(channels, H, W)``: uint8 as it is, other types as float32.
+
+    Raises:
+        UnreadableImageError: If the file is damaged or too large or small, has other
+            channels or another type, or a pixel is not finite.
+    """
+    try:
+        pixels = _read(bytes(data), channels, name, max_pixels)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders raise whatever bad bytes lead to
+        reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+        raise unreadable(
+            name, f'it is damaged, truncated or unsupported ({reason})') from error
+    return channels_of(pixels, channels, name, max_pixels, min_side)
+
+
+def channels_of(pixels: np.ndarray,
+                channels: int,
+                name: str = 'array',
+                max_pixels: int = MAX_PIXELS,
+                min_side: int = 1) -> torch.Tensor:
+    """Check an array and bring it to the tensor of :func:`decode_channels`."""
+    pixels = _channels_first(pixels, channels, name)
+    height, width = pixels.shape[1:]
+    if not min_side <= min(height, width) or height * width > max_pixels:
+        raise unreadable(
+            name, f'it has {width} x {height} pixels, the shorter side must have at '
+            f'least {min_side} and the image at most {max_pixels}')
+    if pixels.dtype.name not in TYPES:
+        raise unreadable(
+            name, f'its pixels are {pixels.dtype}, allowed are {", ".join(TYPES)}')
+    if pixels.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+    finite = np.isfinite(pixels)
+    if not finite.all():
+        channel, row, column = np.argwhere(~finite)[0]
+        raise unreadable(
+            name, f'the pixel in channel {channel}, row {row}, column {column} is '
+            f'{pixels[channel, row, column]}, all must be finite')
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+
+
+def _read(data: bytes, channels: int, name: str, max_pixels: int) -> np.ndarray:
+    if data.startswith(NPY):
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    # Sizes are read from the header, before any memory is taken.
+    if data.startswith(TIFF):
+        tifffile = require('tifffile', 'tifffile', 'Reading TIFF with any channels')
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series = file.series[0]
+            if prod(series.shape) > channels * max_pixels:
+                raise unreadable(
+                    name, f'it has the shape {series.shape}, allowed are {channels} '
+                    f'channels of {max_pixels} pixels')
+            return series.asarray()
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if prod(image.size) > max_pixels:
+            raise unreadable(
+                name, f'it has {prod(image.size)} pixels, allowed are {max_pixels}')
+        return np.asarray(image)
+
+
+def _channels_first(pixels: np.ndarray, channels: int, name: str) -> np.ndarray:
+    """``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` to ``(C, H, W)``."""
+    if pixels.ndim == 2 and channels == 1:
+        return pixels[None]
+    if pixels.ndim == 3 and pixels.shape[2] == channels:
+        return pixels.transpose(2, 0, 1)
+    if pixels.ndim == 3 and pixels.shape[0] == channels:
+        return pixels
+    raise unreadable(
+        name, f'it has the shape {pixels.shape}, but {channels} channels are needed: '
+        f'(H, W, {channels}) or ({channels}, H, W)'
+        + (', or (H, W)' if channels == 1 else ''))

@@ -1,0 +1,228 @@
+"""Images of any number of channels: decoding, statistics, pre-training, features."""
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+from small_vit import ARCH
+
+import mixedae_mm
+from mixedae_mm.apis.encoder import images_of
+from mixedae_mm.datasets.channels import decode_channels
+from mixedae_mm.datasets.decode import UnreadableImageError
+from mixedae_mm.models.mixedae_data_preprocessor import MixedAEDataPreprocessor
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.preprocessing import evaluation_crop
+
+ROOT = Path(__file__).parents[2]
+
+
+def pixels(channels, dtype, height=10, width=12):
+    """Values of the type's whole range, channels last."""
+    values = np.random.default_rng(channels).random((height, width, channels))
+    if np.dtype(dtype).kind == 'f':
+        return (2000 * values - 500).astype(dtype)
+    limits = np.iinfo(dtype)
+    return (limits.min + values * (limits.max - limits.min)).astype(dtype)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def tiff(array, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, photometric='minisblack', **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', '>i2', 'float32', 'float64'])
+@pytest.mark.parametrize('channels', [1, 4, 13])
+def test_values_stay_as_they_are(channels, dtype):
+    array = pixels(channels, dtype)
+    want = torch.from_numpy(array.transpose(2, 0, 1).astype(
+        'uint8' if dtype == 'uint8' else 'float32'))
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1))
+    files = [npy(array), npy(planes), tiff(planes),  # a page for each channel
+             tiff(planes.astype(np.dtype(dtype).newbyteorder('=')), bigtiff=True)]
+    if channels == 1:
+        files += [npy(array[:, :, 0]), tiff(array[:, :, 0])]
+    else:
+        files += [tiff(array, planarconfig='contig', compression='zlib'),
+                  tiff(planes, planarconfig='separate')]
+    for data in files:
+        image = decode_channels(data, channels)
+        assert image.dtype == want.dtype and torch.equal(image, want)
+
+
+def test_what_pillow_reads_keeps_its_16_bits_and_its_alpha():
+    grey = pixels(1, 'uint16')[:, :, 0]
+    rgba = pixels(4, 'uint8')
+    for array, channels in ((grey, 1), (rgba, 4)):
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, 'png')
+        image = decode_channels(file.getvalue(), channels)
+        assert np.array_equal(image.numpy().transpose(1, 2, 0).squeeze(), array)
+
+
+def with_value(value):
+    array = pixels(4, 'float32')
+    array[3, 5, 2] = value
+    return array
+
+
+@pytest.mark.parametrize('data, facts', [
+    (npy(pixels(12, 'uint16')), ['(10, 12, 12)', '13 channels', '(H, W, 13)']),
+    (npy(np.zeros((3, 10, 12, 13))), ['(3, 10, 12, 13)', '13 channels']),
+    (npy(pixels(13, 'int32')), ['int32', 'uint8, uint16, int16, float16']),
+    (npy(np.zeros((10, 12, 13), complex)), ['complex128']),
+    (npy(np.array([['a', {}]], object)), ['damaged', 'pickle']),
+    (npy(pixels(13, 'uint8'))[:-9], ['damaged']),
+    (tiff(pixels(13, 'uint8'))[:1000], ['truncated']),
+    (tiff(pixels(13, 'uint8'), planarconfig='contig', compression='zlib')[:-900],
+     ['truncated']),
+    (b'II*\0nothing', ['damaged']),
+    (b'', ['damaged']),
+    (npy(pixels(13, 'uint8', 5)), ['12 x 5 pixels', 'at least 8']),
+    (npy(pixels(13, 'uint8', 40, 40)), ['40 x 40 pixels', 'at most 1000']),
+    (tiff(pixels(13, 'uint8', 40, 40)), ['1000 pixels']),
+])
+def test_a_file_that_cannot_be_used_is_named(data, facts):
+    with pytest.raises(UnreadableImageError) as caught:
+        decode_channels(data, 13, 'scene.tif', max_pixels=1000, min_side=8)
+    message = str(caught.value)
+    assert 'scene.tif' in message and '\n' not in message
+    assert all(fact in message for fact in facts), message
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('-inf')])
+def test_a_pixel_that_is_no_number_is_named_with_its_place(value):
+    with pytest.raises(UnreadableImageError, match=(
+            f'a.npy: .*channel 2, row 3, column 5 is {value}')):
+        decode_channels(npy(with_value(value)), 4, 'a.npy')
+
+
+# ------------------------------------------------------------- normalisation
+
+
+def test_each_channel_has_its_mean_and_standard_deviation():
+    images = torch.from_numpy(pixels(13, 'uint16').transpose(2, 0, 1)
+                              .astype('float32')).expand(4, -1, -1, -1)
+    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3), unbiased=False)
+    preprocessor = MixedAEDataPreprocessor(
+        patch_size=2, mean=mean.tolist(), std=std.tolist())
+    done = preprocessor(dict(inputs=images))['inputs']
+    torch.testing.assert_close(done.mean((0, 2, 3)), torch.zeros(13), atol=1e-4, rtol=0)
+    torch.testing.assert_close(done.std((0, 2, 3), unbiased=False), torch.ones(13))
+
+
+def test_statistics_of_another_number_of_channels_are_refused():
+    images = torch.zeros(4, 13, 8, 8)
+    with pytest.raises(ConfigurationError, match='13 channels, .* have 4 numbers'):
+        MixedAEDataPreprocessor(mean=[1.] * 4, std=[1.] * 4)(dict(inputs=images))
+    with pytest.raises(ConfigurationError, match='mean has 4 numbers and std 3'):
+        MixedAEDataPreprocessor(mean=[1.] * 4, std=[1.] * 3)
+    with pytest.raises(ConfigurationError, match='bgr_to_rgb is True, .* 13 channels'):
+        MixedAEDataPreprocessor(mean=[1.], std=[1.], bgr_to_rgb=True)(
+            dict(inputs=images))
+
+
+def test_16_bits_under_statistics_of_8_bits_are_warned_of_once(monkeypatch):
+    said = []
+    monkeypatch.setattr('mixedae_mm.models.mixedae_data_preprocessor.print_log',
+                        lambda message, *_: said.append(message))
+    images = torch.from_numpy(pixels(3, 'uint16').transpose(2, 0, 1).astype('float32'))
+    preprocessor = MixedAEDataPreprocessor()
+    for _ in range(2):
+        preprocessor(dict(inputs=images[None]))
+    message, = said
+    assert f'to {images.max().item():.6g}' in message and '103.53 to 123.675' in message
+    MixedAEDataPreprocessor()(dict(inputs=images[None] / 257))  # of 8 bits, as float
+    assert len(said) == 1
+
+
+def test_the_crop_of_other_units_is_not_cut_to_0_and_1():
+    image = torch.from_numpy(pixels(4, 'float32', 40, 60).transpose(2, 0, 1)).clone()
+    crop = evaluation_crop(image, 32)
+    assert crop.min() < -100 and crop.max() > 900
+    assert image.min() <= crop.min() and crop.max() <= image.max()
+
+
+# ---------------------------------------------------------------- end to end
+
+CONFIG = '''
+_base_ = '{root}/configs/mixedae_vitb_folder.py'
+channels = {channels}
+model = dict(
+    data_preprocessor=dict(mean={mean}, std={std}),
+    backbone=dict(in_channels=channels, arch={arch}, img_size=32, patch_size=8),
+    neck=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2))
+train_dataloader = dict(
+    batch_size=4, num_workers=0, persistent_workers=False,
+    dataset=dict(
+        data_root='scenes', extensions=('.tif', '.npy'),
+        pipeline=[
+            dict(type='LoadChannels', channels=channels),
+            dict(type='TensorRandomResizedCrop', size=32),
+            dict(type='torchvision/RandomHorizontalFlip', p=0.5),
+            dict(type='PackInputs', meta_keys=('img_path', )),
+        ]))
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=3)
+param_scheduler = []
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=3), logger=dict(interval=1))
+work_dir = 'run'
+'''
+
+
+@pytest.mark.parametrize('channels', [1, 4, 13])
+def test_from_a_folder_to_features(channels, tmp_path, monkeypatch):
+    """Statistics, pre-training and features of the same files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'scenes').mkdir()
+    scenes = [pixels(channels, 'uint16', 40 + i, 50) for i in range(8)]
+    for i, scene in enumerate(scenes):
+        if i % 2:
+            np.save(f'scenes/{i}.npy', scene)
+        else:
+            tifffile.imwrite(f'scenes/{i}.tif', scene.transpose(2, 0, 1),
+                             photometric='minisblack')
+    printed = subprocess.run(
+        [sys.executable, ROOT / 'tools/analysis_tools/channel_statistics.py', 'scenes',
+         '--channels', str(channels)],
+        capture_output=True, text=True, check=True).stdout
+    numbers: dict = {}
+    exec('\n'.join(printed.splitlines()[-2:]), numbers)
+    every = np.concatenate([scene.reshape(-1, channels) for scene in scenes])
+    np.testing.assert_allclose(numbers['mean'], every.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(numbers['std'], every.std(0), rtol=1e-5)
+
+    Path('mine.py').write_text(CONFIG.format(
+        root=ROOT, channels=channels, arch=ARCH, mean=numbers['mean'],
+        std=numbers['std']))
+    runner = Runner.from_cfg(Config.fromfile('mine.py'))
+    runner.train()
+    losses = runner.message_hub.get_scalar('train/loss_recon')
+    assert 0.5 < losses.current() < 5
+
+    encoder = mixedae_mm.load('run/iter_3.pth', device='cpu')
+    assert encoder.description.in_channels == channels
+    features = encoder.features('scenes')
+    assert features.shape == (8, ARCH['embed_dims']) and features.isfinite().all()
+    in_memory = torch.from_numpy(scenes[0].transpose(2, 0, 1).astype('float32'))
+    for image in (scenes[0], in_memory):
+        torch.testing.assert_close(encoder.features([image])[0], features[0])
+    image, = images_of('scenes/1.npy', channels)
+    assert abs(encoder.preprocessing.normalize(image).mean()) < 0.2
+    with pytest.raises(UnreadableImageError, match=f'{channels} channels are needed'):
+        encoder.features(np.zeros((40, 40, channels + 1), 'float32'))
