@@ -6,8 +6,12 @@ so that every toolbox finds them by their bare names after
 """
 import sys
 
-from .compat import (check_dependencies, leave_out_language_models,
-                     separate_subset_copies, silence_onedl_notice)
+from .compat import (
+    check_dependencies,
+    leave_out_language_models,
+    separate_subset_copies,
+    silence_onedl_notice,
+)
 from .utils.config_names import config_path, register
 from .version import __version__
 
@@ -21,7 +25,14 @@ def register_components() -> None:
     silence_onedl_notice()
     separate_subset_copies()
     from . import datasets, engine, evaluation, models  # noqa: F401
-    register()
+    register(complete_config)
+
+
+def complete_config(cfg):
+    """Fill in what a config of ``own_labels/`` leaves out."""
+    if 'own_labels' in cfg:
+        from .config.own_labels import fill_in
+        fill_in(cfg)
 
 
 def __getattr__(name):

@@ -12,10 +12,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
-from ..apis.predict import draw
-from ..launch.boundary import preparing
+from ..config.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
+from .drawn_samples import draw
 from .panels import show_image, source_colour
 
 PHASES = ('train', 'val', 'test')

@@ -1,7 +1,17 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmengine.config import Config
@@ -12,8 +22,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ..config.boundary import preparing
 from ..datasets import EXTENSIONS
-from ..launch.boundary import preparing
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress

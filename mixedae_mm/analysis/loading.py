@@ -11,8 +11,8 @@ from mmengine.model import BaseModel, BaseModule
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ..config.boundary import preparing, read_config
 from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
-from ..launch.boundary import preparing, read_config
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
 from ..utils.arguments import device_name

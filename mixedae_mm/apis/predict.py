@@ -9,11 +9,11 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.registry import VISUALIZERS
 from PIL import Image
 
+from ..analysis.drawn_samples import draw
+from ..config.boundary import preparing, read_config
 from ..datasets.folder_index import index_folder
-from ..launch.boundary import preparing, read_config
 from ..launch.checks import check_toolbox
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
@@ -22,8 +22,6 @@ from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 
 PathLike = Union[str, Path]
-VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
-                  mmdet='DetLocalVisualizer')
 
 
 def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions',
@@ -106,36 +104,6 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     if not meta.get('classes'):
         raise ConfigurationError(f'{checkpoint} does not name its classes.')
     return model, cfg, meta
-
-
-def draw(pixels: np.ndarray, sample: Any, scope: str, meta: dict,
-         out: Optional[Path] = None, threshold: float = 0.3,
-         truth: bool = False) -> np.ndarray:
-    """Draw what a sample says over its image, by the visualizer of its toolbox.
-
-    Args:
-        pixels (np.ndarray): ``(H, W, 3)`` uint8, RGB.
-        sample: A data sample of the toolbox.
-        scope (str): ``'mmpretrain'``, ``'mmseg'`` or ``'mmdet'``.
-        meta (dict): ``classes``, and ``palette`` if there is one.
-        out (Path, optional): Where to write the picture.
-        threshold (float): Least score of an object.
-        truth (bool): Draw the annotation, not the prediction.
-
-    Returns:
-        np.ndarray: ``(H, W, 3)`` uint8, RGB.
-    """
-    visualizer = VISUALIZERS.build(dict(type=VISUALIZER[scope], name='predictions'))
-    visualizer.dataset_meta = meta
-    options: Dict[str, Any] = dict(draw_gt=truth, draw_pred=not truth,
-                                   out_file=out and str(out))
-    if scope == 'mmpretrain':
-        visualizer.visualize_cls(pixels, sample, classes=meta['classes'], **options)
-    else:
-        if scope == 'mmdet':
-            options['pred_score_thr'] = threshold
-        visualizer.add_datasample('', pixels, sample, **options)
-    return visualizer.get_image()
 
 
 def _images(images: Path) -> Iterator[Tuple[Path, str]]:

@@ -1,4 +1,5 @@
 """What happens around the model while it trains: hooks, optimizers, strategies."""
+from ..utils.checkpoint_files import find_resumable_checkpoint
 from .hooks.checked_loading_hook import CheckedLoadingHook
 from .hooks.compile_hook import CompileHook
 from .hooks.data_check_hook import DataCheckHook
@@ -9,9 +10,7 @@ from .hooks.nonfinite_loss_hook import NonFiniteLossError, NonFiniteLossHook
 from .hooks.preemption_hook import PreemptionHook
 from .hooks.throughput_hook import ThroughputHook
 from .hooks.topk_accuracy_hook import TopKAccuracyHook
-from .optimizers import (LayerDecayOptimWrapperConstructor,
-                         MergedOptimWrapperConstructor)
-from .resume.checkpoint_files import find_resumable_checkpoint
+from .optimizers import LayerDecayOptimWrapperConstructor, MergedOptimWrapperConstructor
 from .resume.exact_resume_hook import ExactResumeHook
 from .resume.safe_checkpoint_hook import SafeCheckpointHook
 from .strategies.fsdp_strategy import ViTFSDPStrategy

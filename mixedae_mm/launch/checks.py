@@ -10,8 +10,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .. import compat
+from ..config.tree import walk
 from ..utils.errors import ConfigurationError, nearest
-from .config_tree import walk
 
 # Data sets that fetch themselves when they are missing.
 SELF_FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')

@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import digit_version
 
+from ..config.tree import walk
 from ..utils.machine import has_recent_gpu
 from .checks import LAUNCHER_VARIABLES, type_name
-from .config_tree import walk
 
 
 def choose_precision(cfg: Config) -> Optional[str]:

@@ -22,17 +22,22 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
+from ..config.boundary import read_config
+from ..config.tracing import users_line
+from ..config.tree import expand_home
+from ..config.values import DATALOADERS, check_values
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
-from ..engine.resume.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..models.checkpoint_reading import read_checkpoint
+from ..utils.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
-from .boundary import read_config
-from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
-                     check_strategy, check_toolbox)
-from .config_tree import expand_home
+from .checks import (
+    LAUNCHER_VARIABLES,
+    check_checkpoint_hook,
+    check_launcher,
+    check_strategy,
+    check_toolbox,
+)
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
-from .tracing import users_line
-from .values import DATALOADERS, check_values
 
 
 class Settings(DictAction):

@@ -9,10 +9,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
+from ..config.boundary import preparing
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
-from .boundary import preparing
 from .checks import check_checkpoint, check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
 

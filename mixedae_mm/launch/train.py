@@ -5,12 +5,11 @@ from typing import Optional, Sequence
 
 from mmengine.config import Config, ConfigDict
 
+from ..config.boundary import preparing
 from ..engine.hooks.data_check_hook import DataCheckHook
-from ..engine.resume.checkpoint_files import find_resumable_checkpoint, out_dir_of
+from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
-from .boundary import preparing
-from .checks import (check_checkpoints, check_data_paths, schedule_note,
-                     type_name)
+from .checks import check_checkpoints, check_data_paths, schedule_note, type_name
 from .entry import add_arguments, build_runner, load_config, report_errors
 
 

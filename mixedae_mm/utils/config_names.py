@@ -7,7 +7,7 @@ in subfolders, and has no plug-ins: importing this package is what adds us.
 import os
 import re
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 from .errors import ConfigurationError, nearest
 
@@ -58,7 +58,7 @@ def similar_config(path: Path) -> str:
     return f': did you mean {known[close]}?' if close else ''
 
 
-def register() -> None:
+def register(complete: Callable) -> None:
     """Make our configs known to mmengine and, as models, to mmpretrain.
 
     Environment variables in configs may hold any path, see
@@ -66,8 +66,10 @@ def register() -> None:
     ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
     packages, components keep the scope of the config that is read: ours are
     registered under their bare names. ``mmpretrain.list_models`` and
-    ``get_model`` know what ``model-index.yml`` lists. Configs of ``own_labels/`` are
-    completed from the data, whichever command reads them.
+    ``get_model`` know what ``model-index.yml`` lists.
+
+    Args:
+        complete (callable): Changes every config that is read from a file, in place.
     """
     from mmengine.config import Config
     from mmpretrain.apis.model import ModelHub
@@ -85,14 +87,14 @@ def register() -> None:
     Config._get_cfg_path = staticmethod(get_cfg_path)
     fromfile = Config.fromfile
 
-    def fill_in_after_reading(*args, **kwargs) -> Config:
+    def read_and_complete(*args, **kwargs) -> Config:
         cfg = fromfile(*args, **kwargs)
         if 'own_labels' in cfg:
-            from ..launch.own_labels import fill_in
+            from ..config.own_labels import fill_in
             fill_in(cfg)
         return cfg
 
-    Config.fromfile = staticmethod(fill_in_after_reading)
+    Config.fromfile = staticmethod(read_and_complete)
     substitute = Config._substitute_env_variables
 
     def substitute_env_variables(source: str, target: str) -> dict:

@@ -12,7 +12,7 @@ from mmengine.visualization import LocalVisBackend
 from test_exact_resume_hook import assert_same
 
 from mixedae_mm.engine import SafeCheckpointHook
-from mixedae_mm.engine.resume.checkpoint_files import damage
+from mixedae_mm.utils.checkpoint_files import damage
 from mixedae_mm.engine.resume.file_backend import AtomicBackend, DeletesLater
 from mixedae_mm.utils.errors import ConfigurationError
 

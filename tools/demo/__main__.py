@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
 from demo import make_photograph_folder
 from mixedae_mm.analysis.report import run_files, write_run_report
-from mixedae_mm.launch.boundary import read_config
+from mixedae_mm.config.boundary import read_config
 from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 from mixedae_mm.utils.errors import ConfigurationError

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
-from mixedae_mm.engine.resume import checkpoint_files
-from mixedae_mm.engine.resume.checkpoint_files import (
+from mixedae_mm.utils import checkpoint_files
+from mixedae_mm.utils.checkpoint_files import (
     damage, find_resumable_checkpoint, is_own_checkpoint, progress)
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically

@@ -10,7 +10,7 @@ from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
-from mixedae_mm.launch.boundary import preparing
+from mixedae_mm.config.boundary import preparing
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 

@@ -10,7 +10,7 @@ from mmpretrain.models import VisionTransformer
 
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..utils.errors import ConfigurationError
-from .config_tree import expand_home, walk
+from .tree import expand_home, walk
 
 # Top-level keys that a user sets. They are not in the config that a run saves, which
 # is an ordinary one and needs neither the data nor the checkpoint to be read.

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from toy_projects import CLASSIFICATION
 
 import mixedae_mm
-from mixedae_mm.launch.unread import check_keys, check_options
-from mixedae_mm.launch.values import check_values
+from mixedae_mm.config.unread import check_keys, check_options
+from mixedae_mm.config.values import check_values
 from mixedae_mm.utils.errors import ConfigurationError
 
 

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
 from ..utils.errors import ConfigurationError, nearest
-from .config_tree import resolve, walk
+from .tree import resolve, walk
 
 # Top-level keys: what the two runners take as arguments, what they look up in
 # the config besides, and what mmengine's and the toolboxes' commands read.

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
-from .config_tree import resolve
+from .tree import resolve
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 DICTIONARIES = ('model', *DATALOADERS, 'train_cfg', 'val_cfg', 'test_cfg',

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 
 from mmengine.logging import print_log
 
-from ...utils.errors import ConfigurationError
+from .errors import ConfigurationError
 
 COMPLETE = 'complete'  # a file in a sharded checkpoint that has all its shards
 

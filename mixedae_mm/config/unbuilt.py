@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ..utils.errors import nearest
-from .config_tree import walk
 from .tracing import LONGEST, equal, lines_of, message_of, short, users_line
+from .tree import walk
 
 
 class Part(NamedTuple):

@@ -1,0 +1,1 @@
+"""Reading configs: names, keys that nothing reads, errors in one sentence."""
