@@ -164,7 +164,8 @@ _base_ = '{root}/configs/mixedae_vitb_folder.py'
 channels = {channels}
 model = dict(
     data_preprocessor=dict(mean={mean}, std={std}),
-    backbone=dict(in_channels=channels, arch={arch}, img_size=32, patch_size=8),
+    backbone=dict(in_channels=channels, img_size=32, patch_size=8,
+                  arch=dict(_delete_=True, **{arch})),
     neck=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2))
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False,
