@@ -61,9 +61,10 @@ def test_a_name_that_is_none(tmp_path, name, hint):
 
 
 def test_registering_again_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(Config, '_get_cfg_path', Config._get_cfg_path)
+    for name in ('_get_cfg_path', 'fromfile', '_substitute_env_variables'):
+        monkeypatch.setattr(Config, name, getattr(Config, name))
     before = dict(ModelHub._models_dict)
-    config_names.register()
+    config_names.register(mixedae_mm.complete_config)
     assert ModelHub._models_dict == before
     (tmp_path / 'mine.py').write_text("_base_ = 'mixedae_mm::mixedae_vitb_300e'\n")
     assert Config.fromfile(tmp_path / 'mine.py').model.type == 'MixedAE'

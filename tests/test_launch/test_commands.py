@@ -131,6 +131,8 @@ def folder(tmp_path_factory):
     ('sampling_accuracy model.py model.pth images --topk 0', ['--topk']),
     ('sampling_accuracy model.py model.pth images --out a.xyz', ['a.xyz', '.png']),
     ('object_awareness model.py model.pth no_images', ['no_images', 'JPEGImages']),
+    ('channel_statistics images --channels 0', ['--channels', 'at least 1']),
+    ('channel_statistics no_images --channels 4', ['No image', 'no_images']),
     ('plot_logs no_images', ['no_images', 'has no log']),
     ('plot_logs no_images --out a.xyz', ['a.xyz', '.png']),
     ('report no_images images', ['no_images', 'no config']),
