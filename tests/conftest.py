@@ -15,12 +15,17 @@ from importlib.util import find_spec  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 # What `make setup` leaves out: import names of requirements/interop.txt, and the
 # toolboxes of `make test`.
 OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'pyarrow', 'safetensors', 'timm',
             'transformers', 'mmseg', 'mmdet', 'mmcv._ext'}
+
+# How long an example takes says how busy the machine is.
+settings.register_profile('any machine', deadline=None)
+settings.load_profile('any machine')
 
 
 def pytest_addoption(parser):

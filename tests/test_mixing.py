@@ -41,7 +41,7 @@ def test_bad_ratio_is_refused_with_its_value(ratio):
         num_sources_of(ratio)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(**SIZES)
 def test_masks_are_symmetric(num_masks, num_sources, extra_patches, seed):
     """Eq. 2: equal shares, within one patch where n does not divide L."""
@@ -128,7 +128,7 @@ def test_bad_batches_and_images_are_refused():
         patch_grid((8, 0), 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_unmixing_is_equation_3(num_masks, num_sources, extra_patches, seed):
     masks = masks_of(num_masks, num_sources, extra_patches, seed)
@@ -154,7 +154,7 @@ def test_unmixing_undoes_mixing_where_a_source_is_shown():
     assert torch.equal(own[shown], expected[shown])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_hidden_sources_are_all_but_the_shown(num_masks, num_sources,
                                               extra_patches, seed):
@@ -165,7 +165,7 @@ def test_hidden_sources_are_all_but_the_shown(num_masks, num_sources,
             assert others == [i for i in range(num_sources) if i != shown]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_one_source_is_shown_at_each_position(num_masks, num_sources,
                                               extra_patches, seed):
@@ -217,7 +217,7 @@ def test_patch_statistics_normalise_as_mae():
     torch.testing.assert_close((patches - mean) / std, norm_pixels(patches))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_scatter_inverts_gather(num_masks, num_sources, extra_patches, seed):
     masks = masks_of(num_masks, num_sources, extra_patches, seed)

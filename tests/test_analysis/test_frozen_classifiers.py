@@ -20,7 +20,7 @@ from mixedae_mm.utils.errors import ConfigurationError
 from small_models import mixedae, vit
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31), num_bank=st.integers(1, 60),
     num_classes=st.integers(1, 7), temperature=st.floats(0.02, 5), data=st.data())

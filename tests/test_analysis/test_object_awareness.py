@@ -48,7 +48,7 @@ def test_one_threshold_for_all_is_not_each_images_best():
     assert score.iou_shared == pytest.approx((1 + 0.5) / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=arrays(float, 12, elements=st.sampled_from([0, 0.1, 0.5, 2])),
        mask=arrays(bool, 12).filter(lambda mask: mask.any()))
 def test_best_iou_tries_every_threshold(values, mask):

@@ -51,7 +51,7 @@ seeds = st.integers(0, 2**63 - 1)
 indices = st.integers(0, 2**40)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seeds, st.integers(0, 10000), indices, seeds)
 def test_generators_are_a_function_of_the_triple(seed, epoch, index, other):
     def sample(*triple):

@@ -47,7 +47,7 @@ def test_every_k(path):
                                     expected(*inputs, topk))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_shape_and_ties(data):
     """Few different keys, so that the K-th score is often tied."""
@@ -77,7 +77,7 @@ anything = st.floats(-20, 20, width=32) | st.sampled_from(
 
 
 @PATHS
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_scores_are_selected_like_topk(path, data):
     """Given scores: one query dimension, values that show the softmax."""

@@ -29,7 +29,7 @@ def scenes(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_run_lengths_are_cocos(mask):
     from pycocotools import mask as coco_mask

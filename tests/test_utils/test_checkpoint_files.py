@@ -38,7 +38,7 @@ def whole(tmp_path_factory):
     return open(save(path), 'rb').read()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_truncation_is_noticed_wherever_it_is(tmp_path_factory, whole, data):
     size = data.draw(st.integers(0, len(whole) - 1))
