@@ -6,12 +6,8 @@ so that every toolbox finds them by their bare names after
 """
 import sys
 
-from .compat import (
-    check_dependencies,
-    leave_out_language_models,
-    separate_subset_copies,
-    silence_onedl_notice,
-)
+from .compat import (check_dependencies, leave_out_language_models,
+                     separate_subset_copies, silence_onedl_notice)
 from .utils.config_names import config_path, register
 from .version import __version__
 

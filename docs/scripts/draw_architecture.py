@@ -21,11 +21,12 @@ STEPS = [
 # The package, from what users call down to what stands alone.
 LAYERS = [
     [('tools/', 'train, test, demo,\nreproduce, transfer')],
-    [('launch/', 'train and test:\ncheck once, build'),
-     ('engine/', 'hooks, resume,\noptimizers')],
-    [('apis/', 'load(), features,\nsearch, export'),
-     ('analysis/', 'TopK accuracy,\nattention, report'),
+    [('apis/', 'load(), predict(),\nfeatures, search'),
+     ('launch/', 'train and test:\ncheck once, build')],
+    [('engine/', 'hooks, resume,\noptimizers')],
+    [('analysis/', 'TopK accuracy,\nattention, report'),
      ('interop/', 'timm, Hugging Face,\nMeta: names, files')],
+    [('config/', 'unread keys, errors\nin one sentence')],
     [('models/', 'one registered\ncomponent per file'),
      ('datasets/', 'decode, crop,\nsample seeds'),
      ('evaluation/', 'the metric that the\ntoolboxes lack')],
@@ -44,27 +45,27 @@ def box(axes, x, y, name, text, colour) -> None:
 
 
 def main() -> None:
-    figure = Figure(figsize=(11.5, 8.6))
+    figure = Figure(figsize=(11.5, 9.7))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    axes.set(xlim=(-0.2, 18.4), ylim=(-0.3, 12.8))
+    axes.set(xlim=(-0.2, 18.4), ylim=(-0.3, 14.4))
     axes.axis('off')
     arrow = dict(arrowstyle='-|>', color='0.3', linewidth=1.4)
-    axes.text(0, 12.7, 'A training step: MixedAE.loss hands a batch from left to right',
+    axes.text(0, 14.3, 'A training step: MixedAE.loss hands a batch from left to right',
               fontsize=11, va='top')
     for i, (name, text, handed) in enumerate(STEPS):
         x = 3.6 * i
-        box(axes, x, 10.7, name, text, STEP)
-        axes.annotate('', (x + 3.55, 11.1), (x + WIDTH + 0.08, 11.1), arrowprops=arrow)
-        axes.text(x + 3.16, 11.2, handed, ha='center', va='bottom', fontsize=6.2)
-    axes.text(0, 9.7, 'The package: each layer imports from those below it, never from '
-              'those above', fontsize=11, va='top')
+        box(axes, x, 12.3, name, text, STEP)
+        axes.annotate('', (x + 3.55, 12.7), (x + WIDTH + 0.08, 12.7), arrowprops=arrow)
+        axes.text(x + 3.16, 12.8, handed, ha='center', va='bottom', fontsize=6.2)
+    axes.text(0, 11.3, 'The package: each layer imports from those below it, never '
+              'from those above', fontsize=11, va='top')
     for row, layer in enumerate(LAYERS):
-        y = 7.6 - 1.9 * row
+        y = 9.6 - 1.6 * row
         left = 9 - (len(layer) * WIDTH + (len(layer) - 1) * 1.2) / 2
         for i, (name, text) in enumerate(layer):
             box(axes, left + i * (WIDTH + 1.2), y, name, text, ROOM)
-    axes.annotate('', (1.2, 0.1), (1.2, 8.7), arrowprops=arrow)
-    axes.text(1.0, 4.4, 'imports', rotation=90, ha='right', va='center', fontsize=9)
+    axes.annotate('', (1.2, 0.1), (1.2, 10.8), arrowprops=arrow)
+    axes.text(1.0, 5.4, 'imports', rotation=90, ha='right', va='center', fontsize=9)
     figure.savefig(OUT, dpi=80)
 
 

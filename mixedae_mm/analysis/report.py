@@ -12,17 +12,10 @@ from ..datasets import index_folder
 from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
-from .figures import (
-    draw_accuracy_over_training,
-    draw_accuracy_per_layer,
-    draw_attention,
-    draw_curves,
-)
-from .folder_measures import (
-    folder_attention_maps,
-    folder_mixing_panels,
-    folder_topk_accuracy,
-)
+from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
+                      draw_attention, draw_curves)
+from .folder_measures import (folder_attention_maps, folder_mixing_panels,
+                              folder_topk_accuracy)
 from .loading import find_images, image_size_of, load_model, spread
 from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..analysis.drawn_samples import draw
 from ..config.boundary import preparing, read_config
+from ..config.toolbox import check_toolbox
 from ..datasets.folder_index import index_folder
-from ..launch.checks import check_toolbox
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..models.checkpoint_source import source_of

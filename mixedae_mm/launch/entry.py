@@ -23,6 +23,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
 from ..config.boundary import read_config
+from ..config.toolbox import check_toolbox
 from ..config.tracing import users_line
 from ..config.tree import expand_home
 from ..config.values import DATALOADERS, check_values
@@ -30,13 +31,8 @@ from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..models.checkpoint_reading import read_checkpoint
 from ..utils.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
-from .checks import (
-    LAUNCHER_VARIABLES,
-    check_checkpoint_hook,
-    check_launcher,
-    check_strategy,
-    check_toolbox,
-)
+from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
+                     check_strategy)
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
 
 

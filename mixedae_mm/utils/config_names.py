@@ -61,12 +61,11 @@ def similar_config(path: Path) -> str:
 def register(complete: Callable) -> None:
     """Make our configs known to mmengine and, as models, to mmpretrain.
 
-    Environment variables in configs may hold any path, see
-    :func:`write_as_literals`.
     ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
     packages, components keep the scope of the config that is read: ours are
     registered under their bare names. ``mmpretrain.list_models`` and
-    ``get_model`` know what ``model-index.yml`` lists.
+    ``get_model`` know what ``model-index.yml`` lists. Environment variables in
+    configs may hold any path, see :func:`write_as_literals`.
 
     Args:
         complete (callable): Changes every config that is read from a file, in place.
@@ -89,9 +88,7 @@ def register(complete: Callable) -> None:
 
     def read_and_complete(*args, **kwargs) -> Config:
         cfg = fromfile(*args, **kwargs)
-        if 'own_labels' in cfg:
-            from ..config.own_labels import fill_in
-            fill_in(cfg)
+        complete(cfg)
         return cfg
 
     Config.fromfile = staticmethod(read_and_complete)

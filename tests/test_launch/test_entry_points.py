@@ -20,6 +20,7 @@ from mmengine.runner import CheckpointLoader
 from toy_projects import CLASSIFICATION, SEGMENTATION, write_project
 
 from mixedae_mm import compat
+from mixedae_mm.config.toolbox import check_toolbox
 from mixedae_mm.launch import checks as launch_checks
 from mixedae_mm.launch import device as launch_device
 from mixedae_mm.launch import entry as launch
@@ -306,11 +307,11 @@ def test_a_toolbox_that_is_absent_or_has_no_operators(scope, monkeypatch):
     monkeypatch.setattr(compat, 'is_available', lambda name: True)
     monkeypatch.setattr(compat, 'has_compiled_mmcv', lambda: False)
     with pytest.raises(ConfigurationError, match='compiled operators'):
-        launch_checks.check_toolbox(cfg, 'x.py')
+        check_toolbox(cfg, 'x.py')
     monkeypatch.setattr(compat, 'is_available', lambda name: False)
     with pytest.raises(ConfigurationError, match=f'{scope}, which is not installed: '
                        'run `pip install'):
-        launch_checks.check_toolbox(cfg, 'x.py')
+        check_toolbox(cfg, 'x.py')
 
 
 def test_nothing_to_test_or_to_train(capsys, project, monkeypatch):

@@ -9,11 +9,8 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
-from ...utils.checkpoint_files import (
-    COMPLETE,
-    checkpoint_folders,
-    find_resumable_checkpoint,
-)
+from ...utils.checkpoint_files import (COMPLETE, checkpoint_folders,
+                                       find_resumable_checkpoint)
 from ...utils.errors import ConfigurationError
 from ...utils.files import PARTIAL, delete, write_atomically
 from ...utils.processes import from_main_process
