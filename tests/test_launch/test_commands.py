@@ -117,6 +117,8 @@ def folder(tmp_path_factory):
     ('nearest_neighbours out.parquet 0.png --out sheet.xyz', ['sheet.xyz', '.png']),
     ('browse_dataset model.py', ['train_dataloader.dataset', 'no_images']),
     ('browse_dataset broken.py', ['line 1 of broken.py']),
+    ('channel_statistics no_images --channels 4', ['No image', 'no_images']),
+    ('channel_statistics images --channels 0', ['--channels', 'at least 1']),
     ('visualize attention model.py model.pth no_images', ['No image', 'no_images']),
     ('visualize attention broken.py model.pth images', ['line 1 of broken.py']),
     ('visualize attention mixedae_mm::mixedae_vitb_30e model.pth images',
