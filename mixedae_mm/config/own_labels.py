@@ -35,6 +35,10 @@ def fill_in(cfg: Config) -> None:
     """
     expand_home(cfg)
     given = {key: cfg.pop(key, None) for key in KEYS}
+    if isinstance(given['classes'], str):  # would be one class per letter
+        raise ConfigurationError(
+            f'classes in {cfg.filename} is the text {given["classes"]!r}, but must be '
+            f'a tuple of names; one name is ({given["classes"]!r}, ), with a comma.')
     root, weights = given['data_root'], given['pretrained']
     if weights is None:
         cfg.model.backbone.init_cfg = None
@@ -68,6 +72,11 @@ def fill_in(cfg: Config) -> None:
         classes = given['classes'] or folders_in(os.path.join(root, train.data_prefix))
     if not classes:
         return
+    if len(classes) == 1 and given['own_labels'] != 'coco':
+        # A softmax over one class is always 1: nothing is learned.
+        raise ConfigurationError(
+            f'{cfg.filename} has the one class {classes[0]!r}, but must have at least '
+            'two to tell apart; in masks the background is one of them.')
     for dataset in datasets:
         dataset.metainfo = dict(classes=tuple(classes))
     for _, node in walk(dict(model=cfg.model, other=cfg.get('data_preprocessor'))):

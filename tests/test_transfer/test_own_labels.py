@@ -110,6 +110,20 @@ def test_a_start_from_random_weights(here):
     assert backbone.init_cfg is None and backbone.arch == 'base'
 
 
+@pytest.mark.parametrize('name', ['classify', 'segment', 'detect'])
+def test_one_class_without_a_comma_is_no_tuple_of_letters(here, name):
+    Path('letters.py').write_text(page_config(name) + "classes = ('lid')\n")
+    with pytest.raises(ConfigurationError, match=r"'lid'.*\('lid', \)"):
+        Config.fromfile('letters.py')
+
+
+@pytest.mark.parametrize('name', ['classify', 'segment'])
+def test_one_class_has_nothing_to_be_told_from(here, name):
+    Path('one.py').write_text(page_config(name) + "classes = ('lid', )\n")
+    with pytest.raises(ConfigurationError, match="one class 'lid'.*at least two"):
+        Config.fromfile('one.py')
+
+
 def test_without_data_the_config_is_read_and_with_wrong_data_refused(
         tmp_path, monkeypatch):
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'nothing'))
