@@ -101,6 +101,12 @@ def test_other_classes_to_validate_or_test_on(folder, capsys):
     assert run(test_command, folder, config, checkpoint) == 2
     said = capsys.readouterr().err
     assert "'ant'" in said and 'checkpoint' in said and f'{folder}/val' in said
+    (folder / 'train/cat').rename(folder / 'train/aardvark')
+    config['train_cfg']['max_epochs'] = 2
+    assert run(train_command, folder, config, '--resume') == 2  # labels moved by one
+    said = capsys.readouterr().err
+    assert "'ant'" in said and 'checkpoint' in said and f'{folder}/train' in said
+    (folder / 'train/aardvark').rename(folder / 'train/cat')
     checkpoint.unlink()
     assert run(train_command, folder, config) == 2
     said = capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
+from mmengine.registry import DATASETS
 from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
@@ -182,6 +183,12 @@ def coco_content(categories=CATEGORIES, without=(), **image):
         categories=[dict(id=i, name=name) for i, name in enumerate(categories, 1)])
 
 
+def object_of(content, number=8, **changes):
+    """The content with one more object."""
+    content['annotations'] += [dict(content['annotations'][0], id=number, **changes)]
+    return content
+
+
 class CocoDataset(BaseDataset):
     """What the checks see of mmdet's data set."""
     METAINFO = dict(classes=CATEGORIES)
@@ -244,6 +251,15 @@ def test_sections_that_are_something_else(section, entries, fact):
         coco.check_content(content, 'a.json', dict(annotations=(), categories=['name']))
 
 
+@pytest.mark.parametrize('section', ['images', 'annotations', 'categories'])
+def test_one_id_for_two_things(section):
+    """One of two images would be left out, with the objects of both on the other."""
+    content = coco_content()
+    content[section] = 2 * content[section][:1]
+    with refused('2 entries', section, 'a.json', f'id {content[section][0]["id"]}'):
+        coco.check_content(content, 'a.json', coco.SECTIONS)
+
+
 def test_objects_without_a_mask_where_masks_are_loaded(tmp_path):
     content = coco_content()
     dataset = coco_dataset(tmp_path, content)
@@ -251,6 +267,54 @@ def test_objects_without_a_mask_where_masks_are_loaded(tmp_path):
     dataset.pipeline.transforms = [SimpleNamespace(with_mask=True)]
     with refused('Annotation 7', 'a.json', "no 'segmentation'", 'with_mask=True'):
         checks.check_coco(dataset, 'train')
+
+
+@pytest.mark.parametrize('polygons, test_mode, is_refused', [
+    ([[1, 1, 6, 6]], False, True), ([[1, 1, 6, 1, 6]], False, True),
+    ([[1, 1, 6, 6], [1, 1, 6, 1, 6, 6]], False, False),
+    ([[1, 1, 6, 6], [1, 1, 6, 1, 6, 6]], True, True),  # the metric fails
+    ([[1, 1, 6, 1, 6, 6]], True, False),
+    (dict(size=[40, 60], counts=[2400]), True, False)])
+def test_polygons_of_fewer_than_three_points(tmp_path, polygons, test_mode, is_refused):
+    content = coco_content()
+    content['annotations'][0]['segmentation'] = polygons
+    dataset = coco_dataset(tmp_path, content, test_mode=test_mode)
+    dataset.pipeline.transforms = [SimpleNamespace(with_mask=True)]
+    with refused('Annotation 7', 'a.json', 'three points') if (
+            is_refused) else nullcontext():
+        checks.check_coco(dataset, 'train')
+
+
+@pytest.mark.parametrize('changes', [
+    dict(bbox=[60, 1, 5, 5]), dict(bbox=[1, 1, 0, 0]), dict(image_id=2)])
+def test_objects_that_are_left_out_are_counted(tmp_path, monkeypatch, changes):
+    said = []
+    monkeypatch.setattr(coco, 'print_log', lambda text, **kwargs: said.append(text))
+    content = object_of(coco_content(), **changes)
+    checks.check_coco(coco_dataset(tmp_path, content), 'train')
+    assert '1 of 2 objects' in said[0] and 'annotation 8' in said[0]
+    content['annotations'] = content['annotations'][1:]
+    with refused('a.json', 'annotation 8|image_id'):
+        checks.check_coco(coco_dataset(tmp_path, content), 'train')
+
+
+def test_crowds_alone_teach_nothing(tmp_path):
+    content = coco_content()
+    content['annotations'][0]['iscrowd'] = 1
+    with refused('All 1 annotations', 'a.json', 'iscrowd'):
+        checks.check_coco(coco_dataset(tmp_path, content), 'train')
+    checks.check_coco(coco_dataset(tmp_path, content, test_mode=True), 'val')
+    checks.check_coco(
+        coco_dataset(tmp_path, object_of(content, iscrowd=0)), 'train')
+
+
+def test_categories_that_the_file_does_not_have_are_counted(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(coco, 'print_log', lambda text, **kwargs: said.append(text))
+    content = object_of(coco_content(), category_id='2')
+    checks.check_coco(coco_dataset(tmp_path, content), 'train')
+    assert '1 of 2 annotations' in said[0]
+    assert "such as 8 with category_id='2'" in said[0]
 
 
 def test_panoptic_files_have_other_keys(tmp_path):
@@ -276,7 +340,8 @@ def test_test_images_need_no_annotations(tmp_path):
 @pytest.mark.parametrize('content, classes, facts', [
     (coco_content(), CATEGORIES, []),
     (coco_content(), ['ant', 'dog'], ["no category 'dog'"]),
-    (coco_content(without=['iscrowd']), CATEGORIES, ["no 'iscrowd'", 'id 7'])])
+    (coco_content(without=['iscrowd']), CATEGORIES, ["no 'iscrowd'", 'id 7']),
+    (object_of(coco_content(), number=0), CATEGORIES, ['id 0', 'pycocotools'])])
 def test_file_of_the_metric(content, classes, facts):
     checks.check_coco_metric(SimpleNamespace(), classes, 'val.json')  # without a file
     metric = SimpleNamespace(_coco_api=SimpleNamespace(dataset=content))
@@ -363,6 +428,18 @@ def test_a_foreground_that_is_ignored_is_warned_of(tmp_path, monkeypatch):
     assert 'write it as 1' in said[0]
 
 
+@pytest.mark.parametrize('values, cut', [([0, 1, 255], None), ([0, 257], 1)])
+def test_masks_of_16_bits(tmp_path, values, cut):
+    write_pair(tmp_path, [0])
+    mask = np.resize(np.array(values, np.uint16), (40, 60))
+    Image.fromarray(mask).save(tmp_path / 'a.png')
+    if cut is None:
+        check_masks(tmp_path)
+        return
+    with refused('a.png', f'value {max(values)}', f'read as {cut}', '8 bits'):
+        check_masks(tmp_path)
+
+
 def test_masks_of_colours(tmp_path):
     write_pair(tmp_path, [0])
     Image.new('RGB', (60, 40)).save(tmp_path / 'a.png')
@@ -419,6 +496,20 @@ def test_images_by_another_name(tmp_path, monkeypatch):
         empty.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
     empty.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
     assert len(said) == 1
+
+
+def test_images_that_a_set_leaves_out_are_named(tmp_path, monkeypatch):
+    """Of sets that are not empty, too."""
+    said = []
+    monkeypatch.setattr(empty, 'print_log', lambda text, **kwargs: said.append(text))
+    (tmp_path / 'ant').mkdir()
+    for name in ('a.jpg', 'b.webp'):
+        Image.new('RGB', (9, 9)).save(tmp_path / 'ant' / name)
+    dataset = DATASETS.build(dict(
+        type='mmpretrain.CustomDataset', data_root=str(tmp_path)))
+    assert len(dataset) == 1
+    checks.check_left_out(SampleSeededDataset(dataset), 'train')
+    assert '1 .webp (ant/b.webp)' in said[0] and 'left out' in said[0]
 
 
 def test_folders_without_a_single_image(tmp_path):

@@ -8,13 +8,13 @@ from .batches import check_batches
 from .class_names import (check_folder_names, check_label_range,
                           check_num_classes, check_positions, check_same_classes)
 from .coco import check_coco, check_coco_metric
-from .empty import check_not_empty, explain_failure
+from .empty import check_left_out, check_not_empty, explain_failure
 from .metrics import check_iou, check_topk
 from .samples import check_samples
 
 __all__ = [
     'check_batches', 'check_coco', 'check_coco_metric', 'check_folder_names',
-    'check_iou', 'check_label_range', 'check_not_empty', 'check_num_classes',
-    'check_positions', 'check_same_classes', 'check_samples', 'check_topk',
-    'explain_failure'
+    'check_iou', 'check_label_range', 'check_left_out', 'check_not_empty',
+    'check_num_classes', 'check_positions', 'check_same_classes', 'check_samples',
+    'check_topk', 'explain_failure'
 ]

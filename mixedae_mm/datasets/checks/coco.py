@@ -1,5 +1,6 @@
 """Annotation files in COCO's format must be complete and fit the classes."""
 import logging
+from collections import Counter
 from numbers import Real
 from typing import Optional, Sequence, Set
 
@@ -55,7 +56,8 @@ def check_coco(dataset: Dataset, name: str) -> None:
                          is_own=own or list(classes) != list(default))
         filters = getattr(part, 'filter_cfg', None) or {}
         check_annotated(content, path, classes, with_masks=_loads_masks(part),
-                        all_images=is_test or not filters.get('filter_empty_gt'))
+                        all_images=not filters.get('filter_empty_gt'),
+                        evaluated=is_test)
 
 
 def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> None:
@@ -72,6 +74,11 @@ def check_coco_metric(metric, classes: Optional[Sequence[str]], path: str) -> No
             content):
         return
     check_content(content, path, dict(SECTIONS, annotations=EVALUATED_KEYS, images=()))
+    if any(one['id'] == 0 for one in content['annotations']):
+        raise ConfigurationError(
+            f"An entry of 'annotations' in {path} has the id 0, which pycocotools "
+            'takes for "not found": its object would count as missed. Number them '
+            'from 1.')
     if classes:
         check_categories(content, path, classes, is_own=False)
 
@@ -101,6 +108,13 @@ def check_content(content: dict, path: str, sections: dict) -> None:
                     f"The entry with {which} of '{section}' in {path} has no "
                     f"'{missing}'{ADVICE.get(missing, '')}; each must have "
                     f'{", ".join(keys)}.')
+        # pycocotools keeps the last one of them.
+        numbers = Counter(entry['id'] for entry in entries if 'id' in entry)
+        twice = [number for number, count in numbers.items() if count > 1]
+        if twice:
+            raise ConfigurationError(
+                f"{numbers[twice[0]]} entries of '{section}' in {path} have the id "
+                f'{twice[0]!r}, but each must have its own.')
     for annotation in content['annotations']:
         box, area = annotation.get('bbox', (0, 0, 0, 0)), annotation.get('area', 0)
         if not (isinstance(box, (list, tuple)) and len(box) == 4
@@ -142,8 +156,8 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
 
 
 def check_annotated(content: dict, path: str, classes: Sequence[str],
-                    with_masks: bool, all_images: bool) -> None:
-    """Refuse a file of which every image is left out, and objects without a mask.
+                    with_masks: bool, all_images: bool, evaluated: bool) -> None:
+    """Refuse a file of which nothing is left, and objects without a mask.
 
     Args:
         content (dict): Of the file.
@@ -151,25 +165,82 @@ def check_annotated(content: dict, path: str, classes: Sequence[str],
         classes (Sequence[str]): Of the data set.
         with_masks (bool): Whether the pipeline loads masks.
         all_images (bool): Whether images without an object are kept.
+        evaluated (bool): Whether it is one of a test or validation.
     """
     if not content['images']:
         raise ConfigurationError(f'{path} has no images.')
     labels: Set = {category['id'] for category in content['categories']
                    if category['name'] in classes}
     wanted = [one for one in content['annotations'] if one['category_id'] in labels]
-    known = {image['id'] for image in content['images']}
-    if not all_images and not any(one['image_id'] in known for one in wanted):
+    images = {image['id']: image for image in content['images']}
+    _warn_of_other_categories(content, path)
+    objects = [one for one in wanted
+               if not one.get('ignore') and not one.get('iscrowd')]
+    hidden = [one for one in objects
+              if not _is_visible(one, images.get(one['image_id']))]
+    if not evaluated and not all_images and not any(
+            one['image_id'] in images for one in wanted):
         raise ConfigurationError(
-            f'Not one of the {len(known)} images in {path} has an annotation of the '
+            f'Not one of the {len(images)} images in {path} has an annotation of the '
             'classes, and filter_empty_gt leaves out images without: are image_id and '
             'category_id right?')
+    if hidden:
+        sentence = (
+            f'{len(hidden)} of {len(objects)} objects in {path} are left out, such as '
+            f'annotation {hidden[0]["id"]} with bbox={hidden[0]["bbox"]}: each must '
+            'have left, top, width and height of at least a pixel inside an image of '
+            'the file.')
+        if len(hidden) == len(objects) and not evaluated:
+            raise ConfigurationError(sentence)
+        print_log(sentence, logger='current', level=logging.WARNING)
+    if wanted and not objects and not evaluated:
+        raise ConfigurationError(
+            f'All {len(wanted)} annotations in {path} are crowds or to be ignored '
+            '(iscrowd, ignore): there is nothing to learn.')
     for one in wanted if with_masks else ():
         # mmdet leaves out the others.
-        if one['area'] > 0 and not one.get('ignore') and not one.get('segmentation'):
-            raise ConfigurationError(
-                f"Annotation {one['id']} in {path} has no 'segmentation', but the "
-                'pipeline loads masks (LoadAnnotations with with_mask=True): give '
-                'every object one, or train a model without masks.')
+        if one['area'] > 0 and not one.get('ignore'):
+            _check_segmentation(one, path, evaluated)
+
+
+def _warn_of_other_categories(content: dict, path: str) -> None:
+    known = {category['id'] for category in content['categories']}
+    other = [one for one in content['annotations'] if one['category_id'] not in known]
+    if other:
+        print_log(
+            f'{len(other)} of {len(content["annotations"])} annotations in {path} are '
+            f'left out, such as {other[0]["id"]} with category_id='
+            f'{other[0]["category_id"]!r}, which is none of the categories.',
+            logger='current', level=logging.WARNING)
+
+
+def _is_visible(one: dict, image: Optional[dict]) -> bool:
+    """Whether mmdet takes an object: of a pixel at least, and inside its image."""
+    if image is None:
+        return False
+    left, top, width, height = one['bbox']
+    return (one['area'] > 0 and width >= 1 and height >= 1
+            and min(left + width, image['width']) > max(left, 0)
+            and min(top + height, image['height']) > max(top, 0))
+
+
+def _check_segmentation(one: dict, path: str, evaluated: bool) -> None:
+    """Refuse an object without a mask that mmdet and pycocotools can read."""
+    mask = one.get('segmentation')
+    if not mask:
+        raise ConfigurationError(
+            f"Annotation {one['id']} in {path} has no 'segmentation', but the "
+            'pipeline loads masks (LoadAnnotations with with_mask=True): give '
+            'every object one, or train a model without masks.')
+    if not isinstance(mask, list):
+        return  # run lengths
+    short = [part for part in mask
+             if not isinstance(part, list) or len(part) < 6 or len(part) % 2]
+    # Training leaves out such a polygon, the metric fails at it.
+    if short and (evaluated or len(short) == len(mask)):
+        raise ConfigurationError(
+            f"Annotation {one['id']} in {path} has the polygon {short[0]!r} in "
+            "'segmentation', but each must be x, y, x, y, ... of three points or more.")
 
 
 def _reads_categories_by_name(dataset: Dataset) -> bool:

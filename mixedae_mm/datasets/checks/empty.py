@@ -76,19 +76,38 @@ def explain_failure(dataset: dict, name: str) -> None:
         except Exception:  # its arguments are wrong, not its files
             return
         check_coco(part, name)
-        prefix = getattr(part, 'data_prefix', None) or {}
-        folder = prefix.get('img_path') if isinstance(prefix, dict) else None
-        if getattr(part, 'ann_file', '') or not folder:
+        folder = _listed_folder(part)
+        if not folder:
             _check_listed(part, name)
-        elif hasattr(part, 'img_suffix'):  # mmseg
-            check_suffix(folder, [part.img_suffix], name, 'img_suffix')
-        elif hasattr(part, 'extensions'):  # mmpretrain
-            check_suffix(folder, part.extensions, name, 'extensions',
-                         ignore_case=True)
+            continue
+        _check_endings(part, folder, name)
+        if not hasattr(part, 'img_suffix') and hasattr(part, 'extensions'):
             if part.with_label and not any(one.is_dir() for one in os.scandir(folder)):
                 raise ConfigurationError(
                     f'{name}: {folder} has images, but must have a folder of images '
                     'for each class; with_label=False takes images without classes.')
+
+
+def check_left_out(dataset: Dataset, name: str) -> None:
+    """Warn of images that a data set leaves out because of how their names end."""
+    for part in leaves(dataset):
+        folder = _listed_folder(part)
+        if folder and not hasattr(part, 'max_bad_share'):  # that one says so itself
+            _check_endings(part, folder, name)
+
+
+def _listed_folder(part: ToolboxDataset) -> str:
+    """The folder whose files are the samples, '' if a file names them."""
+    prefix = getattr(part, 'data_prefix', None) or {}
+    folder = prefix.get('img_path') if isinstance(prefix, dict) else None
+    return '' if getattr(part, 'ann_file', '') or not folder else folder
+
+
+def _check_endings(part: ToolboxDataset, folder: str, name: str) -> None:
+    if hasattr(part, 'img_suffix'):  # mmseg
+        check_suffix(folder, [part.img_suffix], name, 'img_suffix')
+    elif hasattr(part, 'extensions'):  # mmpretrain
+        check_suffix(folder, part.extensions, name, 'extensions', ignore_case=True)
 
 
 def _check_listed(part: ToolboxDataset, name: str) -> None:

@@ -5,6 +5,7 @@ from typing import Callable, List, Mapping, Optional, Set
 
 import numpy as np
 from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
@@ -47,9 +48,10 @@ def check_samples(dataset: Dataset, name: str,
                     'gt_seg_map'].shape[:2]
                 labels |= _check_labels(sample, heads or {}, ignore_index)
             _check_size(sample, said)
-        if labels == {0, 255} and ignore_index == 255:
+        if labels in ({0, 255}, {255}) and ignore_index == 255:
+            held = ' and '.join(map(str, sorted(labels)))
             print_log(
-                f'{name}: the masks that were checked hold 0 and 255 only, and '
+                f'{name}: the masks that were checked hold {held} only, and '
                 '255 is ignored; if 255 is the foreground, write it as 1.',
                 logger='current', level=logging.WARNING)
 
@@ -112,6 +114,7 @@ def _check_labels(sample: dict, heads: Mapping[str, int],
         raise ConfigurationError(
             f'The mask {path} is an image of {mask.shape[-1]} channels, but must '
             'hold one label per pixel: grey or palette.')
+    _check_bits(path, mask)
     labels = set(np.unique(mask).tolist())
     reduced = bool(sample.get('reduce_zero_label'))
     for head, num_classes in heads.items():
@@ -125,3 +128,20 @@ def _check_labels(sample: dict, heads: Mapping[str, int],
                 f'has {num_classes} classes, 0 to {num_classes - 1} ({ignore_index} is '
                 f'ignored){hint}.')
     return set() if reduced or sample.get('label_map') else labels
+
+
+def _check_bits(path: str, mask: np.ndarray) -> None:
+    """Refuse values above 255, of which mmseg keeps the low byte as the label."""
+    if mask.dtype != np.uint8 or not is_local(path):
+        return
+    try:
+        with Image.open(path) as image:
+            if not image.mode.startswith(('I', 'F')):
+                return
+            largest = np.asarray(image).max().item()
+    except UnidentifiedImageError:  # of another decoder
+        return
+    if largest > 255:
+        raise ConfigurationError(
+            f'The mask {path} holds the value {largest}, which would be read as '
+            f'{int(largest) % 256}: labels are 0 to 255, with 8 bits per pixel.')

@@ -47,6 +47,10 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.check(runner, 'train', 'val')
+        if getattr(runner, '_resume', False) and not retrieves(bare(runner.model)):
+            checks.check_positions(self.trained_classes,
+                                   runner.train_loop.dataloader.dataset,
+                                   'train_dataloader')
 
     def before_val(self, runner: Runner) -> None:
         self.check(runner, 'val')
@@ -139,6 +143,7 @@ def _check_loop(loop, mode: str, heads: Dict[str, int],
     loader, name = loop.dataloader, f'{mode}_dataloader'
     dataset = loader.dataset
     checks.check_not_empty(dataset, name)
+    checks.check_left_out(dataset, name)
     by_epoch = mode != 'train' or isinstance(loop, EpochBasedTrainLoop)
     preprocessor = getattr(model, 'data_preprocessor', None)
     checks.check_batches(
