@@ -1,5 +1,6 @@
 """What a fine-tuned model of any of the three toolboxes says of images of your own."""
 import json
+import logging
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -8,12 +9,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from PIL import Image
 
 from ..analysis.drawn_samples import draw
 from ..config.boundary import preparing, read_config
 from ..config.toolbox import check_toolbox
+from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import index_folder
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
@@ -50,28 +53,33 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         COCO's run lengths).
 
     Raises:
-        ConfigurationError: If a file cannot be read, or the checkpoint is not that
-            of a fine-tuning.
+        ConfigurationError: If no image can be read, or the checkpoint is not that
+            of a fine-tuning. One image of many that cannot be read is warned of.
     """
     model, cfg, meta = fine_tuned(str(checkpoint), config, device)
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
                         if not str(step['type']).endswith('LoadAnnotations')])
-    results = []
+    results: List[Dict[str, Any]] = []
+    unreadable = None
     for path, name in _images(Path(images)):
+        try:
+            pixels, loaded = _load(path, pipeline)
+        except UnreadableImageError as error:
+            unreadable = error
+            print_log(str(error), logger='current', level=logging.WARNING)
+            continue
         target = Path(out, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            # mmdet's pipelines ask for a number.
-            batch = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
-            sample = model.test_step(batch)[0].cpu()
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert('RGB'))
+            sample = model.test_step(pseudo_collate([loaded]))[0].cpu()
         draw(pixels, sample, cfg.default_scope, meta, Path(f'{target}.png'),
              threshold)
         result = {'image': str(path),
                   **_described(sample, meta['classes'], target, threshold)}
         Path(f'{target}.json').write_text(json.dumps(result, indent=1) + '\n')
         results.append(result)
+    if unreadable and not results:
+        raise unreadable
     return results
 
 
@@ -115,6 +123,21 @@ def _images(images: Path) -> Iterator[Tuple[Path, str]]:
         yield images, images.name
     else:
         raise ConfigurationError(f'There is no image and no folder at {images}.')
+
+
+def _load(path: Path, pipeline: Compose) -> Tuple[np.ndarray, dict]:
+    """An image upright in RGB, to be drawn on, and what the model takes of it.
+
+    Raises:
+        UnreadableImageError: If it, or the pipeline's decoder, cannot read it.
+    """
+    pixels = decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
+    try:
+        # mmdet's pipelines ask for a number.
+        return pixels, pipeline(dict(img_path=str(path), img_id=0))
+    except Exception as error:  # whatever a decoder makes of other formats
+        raise UnreadableImageError(
+            f'The test pipeline cannot load {path}: {error}.') from error
 
 
 def _described(sample: Any, classes: List[str], target: Path,

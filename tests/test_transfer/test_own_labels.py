@@ -272,6 +272,23 @@ def test_from_the_page_to_predictions(trained, folder, tmp_path, name):
 
 
 @pytest.mark.slow
+def test_predictions_of_images_turned_by_exif_and_of_broken_ones(trained, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    Image.new('RGB', (70, 50), (9, 99, 199)).save(
+        tmp_path / 'photos/b.jpg', exif=exif)
+    (tmp_path / 'photos/a.jpg').write_bytes(b'no image')
+    for name in ('segment', 'classify'):
+        results = predict(tmp_path / 'photos', trained(name), tmp_path / name)
+        assert [Path(result['image']).name for result in results] == ['b.jpg']
+        with Image.open(tmp_path / name / 'b.jpg.png') as drawn:
+            assert drawn.size == (50, 70)
+    with pytest.raises(ConfigurationError, match='a.jpg'):
+        predict(tmp_path / 'photos/a.jpg', trained('classify'), tmp_path / 'out')
+
+
+@pytest.mark.slow
 def test_predicting_from_python(trained, tmp_path, monkeypatch, capsys):
     (tmp_path / 'work_dirs/classify').mkdir(parents=True)
     shutil.copy(trained('classify'), tmp_path / 'work_dirs/classify/epoch_100.pth')
