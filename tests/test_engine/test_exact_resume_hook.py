@@ -1,9 +1,15 @@
 """A run that was killed and resumed equals one that was not, bit for bit."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 import toy_training as toy
+from mmengine.optim import OptimWrapper
+from torch import nn
 
 from mixedae_mm.engine.resume import exact_resume_hook
+from mixedae_mm.engine.resume.run_setting import check_optimizer_state
+from mixedae_mm.utils.errors import ConfigurationError
 
 EPOCHS = dict()
 MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))
@@ -157,3 +163,21 @@ def test_flexible_runner(tmp_path):
     assert toy.train(cut, **kill('after_train_iter', 10), **setting) is None
     assert toy.train(cut, resume=True, **setting)
     assert_same(toy.result(cut), toy.result(tmp_path / 'whole'))
+
+
+@pytest.mark.parametrize('kind, options', [
+    (torch.optim.AdamW, dict()), (torch.optim.SGD, dict(lr=0.1, momentum=0.9))])
+def test_a_parameter_that_was_fitted_to_another_size_is_named(kind, options):
+    """As the positions are when the image size changes."""
+    model, other = nn.Linear(3, 2), nn.Linear(4, 2)
+    for trained in (model, other):
+        optimizer = kind(trained.parameters(), **options)
+        trained(torch.ones(1, trained.in_features)).sum().backward()
+        optimizer.step()
+        if trained is model:
+            state = optimizer.state_dict()
+    runner = SimpleNamespace(model=other, optim_wrapper=OptimWrapper(optimizer))
+    check_optimizer_state(runner)
+    optimizer.load_state_dict(state)
+    with pytest.raises(ConfigurationError, match=r'weight .*\(2, 4\).*\(2, 3\)'):
+        check_optimizer_state(runner)

@@ -11,7 +11,7 @@ from .gradient_buckets import settle_gradient_buckets
 from .rank_state import (gather_buffers, gather_gradients, is_sharded,
                          restore, window_is_open)
 from .resumable_loading import EndlessBatches, resumable
-from .run_setting import report_changes, run_setting
+from .run_setting import check_optimizer_state, report_changes, run_setting
 from ...utils.random import seed_generators
 
 STATE = 'exact_resume'  # our entry in a checkpoint: plain types and tensors
@@ -94,6 +94,8 @@ class ExactResumeHook(Hook):
     def before_train(self, runner) -> None:
         """Take the data loading over; repeat an evaluation that was cut short."""
         loop, state = runner.train_loop, self.state or {}
+        if state:
+            check_optimizer_state(runner)
         sampler: Any = getattr(loop.dataloader.batch_sampler, 'sampler', None)
         if state.get('sampler_seed') is not None:
             sampler.seed = state['sampler_seed']

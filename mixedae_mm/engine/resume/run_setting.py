@@ -65,3 +65,25 @@ def report_changes(logger: Logger, before: dict, now: dict) -> None:
             f"{before['batches_per_epoch']} iterations now. Training goes on "
             'at the same image of it, with schedules of epochs stretched '
             'accordingly.')
+
+
+def check_optimizer_state(runner) -> None:
+    """Refuse averages of gradients that have another shape than their parameter.
+
+    Parameters may be fitted to another image size when they are loaded; what the
+    optimizer knows of them cannot.
+
+    Raises:
+        ConfigurationError: If the optimizer would fail at the first update.
+    """
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    names = {parameter: name for name, parameter in runner.model.named_parameters()}
+    for parameter, state in getattr(optimizer, 'state', {}).items():
+        for key in ('exp_avg', 'momentum_buffer'):
+            average = state.get(key)
+            if average is not None and average.shape != parameter.shape:
+                raise ConfigurationError(
+                    f'{names.get(parameter, "A parameter")} has the shape '
+                    f'{tuple(parameter.shape)} now, but {tuple(average.shape)} in the '
+                    'optimizer of the checkpoint: resume with the sizes of its config, '
+                    'or start anew from its weights (load_from without --resume)')
