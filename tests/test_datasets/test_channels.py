@@ -182,6 +182,7 @@ param_scheduler = []
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=3), logger=dict(interval=1))
+custom_hooks = _base_.run_hooks  # pictures during the training are of RGB
 work_dir = 'run'
 '''
 
