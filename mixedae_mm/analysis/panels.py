@@ -1,5 +1,5 @@
 """Figures of mixing: what goes in, what the encoder sees, what comes out."""
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
+CONTRAST = 0.2  # of other channels than RGB: mean - 2.5 std is 0, mean + 2.5 std is 1
 # One colour per source image (Okabe and Ito's, told apart by colour-blind
 # readers too), repeated beyond eight.
 SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
@@ -41,8 +42,8 @@ class MixingPanel(NamedTuple):
     reconstructed: Optional[Tensor]
 
 
-def mixing_panel(model: BaseModel, images: Tensor,
-                 mix_mask: Tensor) -> MixingPanel:
+def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
+                 channels: Optional[Sequence[int]] = None) -> MixingPanel:
     """Mix one group of images and reconstruct them.
 
     The decoder predicts patches normalised by their own mean and standard
@@ -53,13 +54,16 @@ def mixing_panel(model: BaseModel, images: Tensor,
         model (BaseModel): ``MixedAE``.
         images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
         mix_mask (Tensor): ``(1, L)`` int64.
+        channels (sequence[int], optional): The three that are drawn as red, green and
+            blue, by their mean and standard deviation. Defaults to RGB for three
+            channels, to the first three of more, and to grey for one or two.
 
     Returns:
         MixingPanel: What to draw.
 
     Raises:
-        ConfigurationError: If the model is not MixedAE, or the images are not
-            one group.
+        ConfigurationError: If the model is not MixedAE, the images are not one group,
+            or a channel does not exist.
     """
     if not isinstance(model, MixedAE):
         raise ConfigurationError(
@@ -73,18 +77,26 @@ def mixing_panel(model: BaseModel, images: Tensor,
         raise ConfigurationError(
             f'A mixing panel takes one group of {num_sources} images, not '
             f'{len(images)} images.')
+    count = images.size(1)
+    is_rgb = channels is None and count == 3
+    shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
+    if len(shown) != 3 or not all(0 <= channel < count for channel in shown):
+        raise ConfigurationError(
+            f'channels is {channels}, but must be three numbers from 0 to {count - 1}.')
     with evaluating(model):
         clean = preprocessor(dict(inputs=images, data_samples=None))['inputs']
         mix_mask = mix_mask.to(clean.device)
         mixed = mix_images(clean, mix_mask, num_sources, patch_size)
         grid = patch_grid(clean.shape[-2:], patch_size)
-        to_network = lambda rgb: (rgb * 255 - preprocessor.mean) / preprocessor.std
-
         patches = patchify(clean, patch_size)
-        grey = torch.full_like(clean[:1, :, :patch_size, :patch_size], 1)
+        grey = torch.ones_like(clean[:1, :, :patch_size, :patch_size])
+        if is_rgb:
+            grey = (HIDDEN_GREY * 255 * grey - preprocessor.mean) / preprocessor.std
+        else:
+            grey = (HIDDEN_GREY - 0.5) / CONTRAST * grey
         unmixed = unmix_tokens(
             patchify(mixed, patch_size), mix_mask, num_sources,
-            patchify(to_network(HIDDEN_GREY * grey), patch_size)[0, 0])[0]
+            patchify(grey, patch_size)[0, 0])[0]
         reconstructed = None
         if model.with_neck:
             tokens = model.backbone(mixed, mix_mask).tokens
@@ -99,8 +111,11 @@ def mixing_panel(model: BaseModel, images: Tensor,
 
         def to_rgb_images(patches: Tensor) -> Tensor:
             images = unpatchify(patches, grid, patch_size)
-            images = images * preprocessor.std + preprocessor.mean
-            return (images / 255).clamp(0, 1).cpu()
+            if is_rgb:
+                images = (images * preprocessor.std + preprocessor.mean) / 255
+            else:
+                images = images[:, shown] * CONTRAST + 0.5
+            return images.clamp(0, 1).cpu()
 
         return MixingPanel(
             clean=to_rgb_images(patches),

@@ -101,3 +101,30 @@ def test_what_is_no_group_is_refused():
         mixing_panel(model, images[:3], mix_mask)
     with pytest.raises(ConfigurationError, match='not MixedAEViT'):
         mixing_panel(model.backbone, images, mix_mask)
+
+
+@pytest.mark.parametrize('count, channels, shown', [
+    (1, None, [0, 0, 0]), (2, None, [0, 0, 0]), (4, None, [0, 1, 2]),
+    (5, (4, 0, 2), [4, 0, 2])])
+def test_other_channels_are_shown_by_their_own_range(count, channels, shown):
+    mean, std = [1000. + i for i in range(count)], [200. + i for i in range(count)]
+    model = mixedae(backbone=dict(in_channels=count), data_preprocessor=dict(
+        mix_ratio=0.25, mean=mean, std=std))
+    images = 1000 + 150 * torch.randn(4, count, 16, 16)
+    mask = draw_mix_masks(1, 16, 4)
+    panel = mixing_panel(model, images, mask, channels)
+    by_range = [((images[:, i] - mean[i]) / std[i] / 5 + 0.5).clamp(0, 1)
+                for i in shown]
+    torch.testing.assert_close(panel.clean, torch.stack(by_range, 1))
+    hidden = ~shown_pixels(panel.mix_mask, 4).expand_as(panel.unmixed)
+    grey = panel.unmixed[hidden]
+    torch.testing.assert_close(grey, torch.full_like(grey, HIDDEN_GREY))
+
+
+@pytest.mark.parametrize('channels', [(0, 1), (0, 1, 4), (-1, 0, 1)])
+def test_channels_that_do_not_exist_are_refused(channels):
+    model = mixedae(backbone=dict(in_channels=4), data_preprocessor=dict(
+        mix_ratio=0.25, mean=[0.] * 4, std=[1.] * 4))
+    with pytest.raises(ConfigurationError, match='three numbers from 0 to 3'):
+        mixing_panel(model, torch.rand(4, 4, 16, 16), draw_mix_masks(1, 16, 4),
+                     channels)

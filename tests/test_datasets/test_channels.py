@@ -182,7 +182,8 @@ param_scheduler = []
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=3), logger=dict(interval=1))
-custom_hooks = _base_.run_hooks  # pictures during the training are of RGB
+custom_hooks = _base_.run_hooks + [
+    dict(type='MixingVisualizationHook', interval=3)]
 work_dir = 'run'
 '''
 
@@ -216,6 +217,7 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch):
     log, = Path('run').glob('*/vis_data/scalars.json')
     losses = [json.loads(line).get('loss_recon') for line in log.open()]
     assert all(0.5 < loss < 5 for loss in losses if loss) and any(losses)
+    assert list(Path('run').glob('*/vis_data/vis_image/mixing_*.png'))
 
     encoder = mixedae_mm.load('run/iter_3.pth', device='cpu')
     assert encoder.description.in_channels == channels

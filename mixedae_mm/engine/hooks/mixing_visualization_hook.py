@@ -1,5 +1,6 @@
 """Figures of mixing and reconstruction during training."""
 from functools import partial
+from typing import Optional, Sequence
 
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
@@ -25,14 +26,18 @@ class MixingVisualizationHook(ProbeHook):
     Args:
         interval (int): Iterations between two figures.
         seed (int): Of the choice of images, their crops and the mask.
+        channels (sequence[int], optional): Drawn as red, green and blue; see
+            :func:`~mixedae_mm.analysis.panels.mixing_panel`.
 
     Raises:
         ConfigurationError: If ``interval`` is below 1, or, before training,
             if the model is not MixedAE.
     """
 
-    def __init__(self, interval: int = 5000, seed: int = 0) -> None:
+    def __init__(self, interval: int = 5000, seed: int = 0,
+                 channels: Optional[Sequence[int]] = None) -> None:
         super().__init__(interval, num_images=1, seed=seed)
+        self.channels = channels
 
     def before_train(self, runner: Runner) -> None:
         """Load one group of images; check the model in every process."""
@@ -54,7 +59,7 @@ class MixingVisualizationHook(ProbeHook):
         from ...analysis.probe_batch import mix_for_probing
         assert self.images is not None  # loaded before training
         batch = mix_for_probing(model, self.images, self.seed)
-        panel = mixing_panel(model, self.images, batch.mix_mask)
+        panel = mixing_panel(model, self.images, batch.mix_mask, self.channels)
         figure = draw_mixing_panel(panel, f'after {step} iterations')
         runner.visualizer.add_image(
             'mixing', figure_to_array(figure), step=step)
