@@ -124,9 +124,12 @@ def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
     assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
 
 
-def extract_slowly(*arguments):
-    """The command, in parts of two images, in a process group of its own."""
+def extract_slowly(said, *arguments):
+    """The command, in parts of two images, in a process group; output into a file."""
     os.setsid()
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
     write_table = feature_extraction.write_table
 
     def write_slowly(*args):
@@ -139,25 +142,25 @@ def extract_slowly(*arguments):
 
 
 @pytest.mark.slow
-def test_killed_process_loses_nothing(encoder, folder, tmp_path, capfd):
+def test_killed_process_loses_nothing(encoder, folder, tmp_path):
     """SIGKILL of the command, at several moments; what it says is shown."""
-    out = tmp_path / 'out.parquet'
-    arguments = (str(folder), str(out), '--checkpoint', encoder.name,
+    out, said = tmp_path / 'out.parquet', tmp_path / 'said.txt'
+    arguments = (str(said), str(folder), str(out), '--checkpoint', encoder.name,
                  '--batch-size', '2', '--workers', '1')
     for enough in (1, 4, 7):
         process = preloaded.process(extract_slowly, *arguments)
         while len(list(tmp_path.glob('out.parquet.parts/part-*'))) < enough:
-            assert process.is_alive(), capfd.readouterr().err
+            assert process.is_alive(), said.read_text()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
         assert not out.exists()
     last = preloaded.process(extract_slowly, *arguments)
     last.join()
-    printed = capfd.readouterr()
-    assert last.exitcode == 0, printed.err
-    assert f'{NUM_GOOD} images, ' in printed.out
-    assert '2 unreadable images are listed' in printed.out
+    printed = said.read_text()
+    assert last.exitcode == 0, printed
+    assert f'{NUM_GOOD} images, ' in printed
+    assert '2 unreadable images are listed' in printed
     paths, features = read(out)
     assert len(paths) == len(set(paths)) == NUM_GOOD
     want = encoder.features([folder / path for path in paths]).numpy()
