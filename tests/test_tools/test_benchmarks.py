@@ -1,4 +1,5 @@
 """The benchmark's arithmetic, its peers, and its command."""
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,12 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from benchmarks import page
+from benchmarks import counting, page, step
 from benchmarks.attention import naive_topk_attention
 from benchmarks.compare import alternate, in_own_process, peak_memory, summarize
 from benchmarks.cost import gpu_days
 from mixedae_mm.ops import homologous_attention
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,3 +84,65 @@ def test_command_writes_what_it_measured(tmp_path):
     assert [row['images'] for row in result['rows']] == [1200, 1200]
     assert all(row['median_s'] > 0 for row in result['rows'])
     assert result['machine']['torch'] == torch.__version__
+
+
+def test_kernels_and_launches_of_a_trace():
+    """Host events do not count; the kernels of a CUDA graph have one launch."""
+    events = [dict(cat='kernel', dur=micros, args=dict(correlation=call))
+              for micros, call in ((100, 1), (200, 2), (300, 2), (400, 3))]
+    events += [dict(cat='gpu_memcpy', dur=50, args=dict(correlation=4)),
+               dict(cat='gpu_user_annotation', dur=1000), dict(name='of no kind')]
+    assert counting.kernels_in(dict(traceEvents=events), steps=2) == dict(
+        kernels_s=pytest.approx(.0005), launches=2)
+
+
+@pytest.mark.skipif(not counting.FORMULAS, reason='needs PyTorch 2.2')
+def test_flop_of_products_and_attention():
+    left = torch.randn(3, 5, requires_grad=True)
+    query, key, value = torch.randn(3, 2, 4, 9, 8, requires_grad=True)
+
+    def run():
+        (left @ torch.randn(5, 7)).sum().backward()
+        homologous_attention(query, key, value, 3).sum().backward()
+
+    operators, flops = counting.count_operators(run)
+    assert operators > 4
+    # The constant factor needs no gradient, so that its product has one more only.
+    assert flops == 2 * (2 * 3 * 5 * 7) + 3 * (2 * 2 * 2 * 4 * 9 * 9 * 8)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, 'set_stance'),
+                    reason='needs PyTorch 2.6')
+def test_step_measures_all_contenders(monkeypatch, tmp_path):
+    """At smoke size, without the time to compile."""
+    monkeypatch.setattr(step, 'SMALL_ARCH', dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32))
+    monkeypatch.setattr(step, 'SMALL_BATCH', 4)
+    monkeypatch.setattr(step, 'product_rate', lambda device: 1e9)
+    config = Config.fromfile(ROOT / step.SMALL_CONFIG)
+    config.model.backbone.arch = step.SMALL_ARCH
+    smoke = tmp_path / 'smoke.py'
+    config.dump(smoke)
+    has_timm = importlib.util.find_spec('timm') is not None
+    with torch.compiler.set_stance('force_eager'):
+        found = step.run(smoke, torch.device('cpu'), 4, repeats=1, compiled=True)
+    rows = {row['name']: row for row in found['rows']}
+    timm = "MAE of timm's blocks, compiled"
+    expected = [step.PEER, 'smoke, eager, a group per parameter', 'smoke, eager',
+                'smoke', f'{step.PEER}, compiled as ours', *[timm] * has_timm]
+    assert list(rows) == expected
+    assert list(found['left_out']) == ([] if has_timm else [timm])
+    assert [row['name'] for row in found['small']] == [
+        'small, eager', 'small, compiled', 'small, compiled, CUDA graphs']
+    before, after = rows[expected[1]], rows['smoke']
+    assert (before['groups'] > 40, after['groups']) == (True, 2)
+    assert after['operators'] < before['operators']
+    assert after['of_products'] > 0
+    # The three MAEs compute the same products.
+    work = [rows[name]['of_products'] * rows[name]['median_s']
+            for name in (step.PEER, *expected[4:])]
+    assert work == pytest.approx([work[0]] * len(work))
+    record = dict(found, what='step', config='smoke', command='command', batch_size=4,
+                  machine=machine(torch.device('cpu')))
+    text = page.as_page([record])
+    assert '| small, compiled, CUDA graphs |' in text and 'steps/s' in text

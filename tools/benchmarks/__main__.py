@@ -2,7 +2,8 @@
 """Measure MixedAE against its peers, by turns, in one run.
 
     attention   homologous attention against SDPA and naive TopK
-    step        a training step against mmpretrain's MAE as it ships
+    step        a training step against mmpretrain's MAE, as shipped and compiled;
+                on a GPU at most 8 minutes, kernels and launches included
     memory      peak memory of that step
     backbone    peak memory of the backbone at 800 x 1333, in transfer
     data        loading pipelines, images per second and core
@@ -61,7 +62,7 @@ def parse_args():
         'of listing: 200000; of plan: several)')
     parser.add_argument(
         '--compile', action='store_true',
-        help='step: measure MixedAE also compiled, as CompileHook does')
+        help='step: compile, as CompileHook does on a recent GPU, on a CPU too')
     parser.add_argument('--json', type=Path, help='write the result to this file')
     parser.add_argument(
         '--note', help='what a reader of the result should know')
@@ -109,17 +110,23 @@ def main(args):
     large = 1 if args.what == 'backbone' else 256
     batch_size = args.batch_size or (
         large if device.type == 'cuda' else small)
-    rows = measure(args, device, batch_size)
+    found = measure(args, device, batch_size)
+    if not isinstance(found, dict):
+        found = dict(rows=found)
     result = dict(
         what=args.what,
         command=command(args.note),
         config=Path(args.config).stem,
         batch_size=batch_size,
         machine=machine(device),
-        rows=rows)
+        **found)
     if args.note:
         result['note'] = args.note
-    print(as_table(f'{args.what}, batch {batch_size}', rows))
+    print(as_table(f'{args.what}, batch {batch_size}', found['rows']))
+    if found.get('small'):
+        print(as_table(f'small model, batch {step.SMALL_BATCH}', found['small']))
+    for name, reason in found.get('left_out', {}).items():
+        print(f'{name}: left out, because {reason}')
     print('machine:', ', '.join(map(str, result['machine'].values())))
     paper = cost.PAPER_V100_GPU_DAYS.get(result['config'])
     if args.what == 'step' and paper:

@@ -52,6 +52,16 @@ def _resident_bytes(key: str) -> int:
     return int(status.split(f'{key}:')[1].split()[0]) * 1024
 
 
+def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
+    """Return a function that calls another several times."""
+
+    def runs() -> None:
+        for _ in range(times):
+            run()
+
+    return runs
+
+
 def alternate(contenders: Dict[str, Callable[[], None]],
               device: torch.device,
               repeats: int = 7,
