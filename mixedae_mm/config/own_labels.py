@@ -69,7 +69,8 @@ def fill_in(cfg: Config) -> None:
                 f'{cfg.filename} has no classes, which masks do not name: set classes '
                 '= (...), the name of label 0 first.')
     else:
-        classes = given['classes'] or folders_in(os.path.join(root, train.data_prefix))
+        folders = os.path.join(root, train.data_prefix)
+        classes = given['classes'] or folders_in(folders)
     if not classes:
         return
     if len(classes) == 1 and given['own_labels'] != 'coco':
@@ -78,6 +79,9 @@ def fill_in(cfg: Config) -> None:
             f'{cfg.filename} has the one class {classes[0]!r}, but must have at least '
             'two to tell apart; in masks the background is one of them.')
     for dataset in datasets:
+        if given['own_labels'] == 'folders':
+            check_folders(os.path.join(root, dataset.data_prefix), classes,
+                          'classes' if given['classes'] else folders)
         dataset.metainfo = dict(classes=tuple(classes))
     for _, node in walk(dict(model=cfg.model, other=cfg.get('data_preprocessor'))):
         if isinstance(node, dict) and 'num_classes' in node:
@@ -94,6 +98,24 @@ def folders_in(path: str) -> Sequence[str]:
             f'{path} has no folders, but must have one per class: '
             f'{os.path.join(path, "CLASS", "IMAGE")}.')
     return names
+
+
+def check_folders(path: str, classes: Sequence[str], source: str) -> None:
+    """Refuse class folders that are not the classes; mmpretrain counts them only."""
+    folders = folders_in(path)
+    if not folders or list(folders) == list(classes):
+        return
+    missing = ', '.join(sorted(set(classes) - set(folders)))
+    other = ', '.join(sorted(set(folders) - set(classes)))
+    if missing or other:
+        raise ConfigurationError(
+            f'{path} does not have the folders of {source}: '
+            + '; '.join(filter(None, [missing and f'missing: {missing}',
+                                      other and f'in it only: {other}']))
+            + ' (an empty folder keeps the place of a missing class).')
+    raise ConfigurationError(
+        f'classes are in another order than the folders in {path}, which are the '
+        f'labels: leave classes out, or write ({", ".join(map(repr, folders))}).')
 
 
 def categories_of(path: str) -> Sequence[str]:

@@ -124,6 +124,23 @@ def test_one_class_has_nothing_to_be_told_from(here, name):
         Config.fromfile('one.py')
 
 
+@pytest.mark.parametrize('val, classes, facts', [
+    (['ant'], None, 'val does not have the folders of .*train: missing: bee'),
+    (['ant', 'bee', '.cache'], None, 'in it only: .cache'),
+    (['ant', 'bee'], ('bee', 'ant'), r"another order .*\('ant', 'bee'\)"),
+    (['ant', 'bee'], ('ant', 'wasp'), 'folders of classes: missing: wasp')])
+def test_class_folders_are_the_classes(val, classes, facts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part, names in (('train', ['ant', 'bee']), ('val', val)):
+        for name in names:
+            Path('birds', part, name).mkdir(parents=True)
+    Path('mine.py').write_text(
+        "_base_ = 'mixedae_mm::own_labels/classification.py'\ndata_root = 'birds'\n"
+        + (f'classes = {classes}\n' if classes else ''))
+    with pytest.raises(ConfigurationError, match=facts):
+        Config.fromfile('mine.py')
+
+
 def test_without_data_the_config_is_read_and_with_wrong_data_refused(
         tmp_path, monkeypatch):
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'nothing'))
