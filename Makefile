@@ -55,10 +55,10 @@ reproduce: $(BASE)
 	python tools/reproduce --preset $(PRESET)
 
 test: $(FULL)
-	python -m pytest -m '' --strict-optional -n 2 --dist loadfile
+	python -m pytest -m '' --strict-optional -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(BASE)
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(FULL)
 	python -m pytest -m gpu -rs

@@ -2,6 +2,7 @@
 import json
 import os.path as osp
 import random
+import shutil
 import signal
 
 from .hooks import PHASES
@@ -25,6 +26,10 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, phases=PHASES):
     log, dying = osp.join(folder, 'kills.jsonl'), osp.join(folder, 'interrupted')
     living = osp.join(folder, 'uninterrupted')
     life = live(cfg, living, dict(type='KillPointHook', log=log), processes=processes)
+    if life.hung:
+        shutil.rmtree(living)
+        life = live(cfg, living, dict(type='KillPointHook', log=log),
+                    processes=processes)
     assert not any(life.statuses), life.said
     deaths = []
     for point in kill_points(_last(log), processes, kills, phases):
@@ -34,6 +39,9 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, phases=PHASES):
             break  # the run ended before its kill
         deaths.append(_last(log)['where'])
     life = live(cfg, dying, dict(type='KillPointHook', log=log), processes=processes)
+    if life.hung:
+        life = live(cfg, dying, dict(type='KillPointHook', log=log),
+                    processes=processes)
     assert not any(life.statuses), life.said
     assert deaths, 'the run was never killed'
     expected, found = traces(living), traces(dying)

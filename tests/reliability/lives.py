@@ -13,13 +13,19 @@ from mmengine.config import Config
 
 from mixedae_mm.launch import train as train_command
 
-LIMIT = 300  # seconds of a life; usual are 5
+LIMIT = 150  # seconds of a life; usual are 5
 
 
 class Life(NamedTuple):
-    """How a run ended, and what its rank 0 printed."""
+    """How a run ended, and what its rank 0 printed.
+
+    ``hung``: it did not end in time. On Python 3.11 a dataloader worker can wait for
+    ever in its fork, if another thread starts at that moment: its interpreter copies
+    a lock that is held. A hang of ours would come again.
+    """
     statuses: List[int]  # exit status by rank; negative: by that signal
     said: str
+    hung: bool = False
 
 
 def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
@@ -45,6 +51,7 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
     end = time.monotonic() + LIMIT
     while all(child.is_alive() for child in children) and time.monotonic() < end:
         time.sleep(0.02)
+    hung = all(child.is_alive() for child in children)
     killed = any(child.exitcode == -signal.SIGKILL for child in children)
     for child in children:
         child.join(0 if killed else max(0, end - time.monotonic()))
@@ -54,7 +61,7 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
             pass
         child.join()
     with open(f'{work_dir}.said0') as file:
-        return Life([child.exitcode for child in children], file.read())
+        return Life([child.exitcode for child in children], file.read(), hung)
 
 
 def in_processes(function: Callable, processes: int, *args) -> Any:
