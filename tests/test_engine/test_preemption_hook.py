@@ -99,7 +99,8 @@ def test_workers_that_run_already(tmp_path, monkeypatch):
 
     def build_and_start(self, dataloader):
         build(self, dataloader)
-        self._iterator = iter(dataloader)
+        if self._iterator is None:
+            self._iterator = iter(dataloader)
 
     monkeypatch.setattr(_InfiniteDataloaderIterator, '__init__', build_and_start)
     codes = toy.train_processes(
