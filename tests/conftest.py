@@ -18,6 +18,10 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
+# The first backward of a process decides whether autograd has threads, after which no
+# process that is forked may call it. torch.export registers a device that needs them.
+torch.zeros((), requires_grad=True).backward()
+
 # What `make setup` leaves out: import names of requirements/interop.txt, and the
 # toolboxes of `make test`.
 OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'pyarrow', 'safetensors', 'timm',
