@@ -281,4 +281,4 @@ def _read(path: Path, channels: int) -> Iterator[Tensor]:
     elif path.is_file():
         yield decode_image(read_file(str(path)), str(path), channels)
     else:
-        raise ConfigurationError(f'There is no image and no folder at {path}.')
+        raise ConfigurationError(f'{path} is neither an image file nor a folder.')

@@ -122,7 +122,7 @@ def _images(images: Path) -> Iterator[Tuple[Path, str]]:
     elif images.is_file():
         yield images, images.name
     else:
-        raise ConfigurationError(f'There is no image and no folder at {images}.')
+        raise ConfigurationError(f'{images} is neither an image file nor a folder.')
 
 
 def _load(path: Path, pipeline: Compose) -> Tuple[np.ndarray, dict]:
@@ -151,7 +151,8 @@ def _described(sample: Any, classes: List[str], target: Path,
         return {'class': name, 'score': scores[name], 'scores': scores}
     if 'pred_sem_seg' in sample:
         labels = sample.pred_sem_seg.data.squeeze().numpy()
-        Image.fromarray(labels.astype(np.uint8)).save(f'{target}_labels.png')
+        kind = np.uint8 if len(classes) <= 256 else np.uint16
+        Image.fromarray(labels.astype(kind)).save(f'{target}_labels.png')
         shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
         return {'shares': {name: round(float(share), 4)
                            for name, share in zip(classes, shares)}}

@@ -80,8 +80,8 @@ def fill_in(cfg: Config) -> None:
             'two to tell apart; in masks the background is one of them.')
     for dataset in datasets:
         if given['own_labels'] == 'folders':
-            check_folders(os.path.join(root, dataset.data_prefix), classes,
-                          'classes' if given['classes'] else folders)
+            check_class_folders(os.path.join(root, dataset.data_prefix), classes,
+                                'classes' if given['classes'] else folders)
         dataset.metainfo = dict(classes=tuple(classes))
     for _, node in walk(dict(model=cfg.model, other=cfg.get('data_preprocessor'))):
         if isinstance(node, dict) and 'num_classes' in node:
@@ -100,7 +100,7 @@ def folders_in(path: str) -> Sequence[str]:
     return names
 
 
-def check_folders(path: str, classes: Sequence[str], source: str) -> None:
+def check_class_folders(path: str, classes: Sequence[str], source: str) -> None:
     """Refuse class folders that are not the classes; mmpretrain counts them only."""
     folders = folders_in(path)
     if not folders or list(folders) == list(classes):

@@ -196,7 +196,7 @@ def test_foreign_checkpoints_load(tmp_path):
     (np.zeros((4, 4, 3), object), 'real numbers.*object'),
     (17, 'int is not an image'),
     (b'content of a file', 'bytes is not an image'),
-    ('nowhere.jpg', 'no image and no folder at nowhere.jpg'),
+    ('nowhere.jpg', 'nowhere.jpg is neither an image file nor a folder'),
     ([], 'no image to encode'),
 ])
 def test_what_is_no_picture_is_refused(encoder, wrong, message):
