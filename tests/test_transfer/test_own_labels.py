@@ -314,7 +314,7 @@ def test_predicting_from_python(trained, tmp_path, monkeypatch, capsys):
     code = re.search(r'<!-- snippet: predict -->\n```python\n(.*?)```', PAGE, re.S)[1]
     exec(code, {})
     assert 'photos/x.png ' in capsys.readouterr().out
-    with pytest.raises(ConfigurationError, match='y is neither an image file nor a folder'):
+    with pytest.raises(ConfigurationError, match='neither an image file nor a'):
         predict('y', 'work_dirs/classify/epoch_100.pth')
 
 
