@@ -3,11 +3,14 @@ import random
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import LoggerHook
+from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.visualization import MLflowVisBackend
@@ -16,7 +19,8 @@ from torch.utils.data import Dataset
 
 from mixedae_mm.analysis import evaluating, sample_images
 from mixedae_mm.analysis.run_log import layer_accuracies, read_run
-from mixedae_mm.engine import MixingVisualizationHook, TopKAccuracyHook
+from mixedae_mm.engine import (MixingVisualizationHook, ThroughputHook,
+                               TopKAccuracyHook)
 from mixedae_mm.utils.errors import ConfigurationError
 from small_models import ARCH, PATCH_SIZE
 
@@ -119,13 +123,22 @@ def test_curves(watched):
         assert (logs['memory'][1] > 50).all()  # MB; PyTorch alone takes more
 
 
-def test_throughput_counts_the_whole_iteration(watched):
-    seconds = watched.message_hub.get_scalar('train/time').data[0]
-    logged = read_run(watched.work_dir)['images_per_second'][1]
-    assert logged[0] == pytest.approx(
-        BATCH_SIZE / np.mean(seconds[:2]), abs=0.06)
-    assert logged[1] == pytest.approx(
-        BATCH_SIZE / np.mean(seconds[2:4]), abs=0.06)
+@pytest.mark.parametrize('start', [0, 40])
+@pytest.mark.parametrize('steps, counted', [(1, 1), (3, 1), (4, 1), (6, 3), (9, 4)])
+def test_throughput_leaves_out_the_first_iterations_after_a_start(
+        start, steps, counted):
+    """After ``steps`` iterations with a line for every four, ``counted`` of them."""
+    hook, hub = ThroughputHook(), MessageHub(str(uuid.uuid4()))
+    runner = SimpleNamespace(
+        iter=start, message_hub=hub, hooks=[LoggerHook(interval=4)])
+    hook.before_train(runner)
+    seconds = torch.rand(start + steps).tolist()
+    for second in seconds:
+        hub.update_scalar('train/time', second)
+    runner.iter = start + steps - 1  # mmengine counts after its hooks
+    hook.after_train_iter(runner, 3, dict(inputs=[None] * BATCH_SIZE))
+    assert hub.get_scalar('train/images_per_second').current() == pytest.approx(
+        BATCH_SIZE / np.mean(seconds[-counted:]), abs=.06)
 
 
 def test_pictures(watched):

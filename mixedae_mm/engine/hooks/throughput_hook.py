@@ -8,15 +8,20 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+# Iterations after a start that are not counted: they wait for loader workers, for
+# compiling, and for kernels to be chosen.
+WARM_UP = 3
+
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
     """Add ``images_per_second`` to the line that the log gets anyway.
 
     It counts clean images over all processes, and the whole time of an
-    iteration, loading included, averaged since the line before. On a machine
-    without GPU it also adds ``memory``, which mmengine logs for GPUs: the
-    peak of the process in MB, without its loader workers.
+    iteration, loading included, averaged since the line before. The first
+    ``WARM_UP`` iterations after a start are left out, unless there are no others.
+    On a machine without GPU it also adds ``memory``, which mmengine logs for GPUs:
+    the peak of the process in MB, without its loader workers.
 
     Needs mmengine's ``IterTimerHook``, which is on by default.
     """
@@ -25,6 +30,7 @@ class ThroughputHook(Hook):
         """Follow the interval of the logger."""
         self.interval = next((hook.interval for hook in runner.hooks
                               if isinstance(hook, LoggerHook)), 10)
+        self.warm = runner.iter + WARM_UP
         self.has_gpu = is_cuda_available()
 
     def after_train_iter(self,
@@ -36,7 +42,9 @@ class ThroughputHook(Hook):
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         hub = runner.message_hub
-        seconds = hub.get_scalar('train/time').mean(self.interval)
+        # This iteration at least, which has the number runner.iter, from 0.
+        counted = min(self.interval, max(1, runner.iter + 1 - self.warm))
+        seconds = hub.get_scalar('train/time').mean(counted)
         images = len(data_batch['inputs']) * get_world_size()
         hub.update_scalar('train/images_per_second',
                           round(images / seconds, 1))
