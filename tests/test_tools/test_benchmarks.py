@@ -1,6 +1,7 @@
 """The benchmark's arithmetic, its peers, and its command."""
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_peak_memory_is_what_was_touched():
 def test_page_without_measurements_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match='holds no measurement'):
         page.write(tmp_path, tmp_path / 'speed.md')
+
+
+def test_cores_per_gpu_are_the_gpus_rate_over_a_cores():
+    def result(what, device, **rates):
+        return dict(what=what, config='ours', batch_size=8, command='', machine=dict(
+            device=device, threads=2, python='', torch=''), rows=[
+                dict(name=name, images_per_s=rate) for name, rate in rates.items()])
+
+    text = page.as_page([
+        result('data', 'cpu', small=700., large=90.),
+        result('step', 'cpu', ours=9000.),
+        result('step', 'cuda', peer=5000., ours=3000., **{'ours, compiled': 3300.})])
+    assert re.findall(r'(small|large) .*\| (\d+) \|', text) == [
+        ('small', '5'), ('large', '37')]
 
 
 def test_speed_page_is_what_the_measurements_make_it(tmp_path):

@@ -1,5 +1,6 @@
 """Write docs/speed.md from what tools/benchmarks measured."""
 import json
+import math
 from pathlib import Path
 from typing import Dict, List
 
@@ -41,7 +42,10 @@ SECTIONS = dict(
         'layers, each measured in its own process. *Checkpointed* is '
         '`with_cp=True`.'),
     data=('Loading images',
-          'On one core, from a JPEG file to a packed 224 × 224 crop.'),
+          'On one core, from a JPEG file to a packed 224 × 224 crop. *Cores per GPU* '
+          'is computed: the images/s of the fastest step of ours on a GPU, above, '
+          'divided by those of a core here. A loader that has fewer cores is what the '
+          'training waits for; smaller files need fewer.'),
     listing=(
         'Starting on a large folder',
         'The time until the data set knows its images. In a distributed run the '
@@ -52,7 +56,8 @@ COLUMNS = dict(
     spread='min – max', speedup='speed-up', kernels_s='kernels [s]',
     kernel_share='share', launches='launches', groups='groups',
     operators='operators', of_products='of products', steps_per_s='steps/s',
-    images_per_s='images/s', device_days='device-days', peak_mib='peak [MiB]',
+    images_per_s='images/s', cores='cores per GPU',
+    device_days='device-days', peak_mib='peak [MiB]',
     extra_mib='extra memory [MiB]', extra_ratio='its ratio')
 
 
@@ -79,9 +84,22 @@ def as_page(results: List[dict]) -> str:
         results (list[dict]): What ``tools/benchmarks`` saves; each may have a
             ``note`` for its reader.
     """
+    results = [_with_cores(result, results) if result['what'] == 'data' else result
+               for result in results]
     return render(TEMPLATE, results=results, sections=SECTIONS, table=_table,
                   machine=_machine, paper=PAPER_V100_GPU_DAYS,
                   on_the_cpu=ON_THE_CPU).rstrip() + '\n'
+
+
+def _with_cores(data: dict, results: List[dict]) -> dict:
+    """Measured loaders, with how many cores each needs to feed a GPU."""
+    rates = [row['images_per_s'] for result in results for row in result['rows']
+             if result['what'] == 'step' and result['machine']['device'] == 'cuda'
+             and row['name'].startswith(result['config'])]
+    if not rates:
+        return data
+    return dict(data, rows=[dict(row, cores=math.ceil(max(rates) / row['images_per_s']))
+                            for row in data['rows']])
 
 
 def _machine(result: dict) -> str:
