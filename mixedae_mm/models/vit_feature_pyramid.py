@@ -6,7 +6,9 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 
 STRIDES = (4, 8, 16, 32)
@@ -19,14 +21,17 @@ class ViTFeaturePyramid(BaseModule):
     As BEiT and MAE feed UperNet, and iBOT an FPN: the map of the earliest
     layer is enlarged the most. For 16 x 16 patches, two transposed
     convolutions with a norm and GELU between them, one transposed
-    convolution, nothing, and max pooling.
+    convolution, nothing, and max pooling. The maps of a patch size that is not one
+    of the strides, such as 14, are first interpolated (bilinear) to the nearest
+    stride, so that heads see the usual four. Sides of images should then be multiples
+    of that stride: what is beyond the last whole cell has no place in the map.
 
     It is a neck on its own (mmseg), or the first of a list of necks before an
     FPN (mmdet).
 
     Args:
         in_channels (int): Width ``C`` of the ViT.
-        patch_size (int): Stride of the ViT: 4, 8, 16 or 32.
+        patch_size (int): Stride of the ViT, from 4 to 32.
         norm_cfg (dict): Norm between two transposed convolutions. Defaults to
             batch norm over all processes; on several CPU processes use
             ``dict(type='BN')``.
@@ -42,14 +47,13 @@ class ViTFeaturePyramid(BaseModule):
                  norm_cfg: dict = dict(type='SyncBN', requires_grad=True),
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
-        if patch_size not in STRIDES:
-            raise ConfigurationError(
-                f'patch_size of ViTFeaturePyramid is {patch_size}, but must '
-                f'be one of {STRIDES}, so that it differs from each of them by a '
-                'power of 2.')
+        check_count('patch_size of ViTFeaturePyramid', patch_size, STRIDES[0],
+                    STRIDES[-1])
         self.in_channels = in_channels
+        nearest = min(STRIDES, key=lambda s: abs(math.log2(s / patch_size)))
+        self.scale = patch_size / nearest
         self.levels = ModuleList(
-            _rescale(patch_size, stride, in_channels, norm_cfg)
+            _rescale(nearest, stride, in_channels, norm_cfg)
             for stride in STRIDES)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, ...]:
@@ -61,7 +65,7 @@ class ViTFeaturePyramid(BaseModule):
 
         Returns:
             tuple[Tensor]: Of strides 4, 8, 16, 32: ``(B, C, H * P / 4, W * P
-            / 4)`` and so on.
+            / 4)`` and so on, rounded down.
 
         Raises:
             ConfigurationError: For another number of maps, or if one does not have
@@ -78,6 +82,11 @@ class ViTFeaturePyramid(BaseModule):
                     f'ViTFeaturePyramid needs maps (B, {self.in_channels}, '
                     f'H, W), but got {tuple(feature.shape)}; the backbone '
                     "needs out_type='featmap', and its width is in_channels.")
+        if self.scale != 1:
+            # By the exact scale, not by the size it gives: cell i stays at i strides.
+            features = [F.interpolate(
+                feature, scale_factor=self.scale, mode='bilinear',
+                recompute_scale_factor=False) for feature in features]
         return tuple(
             level(feature) for level, feature in zip(self.levels, features))
 

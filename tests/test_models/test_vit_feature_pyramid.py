@@ -19,7 +19,7 @@ def maps(side=6, channels=32, number=4):
     return tuple(torch.randn(2, channels, side, 8) for _ in range(number))
 
 
-@pytest.mark.parametrize('patch_size', [4, 8, 16, 32])
+@pytest.mark.parametrize('patch_size', [4, 8, 12, 14, 16, 28, 32])
 def test_strides(patch_size):
     """A map of stride P and side s covers s * P pixels at every level."""
     levels = pyramid(patch_size=patch_size)(maps(side=8))
@@ -83,8 +83,23 @@ def test_wrong_maps():
         pyramid()(backbone(
             out_type='cls_token', out_indices=(0, 1, 2, 3))(torch.randn(
                 2, 3, 32, 32)))
-    with pytest.raises(ConfigurationError, match='patch_size .* is 14'):
-        pyramid(patch_size=14)
+    for patch_size in (3, 33, 14.5):
+        with pytest.raises(ConfigurationError,
+                           match=rf'patch_size .* is {patch_size}, .* \[4, 32\]'):
+            pyramid(patch_size=patch_size)
+
+
+@pytest.mark.parametrize('patch_size', [12, 14, 28])
+def test_features_stay_at_their_pixels(patch_size):
+    """A map of the horizontal position of its patches tells that of every cell."""
+    neck = pyramid(patch_size=patch_size)
+    stride = 32 if patch_size == 28 else 16
+    neck.levels = torch.nn.ModuleList([torch.nn.Identity()] * 4)
+    middles = (torch.arange(37.) + .5) * patch_size  # of 518 pixels for 14
+    for level in neck([middles.expand(1, 32, 37, 37)] * 4):
+        expected = (torch.arange(37 * patch_size // stride) + .5) * stride
+        assert level.shape[-1] == len(expected)
+        torch.testing.assert_close(level[0, 0, 0], expected)
 
 
 def test_before_an_fpn_in_a_detectors_list_of_necks():
