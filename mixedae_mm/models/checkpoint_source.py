@@ -113,7 +113,7 @@ def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
         size = [size, size] if isinstance(size, int) else size
         if isinstance(patch, int) and isinstance(size, (list, tuple)) and all(
                 isinstance(side, int) for side in size):
-            yield 'backbone', tuple(side // patch for side in size)
+            yield 'backbone', tuple(-(-side // patch) for side in size)  # padded
     for name, values in getattr(state_dict_of(checkpoint), '_metadata', {}).items():
         for wrapper in WRAPPERS:
             name = name[len(wrapper):] if f'{name}.'.startswith(wrapper) else name
