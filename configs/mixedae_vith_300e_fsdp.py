@@ -2,4 +2,4 @@
 # and the decoder are MAE's.
 _base_ = ['mixedae_vitb_300e.py', '_base_/fsdp.py']
 
-model = dict(backbone=dict(arch='huge', patch_size=14, with_cp=True))
+model = dict(backbone=dict(arch='vit-h', patch_size=14, with_cp=True))

@@ -6,9 +6,9 @@ from typing import Sequence
 import mmengine
 from mmengine.config import Config
 from mmpretrain.datasets.custom import find_folders
-from mmpretrain.models import VisionTransformer
 
 from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..models.vit_sizes import ARCHES
 from ..utils.errors import ConfigurationError
 from .tree import expand_home, walk
 
@@ -151,7 +151,7 @@ def take_architecture(cfg: Config, weights: str) -> None:
     own = cfg.model.backbone
     old_patch, arch = own.get('patch_size', 16), theirs['arch']
     patch = theirs.get('patch_size', 16)
-    sizes = VisionTransformer.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+    sizes = ARCHES[arch.lower()] if isinstance(arch, str) else arch
     width, depth = sizes['embed_dims'], sizes['num_layers']
     own.arch, own.patch_size = arch, patch
     if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12

@@ -3,6 +3,7 @@ from typing import Any, Dict, Tuple
 
 from mmengine.config import Config
 
+from ..models.vit_sizes import SIZES
 from ..utils.preprocessing import resize_side
 from ..version import __version__
 from .description import Description
@@ -11,11 +12,8 @@ from .vit import Vit, backbone_config
 # (width, depth, patch) of the architectures that timm has a name for; its name
 # only labels the weights: all sizes are given as arguments.
 TIMM_NAMES = {
-    (192, 12, 16): 'vit_tiny_patch16_224',
-    (384, 12, 16): 'vit_small_patch16_224',
-    (768, 12, 16): 'vit_base_patch16_224',
-    (1024, 24, 16): 'vit_large_patch16_224',
-    (1280, 32, 14): 'vit_huge_patch14_224',
+    (size.width, size.depth, patch): f'vit_{size.timm}_patch{patch}_224'
+    for size in SIZES.values() for patch in size.patches
 }
 
 

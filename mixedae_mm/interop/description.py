@@ -7,14 +7,15 @@ from torch import Tensor
 from ..models.checkpoint_source import Source
 from ..models.layers.position_embedding import recognize_sincos
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..models.vit_sizes import SIZES
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 
 # Weights do not show the number of heads. These are those of the ViTs that go by
 # the names small, base, large, huge, giant and so on, and of MAE's decoders.
 USUAL_HEADS = {
-    192: 3, 256: 8, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16,
-    1664: 16
+    **{size.width: size.heads for size in SIZES.values()},
+    256: 8, 512: 8, 1408: 16, 1664: 16
 }
 USUAL_DECODER_HEADS = {256: 8, 512: 16}
 

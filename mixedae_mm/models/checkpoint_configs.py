@@ -10,13 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mmengine import fileio
 from mmengine.logging import print_log
-from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from .checkpoint_reading import literal_config
 from .mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from .vit_sizes import ARCHES
 
 # A config.json with one of these keys is of the library.
 CONFIG_KEYS = {
@@ -126,7 +126,7 @@ def mm_facts(meta: Any, path: str) -> dict:
             dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor.values)
     arch = backbone.part('arch')
     if isinstance(name := backbone.values.get('arch', 'base'), str):
-        arch.values = VisionTransformer.arch_zoo.get(name.lower(), {})
+        arch.values = ARCHES.get(name.lower(), {})
     facts = dict(
         heads=arch.count('num_heads') if backbone.values else None,
         width=arch.values.get('embed_dims'),

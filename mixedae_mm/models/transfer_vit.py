@@ -12,6 +12,7 @@ from .layers.relative_position_bias import (PatchOffsets, RelativePositionBias,
                                             patch_offsets)
 from .checkpoint_fitting import LoadedWhole
 from .vit_arguments import check_heads, check_init_cfg, check_out_indices
+from .vit_sizes import ARCHES
 
 
 class TransferViT(LoadedWhole, VisionTransformer):
@@ -21,9 +22,11 @@ class TransferViT(LoadedWhole, VisionTransformer):
     ``relative_position_bias``.
 
     Args:
-        arch (str | dict): As in ``VisionTransformer``.
+        arch (str | dict): As in ``VisionTransformer``, or a name of
+            :data:`.vit_sizes.SIZES`: ``'vit-ti'``, ``'vit-s'``, ``'vit-b'``,
+            ``'vit-l'``, ``'vit-h'``.
         img_size (int | Sequence[int]): Height and width in pixels.
-        patch_size (int): ``P``.
+        patch_size (int): ``P``, any number of pixels.
         out_indices (int | Sequence[int]): Layers whose output is returned,
             ascending, counted from 0; negative values count from the end.
         relative_position_bias (bool): Add BEiT's relative position bias in
@@ -47,6 +50,8 @@ class TransferViT(LoadedWhole, VisionTransformer):
         ConfigurationError: If ``out_indices`` or ``frozen_stages`` are outside
             the layers, or a checkpoint is named twice.
     """
+
+    arch_zoo = ARCHES
 
     def __init__(self,
                  arch: Union[str, dict] = 'base',

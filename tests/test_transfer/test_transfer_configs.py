@@ -12,12 +12,14 @@ from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
 
 import tiny_data
 from mixedae_mm.launch.entry import adapt_to_cpu
+from mixedae_mm.models.vit_sizes import SIZES
 from transfer import transfer_eleven as eleven_sets
 
 ROOT = Path(__file__).parents[2] / 'configs'
 IN_1K = [
     'classification/finetune_vitb_100e_in1k.py',
     'classification/finetune_vitl_50e_in1k.py',
+    'classification/finetune_vith_50e_in1k.py',
     'classification/linear_vitb_90e_in1k.py',
     'classification/linear_vitl_90e_in1k.py',
 ]
@@ -26,10 +28,12 @@ ADE = [
     'segmentation/upernet_vitb_160k_ade20k.py',
     'segmentation/upernet_vitb_rel-pos_160k_ade20k.py',
     'segmentation/upernet_vitl_160k_ade20k.py',
+    'segmentation/upernet_vith_160k_ade20k.py',
 ]
 COCO = [
     'detection/cascade-mask-rcnn_vitb_1x_coco.py',
     'detection/cascade-mask-rcnn_vitl_1x_coco.py',
+    'detection/cascade-mask-rcnn_vith_1x_coco.py',
 ]
 ALL = IN_1K + SMALL + ADE + COCO
 
@@ -50,6 +54,12 @@ def built(name):
     """A config and its model, which no test changes."""
     config = load(name)
     return config, build_model(config)
+
+
+def size_of(name):
+    """The size of ViT that a config's name says; ViT-B if it says none."""
+    return next((size for size in SIZES if f'_{size.replace("-", "")}_' in name),
+                'vit-b')
 
 
 def registered(config):
@@ -98,10 +108,10 @@ def test_model_and_optimizer_build(name):
     config, model = built(name)
     backbone = model.backbone
     assert type(backbone).__name__ == 'MixedAEViT'
-    large = 'vitl' in name
-    assert backbone.embed_dims == (1024 if large else 768)
-    assert backbone.num_layers == (24 if large else 12)
-    assert backbone.patch_embed.projection.kernel_size == (16, 16)
+    size = SIZES[size_of(name)]
+    assert (backbone.embed_dims, backbone.num_layers) == (size.width, size.depth)
+    patch = 14 if size_of(name) == 'vit-h' else 16
+    assert backbone.patch_embed.projection.kernel_size == (patch, patch)
     assert not backbone.is_pretraining and not backbone.homologous_in_transfer
 
     optimizer = build_optimizer(config, model)
@@ -120,8 +130,8 @@ def test_pre_trained_weights_and_data_come_from_the_environment(
         name, monkeypatch):
     config = load(name)
     checkpoint = config.model.backbone.init_cfg.checkpoint
-    assert checkpoint.startswith('work_dirs/mixedae_vit' +
-                                 ('l' if 'vitl' in name else 'b'))
+    assert checkpoint.startswith(
+        f'work_dirs/mixedae_{size_of(name).replace("-", "")}_')
     roots = {
         config[f'{kind}_dataloader'].dataset.data_root
         for kind in ('train', 'val', 'test')
@@ -155,16 +165,22 @@ RECIPES = {
     (100, 1024, 2e-3, .05, .65, .1, [12]),
     'classification/finetune_vitl_50e_in1k.py':
     (50, 1024, 4e-3, .05, .75, .2, [24]),
+    'classification/finetune_vith_50e_in1k.py':
+    (50, 1024, 4e-3, .05, .75, .3, [32]),
     'segmentation/upernet_vitb_160k_ade20k.py':
     (160000, 16, 1e-4, .05, .65, .1, [4, 6, 8, 12]),
     'segmentation/upernet_vitb_rel-pos_160k_ade20k.py':
     (160000, 16, 1e-4, .05, .65, .1, [4, 6, 8, 12]),
     'segmentation/upernet_vitl_160k_ade20k.py':
     (160000, 16, 2e-5, .05, .95, .2, [8, 12, 16, 24]),
+    'segmentation/upernet_vith_160k_ade20k.py':
+    (160000, 16, 2e-5, .05, .95, .3, [11, 16, 22, 32]),
     'detection/cascade-mask-rcnn_vitb_1x_coco.py':
     (12, 16, 1e-4, .05, .75, .2, [4, 6, 8, 12]),
     'detection/cascade-mask-rcnn_vitl_1x_coco.py':
     (12, 16, 1e-4, .05, .75, .3, [8, 12, 16, 24]),
+    'detection/cascade-mask-rcnn_vith_1x_coco.py':
+    (12, 16, 1e-4, .05, .75, .3, [11, 16, 22, 32]),
 }
 
 
@@ -193,7 +209,7 @@ def test_recipe(name):
 
 def test_imagenet_fine_tuning_is_maes():
     """Augmentation and head as MAE's recipe says."""
-    for name in IN_1K[:2]:
+    for name in IN_1K[:3]:
         config, model = built(name)
         assert model.backbone.out_type == 'avg_featmap'  # mean of patches
         assert not model.backbone.final_norm
@@ -212,7 +228,7 @@ def test_imagenet_fine_tuning_is_maes():
             config.val_evaluator, type='Accuracy', topk=(1, 5))
 
 
-@pytest.mark.parametrize('name, depth', [(IN_1K[2], 12), (IN_1K[3], 24)])
+@pytest.mark.parametrize('name, depth', [(IN_1K[3], 12), (IN_1K[4], 24)])
 def test_linear_probing_is_maes(name, depth):
     config, model = built(name)
     assert not any(p.requires_grad for p in model.backbone.parameters())
@@ -233,7 +249,8 @@ def test_upernet_is_beits():
         assert model.decode_head.num_classes == 150
         width = model.backbone.embed_dims
         assert model.decode_head.in_channels == [width] * 4
-        assert model.backbone.patch_resolution == (32, 32)
+        side = 37 if 'vith' in name else 32  # 518 pixels
+        assert model.backbone.patch_resolution == (side, side)
         has_bias = model.backbone.relative_position_bias
         assert has_bias is ('rel-pos' in name)
         assert config.model.test_cfg == dict(

@@ -12,13 +12,13 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
 from mixedae_mm.engine.hooks.compile_hook import CompileHook
 from mixedae_mm.engine.optimizers.parameter_groups import without_lines_per_parameter
 from mixedae_mm.launch.checks import type_name
 from mixedae_mm.launch.device import adapt_to_cpu, choose_precision
+from mixedae_mm.models.vit_sizes import ARCHES
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.machine import has_recent_gpu
 from .compare import (alternate, in_own_process, peak_memory, repeated, summarize,
@@ -127,9 +127,9 @@ def peer(config: Config) -> Config:
     """mmpretrain's MAE config, with the sizes of ours where they are others."""
     mae, backbone = Config.fromfile(MAE_CONFIG), config.model.backbone
     arch, neck = backbone.arch, config.model.get('neck') or {}
-    sizes = VisionTransformer.arch_zoo[arch] if isinstance(arch, str) else arch
+    sizes = ARCHES[arch] if isinstance(arch, str) else arch
     side, patch_size = backbone.get('img_size', 224), backbone.get('patch_size', 16)
-    mae.model.backbone.update(arch=arch, img_size=side, patch_size=patch_size)
+    mae.model.backbone.update(arch=sizes, img_size=side, patch_size=patch_size)
     mae.model.neck.update(
         embed_dim=sizes['embed_dims'], patch_size=patch_size,
         num_patches=(side // patch_size)**2,
