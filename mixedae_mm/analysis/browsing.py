@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
-from torch import Tensor
 
 from ..config.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from .drawn_samples import draw
-from .panels import show_image, source_colour
+from .panels import as_rgb, show_image, source_colour
 
 PHASES = ('train', 'val', 'test')
 
@@ -84,7 +83,7 @@ def _draw(inputs, preprocessor, samples) -> Figure:
         images, mixed = inputs['clean'], inputs['mixed']
     else:
         images, mixed = inputs, inputs[:0]
-    pixels = [_to_rgb(image, preprocessor) for image in [*images, *mixed]]
+    pixels = as_rgb(torch.cat([images, mixed]), preprocessor)
     figure = Figure(figsize=(1.9 * len(pixels), 2.2), layout='constrained')
     for i, axes in enumerate(figure.subplots(1, len(pixels), squeeze=False)[0]):
         is_source = i < len(images)
@@ -94,13 +93,6 @@ def _draw(inputs, preprocessor, samples) -> Figure:
             for spine in axes.spines.values():
                 spine.set(visible=True, color=source_colour(i), linewidth=2.5)
     return figure
-
-
-def _to_rgb(image: Tensor, preprocessor) -> Tensor:
-    """Undo the normalisation: ``(3, H, W)`` in 0..1."""
-    if getattr(preprocessor, '_enable_normalize', True):
-        image = image * preprocessor.std + preprocessor.mean
-    return (image / 255).clamp(0, 1)
 
 
 def _title(sample: dict) -> str:

@@ -1,6 +1,6 @@
 """Measurements of a model on image files, with a progress bar."""
 from itertools import islice
-from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import image_size_of, in_order_of_training, load_images, normalised_for
-from .panels import MixingPanel, mixing_panel
+from .loading import (image_size_of, in_channels_of, in_order_of_training, load_images,
+                      normalised_for)
+from .panels import MixingPanel, as_rgb, mixing_panel, shown_channels
 from .probe_batch import mix_for_probing, patch_size_of
 
 
@@ -42,7 +43,7 @@ def folder_topk_accuracy(model: BaseModel,
     num_sources = getattr(model.data_preprocessor, 'num_sources', 4)
     batch_size = max(batch_size // num_sources, 1) * num_sources
     images = (image for _, image in with_progress(
-        load_images(paths, image_size_of(model.backbone)), 'TopK accuracy', len(paths)))
+        _images_for(model, paths), 'TopK accuracy', len(paths)))
     total, num_samples = torch.zeros((), dtype=torch.float64), 0
     with evaluating(model):
         while group := list(islice(images, batch_size)):
@@ -63,7 +64,8 @@ class AttentionMaps(NamedTuple):
 
     Attributes:
         path (str): Of the image.
-        image (np.ndarray): ``(H, W, 3)`` uint8, what the models saw.
+        image (np.ndarray): ``(H, W, 3)`` uint8, or float in [0, 1] where channels
+            other than RGB are shown: what the models saw.
         maps (dict[str, np.ndarray]): Name of the model -> ``(rows,
             columns)``.
     """
@@ -74,7 +76,8 @@ class AttentionMaps(NamedTuple):
 
 def folder_attention_maps(models: Mapping[str, BaseModel],
                           paths: Sequence[str],
-                          size: Optional[ImageSize] = None
+                          size: Optional[ImageSize] = None,
+                          channels: Optional[Sequence[int]] = None
                           ) -> Iterator[AttentionMaps]:
     """CLS attention of one or more models on image files (Fig. 5).
 
@@ -85,26 +88,41 @@ def folder_attention_maps(models: Mapping[str, BaseModel],
         size (int | tuple[int, int], optional): Height and width of the crop
             that the models see. None keeps each image's own size, except for
             what exceeds whole patches.
+        channels (sequence[int], optional): As in
+            :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
     Yields:
         AttentionMaps: One image.
+
+    Raises:
+        ConfigurationError: If the models take other numbers of channels.
     """
+    counts = {name: in_channels_of(model.backbone) for name, model in models.items()}
+    if len(set(counts.values())) > 1:
+        raise ConfigurationError(
+            'The models take images of different numbers of channels, so that they '
+            f'cannot be compared: {counts}.')
     multiple = int(np.lcm.reduce(
         [patch_size_of(model.backbone) for model in models.values()]))
-    images = load_images(paths, size, multiple_of=multiple)
+    images = load_images(
+        paths, size, multiple_of=multiple, channels=next(iter(counts.values())))
     for path, image in with_progress(images, 'attention maps', len(paths)):
         maps = {}
         for name, model in models.items():
             with evaluating(model):
+                normalised = normalised_for(model, image[None])
                 maps[name] = cls_attention_maps(
-                    model.backbone,
-                    normalised_for(model, image[None]))[0].cpu().numpy()
+                    model.backbone, normalised)[0].cpu().numpy()
+        if shown_channels(len(image), model.data_preprocessor, channels):
+            image = as_rgb(normalised, model.data_preprocessor, channels)[0]
         yield AttentionMaps(path, image.permute(1, 2, 0).numpy(), maps)
 
 
 def folder_mixing_panels(model: BaseModel,
                          paths: Sequence[str],
-                         seed: int = 0) -> Iterator[MixingPanel]:
+                         seed: int = 0,
+                         channels: Optional[Sequence[int]] = None
+                         ) -> Iterator[MixingPanel]:
     """Mix and reconstruct image files, one group after the other.
 
     Args:
@@ -112,6 +130,8 @@ def folder_mixing_panels(model: BaseModel,
         paths (Sequence[str]): Images; those beyond the last whole group are
             left out.
         seed (int): Of the masks.
+        channels (sequence[int], optional): As in
+            :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
     Yields:
         MixingPanel: One per group in compose mode, ``n`` in full mode.
@@ -129,16 +149,22 @@ def folder_mixing_panels(model: BaseModel,
     rows, columns = model.backbone.patch_resolution
     masks_a_group = preprocessor.num_samples(num_sources)
     generator = torch.Generator().manual_seed(seed)
-    images = (image for _, image in load_images(paths, image_size_of(model.backbone)))
+    images = (image for _, image in _images_for(model, paths))
     num_groups = 0
     while len(group := list(islice(images, num_sources))) == num_sources:
         masks = draw_mix_masks(
             masks_a_group, rows * columns, num_sources, generator=generator)
         stacked = in_order_of_training(model, torch.stack(group))
         for mask in masks:
-            yield mixing_panel(model, stacked, mask[None])
+            yield mixing_panel(model, stacked, mask[None], channels)
         num_groups += 1
     if not num_groups:
         raise ConfigurationError(
             f'A mixing panel takes {num_sources} images (1 / mix_ratio), but '
             f'there are {len(group)}.')
+
+
+def _images_for(model: BaseModel, paths: Sequence[str]) -> Iterator[Tuple[str, Tensor]]:
+    """Images as large, and with as many channels, as a model was built for."""
+    return load_images(paths, image_size_of(model.backbone),
+                       channels=in_channels_of(model.backbone))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..config.boundary import preparing
-from ..datasets import EXTENSIONS
+from ..datasets.channels import extensions_of, loading_step
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
@@ -102,14 +102,15 @@ def default_readout(backbone: BaseModule) -> str:
     return f'layer_{len(backbone.layers):02d}/mean'
 
 
-def labelled_folder(folder: Path, size: ImageSize) -> dict:
+def labelled_folder(folder: Path, size: ImageSize, channels: int = 3) -> dict:
     """Config of a data set: a folder with a folder of images for each class.
 
-    Its images are RGB, cut out as ``mixedae_mm.load`` does.
+    Its images are cut out as ``mixedae_mm.load`` does; three channels are RGB.
 
     Args:
         folder (Path): The folder.
         size (int | tuple[int, int]): Height and width of the crop.
+        channels (int): Of the images.
 
     Raises:
         ConfigurationError: If there is no such folder, or no folder in it.
@@ -122,9 +123,9 @@ def labelled_folder(folder: Path, size: ImageSize) -> dict:
     return dict(
         type='CustomDataset',
         data_root=str(folder),
-        extensions=EXTENSIONS,
+        extensions=extensions_of(channels),
         pipeline=[
-            dict(type='LoadImageTensor', min_side=1),
+            loading_step(channels),
             dict(type='EvaluationCrop', size=size),
             dict(type='PackInputs'),
         ])

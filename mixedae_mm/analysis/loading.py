@@ -8,11 +8,13 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar, Uni
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import BaseModel, BaseModule
+from mmengine.registry import TRANSFORMS
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..config.boundary import preparing, read_config
-from ..datasets import LoadImageTensor, UnreadableImageError, index_folder
+from ..datasets import UnreadableImageError, index_folder
+from ..datasets.channels import extensions_of, loading_step
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
 from ..utils.arguments import device_name
@@ -87,6 +89,11 @@ def image_size_of(backbone: BaseModule) -> Tuple[int, int]:
     return height, width
 
 
+def in_channels_of(backbone: BaseModule) -> int:
+    """Channels of the images that a ViT takes, from its patch embedding."""
+    return backbone.patch_embed.projection.in_channels
+
+
 def in_order_of_training(model: BaseModel, images: Tensor) -> Tensor:
     """RGB images with their channels as the model's data set gives them.
 
@@ -94,13 +101,14 @@ def in_order_of_training(model: BaseModel, images: Tensor) -> Tensor:
 
     Args:
         model (BaseModel): With a ``data_preprocessor``.
-        images (Tensor): ``(N, 3, H, W)``, RGB.
+        images (Tensor): ``(N, 3, H, W)``, RGB; other numbers of channels are left
+            as they are.
     """
     preprocessor = model.data_preprocessor
     # ClsDataPreprocessor of mmpretrain has one name, all others the other.
     swaps = (getattr(preprocessor, 'to_rgb', False)
              or getattr(preprocessor, '_channel_conversion', False))
-    return images.flip(1) if swaps else images
+    return images.flip(1) if swaps and images.size(1) == 3 else images
 
 
 def normalised_for(model: BaseModel, images: Tensor) -> Tensor:
@@ -108,7 +116,8 @@ def normalised_for(model: BaseModel, images: Tensor) -> Tensor:
 
     Args:
         model (BaseModel): With a ``data_preprocessor``.
-        images (Tensor): ``(N, 3, H, W)``, RGB in 0..255.
+        images (Tensor): ``(N, 3, H, W)``, RGB in 0..255, or ``(N, C, H, W)`` in the
+            units of the preprocessor's mean.
     """
     images = in_order_of_training(model, images)
     return model.data_preprocessor(
@@ -149,7 +158,8 @@ def _ready(model: BaseModel, device: Optional[str]) -> BaseModel:
 
 def load_images(paths: Sequence[str],
                 size: Optional[ImageSize] = None,
-                multiple_of: int = 1) -> Iterator[Tuple[str, Tensor]]:
+                multiple_of: int = 1,
+                channels: int = 3) -> Iterator[Tuple[str, Tensor]]:
     """Read images one at a time.
 
     Args:
@@ -159,16 +169,17 @@ def load_images(paths: Sequence[str],
             keeps the image's own size.
         multiple_of (int): Without ``size``: crop both sides to a multiple of
             this.
+        channels (int): Of the images; three are read as RGB.
 
     Yields:
-        tuple[str, Tensor]: Path and image, ``(3, H, W)`` uint8, RGB. A file
+        tuple[str, Tensor]: Path and image, ``(channels, H, W)``, RGB as uint8. A file
         that cannot be read is left out with a warning that names it.
 
     Raises:
         ConfigurationError: After the last file, if none could be read; if an
             image is smaller than ``multiple_of``.
     """
-    load = LoadImageTensor(min_side=1)
+    load = TRANSFORMS.build(loading_step(channels))
     num_read = 0
     for path in paths:
         try:
@@ -196,7 +207,8 @@ def load_images(paths: Sequence[str],
 
 def find_images(folder: PathLike,
                 num_images: Optional[int] = None,
-                seed: Optional[int] = None) -> List[str]:
+                seed: Optional[int] = None,
+                channels: int = 3) -> List[str]:
     """Image files in a folder, searched at any depth.
 
     Args:
@@ -204,6 +216,7 @@ def find_images(folder: PathLike,
         num_images (int, optional): Largest number of images; all by default.
         seed (int, optional): Take them at random. By default they are spread
             evenly over the folder, in natural order.
+        channels (int): Of the images, which says what files they may be in.
 
     Returns:
         list[str]: Paths.
@@ -213,7 +226,7 @@ def find_images(folder: PathLike,
     """
     if Path(folder).is_file():
         return [str(folder)]
-    index = index_folder(str(folder))
+    index = index_folder(str(folder), extensions_of(channels))
     every = range(len(index.ends))
     count = min(num_images or len(every), len(every))
     indices = (spread(every, count) if seed is None else

@@ -1,12 +1,12 @@
 """Figures of mixing: what goes in, what the encoder sees, what comes out."""
-from typing import NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patch_statistics, patchify, scatter_hidden, unmix_tokens,
@@ -54,9 +54,7 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
         model (BaseModel): ``MixedAE``.
         images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
         mix_mask (Tensor): ``(1, L)`` int64.
-        channels (sequence[int], optional): The three that are drawn as red, green and
-            blue, by their mean and standard deviation. Defaults to RGB for three
-            channels, to the first three of more, and to grey for one or two.
+        channels (sequence[int], optional): As in :func:`shown_channels`.
 
     Returns:
         MixingPanel: What to draw.
@@ -77,12 +75,7 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
         raise ConfigurationError(
             f'A mixing panel takes one group of {num_sources} images, not '
             f'{len(images)} images.')
-    count = images.size(1)
-    is_rgb = channels is None and count == 3
-    shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
-    if len(shown) != 3 or not all(0 <= channel < count for channel in shown):
-        raise ConfigurationError(
-            f'channels is {channels}, but must be three numbers from 0 to {count - 1}.')
+    shown = shown_channels(images.size(1), preprocessor, channels)
     with evaluating(model):
         clean = preprocessor(dict(inputs=images, data_samples=None))['inputs']
         mix_mask = mix_mask.to(clean.device)
@@ -90,7 +83,7 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
         grid = patch_grid(clean.shape[-2:], patch_size)
         patches = patchify(clean, patch_size)
         grey = torch.ones_like(clean[:1, :, :patch_size, :patch_size])
-        if is_rgb:
+        if shown is None:
             grey = (HIDDEN_GREY * 255 * grey - preprocessor.mean) / preprocessor.std
         else:
             grey = (HIDDEN_GREY - 0.5) / CONTRAST * grey
@@ -110,12 +103,7 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
                                            patches[None])[0]
 
         def to_rgb_images(patches: Tensor) -> Tensor:
-            images = unpatchify(patches, grid, patch_size)
-            if is_rgb:
-                images = (images * preprocessor.std + preprocessor.mean) / 255
-            else:
-                images = images[:, shown] * CONTRAST + 0.5
-            return images.clamp(0, 1).cpu()
+            return as_rgb(unpatchify(patches, grid, patch_size), preprocessor, channels)
 
         return MixingPanel(
             clean=to_rgb_images(patches),
@@ -124,6 +112,51 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
             unmixed=to_rgb_images(unmixed),
             reconstructed=(None if reconstructed is None else
                            to_rgb_images(reconstructed)))
+
+
+def shown_channels(count: int, preprocessor: nn.Module,
+                   channels: Optional[Sequence[int]] = None) -> Optional[List[int]]:
+    """Which channels of an image are drawn as red, green and blue.
+
+    Args:
+        count (int): How many there are.
+        preprocessor (nn.Module): Of the model.
+        channels (sequence[int], optional): Which three. Defaults to RGB for three
+            channels, to the first three of more, and to grey for one or two.
+
+    Returns:
+        list[int] | None: Three channels, to be drawn by their mean and standard
+        deviation; None for RGB, which is drawn as it is. The means of three channels
+        that are not RGB may lie above 255.
+
+    Raises:
+        ConfigurationError: If a channel does not exist.
+    """
+    mean = getattr(preprocessor, 'mean', None)
+    if channels is None and count == 3 and (mean is None or mean.max() <= 255):
+        return None
+    shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
+    if len(shown) != 3 or not all(0 <= channel < count for channel in shown):
+        raise ConfigurationError(
+            f'The channels to be shown are {shown}, but must be three numbers from 0 '
+            f'to {count - 1}.')
+    return shown
+
+
+def as_rgb(images: Tensor, preprocessor: nn.Module,
+           channels: Optional[Sequence[int]] = None) -> Tensor:
+    """Normalised images ``(B, C, H, W)`` to ``(B, 3, H, W)`` in 0..1, on the CPU.
+
+    Arguments and errors are those of :func:`shown_channels`.
+    """
+    shown = shown_channels(images.size(1), preprocessor, channels)
+    if shown is not None:
+        images = images[:, shown] * CONTRAST + 0.5
+    elif getattr(preprocessor, '_enable_normalize', True):
+        images = (images * preprocessor.std + preprocessor.mean) / 255
+    else:
+        images = images / 255
+    return images.clamp(0, 1).cpu()
 
 
 def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from ..datasets import index_folder
+from ..datasets import EXTENSIONS, index_folder
+from ..datasets.channels import extensions_of
 from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
@@ -18,7 +19,7 @@ from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import find_images, image_size_of, load_model, spread
 from .page import TEMPLATES, write_page
-from .panels import draw_mixing_panel
+from .panels import draw_mixing_panel, shown_channels
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
 
 NUM_PANELS = 2  # groups of images shown mixed and reconstructed
@@ -29,7 +30,8 @@ def write_run_report(work_dir: Union[str, Path],
                      image_folder: Union[str, Path, None],
                      out: Union[str, Path],
                      times: Optional[Mapping[str, float]] = None,
-                     seed: int = 0) -> Dict[str, str]:
+                     seed: int = 0,
+                     channels: Optional[Sequence[int]] = None) -> Dict[str, str]:
     """Write the report of a MixedAE pre-training run.
 
     Args:
@@ -41,13 +43,15 @@ def write_run_report(work_dir: Union[str, Path],
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
         seed (int): Of the images and masks chosen.
+        channels (sequence[int], optional): Drawn as red, green and blue; see
+            :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
     Returns:
         dict[str, str]: The headline, label -> text.
 
     Raises:
-        ConfigurationError: If the run has no log or checkpoint, or the folder
-            no images.
+        ConfigurationError: If the run has no log or checkpoint, the folder no
+            images, or the images no such channel.
     """
     config, checkpoint = run_files(work_dir)
     curves = read_run(work_dir)
@@ -63,8 +67,9 @@ def write_run_report(work_dir: Union[str, Path],
             raise ConfigurationError(
                 f'The training images of {work_dir} are not here: name a folder of '
                 'images to show.')
-    paths = find_images(image_folder)
-    num_trained, origin = origin_of(paths, training_folder(cfg))
+    count = cfg.model.backbone.get('in_channels', 3)
+    paths = find_images(image_folder, channels=count)
+    num_trained, origin = origin_of(paths, training_folder(cfg), extensions_of(count))
     model = load_model(config, checkpoint)
     num_sources = model.data_preprocessor.num_sources
     chance = 100 / num_sources
@@ -82,8 +87,9 @@ def write_run_report(work_dir: Union[str, Path],
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
         cfg=cfg, headline=headline, origin=origin,
         panels=[draw_mixing_panel(panel) for panel in folder_mixing_panels(
-            model, spread(paths, NUM_PANELS * num_sources), seed)],
-        attention=_draw_maps(model, paths), losses=_draw_losses(curves),
+            model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
+        shown=shown_channels(count, model.data_preprocessor, channels),
+        attention=_draw_maps(model, paths, channels), losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
         accuracies=(['layer', *accuracies],
@@ -105,12 +111,14 @@ def training_folder(cfg: Config) -> str:
     return str(folder) if folder != Path() and folder.is_dir() else ''
 
 
-def origin_of(paths: Sequence[str], folder: str) -> Tuple[Optional[int], str]:
+def origin_of(paths: Sequence[str], folder: str,
+              extensions: Sequence[str] = EXTENSIONS) -> Tuple[Optional[int], str]:
     """Whether a run was trained on some images.
 
     Args:
         paths (Sequence[str]): The images.
         folder (str): The run's own images; '' if they are not here.
+        extensions (sequence[str]): Of image files.
 
     Returns:
         tuple[int | None, str]: How many are among the run's own, by name and
@@ -119,7 +127,7 @@ def origin_of(paths: Sequence[str], folder: str) -> Tuple[Optional[int], str]:
     if not folder:
         return None, ('Whether the run was trained on these images is not known, '
                       'because its own are not here.')
-    index = index_folder(folder)
+    index = index_folder(folder, extensions)
     own: Dict[str, List[Path]] = {Path(path).name: [] for path in paths}
     for name in index.paths():
         if Path(name).name in own:
@@ -191,9 +199,11 @@ def format_seconds(seconds: float) -> str:
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
 
 
-def _draw_maps(model: BaseModel, paths: Sequence[str]) -> Figure:
+def _draw_maps(model: BaseModel, paths: Sequence[str],
+               channels: Optional[Sequence[int]]) -> Figure:
     entries = list(folder_attention_maps(
-        dict(attention=model), spread(paths, NUM_MAPS), image_size_of(model.backbone)))
+        dict(attention=model), spread(paths, NUM_MAPS), image_size_of(model.backbone),
+        channels))
     return draw_attention(
         [entry.image for entry in entries],
         {'attention': [entry.maps['attention'] for entry in entries]})

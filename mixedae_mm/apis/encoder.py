@@ -13,8 +13,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.channels import CHANNEL_EXTENSIONS, channels_of, decode_channels
-from ..datasets.decode import EXTENSIONS, decode_rgb
+from ..datasets.channels import channels_of, decode_channels, extensions_of
+from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
 from ..interop.reading import read_vit
@@ -250,12 +250,6 @@ def decode_image(data: bytes, name: str, channels: int = 3) -> Tensor:
     if channels == 3:
         return decode_rgb(data, name)
     return _as_shares(decode_channels(data, channels, name))
-
-
-def extensions_of(channels: int) -> Tuple[str, ...]:
-    """Which files of a folder are images of so many channels."""
-    return EXTENSIONS if channels == 3 else tuple(
-        dict.fromkeys(EXTENSIONS + CHANNEL_EXTENSIONS))
 
 
 def _in_memory(image: Any, channels: int) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.channels import extensions_of
 from ..datasets.decode import UnreadableImageError
 from ..datasets.folder_index import FolderIndex, index_folder
 from ..datasets.reading import read_file
@@ -27,7 +28,7 @@ from ..utils.errors import ConfigurationError
 from ..utils.files import check_file, lock, write_atomically
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
-from .encoder import POOLINGS, Encoder, decode_image, extensions_of, load
+from .encoder import POOLINGS, Encoder, decode_image, load
 from .feature_table import merge, pyarrow, read_metadata, write_table
 
 PART_SIZE = 1024  # images: what a kill can cost

@@ -5,14 +5,14 @@ bits. Their values stay as they are: nothing is turned into RGB or cut to 8 bits
 """
 import io
 from math import prod
-from typing import Union
+from typing import Tuple, Union
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..utils.optional import require
-from .decode import FORMATS, MAX_PIXELS, UnreadableImageError, unreadable
+from .decode import EXTENSIONS, FORMATS, MAX_PIXELS, UnreadableImageError, unreadable
 
 NPY = b'\x93NUMPY'
 # Classic TIFF and BigTIFF, in both orders of bytes.
@@ -20,6 +20,19 @@ TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 TYPES = ('uint8', 'uint16', 'int16', 'float16', 'float32', 'float64')
 # `extensions` of a data set of such files.
 CHANNEL_EXTENSIONS = ('.npy', '.tif', '.tiff')
+
+
+def extensions_of(channels: int) -> Tuple[str, ...]:
+    """Which files of a folder are images of so many channels."""
+    return EXTENSIONS if channels == 3 else tuple(
+        dict.fromkeys(EXTENSIONS + CHANNEL_EXTENSIONS))
+
+
+def loading_step(channels: int) -> dict:
+    """The step of a pipeline that reads images whole, of RGB for three channels."""
+    if channels == 3:
+        return dict(type='LoadImageTensor', min_side=1)
+    return dict(type='LoadChannels', channels=channels, min_side=1)
 
 
 def decode_channels(data: Union[bytes, bytearray, memoryview],

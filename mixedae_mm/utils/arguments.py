@@ -46,3 +46,11 @@ def device_name(text: str) -> str:
             f'{text!r} must be a device that is there, such as cpu or cuda: {reason}'
         ) from None
     return text
+
+
+def add_shown_channels(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that draw images with more channels than RGB."""
+    parser.add_argument(
+        '--show-channels', nargs=3, type=non_negative_int, metavar=('R', 'G', 'B'),
+        help='of images with other channels than RGB: which to draw as red, green and '
+        'blue, counted from 0 (default: the first three; the first in grey of two)')

@@ -7,7 +7,8 @@ from PIL import Image
 from small_models import ARCH, PATCH_SIZE
 
 from mixedae_mm.analysis import figure_to_array
-from mixedae_mm.analysis.browsing import _to_rgb, browse
+from mixedae_mm.analysis.browsing import browse
+from mixedae_mm.analysis.panels import as_rgb
 from mixedae_mm.utils.errors import ConfigurationError
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
@@ -63,7 +64,7 @@ def test_normalisation_is_undone():
 
     image = torch.rand(3, 2, 2)
     normalised = (image * 255 - Preprocessor.mean) / Preprocessor.std
-    torch.testing.assert_close(_to_rgb(normalised, Preprocessor), image)
+    torch.testing.assert_close(as_rgb(normalised[None], Preprocessor)[0], image)
 
 
 def test_data_that_are_not_there(config):

@@ -8,8 +8,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # of a checkout
 
-from mixedae_mm.apis.encoder import extensions_of
-from mixedae_mm.datasets.channels import decode_channels
+from mixedae_mm.datasets.channels import decode_channels, extensions_of
 from mixedae_mm.datasets.folder_index import index_folder
 from mixedae_mm.datasets.reading import read_file
 from mixedae_mm.launch.entry import report_errors

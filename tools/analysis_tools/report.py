@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.report import write_run_report
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.utils.arguments import add_shown_channels
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,13 +26,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='default: WORK_DIR/report.html')
     parser.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')
+    add_shown_channels(parser)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     out = args.out or str(Path(args.work_dir) / 'report.html')
     for label, text in write_run_report(
-            args.work_dir, args.images, out, seed=args.seed).items():
+            args.work_dir, args.images, out, seed=args.seed,
+            channels=args.show_channels).items():
         print(f'  {label}: {text}')
     print(f'wrote {out}')
 

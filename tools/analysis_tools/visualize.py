@@ -17,11 +17,12 @@ from mixedae_mm.analysis.figures import check_figure_file, draw_attention
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
 from mixedae_mm.analysis.loading import (add_model_arguments, find_images,
-                                         image_size_of, load_model, load_models)
+                                         image_size_of, in_channels_of, load_model,
+                                         load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import (device_name, non_negative_int,
-                                        positive_int)
+from mixedae_mm.utils.arguments import (add_shown_channels, device_name,
+                                        non_negative_int, positive_int)
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +63,8 @@ def parse_args() -> argparse.Namespace:
         help='.png, .pdf or .svg; numbered if there are several')
     mixing.add_argument('--device', type=device_name,
                         help='default: a GPU if there is one')
+    for kind in (attention, mixing):
+        add_shown_channels(kind)
     return parser.parse_args()
 
 
@@ -69,12 +72,12 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix:
         check_figure_file(out)
-    paths = find_images(args.images, args.num_images or None)
     models = load_models(args)
-    size = args.size
-    if size is None:
-        size = image_size_of(next(iter(models.values())).backbone)
-    entries = folder_attention_maps(models, paths, size or None)
+    backbone = next(iter(models.values())).backbone
+    paths = find_images(args.images, args.num_images or None,
+                        channels=in_channels_of(backbone))
+    size = image_size_of(backbone) if args.size is None else args.size
+    entries = folder_attention_maps(models, paths, size or None, args.show_channels)
     if out.suffix:
         entries = list(entries)
         draw_attention([entry.image for entry in entries], {
@@ -96,9 +99,11 @@ def draw_mixing(args: argparse.Namespace) -> None:
     model = load_model(args.config, args.checkpoint, args.device)
     paths = args.images
     if len(paths) == 1:
-        paths = find_images(paths[0], seed=args.seed)
-    panels = list(islice(folder_mixing_panels(model, paths, args.seed),
-                         args.num_panels))
+        paths = find_images(
+            paths[0], seed=args.seed, channels=in_channels_of(model.backbone))
+    panels = list(islice(
+        folder_mixing_panels(model, paths, args.seed, args.show_channels),
+        args.num_panels))
     for number, panel in enumerate(panels):
         name = out.with_stem(f'{out.stem}_{number}') if len(panels) > 1 else out
         draw_mixing_panel(panel).savefig(name, dpi=200)
