@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mixedae_mm.apis.predict import predict
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import device_name
+from mixedae_mm.utils.arguments import add_shown_channels, device_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,12 +27,13 @@ def parse_args() -> argparse.Namespace:
                         help='least score of an object (default: %(default)s)')
     parser.add_argument('--device', type=device_name,
                         help='default: a GPU if there is one')
+    add_shown_channels(parser)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     results = predict(args.images, args.checkpoint, args.out, args.config,
-                      args.threshold, args.device)
+                      args.threshold, args.device, args.show_channels)
     for result in results:
         said = (f'{result["class"]} {result["score"]:.3f}' if 'class' in result else
                 ', '.join(f'{name} {share:.0%}' for name, share in

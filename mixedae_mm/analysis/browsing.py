@@ -3,25 +3,26 @@
 mmpretrain's own browser takes NumPy images only, and shows them before they are
 mixed. Masks and boxes are drawn by the visualizers of mmseg and mmdet.
 """
-from typing import Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from ..config.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
-from .drawn_samples import draw
+from .drawn_samples import draw, drawn_pixels
 from .panels import as_rgb, show_image, source_colour
 
 PHASES = ('train', 'val', 'test')
 
 
 def browse(cfg: Config, phase: str, positions: Sequence[int],
-           batch_size: int = 4) -> Iterator[Figure]:
+           batch_size: int = 4, channels: Optional[Sequence[int]] = None
+           ) -> Iterator[Figure]:
     """Draw samples of a config's data set, one figure per batch.
 
     Args:
@@ -30,6 +31,7 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
         positions (Sequence[int]): Of the samples.
         batch_size (int): Samples that are preprocessed together; MixedAE takes
             whole groups instead.
+        channels (Sequence[int], optional): As in :func:`.panels.shown_channels`.
 
     Raises:
         ConfigurationError: If the config has no such data, or they or the model
@@ -43,9 +45,12 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
     with preparing(cfg):
         dataset = DATASETS.build(loader.dataset)
     if scope != 'mmpretrain':
+        with preparing(cfg):
+            preprocessor = MODELS.build(cfg.model.data_preprocessor)
         for start in range(0, len(positions), batch_size):
             yield _draw_labels([dataset[i % len(dataset)] for i in
-                                positions[start:start + batch_size]], dataset, scope)
+                                positions[start:start + batch_size]], dataset, scope,
+                               preprocessor, channels)
         return
     with preparing(cfg):
         preprocessor = build_model(cfg).data_preprocessor
@@ -58,16 +63,15 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
             samples = [samples[i % len(samples)] for i in range(batch_size)]
         with torch.no_grad():
             inputs = preprocessor(pseudo_collate(samples), phase == 'train')['inputs']
-        yield _draw(inputs, preprocessor, samples)
+        yield _draw(inputs, preprocessor, samples, channels)
 
 
-def _draw_labels(samples, dataset, scope: str) -> Figure:
+def _draw_labels(samples, dataset, scope: str, preprocessor, channels) -> Figure:
     """One row: images with their masks or boxes."""
     figure = Figure(figsize=(3.2 * len(samples), 3.4), layout='constrained')
     for axes, sample in zip(figure.subplots(1, len(samples), squeeze=False)[0],
                             samples):
-        # The loaders of both toolboxes give BGR.
-        pixels = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1].copy()
+        pixels = drawn_pixels(sample['inputs'], preprocessor, channels)
         truth = sample['data_samples']
         if scope == 'mmdet':  # its visualizer takes plain tensors
             boxes = truth.gt_instances.bboxes
@@ -77,13 +81,13 @@ def _draw_labels(samples, dataset, scope: str) -> Figure:
     return figure
 
 
-def _draw(inputs, preprocessor, samples) -> Figure:
+def _draw(inputs, preprocessor, samples, channels) -> Figure:
     """One row: the images, and in training of MixedAE what they are mixed to."""
     if isinstance(inputs, dict):
         images, mixed = inputs['clean'], inputs['mixed']
     else:
         images, mixed = inputs, inputs[:0]
-    pixels = as_rgb(torch.cat([images, mixed]), preprocessor)
+    pixels = as_rgb(torch.cat([images, mixed]), preprocessor, channels)
     figure = Figure(figsize=(1.9 * len(pixels), 2.2), layout='constrained')
     for i, axes in enumerate(figure.subplots(1, len(pixels), squeeze=False)[0]):
         is_source = i < len(images)

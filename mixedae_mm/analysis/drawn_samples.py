@@ -1,12 +1,35 @@
 """Draw labels, masks and boxes over their image."""
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 from mmengine.registry import VISUALIZERS
+from torch import Tensor
+
+from .panels import as_rgb
 
 VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
                   mmdet='DetLocalVisualizer')
+
+
+def drawn_pixels(image: Tensor, preprocessor: Any,
+                 channels: Optional[Sequence[int]] = None) -> np.ndarray:
+    """An image as a model's data set gives it, ``(C, H, W)``, to be drawn on.
+
+    Args:
+        image (Tensor): In the units of the preprocessor's mean.
+        preprocessor (nn.Module): Of the model.
+        channels (sequence[int], optional): As in :func:`.panels.shown_channels`.
+
+    Returns:
+        np.ndarray: ``(H, W, 3)`` uint8, RGB.
+    """
+    if getattr(preprocessor, '_channel_conversion', False):
+        image = image.flip(0)  # BGR, as the loaders of mmseg and mmdet give it
+    if getattr(preprocessor, '_enable_normalize', True):
+        image = (image.float() - preprocessor.mean) / preprocessor.std
+    rgb = as_rgb(image[None], preprocessor, channels)[0]  # (3, H, W) in 0..1
+    return (255 * rgb).round().byte().permute(1, 2, 0).numpy()
 
 
 def draw(pixels: np.ndarray, sample: Any, scope: str, meta: dict,

@@ -1,12 +1,12 @@
 """Figures of mixing: what goes in, what the encoder sees, what comes out."""
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       patch_statistics, patchify, scatter_hidden, unmix_tokens,
@@ -114,7 +114,7 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
                            to_rgb_images(reconstructed)))
 
 
-def shown_channels(count: int, preprocessor: nn.Module,
+def shown_channels(count: int, preprocessor: Any,
                    channels: Optional[Sequence[int]] = None) -> Optional[List[int]]:
     """Which channels of an image are drawn as red, green and blue.
 
@@ -143,7 +143,7 @@ def shown_channels(count: int, preprocessor: nn.Module,
     return shown
 
 
-def as_rgb(images: Tensor, preprocessor: nn.Module,
+def as_rgb(images: Tensor, preprocessor: Any,
            channels: Optional[Sequence[int]] = None) -> Tensor:
     """Normalised images ``(B, C, H, W)`` to ``(B, 3, H, W)`` in 0..1, on the CPU.
 

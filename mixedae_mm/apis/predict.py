@@ -1,8 +1,9 @@
 """What a fine-tuned model of any of the three toolboxes says of images of your own."""
 import json
 import logging
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,10 +13,13 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from PIL import Image
+from torch import nn
 
-from ..analysis.drawn_samples import draw
+from ..analysis.drawn_samples import draw, drawn_pixels
 from ..config.boundary import preparing, read_config
+from ..config.own_channels import loaded_channels
 from ..config.toolbox import check_toolbox
+from ..datasets.channels import decode_channels, extensions_of
 from ..datasets.decode import UnreadableImageError, decode_rgb
 from ..datasets.folder_index import index_folder
 from ..models.checkpoint_loading import load_source
@@ -29,7 +33,8 @@ PathLike = Union[str, Path]
 
 def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions',
             config: Optional[PathLike] = None, threshold: float = 0.3,
-            device: Optional[str] = None) -> List[Dict[str, Any]]:
+            device: Optional[str] = None,
+            channels: Optional[Sequence[int]] = None) -> List[Dict[str, Any]]:
     """Classify, segment or detect, as the checkpoint was trained to.
 
     Writes for each image, at the same place below ``out``, ``NAME.png`` with the
@@ -45,6 +50,8 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
             that the run saved in the checkpoint.
         threshold (float): Least score of an object.
         device (str, optional): A GPU by default, if there is one.
+        channels (sequence[int], optional): Which to draw as red, green and blue, see
+            :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
     Returns:
         list[dict]: ``image``, and ``class``, ``score`` and ``scores`` (of the five
@@ -59,11 +66,13 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     model, cfg, meta = fine_tuned(str(checkpoint), config, device)
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
                         if not str(step['type']).endswith('LoadAnnotations')])
+    count = loaded_channels(cfg.test_dataloader)
+    preprocessor = deepcopy(model.data_preprocessor).cpu()
     results: List[Dict[str, Any]] = []
     unreadable = None
-    for path, name in _images(Path(images)):
+    for path, name in _images(Path(images), extensions_of(count or 3)):
         try:
-            pixels, loaded = _load(path, pipeline)
+            pixels, loaded = _load(path, pipeline, count, preprocessor, channels)
         except UnreadableImageError as error:
             unreadable = error
             print_log(str(error), logger='current', level=logging.WARNING)
@@ -114,10 +123,10 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     return model, cfg, meta
 
 
-def _images(images: Path) -> Iterator[Tuple[Path, str]]:
+def _images(images: Path, extensions: Sequence[str]) -> Iterator[Tuple[Path, str]]:
     """Image files, and what to call their results."""
     if images.is_dir():
-        for name in index_folder(str(images)).paths():
+        for name in index_folder(str(images), extensions).paths():
             yield images / name, name
     elif images.is_file():
         yield images, images.name
@@ -125,13 +134,20 @@ def _images(images: Path) -> Iterator[Tuple[Path, str]]:
         raise ConfigurationError(f'{images} is neither an image file nor a folder.')
 
 
-def _load(path: Path, pipeline: Compose) -> Tuple[np.ndarray, dict]:
+def _load(path: Path, pipeline: Compose, count: Optional[int], preprocessor: nn.Module,
+          channels: Optional[Sequence[int]]) -> Tuple[np.ndarray, dict]:
     """An image upright in RGB, to be drawn on, and what the model takes of it.
+
+    ``count`` is that of ``LoadChannels`` in the pipeline, None for RGB.
 
     Raises:
         UnreadableImageError: If it, or the pipeline's decoder, cannot read it.
     """
-    pixels = decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
+    if count is None:
+        pixels = decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
+    else:
+        image = decode_channels(path.read_bytes(), count, str(path))
+        pixels = drawn_pixels(image, preprocessor, channels)
     try:
         # mmdet's pipelines ask for a number.
         return pixels, pipeline(dict(img_path=str(path), img_id=0))

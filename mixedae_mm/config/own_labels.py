@@ -10,11 +10,13 @@ from mmpretrain.datasets.custom import find_folders
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..models.vit_sizes import ARCHES
 from ..utils.errors import ConfigurationError
+from .own_channels import take_channels
 from .tree import expand_home, walk
 
 # Top-level keys that a user sets. They are not in the config that a run saves, which
 # is an ordinary one and needs neither the data nor the checkpoint to be read.
-KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label')
+KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label',
+        'channels', 'mean', 'std')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WIDTH = 768  # of ViT-B, which these configs inherit
 
@@ -23,8 +25,8 @@ def fill_in(cfg: Config) -> None:
     """Write data, weights and classes where a config needs them, in place.
 
     The number of classes goes to every head and to the preprocessor, names to every
-    data set. Architecture and patch size are those of the checkpoint. What is not
-    there is left as it is, to be refused by name before a training.
+    data set. Architecture, patch size and channels are those of the checkpoint. What
+    is not there is left as it is, to be refused by name before a training.
 
     Args:
         cfg (Config): With ``own_labels``, where the classes come from: ``'folders'``,
@@ -40,12 +42,15 @@ def fill_in(cfg: Config) -> None:
             f'classes in {cfg.filename} is the text {given["classes"]!r}, but must be '
             f'a tuple of names; one name is ({given["classes"]!r}, ), with a comma.')
     root, weights = given['data_root'], given['pretrained']
+    theirs: dict = {}
     if weights is None:
         cfg.model.backbone.init_cfg = None
     else:
         cfg.model.backbone.init_cfg.checkpoint = weights
         if os.path.isfile(weights):
-            take_architecture(cfg, weights)
+            theirs = config_of(weights)
+            take_architecture(cfg, theirs)
+    take_channels(cfg, theirs, given['channels'], given['mean'], given['std'])
     datasets = [cfg[name].dataset for name in LOADERS]
     for dataset in datasets:
         dataset.data_root = root
@@ -138,14 +143,19 @@ def usual_suffix(folder: str) -> str:
     return suffixes[0][0] if suffixes else ''
 
 
-def take_architecture(cfg: Config, weights: str) -> None:
-    """Give a config of ViT-B the encoder that a checkpoint of mmengine was made with.
+def config_of(weights: str) -> dict:
+    """The config that a checkpoint of mmengine says it was made with, or empty."""
+    text = (read_checkpoint(weights).get('meta') or {}).get('cfg')
+    config = literal_config(text) if isinstance(text, str) else {}
+    return config if isinstance(config.get('model'), dict) else {}
+
+
+def take_architecture(cfg: Config, config: dict) -> None:
+    """Give a config of ViT-B the encoder of another config.
 
     Nothing changes for checkpoints that do not say it, such as converted ones.
     """
-    text = (read_checkpoint(weights).get('meta') or {}).get('cfg')
-    model = literal_config(text).get('model') if isinstance(text, str) else None
-    theirs = model.get('backbone') if isinstance(model, dict) else None
+    theirs = config.get('model', {}).get('backbone')
     if not isinstance(theirs, dict) or 'arch' not in theirs:
         return
     own = cfg.model.backbone

@@ -38,3 +38,14 @@ def expand_home(node: Any) -> None:
             node[key] = os.path.expanduser(value)
         else:
             expand_home(value)
+
+
+def type_name(node: dict) -> str:
+    """Name of the registered type of a config node, '' if it has none.
+
+    Old configs write a name, with or without a scope, new ones the class itself.
+    """
+    kind = node.get('type') or ''
+    if isinstance(kind, str):
+        return kind.rpartition('.')[2]
+    return getattr(kind, '__name__', '')

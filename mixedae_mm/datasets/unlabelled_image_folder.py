@@ -206,7 +206,8 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
                 f'{num_bad} of the {num_read} images read so far from '
                 f'{self.folder} are unreadable ({num_bad / num_read:.1%}, '
                 f'allowed is {self.max_bad_share:.1%}), among them {examples}; '
-                'remove them or raise max_bad_share of the dataset.') from None
+                'remove them or raise max_bad_share of the dataset. The last one: '
+                f'{error}') from None
 
 
 def _may_pass(error: Exception) -> bool:

@@ -83,6 +83,8 @@ class _Config:
         if values is None:
             return None
         values = values if isinstance(values, (list, tuple)) else [values] * 3
+        if len(values) == 1 and isinstance(values[0], (list, tuple)):
+            values = values[0]  # how mmengine takes other numbers than one and three
         if any(isinstance(value, bool) or not isinstance(value, (int, float))
                for value in values):
             raise ConfigurationError(

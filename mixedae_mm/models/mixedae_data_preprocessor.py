@@ -1,10 +1,8 @@
 """The data preprocessor: normalise, group, draw masks, mix on the device."""
-import logging
 from math import inf
 from typing import Optional, Sequence
 
 import torch
-from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmpretrain.models import SelfSupDataPreprocessor
 
@@ -12,11 +10,10 @@ from ..mixing import (MODES, check_batch, draw_mix_masks, mix_images,
                       num_sources_of, patch_grid)
 from ..utils.checks import check_choice, check_count, check_number
 from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import warn_of_range
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-# The mean of |values| after normalisation is 0.8 for a normal distribution.
-MAX_NORMALISED = 10
 
 
 @MODELS.register_module()
@@ -120,7 +117,9 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         if self._channel_conversion and inputs.size(1) != 3:
             raise ConfigurationError(
                 f'bgr_to_rgb is True, but the images have {inputs.size(1)} channels.')
-        self._check_values(inputs)
+        if not self._values_checked and inputs.dtype != torch.uint8:
+            self._values_checked = True
+            warn_of_range(inputs, self.mean, self.std)
         if training:  # first, so that a bad batch costs no work on the device
             check_batch(len(inputs), self.num_sources)
             patch_grid(inputs.shape[-2:], self.patch_size)
@@ -130,25 +129,6 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         if training:
             out['inputs'] = self.mix(out['inputs'], data.get('mix_mask'))
         return out
-
-    def _check_values(self, images: torch.Tensor) -> None:
-        """Warn once, of the first batch, if mean and std are of other units.
-
-        Such as 16-bit images under the statistics of 8-bit ones: normalised values
-        are of the order of 1, and these are hundreds.
-        """
-        if self._values_checked or images.dtype == torch.uint8:
-            return
-        self._values_checked = True
-        mean, std = self.mean.to(images.device), self.std.to(images.device)
-        if ((images.float() - mean) / std).abs().mean() <= MAX_NORMALISED:
-            return
-        print_log(
-            f'The images have values from {images.min().item():.6g} to '
-            f'{images.max().item():.6g}, but mean ({mean.min().item():.6g} to '
-            f'{mean.max().item():.6g}) and std ({std.min().item():.6g} to '
-            f'{std.max().item():.6g}) are of another range; give those of the images.',
-            'current', logging.WARNING)
 
     def mix(self,
             clean: torch.Tensor,

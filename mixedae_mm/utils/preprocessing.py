@@ -4,11 +4,13 @@ Everything that looks at a model on whole images prepares them here: encoder,
 k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
 and report. One image has one crop.
 """
+import logging
 from pathlib import Path
 from typing import Any, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -21,6 +23,8 @@ ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
 ImageSize = Union[int, Sequence[int]]
 # The shorter side is resized to this multiple of the crop: 256 pixels for 224.
 MARGIN = 256 / 224
+# The mean of |values| after normalisation is 0.8 for a normal distribution.
+MAX_NORMALISED = 10
 
 
 def resize_side(img_size: int, margin: float = MARGIN) -> int:
@@ -136,6 +140,30 @@ def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
             f'An image as {"array" if is_array else "tensor"} has shape '
             f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
             f'are allowed too, but this one has {tuple(image.shape)}.')
+
+
+def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
+                  what: str = 'The images have') -> bool:
+    """Warn if mean and std are of other units than images; say whether they are.
+
+    Such as 16-bit images under the statistics of 8-bit ones: normalised values are of
+    the order of 1, and these are hundreds.
+
+    Args:
+        images (Tensor): ``(..., C, H, W)``.
+        mean (Tensor): ``(C, 1, 1)``.
+        std (Tensor): Likewise.
+        what (str): Begin of the sentence.
+    """
+    mean, std = mean.to(images.device), std.to(images.device)
+    if ((images.float() - mean) / std).abs().mean() <= MAX_NORMALISED:
+        return False
+    print_log(
+        f'{what} values from {images.min().item():.6g} to {images.max().item():.6g}, '
+        f'but mean ({mean.min().item():.6g} to {mean.max().item():.6g}) and std '
+        f'({std.min().item():.6g} to {std.max().item():.6g}) are of another range; '
+        'give those of the images.', 'current', logging.WARNING)
+    return True
 
 
 class Preprocessing:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.browsing import PHASES, browse
 from mixedae_mm.launch.entry import add_config_options, load_config, report_errors
-from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.arguments import add_shown_channels, positive_int
 from mixedae_mm.utils.random import seed_generators
 
 
@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-number', '-n', type=positive_int, default=16,
                         help='how many samples (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='of augmentation and masks')
+    add_shown_channels(parser)
     add_config_options(parser)
     parser.set_defaults(launcher='none', work_dir=None)
     return parser.parse_args()
@@ -37,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     # Not the first ones: they are of one class.
     positions = [random.randrange(2**62) for _ in range(args.show_number)]
-    figures = browse(cfg, args.phase, positions)
+    figures = browse(cfg, args.phase, positions, channels=args.show_channels)
     for number, figure in enumerate(figures):
         file = args.output_dir / f'{args.phase}_{number:03d}.png'
         figure.savefig(file, dpi=130)

@@ -6,9 +6,11 @@ from typing import Callable, List, Mapping, Optional, Set
 import numpy as np
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
+from torch import nn
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
+from .channels import check_channels
 from .walking import is_local, leaves, place_of, sample_infos
 
 # Files of a sample, by the names that the toolboxes' data sets give them.
@@ -17,18 +19,22 @@ FILES = ('img_path', 'seg_map_path')
 
 def check_samples(dataset: Dataset, name: str,
                   heads: Optional[Mapping[str, int]] = None,
-                  ignore_index: int = 255) -> None:
+                  ignore_index: int = 255,
+                  model: Optional[nn.Module] = None) -> None:
     """Load a few samples and refuse what cannot work.
 
-    That is a file that is missing or not an image, a mask or an annotation that was
-    made for another size, and a mask with a label that a head does not predict.
+    That is a file that is missing or not an image, an image of other channels than
+    the model takes, a mask or an annotation that was made for another size, and a mask
+    with a label that a head does not predict.
 
     Args:
         dataset (Dataset): In any wrappers.
         name (str): What the config calls it.
         heads (Mapping[str, int], optional): Number of classes of each head.
         ignore_index (int): The label that losses ignore.
+        model (nn.Module, optional): What is trained.
     """
+    warned = False
     for part in leaves(dataset):
         # Those of a test may load the annotations after resizing the image.
         steps = [step for step in getattr(
@@ -42,6 +48,8 @@ def check_samples(dataset: Dataset, name: str,
         for info in sample_infos(part):
             said = {f'{place_of(part)} says': (info.get('height'), info.get('width'))}
             sample = _load(info, steps, name)
+            if model is not None:
+                warned |= check_channels(sample, model, name, warn=not warned)
             # Of mmseg: those of mmdet hold other numbers.
             if 'gt_seg_map' in sample and hasattr(part, 'reduce_zero_label'):
                 said[f'The mask {info["seg_map_path"]} has'] = sample[

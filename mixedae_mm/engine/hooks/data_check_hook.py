@@ -157,7 +157,7 @@ def _check_loop(loop, mode: str, heads: Dict[str, int],
         checks.check_label_range(dataset, heads, name)
     checks.check_samples(dataset, name, {
         head: number for head, number in heads.items() if 'head' in head},
-        getattr(getattr(model, 'decode_head', None), 'ignore_index', 255))
+        getattr(getattr(model, 'decode_head', None), 'ignore_index', 255), model)
     metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
     accuracies = [one for one in metrics if type(one).__name__ == 'Accuracy']
     checks.check_topk(accuracies, heads, f'{mode}_evaluator')

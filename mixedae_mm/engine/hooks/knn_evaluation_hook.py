@@ -5,6 +5,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Subset
 
@@ -98,8 +99,8 @@ class KNNEvaluationHook(Hook):
                 'be read layer by layer. Evaluate its checkpoints with '
                 'tools/analysis_tools/knn_and_probe.py instead.')
             return
-        self.train_dataset = self._prepared('train_dataset')
-        self.test_dataset = self._prepared('test_dataset')
+        self.train_dataset = self._prepared('train_dataset', bare(runner.model))
+        self.test_dataset = self._prepared('test_dataset', bare(runner.model))
         checks.check_same_classes(
             self.train_dataset, self.test_dataset,
             'train_dataset of KNNEvaluationHook', 'test_dataset')
@@ -140,7 +141,7 @@ class KNNEvaluationHook(Hook):
             readout = self.readout or default_readout(model.backbone)
             return extract_features(model, dataset, [readout], **self.loading)
 
-    def _prepared(self, argument: str) -> BaseDataset:
+    def _prepared(self, argument: str, model: nn.Module) -> BaseDataset:
         from ...analysis.frozen_features import build_labelled_dataset
         given, name = getattr(self, argument), f'{argument} of KNNEvaluationHook'
         try:
@@ -150,7 +151,7 @@ class KNNEvaluationHook(Hook):
                 checks.explain_failure(given, name)
             raise
         checks.check_not_empty(dataset, name)
-        checks.check_samples(dataset, name)
+        checks.check_samples(dataset, name, model=model)
         count = min(self.max_images or len(dataset), len(dataset))
         if count < len(dataset):
             # Not the first ones: folders are sorted by class.
