@@ -19,8 +19,9 @@ from .tree import resolve, walk
 READ = (set(inspect.signature(Runner.__init__).parameters)
         | set(inspect.signature(FlexibleRunner.__init__).parameters)
         | {'activation_checkpointing', 'compile', 'custom_imports',
-           'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
-           'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'}) - {'self', 'cfg'}
+           'efficient_conv_bn_eval', 'find_unused_parameters', 'input_channels',
+           'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model',
+           'tta_pipeline'}) - {'self', 'cfg'}
 
 # Dictionaries that are read key by key, so that another key is ignored in
 # silence. Others become arguments of a function, which refuses it.

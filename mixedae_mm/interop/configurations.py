@@ -35,7 +35,9 @@ def mm_config_text(vit: Vit) -> str:
                 patch_size=sizes.patch_size,
                 loss=dict(type='PixelReconstructionLoss', criterion='L2')))
         backbone['type'] = 'MAEViT'
-        del backbone['in_channels'], backbone['qkv_bias']
+        del backbone['qkv_bias']
+        if sizes.in_channels == 3:  # the only number that mmpretrain's MAEViT knows
+            del backbone['in_channels']
     elif sizes.num_classes:
         on_mean = sizes.pooling == 'mean'
         backbone['out_type'] = 'avg_featmap' if on_mean else 'cls_token'
@@ -151,7 +153,7 @@ def hf_configs(vit: Vit) -> Dict[str, dict]:
     # This one resizes the shorter side and cuts the centre out, as we do.
     preprocessor = dict(
         image_processor_type='BitImageProcessor',
-        do_convert_rgb=True,
+        do_convert_rgb=sizes.in_channels == 3,
         do_resize=True,
         size=dict(shortest_edge=resize_side(max(height, width))),
         resample=3,  # bicubic

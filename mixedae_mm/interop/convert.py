@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_choice
+from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
+from .description import Description
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
@@ -50,7 +52,8 @@ def convert(source: str,
             encoder_only: bool = False,
             heads: Optional[int] = None,
             decoder_heads: Optional[int] = None,
-            overwrite: bool = False) -> Conversion:
+            overwrite: bool = False,
+            input_channels: Optional[int] = None) -> Conversion:
     """Convert a checkpoint; on an error nothing is written.
 
     Args:
@@ -65,6 +68,8 @@ def convert(source: str,
         heads (int, optional): Attention heads, where the source does not say.
         decoder_heads (int, optional): Likewise of the decoder.
         overwrite (bool): Replace what is at the destination.
+        input_channels (int, optional): Make it a ViT for so many channels, which
+            means the same to it where they are all equal.
 
     Returns:
         Conversion: What was done.
@@ -79,12 +84,15 @@ def convert(source: str,
     before = vit = read_vit(source, encoder_only, heads, decoder_heads)
     if not target.has_decoder and vit.description.decoder:
         vit = vit.without('neck.')
+    if input_channels is not None:
+        check_count('input_channels', input_channels)
+        vit = vit.with_channels(input_channels)
     check(vit, target)
 
     name = Path(urlsplit(str(source)).path).name
-    pixels = load_image(image)
-    images = Preprocessing(vit.description.img_size, vit.description.mean,
-                           vit.description.std)(pixels)[None]
+    images = _inputs(before.description, load_image(image))
+    if input_channels is not None:  # of which all channels must be equal
+        images = images[:, :1].expand_as(images)
     expected, problem = _run(before, images)
     with whole(final) as temporary:
         written = write(vit, temporary, target, name)
@@ -93,7 +101,13 @@ def convert(source: str,
             str(temporary), heads=sizes.encoder.heads,
             decoder_heads=sizes.decoder.heads if sizes.decoder else None)
         _check_identical(vit, after, destination)
+        if input_channels is not None:
+            images = images[:, :1].expand(-1, input_channels, -1, -1)
         got, other_problem = _run(replace(after, description=sizes), images)
+        if 'pixels' in got and input_channels is not None:
+            for results, vit_of in ((got, vit), (expected, before)):
+                results['pixels'] = results['pixels'].unflatten(
+                    -1, (-1, vit_of.description.in_channels)).mean(-1)
         comparisons = [
             Comparison(name, (got[name] - expected[name]).abs().max().item(),
                        expected[name].abs().max().item())
@@ -105,6 +119,14 @@ def convert(source: str,
             (temporary / 'README.md').write_text(
                 model_card(vit, target, final.name, name, result.check))
     return result
+
+
+def _inputs(sizes: Description, image: Tensor) -> Tensor:
+    """An RGB image as a ViT takes it, ``(1, C, H, W)``: other channels repeat it."""
+    if sizes.in_channels == 3:
+        return Preprocessing(sizes.img_size, sizes.mean, sizes.std)(image)[None]
+    normalised = Preprocessing(sizes.img_size, IMAGENET_MEAN, IMAGENET_STD)(image)
+    return normalised[[i % 3 for i in range(sizes.in_channels)]][None]
 
 
 def example_image() -> Tensor:

@@ -1,10 +1,12 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Dict, List, Optional
 
 from torch import Tensor, nn
 
 from ..models import MixedAEViT
+from ..models.checkpoint_channels import with_channels
 from ..models.checkpoint_fitting import fit
 from ..models.checkpoint_names import below
 from ..models.checkpoint_source import Source
@@ -50,6 +52,22 @@ class Vit:
                 for name, value in self.weights.items() if name not in gone
             },
             left_out=self.left_out + gone)
+
+    def with_channels(self, channels: int) -> 'Vit':
+        """The same ViT for other channels, see ``models/checkpoint_channels.py``.
+
+        Mean and standard deviation of each are the averages over those of now.
+        """
+        weights = dict(self.weights)
+        with_channels(weights, channels)
+        sizes = self.description
+        mean, std = (tuple([round(fmean(values), 6)] * channels)
+                     for values in (sizes.mean, sizes.std))
+        note = (f'{channels} channels instead of {sizes.in_channels}, each with the '
+                'average mean and standard deviation')
+        return replace(
+            self, weights=weights, notes=[*self.notes, note],
+            description=replace(sizes, in_channels=channels, mean=mean, std=std))
 
 
 class PlainViT(nn.Module):

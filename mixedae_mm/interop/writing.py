@@ -114,6 +114,8 @@ def model_card(vit: Vit, target: Format, name: str, source: str,
     left_out = ', '.join(f'`{n}`' for n in short_names(vit.left_out)) or 'nothing'
     mean, std = ([round(value, 3) for value in values]
                  for values in (sizes.mean, sizes.std))
+    images = ('Images are RGB, 0 to 255.' if sizes.in_channels == 3 else
+              f'Images have {sizes.in_channels} channels.')
     notes = ''.join(f'\nAssumed: {note}.' for note in vit.notes)
     return f'''---
 library_name: {target.library}
@@ -138,8 +140,8 @@ Representation Learning*, CVPR 2023) pre-trains a plain ViT by mixing images.
 {snippet}
 ```
 
-Images are RGB. The shorter side is resized (bicubic, antialiased) so that a
-centre crop of {height} x {width} takes 224/256 of it. Values in 0 to 255 are
+{images} The shorter side is resized (bicubic, antialiased) so that a
+centre crop of {height} x {width} takes 224/256 of it. Values are
 then normalised by the mean {mean} and the standard deviation
 {std}.
 

@@ -10,7 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .. import compat
-from ..config.tree import walk
+from ..config.tree import type_name, walk
 from ..utils.errors import ConfigurationError, nearest
 
 # Data sets that fetch themselves when they are missing.
@@ -29,9 +29,10 @@ def check_checkpoints(cfg: Config) -> None:
     """Refuse a training that would start from a file that does not exist."""
     if isinstance(cfg.get('load_from'), str):
         check_checkpoint(cfg.load_from)
-    for path in initial_weights(cfg):
-        check_checkpoint(path, '; the environment variable PRETRAINED, or init_cfg in '
-                         'the config, says where the weights are')
+    for node in initial_weights(cfg):
+        check_checkpoint(
+            node['checkpoint'], '; the environment variable PRETRAINED, or init_cfg in '
+            'the config, says where the weights are')
 
 
 def check_checkpoint(path: str, advice: str = '') -> None:
@@ -63,12 +64,12 @@ def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
                     'config, says where the data are.')
 
 
-def initial_weights(cfg: Config) -> Iterator[str]:
-    """Every checkpoint that an ``init_cfg`` in a config names."""
+def initial_weights(cfg: Config) -> Iterator[dict]:
+    """Every ``init_cfg`` in a config that names a checkpoint."""
     for _, node in walk(cfg):
         if isinstance(node, dict) and isinstance(node.get('checkpoint'), str) and (
                 type_name(node) in ('Pretrained', 'PretrainedInit')):
-            yield node['checkpoint']
+            yield node
 
 
 def schedule_note(cfg: Config) -> str:
@@ -170,14 +171,3 @@ def _paths(dataset: dict) -> Iterator[str]:
     for part in [root, dataset.get('ann_file'), *parts]:
         if isinstance(part, str) and part:
             yield part if part == root else os.path.join(root, part)
-
-
-def type_name(node: dict) -> str:
-    """Name of the registered type of a config node, '' if it has none.
-
-    Old configs write a name, with or without a scope, new ones the class itself.
-    """
-    kind = node.get('type') or ''
-    if isinstance(kind, str):
-        return kind.rpartition('.')[2]
-    return getattr(kind, '__name__', '')

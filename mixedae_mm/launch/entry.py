@@ -28,11 +28,12 @@ from ..config.tracing import users_line
 from ..config.tree import expand_home
 from ..config.values import DATALOADERS, check_values
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
+from ..models.checkpoint_loading import check_input_channels
 from ..models.checkpoint_reading import read_checkpoint
 from ..utils.checkpoint_files import is_own_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
-                     check_strategy)
+                     check_strategy, initial_weights)
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
 
 
@@ -149,10 +150,12 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
             timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
             init_cpu_process_group(cfg.launcher, timeout)
     set_dataloader_defaults(cfg)
+    set_input_channels(cfg)
     read_checkpoints_as_data(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check_checkpoint_hook(runner)
-    runner.register_hook(CheckedLoadingHook(complete_weights))
+    runner.register_hook(CheckedLoadingHook(
+        complete_weights, cfg.get('input_channels')))
     if precision is not None:
         runner.logger.info(precision)
     for change in changes:
@@ -177,6 +180,25 @@ def read_checkpoints_as_data(cfg: Config) -> None:
     CheckpointLoader.register_scheme(
         ('', 'http://', 'https://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), read,
         force=True)
+
+
+def set_input_channels(cfg: Config) -> None:
+    """Hand the top-level ``input_channels`` to every checkpoint that a model names.
+
+    Raises:
+        ConfigurationError: If there is not one to start from.
+    """
+    value = cfg.get('input_channels')
+    if value is None:
+        return
+    check_input_channels(value)
+    starts = list(initial_weights(cfg))
+    for node in starts:
+        node.setdefault('input_channels', value)
+    if not starts and not cfg.get('load_from'):
+        raise ConfigurationError(
+            f'input_channels is {value!r}, but the config names no checkpoint to start '
+            'from: give load_from, or init_cfg of the backbone.')
 
 
 def set_dataloader_defaults(cfg: Config) -> None:

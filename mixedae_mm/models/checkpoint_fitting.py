@@ -176,7 +176,10 @@ def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
     if differences:
         raise ConfigurationError(
             f'{source} holds another ViT than this backbone: '
-            f'{", ".join(differences)}.')
+            f'{", ".join(differences)}'
+            + ("; input_channels='mean', at the top of the config, makes weights for "
+               'the other channels of it.' if differences[0].startswith('input') else
+               '.'))
 
 
 def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:

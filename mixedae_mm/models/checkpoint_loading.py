@@ -16,7 +16,9 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import MAEViT, VisionTransformer
 from torch import Tensor, nn
 
+from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
+from .checkpoint_channels import INPUT_CHANNELS, with_channels
 from .checkpoint_fitting import LANDMARK, LoadedWhole, fit, refuse
 from .checkpoint_grids import Grid
 from .checkpoint_names import prefixes_before
@@ -39,18 +41,24 @@ class CheckedPretrainedInit(PretrainedInit):
         prefix (str, optional): As in :func:`load_pretrained`.
         map_location (str): As in mmengine.
         grid (tuple[int, int], optional): As in :func:`load_pretrained`.
+        input_channels (str, optional): As in :func:`fit_model`.
     """
 
-    def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None):
+    def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None,
+                 input_channels=None):
         super().__init__(checkpoint, prefix, map_location)
         self.grid = grid
+        check_input_channels(input_channels)
+        self.input_channels = input_channels
 
     def __call__(self, module: nn.Module) -> None:
-        if not any(isinstance(part, LoadedWhole) for part in module.modules()) and not (
+        if self.input_channels is None and not any(
+                isinstance(part, LoadedWhole) for part in module.modules()) and not (
                 isinstance(module, VisionTransformer) and self._is_of_pretraining()):
             super().__call__(module)
             return
-        load_pretrained(module, self.checkpoint, self.prefix, self.grid)
+        load_pretrained(module, self.checkpoint, self.prefix, self.grid,
+                        self.input_channels)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 
@@ -65,6 +73,12 @@ class CheckedPretrainedInit(PretrainedInit):
         return any(name.endswith('segment_embed') for name in names)
 
 
+def check_input_channels(value: Optional[str]) -> None:
+    """Refuse what the option cannot be."""
+    if value is not None:
+        check_choice('input_channels', value, INPUT_CHANNELS)
+
+
 class LoadReport(NamedTuple):
     """What became of each tensor of a checkpoint, for one line of the log.
 
@@ -72,7 +86,8 @@ class LoadReport(NamedTuple):
         what (str): What was loaded: ``'model'``, ``'backbone'`` or another part.
         num_loaded (int): Its tensors taken from the checkpoint.
         num_total (int): Its tensors.
-        resized (list[str]): What was made for another grid, with both grids.
+        resized (list[str]): What was made for another grid or other channels, with
+            both.
         new (list[str]): Parts of the model that the checkpoint lacks.
         ignored (list[str]): Parts of the checkpoint without use here.
         converted (str): Whose names the checkpoint has, if not mmpretrain's.
@@ -111,7 +126,8 @@ def short_names(names: Sequence[str]) -> List[str]:
 def load_pretrained(module: nn.Module,
                     path: str,
                     prefix: Optional[str] = None,
-                    grid: Optional[Grid] = None) -> LoadReport:
+                    grid: Optional[Grid] = None,
+                    input_channels: Optional[str] = None) -> LoadReport:
     """Load a part or a whole model, and log in one line what happened.
 
     Args:
@@ -124,6 +140,7 @@ def load_pretrained(module: nn.Module,
             the part is searched for.
         grid (tuple[int, int], optional): Rows and columns of patches of the
             checkpoint's positions, for a checkpoint that does not tell them.
+        input_channels (str, optional): As in :func:`fit_model`.
 
     Returns:
         LoadReport: What was logged.
@@ -144,15 +161,16 @@ def load_pretrained(module: nn.Module,
                 f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
         source = source._replace(
             grids={name: (rows, columns) for name in ('', 'backbone')})
-    return load_source(module, source, prefix)
+    return load_source(module, source, prefix, input_channels=input_channels)
 
 
 def load_source(module: nn.Module,
                source: Source,
                prefix: Optional[str] = None,
-               complete: bool = False) -> LoadReport:
+               complete: bool = False,
+               input_channels: Optional[str] = None) -> LoadReport:
     """As :func:`load_pretrained`, from a file that was read already."""
-    weights, report = fit_model(module, source, prefix, complete)
+    weights, report = fit_model(module, source, prefix, complete, input_channels)
     module.load_state_dict(weights)
     print_log(f'{source.path}: {report}', logger='current')
     return report
@@ -161,7 +179,9 @@ def load_source(module: nn.Module,
 def fit_model(module: nn.Module,
               source: Source,
               prefix: Optional[str] = None,
-              complete: bool = False) -> Tuple[Dict[str, Tensor], LoadReport]:
+              complete: bool = False,
+              input_channels: Optional[str] = None
+              ) -> Tuple[Dict[str, Tensor], LoadReport]:
     """Make the weights of a checkpoint those of a part or a whole model.
 
     The backbone must be there as a whole, and so must each part of MixedAE that is
@@ -172,6 +192,8 @@ def fit_model(module: nn.Module,
         source (Source): Weights, by the model's names or of the backbone alone.
         prefix (str, optional): What the names of the module's tensors begin with.
         complete (bool): Refuse new weights, as a test or a comparison needs.
+        input_channels (str, optional): ``'mean'`` makes weights for other channels
+            of them, see :mod:`.checkpoint_channels`. By default they are refused.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: All tensors of the module, those that
@@ -186,6 +208,10 @@ def fit_model(module: nn.Module,
     if LANDMARK in weights and not _is_part(module):  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     resized: List[str] = []
+    if input_channels is not None:
+        wanted = [value.shape[1] for name, value in module.state_dict().items()
+                  if name.endswith(LANDMARK)]
+        resized += with_channels(weights, wanted[0]) if len(wanted) == 1 else []
     new: List[str] = []
     ignored: List[str] = []
     # Parts that are loaded whole, by what their names begin with.

@@ -36,6 +36,10 @@ def parse_arguments(
                         help='attention heads, where SRC does not say')
     parser.add_argument('--decoder-heads', type=positive_int,
                         help='attention heads of the decoder, likewise')
+    parser.add_argument(
+        '--input-channels', type=positive_int, metavar='N',
+        help='make it a ViT for N channels: each gets the mean of the weights of now, '
+        'so that an image of equal channels means the same')
     parser.add_argument('--image', help='image to compare features on')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace DST if it is there')

@@ -1,5 +1,6 @@
 """Checkpoints of a run loaded completely, or refused before the first step."""
 from logging import WARNING
+from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -7,7 +8,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS, MODELS
 from torch import device
 
-from ...models.checkpoint_loading import fit_model
+from ...models.checkpoint_loading import check_input_channels, fit_model
 from ...models.checkpoint_source import source_of
 from ...utils.errors import ConfigurationError
 
@@ -23,6 +24,8 @@ class CheckedLoadingHook(Hook):
         complete (bool): Refuse a checkpoint that leaves any weight as it was, for
             tests. In training a head, say, may be new. What is resumed must be
             complete in any case.
+        input_channels (str, optional): As in
+            :func:`mixedae_mm.models.checkpoint_loading.fit_model`, for trainings.
 
     Raises:
         ConfigurationError: In ``after_load_checkpoint``, see
@@ -30,8 +33,11 @@ class CheckedLoadingHook(Hook):
     """
     priority = 'VERY_HIGH'  # before the hook that averages weights reads them
 
-    def __init__(self, complete: bool = False) -> None:
+    def __init__(self, complete: bool = False,
+                 input_channels: Optional[str] = None) -> None:
+        check_input_channels(input_channels)
         self.complete = complete
+        self.input_channels = input_channels
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Replace the checkpoint's weights by all weights of the model."""
@@ -54,8 +60,10 @@ class CheckedLoadingHook(Hook):
         if resumed:
             _check_state(checkpoint, path)
         source = source_of(checkpoint, path)
+        complete = self.complete or resumed
         weights, report = fit_model(
-            model, source, complete=self.complete or resumed)
+            model, source, complete=complete,
+            input_channels=None if complete else self.input_channels)
         for name, value in list(weights.items()):
             if value.is_meta:
                 del weights[name]  # new; the model has it
