@@ -36,7 +36,7 @@ class ExportableViT(nn.Module):
 
     Args:
         model (PlainViT): The ViT.
-        mean (Tensor): ``(3, 1, 1)``, for values in 0..1.
+        mean (Tensor): ``(C, 1, 1)``, in the units of the images.
         std (Tensor): Likewise.
         classifier (bool): Give logits instead of tokens.
     """
@@ -53,7 +53,7 @@ class ExportableViT(nn.Module):
         self.register_buffer('std', std)
 
     def forward(self, images: Tensor):
-        """RGB images in 0..1, ``(N, 3, H, W)``, to ``cls`` and ``patches``.
+        """RGB images in 0..1, or of other channels, to ``cls`` and ``patches``.
 
         Returns:
             tuple[Tensor, Tensor] | Tensor: ``(N, C)`` and ``(N, L, C)``; for a
@@ -100,8 +100,9 @@ def export(encoder: Encoder,
     """
     destination = check_file(out, overwrite, SUFFIXES)
     _check_possible(encoder, destination.suffix, classifier)
-    module = ExportableViT(encoder.model, encoder.preprocessing.mean,
-                           encoder.preprocessing.std, classifier).eval()
+    scale, preprocessing = _scale(encoder), encoder.preprocessing
+    module = ExportableViT(encoder.model, scale * preprocessing.mean,
+                           scale * preprocessing.std, classifier).eval()
     program = _trace(module, encoder)
     # Beside the destination, so that nothing is copied when it is moved there.
     with tempfile.TemporaryDirectory(
@@ -132,6 +133,17 @@ def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
             require(package, package, 'An ONNX file')
 
 
+def _scale(encoder: Encoder) -> int:
+    """What values a program takes for the 1 of the encoder's preprocessing."""
+    return 1 if encoder.description.in_channels == 3 else 255
+
+
+def _values(encoder: Encoder) -> str:
+    channels = encoder.description.in_channels
+    return ('RGB in 0..1' if channels == 3 else
+            f'{channels} channels in the units of their files')
+
+
 def _grid(encoder: Encoder) -> Tuple[int, int]:
     """Rows and columns of patches at the size of the encoder."""
     height, width = encoder.description.img_size
@@ -143,7 +155,8 @@ def _trace(module: ExportableViT, encoder: Encoder):
     patch_size = encoder.description.patch_size
     rows, columns = _grid(encoder)
     # Any size but 1, which programs treat as a case of its own.
-    example = torch.rand(2, 3, (rows + 1) * patch_size, (columns + 2) * patch_size)
+    example = torch.rand(2, encoder.description.in_channels,
+                         (rows + 1) * patch_size, (columns + 2) * patch_size)
     dims = {
         0: torch.export.Dim('batch', min=1, max=4096),
         2: patch_size * torch.export.Dim('rows', min=2, max=512),
@@ -166,7 +179,7 @@ def _write_onnx(program, path: Path, encoder: Encoder, classifier: bool) -> None
     assert onnx_program is not None  # with dynamo=True
     onnx_program.model.metadata_props.update(
         model=str(sizes),
-        input='RGB in 0..1, float32; sides are multiples of '
+        input=f'{_values(encoder)}, float32; sides are multiples of '
         f'{sizes.patch_size}; normalisation is part of the model',
         img_size=json.dumps(list(sizes.img_size)),
         classes=json.dumps(list(sizes.classes)))
@@ -195,8 +208,10 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison
                              (2, (rows + 4, max(2, columns // 2))),
                              (1, (max(2, rows // 3), columns + 3))):
         img_size = (grid[0] * patch_size, grid[1] * patch_size)
-        images = torch.rand(batch_size, 3, *img_size, generator=generator)
-        tokens = model(encoder.preprocessing.normalize(images))  # (N, 1 + L, C)
+        shares = torch.rand(batch_size, encoder.description.in_channels, *img_size,
+                            generator=generator)
+        images = shares * _scale(encoder)
+        tokens = model(encoder.preprocessing.normalize(shares))  # (N, 1 + L, C)
         want = ((model.logits(tokens), ) if classifier else
                 (tokens[:, 0], tokens[:, 1:]))
         got = run(images)
@@ -217,9 +232,9 @@ def parse_arguments(
     """The command line of ``tools/converters/export.py``."""
     parser = argparse.ArgumentParser(
         description='Export an encoder or a fine-tuned classifier as ONNX or as '
-        'a torch.export program. It takes RGB images in 0..1, (N, 3, H, W), of any '
-        'number and any size in patches. The result is compared with the model at '
-        'several sizes.')
+        'a torch.export program. It takes RGB images in 0..1, (N, 3, H, W), or images '
+        'of other channels in the units of their files, of any number and any size in '
+        'patches. The result is compared with the model at several sizes.')
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='of mixedae_mm, mmpretrain, timm, Hugging Face or MAE')
     parser.add_argument('out', metavar='OUT', help='file to write: .onnx or .pt2')

@@ -85,6 +85,21 @@ def test_equal_at_every_size(kind, tmp_path, suffix):
 
 
 @new_torch
+def test_other_channels_are_taken_in_the_units_of_their_files(tmp_path):
+    config = mixedae_model()
+    config['backbone']['in_channels'] = 5
+    config['data_preprocessor'].update(mean=[900.] * 5, std=[50., 60, 70, 80, 90])
+    model = mm_checkpoint(tmp_path / 'model.pth', config)
+    encoder = mixedae_mm.load(tmp_path / 'model.pth', 'cpu')
+    export(encoder, tmp_path / 'm.pt2')
+    images = 900 + 100 * torch.randn(2, 5, SIZE, SIZE)
+    with torch.no_grad():
+        tokens = model.backbone(model.data_preprocessor(dict(inputs=images))['inputs'])
+    torch.testing.assert_close(
+        runtime(tmp_path / 'm.pt2')(images)[0], tokens[-1][:, 0], rtol=0, atol=1e-4)
+
+
+@new_torch
 def test_large_onnx_keeps_its_weights_beside_it(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, 'LARGEST_SINGLE_FILE', 0)
     (tmp_path / 'out').mkdir()
