@@ -18,8 +18,10 @@ import traceback
 from pathlib import Path
 from typing import List, NamedTuple
 
+import numpy as np
 import pytest
 import skimage.data
+import tifffile
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
@@ -48,6 +50,7 @@ SMALL = ('--cfg-options model.backbone.arch=deit-tiny model.neck.decoder_depth=1
 TINY_MODEL = SMALL[:5]
 FEW_STEPS = ('--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=4 '
              'train_dataloader.num_workers=0').split()
+NO_WORKERS = ['--cfg-options', 'train_dataloader.num_workers=0']
 # What is run: beginning of the command -> what is added to make it short.
 RUN = {
     'python tools/train.py configs/mixedae_vitb_folder.py': SMALL,
@@ -60,6 +63,15 @@ RUN = {
     'python -m mixedae_mm train mine.py': TINY_MODEL,
     'python -m mixedae_mm train blockwise_demo.py': FEW_STEPS,
     'python -m mixedae_mm train timm_demo.py': FEW_STEPS,
+    'python -m mixedae_mm channel_statistics': [],
+    'python -m mixedae_mm train small_bands.py': NO_WORKERS,
+    'python -m mixedae_mm report work_dirs/small_bands': [],
+    'python -m mixedae_mm knn_and_probe small_bands.py': ['--num-workers', '0'],
+    'python -m mixedae_mm extract_features scenes': ['--workers', '0'],
+    'python -m mixedae_mm train classify_bands.py': [
+        *NO_WORKERS, 'val_dataloader.num_workers=0'],
+    'python -m mixedae_mm predict fields/val': [],
+    'python -m mixedae_mm convert work_dirs/small_bands': [],
     'python -m mixedae_mm browse_dataset': [],
     'python -m mixedae_mm plot_logs': [],
     'python -m mixedae_mm mmpretrain::analysis_tools/analyze_logs': [],
@@ -149,8 +161,29 @@ def materials(tmp_path_factory):
     torch.save(dict(meta=content['meta'], state_dict=content['state_dict']), checkpoint)
     convert(str(checkpoint), str(folder / 'mae_pretrain_vit_base_full.pth'), 'mae')
     mm_checkpoint(folder / 'best.pth', classifier_model('mean'))
+    make_bands(folder / 'bands')
     make_scene_folder(str(folder / 'scenes/scenes'), 3, 1, classes=CLASSES)
     return folder
+
+
+def make_bands(folder: Path) -> None:
+    """TIFFs of 13 bands of 12 bits: 160 scenes, and fields of four classes."""
+    generator = np.random.default_rng(0)
+    bands = generator.dirichlet(np.ones(3), 13)  # each a mix of red, green and blue
+    photos = [getattr(skimage.data, name)()
+              for name in ('astronaut', 'coffee', 'chelsea', 'rocket')]
+    for part, number in (('scenes', 160), ('fields/train', 40), ('fields/val', 20)):
+        for i in range(number):
+            photo = photos[i % 4]
+            top, left = generator.integers(0, np.array(photo.shape[:2]) - 96)
+            crop = 16 * photo[top:top + 96, left:left + 96] @ bands.T
+            crop += generator.normal(0, 40, crop.shape)
+            kind = '' if part == 'scenes' else f'class_{i % 4}'
+            (folder / part / kind).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(
+                folder / part / kind / f'{i}.tif',
+                crop.clip(0, 4095).astype(np.uint16).transpose(2, 0, 1),
+                photometric='minisblack')
 
 
 @pytest.fixture
@@ -160,6 +193,8 @@ def sandbox(materials, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
         (tmp_path / name).symlink_to(materials / name)
+    for name in ('scenes', 'fields'):
+        (tmp_path / name).symlink_to(materials / 'bands' / name)
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'data/imagenet/train').mkdir(parents=True)
     (tmp_path / 'work_dirs/demo_transfer').mkdir(parents=True)

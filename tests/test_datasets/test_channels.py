@@ -1,6 +1,7 @@
 """Images of any number of channels: decoding, statistics, pre-training, features."""
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
-from small_vit import ARCH
+from small_vit import ARCH, mixedae
 
 import mixedae_mm
 from mixedae_mm.apis.encoder import images_of
@@ -138,7 +139,7 @@ def test_statistics_of_another_number_of_channels_are_refused():
 
 def test_16_bits_under_statistics_of_8_bits_are_warned_of_once(monkeypatch):
     said = []
-    monkeypatch.setattr('mixedae_mm.models.mixedae_data_preprocessor.print_log',
+    monkeypatch.setattr('mixedae_mm.utils.preprocessing.print_log',
                         lambda message, *_: said.append(message))
     images = torch.from_numpy(pixels(3, 'uint16').transpose(2, 0, 1).astype('float32'))
     preprocessor = MixedAEDataPreprocessor()
@@ -162,6 +163,7 @@ def test_the_crop_of_other_units_is_not_cut_to_0_and_1():
 CONFIG = '''
 _base_ = '{root}/configs/mixedae_vitb_folder.py'
 channels = {channels}
+shown = {shown}
 model = dict(
     data_preprocessor=dict(mean={mean}, std={std}),
     backbone=dict(in_channels=channels, img_size=32, patch_size=8,
@@ -183,16 +185,30 @@ log_processor = dict(by_epoch=False)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=3), logger=dict(interval=1))
 custom_hooks = _base_.run_hooks + [
-    dict(type='MixingVisualizationHook', interval=3)]
+    dict(type='MixingVisualizationHook', interval=3, channels=shown),
+    dict(type='TopKAccuracyHook', interval=1, num_images=4),
+    dict(type='KNNEvaluationHook', interval=3, k=3, **{{
+        f'{{part}}_dataset': dict(
+            type='CustomDataset', data_root='fields', data_prefix=part,
+            extensions=('.tif', '.npy'), pipeline=[
+                dict(type='LoadChannels', channels=channels),
+                dict(type='EvaluationCrop', size=32),
+                dict(type='PackInputs')]) for part in ('train', 'test')}})]
 work_dir = 'run'
 '''
 
 
 @pytest.mark.parametrize('channels', [1, 4, 13])
-def test_from_a_folder_to_features(channels, tmp_path, monkeypatch):
-    """Statistics, pre-training and features of the same files."""
+def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, command):
+    """Statistics, pre-training from RGB, report, k-NN, features of the same files."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'scenes').mkdir()
+    for part in ('train', 'test'):
+        for i in range(4):
+            file = Path(f'fields/{part}/class_{i % 2}/{i}.npy')
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, pixels(channels, 'uint16', 40, 50))
+    (tmp_path / 'fields/val').symlink_to('test')
     scenes = [pixels(channels, 'uint16', 40 + i, 50) for i in range(8)]
     for i, scene in enumerate(scenes):
         if i % 2:
@@ -202,19 +218,40 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch):
                              photometric='minisblack')
     printed = subprocess.run(
         [sys.executable, ROOT / 'tools/analysis_tools/channel_statistics.py', 'scenes',
-         '--channels', str(channels)],
+         '--channels', str(channels), '--out', 'statistics.py'],
         capture_output=True, text=True, check=True).stdout
+    assert printed == Path('statistics.py').read_text()
     numbers: dict = {}
-    exec('\n'.join(printed.splitlines()[-2:]), numbers)
+    exec(printed, numbers)
+    assert numbers['channels'] == channels
     every = np.concatenate([scene.reshape(-1, channels) for scene in scenes])
     np.testing.assert_allclose(numbers['mean'], every.mean(0), rtol=1e-5)
     np.testing.assert_allclose(numbers['std'], every.std(0), rtol=1e-5)
 
     Path('mine.py').write_text(CONFIG.format(
         root=ROOT, channels=channels, arch=ARCH, mean=numbers['mean'],
-        std=numbers['std']))
-    assert train(['mine.py']) == 0
-    log, = Path('run').glob('*/vis_data/scalars.json')
+        std=numbers['std'], shown=[0, channels - 1, 0]))
+    torch.save(mixedae().state_dict(), 'rgb.pth')
+    start = ['mine.py', '--cfg-options', 'load_from=rgb.pth']
+    assert train(start) == 2
+    assert f'input channels 3 instead of {channels}' in capsys.readouterr().err
+    assert train([*start, 'input_channels=mean']) == 0
+    said = capsys.readouterr()
+    assert f'3 -> {channels} channels' in said.out + said.err
+    assert '3-NN accuracy [%] after 3 iterations on 4 images' in said.out + said.err
+    assert command('report', 'run', '--show-channels', 0, channels - 1, 0) == 0
+    page = Path('run/report.html').read_text()
+    assert f' of {channels} (counted from 0) ' in page
+    assert command('report', 'run', '--show-channels', 0, channels, 0) == 2
+    assert f'from 0 to {channels - 1}' in capsys.readouterr().err
+    assert command('knn_and_probe', 'mine.py', 'run/iter_3.pth', 'fields', '--k', 2,
+                   '--num-workers', 0, '--no-random') == 0
+    assert 'linear probe' in capsys.readouterr().out
+    for kind, name in (('attention', 'attention.png'), ('mixing', 'mixing.png')):
+        assert command('visualize', kind, 'mine.py', 'run/iter_3.pth', 'scenes') == 0
+        assert Path(name).is_file()
+    assert command('browse_dataset', 'mine.py', '-n', 4) == 0
+    *_, log = sorted(Path('run').glob('*/vis_data/scalars.json'))
     losses = [json.loads(line).get('loss_recon') for line in log.open()]
     assert all(0.5 < loss < 5 for loss in losses if loss) and any(losses)
     assert list(Path('run').glob('*/vis_data/vis_image/mixing_*.png'))
@@ -230,3 +267,23 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch):
     assert abs(encoder.preprocessing.normalize(image).mean()) < 0.2
     with pytest.raises(UnreadableImageError, match=f'{channels} channels are needed'):
         encoder.features(np.zeros((40, 40, channels + 1), 'float32'))
+
+
+@pytest.mark.parametrize('make, facts', [
+    (lambda: pixels(4, 'uint16', 40, 50), r'shape \(40, 50, 4\), but 13 channels'),
+    (lambda: np.nan * pixels(13, 'float32', 40, 50), 'channel 0, row 0, column 0 is'),
+    (lambda: pixels(13, 'int32', 40, 50), 'are int32, allowed are uint8, uint16'),
+    (lambda: np.zeros((2, 40, 50, 13)), r'shape \(2, 40, 50, 13\), but 13 channels')])
+def test_a_folder_that_cannot_be_used_is_refused(
+        make, facts, tmp_path, monkeypatch, capsys):
+    """In one sentence; single files of it are skipped with a warning."""
+    monkeypatch.chdir(tmp_path)
+    Path('scenes').mkdir()
+    for i in range(12):
+        np.save(f'scenes/{i}.npy', make())
+    Path('mine.py').write_text(CONFIG.format(
+        root=ROOT, channels=13, arch=ARCH, mean=[0.] * 13, std=[1.] * 13, shown=None
+    ).partition('custom_hooks')[0] + "work_dir = 'run'\n")
+    assert train(['mine.py']) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(rf'^error: .*scenes/\d+.npy.*{facts}', error), error

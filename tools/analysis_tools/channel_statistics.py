@@ -13,6 +13,7 @@ from mixedae_mm.datasets.folder_index import index_folder
 from mixedae_mm.datasets.reading import read_file
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.files import check_file
 from mixedae_mm.utils.progress import with_progress
 
 
@@ -23,10 +24,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('folder', metavar='FOLDER', help='images, at any depth')
     parser.add_argument('--channels', type=positive_int, required=True,
                         help='how many each image has')
+    parser.add_argument('--out', help='also write the lines to this file, *.py, which '
+                        'a config can inherit')
     return parser.parse_args()
 
 
 def run(args: argparse.Namespace) -> None:
+    out = args.out and check_file(args.out, overwrite=True, suffixes=('.py', ))
     folder = Path(args.folder).expanduser()
     paths = list(index_folder(str(folder), extensions_of(args.channels)).paths())
     pixels, mean = 0, torch.zeros(args.channels, dtype=torch.float64)
@@ -43,10 +47,14 @@ def run(args: argparse.Namespace) -> None:
         squares += distance**2 * count * (pixels - count) / pixels
         low, high = min(low, values.min().item()), max(high, values.max().item())
     std = (squares / pixels).sqrt()
-    print(f'# {len(paths)} images of {args.channels} channels, values from '
-          f'{low:.6g} to {high:.6g}')
+    lines = [f'# {len(paths)} images, values from {low:.6g} to {high:.6g}',
+             f'channels = {args.channels}']
     for name, numbers in (('mean', mean), ('std', std)):
-        print(f'{name} = [{", ".join(f"{number:.6g}" for number in numbers.tolist())}]')
+        text = ', '.join(f'{number:.6g}' for number in numbers.tolist())
+        lines.append(f'{name} = [{text}]')
+    print('\n'.join(lines))
+    if out:
+        out.write_text('\n'.join(lines) + '\n')
 
 
 if __name__ == '__main__':
