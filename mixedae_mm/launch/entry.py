@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Callable
 
@@ -18,7 +19,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
@@ -35,6 +35,7 @@ from ..utils.errors import ConfigurationError
 from .checks import (LAUNCHER_VARIABLES, check_checkpoint_hook, check_launcher,
                      check_strategy, initial_weights)
 from .device import adapt_to_cpu, choose_precision, init_cpu_process_group
+from .opening import build_opened
 
 
 class Settings(DictAction):
@@ -152,7 +153,9 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
     set_dataloader_defaults(cfg)
     set_input_channels(cfg)
     read_checkpoints_as_data(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    # Once, not once per loader and epoch.
+    warnings.filterwarnings('once', message='This DataLoader will create')
+    runner = build_opened(cfg)
     check_checkpoint_hook(runner)
     runner.register_hook(CheckedLoadingHook(
         complete_weights, cfg.get('input_channels')))

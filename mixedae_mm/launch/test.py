@@ -15,6 +15,7 @@ from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
 from .checks import check_checkpoint, check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
+from .opening import log_found
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -56,6 +57,7 @@ def test(args: argparse.Namespace) -> None:
         check_data_paths(cfg, ['test_dataloader'])
         runner = build_runner(cfg, complete_weights=True)
         DataCheckHook.of(runner).check(runner, 'test')
+        log_found(runner, 'test')
         if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
             dump_predictions(runner, args.out, scope_of(cfg))
         metrics = runner.test()

@@ -11,6 +11,7 @@ from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from .checks import check_checkpoints, check_data_paths, schedule_note, type_name
 from .entry import add_arguments, build_runner, load_config, report_errors
+from .opening import log_found
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -54,6 +55,7 @@ def train(args: argparse.Namespace) -> None:
         if note:
             runner.logger.warning(note)
         DataCheckHook.of(runner).check(runner, 'train', 'val')
+        log_found(runner, 'train', 'val')
         runner.train()
 
 

@@ -1,0 +1,114 @@
+"""A log that begins with what was asked and what was found."""
+import logging
+import re
+from typing import Any, Iterator, List, Optional
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .checks import initial_weights, type_name
+
+# mmengine's messages of a hundred lines, and those that nobody can act on.
+BACKGROUND = re.compile(
+    r'\n-+\nSystem environment|Config:\n|Hooks will be executed'
+    r'|"(FileClient|HardDiskBackend)" |.* is skipped since its requires_grad=False'
+    r'|Distributed training is not used|The prefix is not set in metric class')
+
+
+class BackgroundFilter(logging.Filter):
+    """Send :data:`BACKGROUND` to the log file only, behind what was found."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.logger = logger
+        self.held: Optional[List[logging.LogRecord]] = []
+        logger.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not BACKGROUND.match(record.getMessage()):
+            return True
+        if self.held is not None:
+            self.held.append(record)
+        else:
+            self._write(record)
+        return False
+
+    def release(self) -> None:
+        """Write what was held back, and hold nothing back from now on."""
+        for record in self.held or ():
+            self._write(record)
+        self.held = None
+
+    def _write(self, record: logging.LogRecord) -> None:
+        for handler in self.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+
+
+def build_opened(cfg: Config) -> Runner:
+    """Build the runner of a config, whose log begins with :func:`asked`."""
+    kind = RUNNERS.get(cfg.get('runner_type') or 'Runner')
+    if kind is None:
+        return RUNNERS.build(cfg)  # says what is wrong
+    filters: List[BackgroundFilter] = []
+
+    class Opened(kind):  # type: ignore[valid-type, misc]
+
+        def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
+            logger = super().build_logger(*args, **kwargs)
+            logger.info('\n    '.join(asked(cfg)))
+            filters.append(BackgroundFilter(logger))
+            return logger
+
+    Opened.__name__ = Opened.__qualname__ = kind.__name__
+    try:
+        return Opened.from_cfg(cfg)
+    except BaseException:
+        for background in filters:
+            background.release()
+        raise
+
+
+def asked(cfg: Config) -> Iterator[str]:
+    """What a config asks for, in a line for each part."""
+    test = cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None
+    yield f'{"Test" if test else "Train"} with {cfg.filename}:'
+    backbone = cfg.model.get('backbone') or {}
+    size = backbone.get('img_size')
+    yield ', '.join(filter(None, [
+        f'model    {type_name(cfg.model)}', type_name(backbone), backbone.get('arch')
+        if isinstance(backbone.get('arch'), str) else '',
+        'patch_size' in backbone and f'patches of {backbone.patch_size} pixels',
+        size and f'positions for images of {size}']))
+    for mode in ('test',) if test else ('train', 'val'):
+        loader = cfg.get(f'{mode}_dataloader') or {}
+        dataset = loader.get('dataset') or {}
+        if dataset:
+            classes = (dataset.get('metainfo') or {}).get('classes') or ()
+            named = ', '.join(classes[:8]) + (', ...' if len(classes) > 8 else '')
+            yield (f'{mode:<8} {dataset.get("data_root") or type_name(dataset)}, '
+                   f'batches of {loader.get("batch_size", 1)}'
+                   + (f', {len(classes)} classes: {named}' if classes else ''))
+    start = cfg.get('load_from') or ', '.join(initial_weights(cfg))
+    yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
+    length = cfg.get('train_cfg') or {}
+    if not test:
+        yield 'length   ' + (f'{length.max_epochs} epochs' if length.get('max_epochs')
+                             else f'{length.get("max_iters")} steps')
+    yield f'results  {cfg.work_dir}, with the whole config'
+
+
+def log_found(runner: Runner, *modes: str) -> None:
+    """Say how many images and batches there are, then what was held back."""
+    parts = []
+    for mode in modes:
+        loop = getattr(runner, f'{mode}_loop', None)
+        if loop is not None:
+            loader = loop.dataloader
+            parts.append(
+                f'{mode} {len(loader.dataset)} images in {len(loader)} batches')
+    runner.logger.info(f'Found: {"; ".join(parts)}')
+    for background in runner.logger.filters:
+        if isinstance(background, BackgroundFilter):
+            background.release()
