@@ -5,6 +5,7 @@ _base_ = '../classification/finetune_vitb_100e_in1k.py'
 own_labels = 'folders'
 data_root = '{{$DATA_ROOT:data/own}}'
 pretrained = '{{$PRETRAINED:work_dirs/mixedae_vitb_folder/epoch_300.pth}}'
+image_size = 224  # after the crop; a multiple of the patch size
 
 train_dataloader = dict(
     batch_size=64,

@@ -5,6 +5,7 @@ _base_ = '../detection/cascade-mask-rcnn_vitb_1x_coco.py'
 own_labels = 'coco'
 data_root = '{{$DATA_ROOT:data/own}}'
 pretrained = '{{$PRETRAINED:work_dirs/mixedae_vitb_folder/epoch_300.pth}}'
+image_size = 800  # of the shorter side, the largest one in the training
 
 train_dataloader = dict(
     dataset=dict(

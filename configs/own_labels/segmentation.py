@@ -5,6 +5,7 @@ _base_ = '../segmentation/upernet_vitb_160k_ade20k.py'
 own_labels = 'masks'
 data_root = '{{$DATA_ROOT:data/own}}'
 pretrained = '{{$PRETRAINED:work_dirs/mixedae_vitb_folder/epoch_300.pth}}'
+image_size = 512  # of the crops; a multiple of the patch size
 classes = None
 reduce_zero_label = False  # True: 0 is ignored, and 1 is the first class
 

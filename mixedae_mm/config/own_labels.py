@@ -16,9 +16,13 @@ from .tree import expand_home, walk
 # Top-level keys that a user sets. They are not in the config that a run saves, which
 # is an ordinary one and needs neither the data nor the checkpoint to be read.
 KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label',
-        'channels', 'mean', 'std')
+        'image_size', 'channels', 'mean', 'std')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WIDTH = 768  # of ViT-B, which these configs inherit
+# Sizes in the recipe of each task, which ``image_size`` replaces: the crop, or the
+# shorter side of the largest images.
+RECIPE_SIZES = dict(folders=224, masks=512, coco=800)
+SIZE_KEYS = ('scale', 'scales', 'size', 'crop_size', 'stride')
 
 
 def fill_in(cfg: Config) -> None:
@@ -50,6 +54,8 @@ def fill_in(cfg: Config) -> None:
         if os.path.isfile(weights):
             theirs = config_of(weights)
             take_architecture(cfg, theirs)
+    if given['image_size'] is not None:
+        resize(cfg, given['image_size'], RECIPE_SIZES[given['own_labels']])
     take_channels(cfg, theirs, given['channels'], given['mean'], given['std'])
     datasets = [cfg[name].dataset for name in LOADERS]
     for dataset in datasets:
@@ -167,9 +173,42 @@ def take_architecture(cfg: Config, config: dict) -> None:
     if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12
         own.out_indices = tuple(-(-(i + 1) * depth // 12) - 1 for i in own.out_indices)
     changed = [('in_channels', WIDTH, width), ('patch_size', old_patch, patch),
+               ('channels', WIDTH, width),  # of UperNet, as wide as the encoder
                ('in_channels', [WIDTH] * 4, [width] * 4),
                ('size_divisor', old_patch, patch)]
     for _, node in walk(dict(model=cfg.model)):
         for key, old, new in changed:
             if isinstance(node, dict) and node.get(key) == old:
                 node[key] = new
+
+
+def resize(cfg: Config, wanted: int, recipe: int) -> None:
+    """Replace the size of images in a recipe, wherever it or a part of it stands.
+
+    Resizing, crops, windows and their strides keep their proportions. The grid of
+    positions changes if the recipe's is that of the crop.
+    """
+    backbone = cfg.model.backbone
+    patch = backbone.get('patch_size', 16)
+    cropped = backbone.img_size == recipe
+    if not isinstance(wanted, int) or wanted < 2 * patch or (
+            cropped and wanted % patch):
+        raise ConfigurationError(
+            f'image_size in {cfg.filename} is {wanted!r}, but must be a number of '
+            f'pixels, {2 * patch} or more'
+            + (f', that is a multiple of the patch size, {patch}.' if cropped else '.'))
+
+    def resized(value):
+        if isinstance(value, (list, tuple)):
+            return type(value)(resized(one) for one in value)
+        return round(value * wanted / recipe) if value > 1 else value
+
+    if cropped:
+        backbone.img_size = wanted
+    parts = [cfg[name].dataset.pipeline for name in LOADERS]
+    parts += [cfg.get('tta_pipeline'), cfg.model.get('data_preprocessor'),
+              cfg.model.get('test_cfg')]
+    for _, node in list(walk(parts)):
+        for key in SIZE_KEYS if isinstance(node, dict) else ():
+            if node.get(key):
+                node[key] = resized(node[key])

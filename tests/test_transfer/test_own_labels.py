@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 
 from mixedae_mm import config_path, predict
 from mixedae_mm.analysis.loading import load_model
+from mixedae_mm.config.own_labels import KEYS
+from mixedae_mm.config.tree import resolve
 from mixedae_mm.launch.checks import schedule_note
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -98,10 +100,42 @@ def test_configs_of_the_page_are_short_and_know_classes_and_encoder(here, name):
                            detect=['3'] * 4)[name]
     assert not re.search(r'in_channels=\[?\s*768', cfg.pretty_text)  # of ViT-B
     # What is saved is an ordinary config, which needs neither data nor checkpoint.
-    assert not {'own_labels', 'data_root', 'classes', 'pretrained'} & set(cfg)
+    assert not set(KEYS) & set(cfg)
     assert 'data/' not in cfg.pretty_text
     if name == 'segment':
         assert cfg.train_dataloader.dataset.img_suffix == '.png'
+
+
+@pytest.mark.parametrize('name, size, sizes', [
+    ('classify', 96, {
+        'model.backbone.img_size': 96, 'train_dataloader.dataset.pipeline.1.scale': 96,
+        'val_dataloader.dataset.pipeline.1.scale': 110,
+        'test_dataloader.dataset.pipeline.2.crop_size': 96}),
+    ('segment', 64, {
+        'model.backbone.img_size': 64, 'model.data_preprocessor.size': (64, 64),
+        'train_dataloader.dataset.pipeline.2.scale': (256, 64),
+        'train_dataloader.dataset.pipeline.3.crop_size': (64, 64),
+        'val_dataloader.dataset.pipeline.1.scale': (256, 64),
+        'model.test_cfg.stride': (43, 43), 'tta_pipeline.1.transforms.0.0.scale':
+        (128, 32), 'model.decode_head.channels': ARCH['embed_dims']}),
+    ('detect', 100, {
+        'model.backbone.img_size': 224, 'test_dataloader.dataset.pipeline.1.scale':
+        (167, 100), 'train_dataloader.dataset.pipeline.2.scales.0': (167, 60),
+        'model.rpn_head.anchor_generator.scales': [8]})])
+def test_one_key_says_the_size_of_images(here, name, size, sizes):
+    """The rest of a recipe keeps its proportions; anchors and positions stay."""
+    Path('sized.py').write_text(page_config(name) + f'image_size = {size}\n')
+    cfg = Config.fromfile('sized.py')
+    assert {key: resolve(cfg, key.split('.')) for key in sizes} == sizes
+
+
+@pytest.mark.parametrize('name, size, facts', [
+    ('segment', 100, 'image_size .* 100, .*multiple of the patch size, 8'),
+    ('detect', 9, 'image_size .* 9, .*16 or more'), ('detect', '"96"', "'96'")])
+def test_sizes_that_cannot_be(here, name, size, facts):
+    Path('sized.py').write_text(page_config(name) + f'image_size = {size}\n')
+    with pytest.raises(ConfigurationError, match=facts):
+        Config.fromfile('sized.py')
 
 
 def test_a_start_from_random_weights(here):
@@ -177,30 +211,17 @@ def test_a_schedule_that_does_not_end_with_the_run_is_named(ends, length, words)
 LOADERS = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
            'val_dataloader.persistent_workers=False',
            'train_dataloader.persistent_workers=False']
-SMALL = {  # what makes it quick
-    'classify': [
-        'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.1.scale=64',
-        'train_dataloader.batch_size=6', *(
-            f'{part}_dataloader.dataset.pipeline.{key}' for part in ('val', 'test')
-            for key in ('1.scale=64', '2.crop_size=64'))],
+SMALL = {  # what makes it quick, beside the size of the images
+    'classify': ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=6'],
     'segment': [
         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
         'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=2',
-        'train_dataloader.dataset.pipeline.2.scale=(128,64)',
-        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
-        'model.data_preprocessor.size=(64,64)', 'model.decode_head.channels=8',
-        'model.auxiliary_head.channels=8', 'model.backbone.img_size=64',
-        'model.test_cfg.crop_size=(64,64)', 'model.test_cfg.stride=(64,64)', *(
-            f'{part}_dataloader.dataset.pipeline.1.scale=(128,64)'
-            for part in ('val', 'test'))],
+        'model.decode_head.channels=8', 'model.auxiliary_head.channels=8'],
     'detect': [
         'train_cfg.max_epochs=1',
-        'train_dataloader.dataset.pipeline.2.scales=[(64,64)]',
         'model.train_cfg.rpn_proposal.max_per_img=16',
         'model.test_cfg.rpn.max_per_img=8', 'model.test_cfg.rcnn.score_thr=0.0',
         'model.roi_head.mask_head.num_convs=1', *(
-            f'{part}_dataloader.dataset.pipeline.1.scale=(64,64)'
-            for part in ('val', 'test')), *(
             f'model.{key}' for i in range(3) for key in (
                 f'train_cfg.rcnn.{i}.sampler.num=8',
                 f'roi_head.bbox_head.{i}.num_shared_convs=1',
@@ -227,7 +248,10 @@ def trained(folder):
     def train(name):
         pytest.importorskip(TOOLBOX[name])
         if name not in done:
-            output = run(folder, '-m', 'mixedae_mm', 'train', f'{name}.py',
+            (folder / 'small').mkdir(exist_ok=True)
+            config = folder / f'small/{name}.py'
+            config.write_text(page_config(name) + f'image_size = {SIDE}\n')
+            output = run(folder, '-m', 'mixedae_mm', 'train', str(config),
                          '--cfg-options', *LOADERS, *SMALL[name])
             assert 'loaded 7' in output and re.search(f'{METRIC[name]}: ', output)
             work_dir = folder / 'work_dirs' / name
