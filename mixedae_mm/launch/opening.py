@@ -90,7 +90,8 @@ def asked(cfg: Config) -> Iterator[str]:
             yield (f'{mode:<8} {dataset.get("data_root") or type_name(dataset)}, '
                    f'batches of {loader.get("batch_size", 1)}'
                    + (f', {len(classes)} classes: {named}' if classes else ''))
-    start = cfg.get('load_from') or ', '.join(initial_weights(cfg))
+    start = cfg.get('load_from') or ', '.join(
+        node['checkpoint'] for node in initial_weights(cfg))
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
     length = cfg.get('train_cfg') or {}
     if not test:
