@@ -133,12 +133,12 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
+def build_runner(cfg: Config, for_test: bool = False) -> Runner:
     """Check what can be checked cheaply, start the process group, build.
 
     Args:
         cfg (Config): With all options applied.
-        complete_weights (bool): See :class:`.CheckedLoadingHook`.
+        for_test (bool): Refuse a checkpoint that leaves weights as they were.
     """
     check_launcher(cfg.launcher)
     check_strategy(cfg)
@@ -155,10 +155,10 @@ def build_runner(cfg: Config, complete_weights: bool = False) -> Runner:
     read_checkpoints_as_data(cfg)
     # Once, not once per loader and epoch.
     warnings.filterwarnings('once', message='This DataLoader will create')
-    runner = build_opened(cfg)
+    runner = build_opened(cfg, for_test)
     check_checkpoint_hook(runner)
     runner.register_hook(CheckedLoadingHook(
-        complete_weights, cfg.get('input_channels')))
+        for_test, cfg.get('input_channels')))
     if precision is not None:
         runner.logger.info(precision)
     for change in changes:

@@ -46,7 +46,7 @@ class BackgroundFilter(logging.Filter):
                 handler.handle(record)
 
 
-def build_opened(cfg: Config) -> Runner:
+def build_opened(cfg: Config, for_test: bool) -> Runner:
     """Build the runner of a config, whose log begins with :func:`asked`."""
     kind = RUNNERS.get(cfg.get('runner_type') or 'Runner')
     if kind is None:
@@ -57,7 +57,7 @@ def build_opened(cfg: Config) -> Runner:
 
         def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
             logger = super().build_logger(*args, **kwargs)
-            logger.info('\n    '.join(asked(cfg)))
+            logger.info('\n    '.join(asked(cfg, for_test)))
             filters.append(BackgroundFilter(logger))
             return logger
 
@@ -70,10 +70,9 @@ def build_opened(cfg: Config) -> Runner:
         raise
 
 
-def asked(cfg: Config) -> Iterator[str]:
+def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     """What a config asks for, in a line for each part."""
-    test = cfg.get('train_dataloader') is None or cfg.get('train_cfg') is None
-    yield f'{"Test" if test else "Train"} with {cfg.filename}:'
+    yield f'{"Test" if for_test else "Train"} with {cfg.filename}:'
     backbone = cfg.model.get('backbone') or {}
     size = backbone.get('img_size')
     yield ', '.join(filter(None, [
@@ -81,7 +80,7 @@ def asked(cfg: Config) -> Iterator[str]:
         if isinstance(backbone.get('arch'), str) else '',
         'patch_size' in backbone and f'patches of {backbone.patch_size} pixels',
         size and f'positions for images of {size}']))
-    for mode in ('test',) if test else ('train', 'val'):
+    for mode in ('test',) if for_test else ('train', 'val'):
         loader = cfg.get(f'{mode}_dataloader') or {}
         dataset = loader.get('dataset') or {}
         if dataset:
@@ -94,7 +93,7 @@ def asked(cfg: Config) -> Iterator[str]:
         node['checkpoint'] for node in initial_weights(cfg))
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
     length = cfg.get('train_cfg') or {}
-    if not test:
+    if not for_test:
         yield 'length   ' + (f'{length.max_epochs} epochs' if length.get('max_epochs')
                              else f'{length.get("max_iters")} steps')
     yield f'results  {cfg.work_dir}, with the whole config'

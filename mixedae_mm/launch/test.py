@@ -55,7 +55,7 @@ def test(args: argparse.Namespace) -> None:
     with preparing(cfg):
         apply_options(cfg, args)
         check_data_paths(cfg, ['test_dataloader'])
-        runner = build_runner(cfg, complete_weights=True)
+        runner = build_runner(cfg, for_test=True)
         DataCheckHook.of(runner).check(runner, 'test')
         log_found(runner, 'test')
         if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':

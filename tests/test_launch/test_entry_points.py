@@ -427,6 +427,17 @@ def test_slurm_test_on_fewer_gpus_than_a_node_has(project, recorder):
 # --------------------------------------------------------------- real runs
 
 
+def check_opening(printed, work_dir, what, found):
+    """A log begins with what is asked and found; the rest is in the file, behind it."""
+    assert f'{what} with' in printed and found in printed
+    background = ('System environment', 'Config:', 'Hooks will be executed')
+    assert not any(words in printed for words in background)
+    log, = work_dir.glob('*/*.log')
+    text = log.read_text()
+    places = [text.index(words) for words in (f'{what} with', found, *background)]
+    assert places == sorted(places)
+
+
 @pytest.mark.slow
 def test_classification_from_training_to_test(project):
     """Train, test with every output, from a folder outside the repository."""
@@ -436,10 +447,12 @@ def test_classification_from_training_to_test(project):
     assert 'accuracy/top1' in printed
     checkpoint = project / 'work_dirs/classify/epoch_1.pth'
     assert checkpoint.exists()
+    check_opening(printed, project / 'work_dirs/classify', 'Train', 'train 8 images in')
 
     printed = run(project, 'test.py', 'classify.py', checkpoint, '--work-dir',
                   'test', '--out', 'out.pkl', '--show-dir', 'pictures')
     assert 'accuracy/top1' in printed
+    check_opening(printed, project / 'test', 'Test', 'test 8 images in')
     with open(project / 'out.pkl', 'rb') as file:
         assert len(pickle.load(file)) == 8
     assert len(list((project / 'pictures').rglob('*.png'))) == 8
