@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmpretrain.datasets.custom import find_folders
 
 from ..models.checkpoint_reading import literal_config, read_checkpoint
-from ..models.vit_sizes import ARCHES
 from ..utils.errors import ConfigurationError
 from .own_channels import take_channels
+from .own_sizes import resize, take_architecture
 from .tree import expand_home, walk
 
 # Top-level keys that a user sets. They are not in the config that a run saves, which
@@ -18,11 +18,9 @@ from .tree import expand_home, walk
 KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label',
         'image_size', 'channels', 'mean', 'std')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-WIDTH = 768  # of ViT-B, which these configs inherit
 # Sizes in the recipe of each task, which ``image_size`` replaces: the crop, or the
 # shorter side of the largest images.
 RECIPE_SIZES = dict(folders=224, masks=512, coco=800)
-SIZE_KEYS = ('scale', 'scales', 'size', 'crop_size', 'stride')
 
 
 def fill_in(cfg: Config) -> None:
@@ -55,7 +53,7 @@ def fill_in(cfg: Config) -> None:
             theirs = config_of(weights)
             take_architecture(cfg, theirs)
     if given['image_size'] is not None:
-        resize(cfg, given['image_size'], RECIPE_SIZES[given['own_labels']])
+        resize(cfg, LOADERS, given['image_size'], RECIPE_SIZES[given['own_labels']])
     take_channels(cfg, theirs, given['channels'], given['mean'], given['std'])
     datasets = [cfg[name].dataset for name in LOADERS]
     for dataset in datasets:
@@ -154,61 +152,3 @@ def config_of(weights: str) -> dict:
     text = (read_checkpoint(weights).get('meta') or {}).get('cfg')
     config = literal_config(text) if isinstance(text, str) else {}
     return config if isinstance(config.get('model'), dict) else {}
-
-
-def take_architecture(cfg: Config, config: dict) -> None:
-    """Give a config of ViT-B the encoder of another config.
-
-    Nothing changes for checkpoints that do not say it, such as converted ones.
-    """
-    theirs = config.get('model', {}).get('backbone')
-    if not isinstance(theirs, dict) or 'arch' not in theirs:
-        return
-    own = cfg.model.backbone
-    old_patch, arch = own.get('patch_size', 16), theirs['arch']
-    patch = theirs.get('patch_size', 16)
-    sizes = ARCHES[arch.lower()] if isinstance(arch, str) else arch
-    width, depth = sizes['embed_dims'], sizes['num_layers']
-    own.arch, own.patch_size = arch, patch
-    if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12
-        own.out_indices = tuple(-(-(i + 1) * depth // 12) - 1 for i in own.out_indices)
-    changed = [('in_channels', WIDTH, width), ('patch_size', old_patch, patch),
-               ('channels', WIDTH, width),  # of UperNet, as wide as the encoder
-               ('in_channels', [WIDTH] * 4, [width] * 4),
-               ('size_divisor', old_patch, patch)]
-    for _, node in walk(dict(model=cfg.model)):
-        for key, old, new in changed:
-            if isinstance(node, dict) and node.get(key) == old:
-                node[key] = new
-
-
-def resize(cfg: Config, wanted: int, recipe: int) -> None:
-    """Replace the size of images in a recipe, wherever it or a part of it stands.
-
-    Resizing, crops, windows and their strides keep their proportions. The grid of
-    positions changes if the recipe's is that of the crop.
-    """
-    backbone = cfg.model.backbone
-    patch = backbone.get('patch_size', 16)
-    cropped = backbone.img_size == recipe
-    if not isinstance(wanted, int) or wanted < 2 * patch or (
-            cropped and wanted % patch):
-        raise ConfigurationError(
-            f'image_size in {cfg.filename} is {wanted!r}, but must be a number of '
-            f'pixels, {2 * patch} or more'
-            + (f', that is a multiple of the patch size, {patch}.' if cropped else '.'))
-
-    def resized(value):
-        if isinstance(value, (list, tuple)):
-            return type(value)(resized(one) for one in value)
-        return round(value * wanted / recipe) if value > 1 else value
-
-    if cropped:
-        backbone.img_size = wanted
-    parts = [cfg[name].dataset.pipeline for name in LOADERS]
-    parts += [cfg.get('tta_pipeline'), cfg.model.get('data_preprocessor'),
-              cfg.model.get('test_cfg')]
-    for _, node in list(walk(parts)):
-        for key in SIZE_KEYS if isinstance(node, dict) else ():
-            if node.get(key):
-                node[key] = resized(node[key])
