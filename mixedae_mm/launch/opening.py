@@ -73,12 +73,12 @@ def build_opened(cfg: Config, for_test: bool) -> Runner:
 def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     """What a config asks for, in a line for each part."""
     yield f'{"Test" if for_test else "Train"} with {cfg.filename}:'
-    backbone = cfg.model.get('backbone') or {}
+    backbone: dict = cfg.model.get('backbone') or {}
     size = backbone.get('img_size')
     yield ', '.join(filter(None, [
         f'model    {type_name(cfg.model)}', type_name(backbone), backbone.get('arch')
         if isinstance(backbone.get('arch'), str) else '',
-        'patch_size' in backbone and f'patches of {backbone.patch_size} pixels',
+        'patch_size' in backbone and f'patches of {backbone["patch_size"]} pixels',
         size and f'positions for images of {size}']))
     for mode in ('test',) if for_test else ('train', 'val'):
         loader = cfg.get(f'{mode}_dataloader') or {}
@@ -92,9 +92,9 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     start = cfg.get('load_from') or ', '.join(
         node['checkpoint'] for node in initial_weights(cfg))
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
-    length = cfg.get('train_cfg') or {}
+    length: dict = cfg.get('train_cfg') or {}
     if not for_test:
-        yield 'length   ' + (f'{length.max_epochs} epochs' if length.get('max_epochs')
+        yield 'length   ' + (f'{length["max_epochs"]} epochs' if length.get('max_epochs')
                              else f'{length.get("max_iters")} steps')
     yield f'results  {cfg.work_dir}, with the whole config'
 
