@@ -4,7 +4,9 @@ Importing the package registers its components in mmengine's root registries,
 so that every toolbox finds them by their bare names after
 ``custom_imports = dict(imports=['mixedae_mm'])``.
 """
+import signal
 import sys
+from pathlib import Path
 
 from .compat import (check_dependencies, leave_out_language_models,
                      separate_subset_copies, silence_onedl_notice)
@@ -46,4 +48,10 @@ def __getattr__(name):
 # commands without waiting for PyTorch, and registers before it runs one of them.
 # While Python looks for the module, it says '-m' in the place of its path.
 if not (sys.argv[0:1] == ['-m'] and 'mixedae_mm' in sys.orig_argv):
-    register_components()
+    try:
+        register_components()
+    except KeyboardInterrupt:
+        tools = Path(__file__).resolve().parents[1] / 'tools'
+        if tools not in Path(*sys.argv[:1]).resolve().parents:
+            raise
+        sys.exit(128 + signal.SIGINT)  # a command of ours, without a traceback

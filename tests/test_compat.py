@@ -180,3 +180,17 @@ def test_subsets_share_no_copies():
     owners = [dataset, *subsets]
     assert len({id(owner.pipeline) for owner in owners}) == 3
     assert len({id(owner.pipeline.transforms[0]) for owner in owners}) == 3
+
+
+@pytest.mark.parametrize('script, silent', [('tools/train.py', True), ('x.py', False)])
+def test_ctrl_c_while_packages_are_imported(script, silent):
+    done = subprocess.run(
+        [sys.executable, '-c', 'import sys\n'
+         'class Pressed:\n'
+         '    def find_spec(self, name, *rest):\n'
+         '        if name == "mmengine": raise KeyboardInterrupt\n'
+         'sys.meta_path.insert(0, Pressed())\n'
+         f'sys.argv = [{str(ROOT / script)!r}]\n'
+         'import mixedae_mm'], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stderr == '') == silent and done.returncode in (130, -2)
+    assert silent == (done.returncode == 130)
