@@ -398,6 +398,7 @@ def check_masks(folder, num_classes=2, **kwargs):
         **kwargs)
     checks.check_samples(
         SampleSeededDataset(dataset), 'train', dict(decode_head=num_classes))
+    return dataset
 
 
 @pytest.mark.parametrize('values, num_classes, reduced', [
@@ -405,6 +406,18 @@ def check_masks(folder, num_classes=2, **kwargs):
 def test_labels_that_a_head_predicts(tmp_path, values, num_classes, reduced):
     write_pair(tmp_path, values)
     check_masks(tmp_path, num_classes, reduce_zero_label=reduced)
+
+
+@pytest.mark.parametrize('values, size, facts', [
+    ([0, 11], (60, 40), ['label 11']), ([0, 1], (50, 40), ['has 60 x 40'])])
+def test_masks_outside_the_sample_are_refused_when_they_are_loaded(
+        tmp_path, values, size, facts):
+    write_pair(tmp_path, [0, 1])
+    dataset = check_masks(tmp_path, 2)
+    assert dataset[0]['gt_seg_map'].max() == 1
+    write_pair(tmp_path, values, size)
+    with refused(f'{tmp_path}/a.png', *facts):
+        dataset[0]
 
 
 @pytest.mark.parametrize('values, reduced, facts', [

@@ -25,7 +25,8 @@ def check_samples(dataset: Dataset, name: str,
 
     That is a file that is missing or not an image, an image of other channels than
     the model takes, a mask or an annotation that was made for another size, and a mask
-    with a label that a head does not predict.
+    with a label that a head does not predict. The other masks of mmseg's data sets are
+    checked when they are loaded.
 
     Args:
         dataset (Dataset): In any wrappers.
@@ -56,12 +57,42 @@ def check_samples(dataset: Dataset, name: str,
                     'gt_seg_map'].shape[:2]
                 labels |= _check_labels(sample, heads or {}, ignore_index)
             _check_size(sample, said)
+        if hasattr(part, 'reduce_zero_label'):
+            _watch_masks(part.pipeline.transforms, heads or {}, ignore_index)
         if labels in ({0, 255}, {255}) and ignore_index == 255:
             held = ' and '.join(map(str, sorted(labels)))
             print_log(
                 f'{name}: the masks that were checked hold {held} only, and '
                 '255 is ignored; if 255 is the foreground, write it as 1.',
                 logger='current', level=logging.WARNING)
+
+
+class MaskCheck:
+    """A step behind the loading steps of mmseg: refuses a mask that cannot work.
+
+    Losses would index out of their range, and not name the file.
+    """
+
+    def __init__(self, heads: Mapping[str, int], ignore_index: int) -> None:
+        self.heads, self.ignore_index = heads, ignore_index
+
+    def __call__(self, sample: dict) -> dict:
+        if 'gt_seg_map' in sample:
+            _check_labels(sample, self.heads, self.ignore_index)
+            _check_size(dict(sample, img_shape=sample.get('ori_shape')), {
+                f'The mask {sample["seg_map_path"]} has': sample['gt_seg_map'].shape[:2]
+            })
+        return sample
+
+
+def _watch_masks(steps: List[Callable], heads: Mapping[str, int],
+                 ignore_index: int) -> None:
+    """Put one :class:`MaskCheck` behind the annotations' loading, in place."""
+    steps[:] = [step for step in steps if not isinstance(step, MaskCheck)]
+    for index, step in enumerate(steps):
+        if type(step).__name__ == 'LoadAnnotations':
+            steps.insert(index + 1, MaskCheck(heads, ignore_index))
+            return
 
 
 def _load(info: dict, steps: List[Callable], name: str) -> dict:
