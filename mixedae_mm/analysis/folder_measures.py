@@ -23,7 +23,7 @@ def folder_topk_accuracy(model: BaseModel,
                          paths: Sequence[str],
                          topk: Optional[int] = None,
                          seed: int = 0,
-                         batch_size: int = 64) -> Tensor:
+                         batch_size: int = 64) -> Tuple[Tensor, int]:
     """TopK sampling accuracy of a model on image files.
 
     Args:
@@ -35,7 +35,8 @@ def folder_topk_accuracy(model: BaseModel,
         batch_size (int): Clean images per batch, at least one group.
 
     Returns:
-        Tensor: ``(num_layers,)`` float64, in [0, 1].
+        tuple[Tensor, int]: ``(num_layers,)`` float64, in [0, 1], and how many images
+        were read.
 
     Raises:
         ConfigurationError: If there are fewer readable images than a group holds.
@@ -44,7 +45,7 @@ def folder_topk_accuracy(model: BaseModel,
     batch_size = max(batch_size // num_sources, 1) * num_sources
     images = (image for _, image in with_progress(
         _images_for(model, paths), 'TopK accuracy', len(paths)))
-    total, num_samples = torch.zeros((), dtype=torch.float64), 0
+    total, num_samples, used = torch.zeros((), dtype=torch.float64), 0, 0
     with evaluating(model):
         while group := list(islice(images, batch_size)):
             if len(group) < num_sources and num_samples:
@@ -56,7 +57,8 @@ def folder_topk_accuracy(model: BaseModel,
                 model.backbone, batch.mixed, batch.mix_mask, topk)
             total = total + accuracy * len(batch.mixed)
             num_samples += len(batch.mixed)
-    return total / num_samples
+            used += len(group) // num_sources * num_sources
+    return total / num_samples, used
 
 
 class AttentionMaps(NamedTuple):

@@ -80,7 +80,7 @@ def write_run_report(work_dir: Union[str, Path],
         'before training': [v[0] for _, v in accuracies.values()],
         'after, training images': [v[-1] for _, v in accuracies.values()],
         f'after, {"new" if num_trained == 0 else "these"} images': (
-            100 * folder_topk_accuracy(model, some, seed=seed)).tolist()
+            100 * folder_topk_accuracy(model, some, seed=seed)[0]).tolist()
     }
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(

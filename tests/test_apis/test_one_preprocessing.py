@@ -77,7 +77,7 @@ def object_awareness(model, paths):
 
 TOOLS = dict(
     labelled=lambda model, paths, folder: labelled_features(model, folder),
-    topk=lambda model, paths, folder: folder_topk_accuracy(model, paths),
+    topk=lambda model, paths, folder: folder_topk_accuracy(model, paths)[0],
     attention=lambda model, paths, folder: list(folder_attention_maps(
         dict(model=model), paths, image_size_of(model.backbone))),
     panels=lambda model, paths, folder: list(folder_mixing_panels(model, paths)),

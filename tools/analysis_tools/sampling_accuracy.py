@@ -46,16 +46,14 @@ def main(args: argparse.Namespace) -> None:
     paths = find_images(
         args.images, args.num_images, args.seed,
         in_channels_of(next(iter(models.values())).backbone))
-    percent = {
-        name: [
-            100 * share for share in folder_topk_accuracy(
-                model, paths, args.topk, args.seed, args.batch_size).tolist()
-        ]
-        for name, model in models.items()
-    }
+    percent = {}
+    for name, model in models.items():
+        accuracy, used = folder_topk_accuracy(
+            model, paths, args.topk, args.seed, args.batch_size)
+        percent[name] = (100 * accuracy).tolist()
     preprocessor = next(iter(models.values())).data_preprocessor
     chance = 100 / getattr(preprocessor, 'num_sources', 4)
-    print(f'TopK sampling accuracy [%] on {len(paths)} images, chance '
+    print(f'TopK sampling accuracy [%] on {used} images, chance '
           f'{chance:.3g}, first layer first:')
     for name, values in percent.items():
         print(f'  {name}:  ' + '  '.join(f'{value:.1f}' for value in values))
