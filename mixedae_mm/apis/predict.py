@@ -20,13 +20,14 @@ from ..config.boundary import preparing, read_config
 from ..config.own_channels import loaded_channels
 from ..config.toolbox import check_toolbox
 from ..datasets.channels import decode_channels, extensions_of
-from ..datasets.decode import UnreadableImageError, decode_rgb
+from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..models.checkpoint_source import source_of
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
+from ..utils.files import write_atomically
 
 PathLike = Union[str, Path]
 
@@ -60,8 +61,8 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         COCO's run lengths).
 
     Raises:
-        ConfigurationError: If no image can be read, or the checkpoint is not that
-            of a fine-tuning. One image of many that cannot be read is warned of.
+        ConfigurationError: If no image can be used, or the checkpoint is not that
+            of a fine-tuning. One image of many that cannot be used is warned of.
     """
     model, cfg, meta = fine_tuned(str(checkpoint), config, device)
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
@@ -69,26 +70,25 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     count = loaded_channels(cfg.test_dataloader)
     preprocessor = deepcopy(model.data_preprocessor).cpu()
     results: List[Dict[str, Any]] = []
-    unreadable = None
+    refused = None
     for path, name in _images(Path(images), extensions_of(count or 3)):
         try:
-            pixels, loaded = _load(path, pipeline, count, preprocessor, channels)
-        except UnreadableImageError as error:
-            unreadable = error
+            pixels = _drawn(path, count, preprocessor, channels)
+            sample = _predicted(path, pixels.shape[:2], pipeline, model)
+        except ConfigurationError as error:
+            refused = error
             print_log(str(error), logger='current', level=logging.WARNING)
             continue
         target = Path(out, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with torch.no_grad():
-            sample = model.test_step(pseudo_collate([loaded]))[0].cpu()
         draw(pixels, sample, cfg.default_scope, meta, Path(f'{target}.png'),
              threshold)
         result = {'image': str(path),
                   **_described(sample, meta['classes'], target, threshold)}
-        Path(f'{target}.json').write_text(json.dumps(result, indent=1) + '\n')
+        write_atomically(f'{target}.json', json.dumps(result, indent=1) + '\n')
         results.append(result)
-    if unreadable and not results:
-        raise unreadable
+    if refused and not results:
+        raise refused
     return results
 
 
@@ -134,26 +134,44 @@ def _images(images: Path, extensions: Sequence[str]) -> Iterator[Tuple[Path, str
         raise ConfigurationError(f'{images} is neither an image file nor a folder.')
 
 
-def _load(path: Path, pipeline: Compose, count: Optional[int], preprocessor: nn.Module,
-          channels: Optional[Sequence[int]]) -> Tuple[np.ndarray, dict]:
-    """An image upright in RGB, to be drawn on, and what the model takes of it.
+def _drawn(path: Path, count: Optional[int], preprocessor: nn.Module,
+           channels: Optional[Sequence[int]]) -> np.ndarray:
+    """An image upright in RGB, to be drawn on: ``(H, W, 3)`` uint8.
 
     ``count`` is that of ``LoadChannels`` in the pipeline, None for RGB.
 
     Raises:
-        UnreadableImageError: If it, or the pipeline's decoder, cannot read it.
+        UnreadableImageError: If it is not such an image.
     """
     if count is None:
-        pixels = decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
-    else:
-        image = decode_channels(path.read_bytes(), count, str(path))
-        pixels = drawn_pixels(image, preprocessor, channels)
+        return decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
+    image = decode_channels(path.read_bytes(), count, str(path))
+    return drawn_pixels(image, preprocessor, channels)
+
+
+def _predicted(path: Path, size: Tuple[int, int], pipeline: Compose,
+               model: BaseModel) -> Any:
+    """What the model says of an image file of a size (height, width).
+
+    Raises:
+        ConfigurationError: If a step of the pipeline or the model cannot take it.
+    """
+    # mmdet's pipelines ask for a number.
+    sample, step = dict(img_path=str(path), img_id=0), None
     try:
-        # mmdet's pipelines ask for a number.
-        return pixels, pipeline(dict(img_path=str(path), img_id=0))
-    except Exception as error:  # whatever a decoder makes of other formats
-        raise UnreadableImageError(
-            f'The test pipeline cannot load {path}: {error}.') from error
+        for step in pipeline.transforms:
+            sample = step(sample)
+        step = model
+        with torch.no_grad():
+            return model.test_step(pseudo_collate([sample]))[0].cpu()
+    except Exception as error:  # whatever others make of such an image
+        height, width = size
+        part = 'the model' if step is model else (
+            f'{type(step).__name__} of test_dataloader.dataset.pipeline')
+        raise ConfigurationError(
+            f'{path}, an image of {width} x {height} pixels, cannot be used: {part} '
+            f'fails with {type(error).__name__}: {" ".join(str(error).split())}'
+        ) from error
 
 
 def _described(sample: Any, classes: List[str], target: Path,

@@ -325,8 +325,12 @@ def test_predictions_of_images_turned_by_exif_and_of_broken_ones(trained, tmp_pa
         assert [Path(result['image']).name for result in results] == ['b.jpg']
         with Image.open(tmp_path / name / 'b.jpg.png') as drawn:
             assert drawn.size == (50, 70)
-    with pytest.raises(ConfigurationError, match='a.jpg'):
-        predict(tmp_path / 'photos/a.jpg', trained('classify'), tmp_path / 'out')
+    Image.new('RGB', (70, 1)).save(tmp_path / 'photos/c.png')  # no pooled features
+    results = predict(tmp_path / 'photos', trained('segment'), tmp_path / 'flat')
+    assert [Path(result['image']).name for result in results] == ['b.jpg']
+    for name, facts in ('a.jpg', 'a.jpg.*formats'), ('c.png', '70 x 1 .*the model'):
+        with pytest.raises(ConfigurationError, match=facts):
+            predict(tmp_path / 'photos' / name, trained('segment'), tmp_path / 'out')
 
 
 @pytest.mark.slow
