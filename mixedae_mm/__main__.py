@@ -19,13 +19,27 @@ from .utils.errors import nearest
 
 # What users run; tools/ also holds what the project proves itself with.
 GROUPS = {
-    'use': ('train', 'test', 'predict', 'convert', 'export', 'extract_features',
-            'nearest_neighbours', 'browse_dataset', 'channel_statistics', 'visualize',
-            'demo', 'demo_transfer'),
-    'measure': ('knn_and_probe', 'sampling_accuracy', 'object_awareness', 'plot_logs',
-                'report', 'conversion_table'),
-    'compare': ('reproduce', 'transfer_eleven', 'benchmarks'),
+    'train, evaluate, predict': (
+        'train', 'test', 'predict', 'browse_dataset', 'channel_statistics'),
+    'use a checkpoint elsewhere': (
+        'convert', 'export', 'extract_features', 'nearest_neighbours'),
+    'look into a model or a run': (
+        'visualize', 'knn_and_probe', 'sampling_accuracy', 'object_awareness',
+        'plot_logs', 'report'),
+    'try it without data, compare, reproduce': (
+        'demo', 'demo_transfer', 'reproduce', 'transfer_eleven', 'benchmarks',
+        'conversion_table'),
 }
+EXAMPLES = """
+examples
+  DATA_ROOT=photos python -m mixedae_mm train mixedae_mm::mixedae_vitb_folder.py
+  python -m mixedae_mm train my_config.py --cfg-options train_dataloader.batch_size=64
+  python -m mixedae_mm predict photos --checkpoint work_dirs/my_config/epoch_100.pth
+  python -m mixedae_mm COMMAND --help
+
+of another toolbox
+  mmpretrain::PATH    a script in its tools folder, such as
+                      mmpretrain::analysis_tools/analyze_logs"""
 # Of tools/, with commands. Others have modules of the same names as commands.
 FOLDERS = ('analysis_tools', 'converters', 'transfer')
 # Names of earlier releases, for one release more.
@@ -70,8 +84,7 @@ def list_commands(stream: TextIO) -> None:
             if script is not None:
                 text = ast.get_docstring(ast.parse(script.read_text())) or ''
                 print(f'  {name:<20}{text.partition(chr(10))[0]}', file=stream)
-    print('\n  mmpretrain::PATH    a script in the tools folder of a toolbox',
-          file=stream)
+    print(EXAMPLES, file=stream)
 
 
 def main(argv: List[str]) -> int:
