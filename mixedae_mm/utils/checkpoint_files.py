@@ -63,7 +63,7 @@ def find_resumable_checkpoint(work_dir: str,
     for path in candidates:
         problem = damage(path)
         if problem is None:
-            if path != named:
+            if not named or osp.realpath(path) != osp.realpath(named):
                 instead = f' instead of {named}' if named else ''
                 print_log(f'Resuming from {path}{instead}.', 'current', 30)
             return path
