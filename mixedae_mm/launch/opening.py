@@ -73,13 +73,16 @@ def build_opened(cfg: Config, for_test: bool) -> Runner:
 def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     """What a config asks for, in a line for each part."""
     yield f'{"Test" if for_test else "Train"} with {cfg.filename}:'
-    backbone: dict = cfg.model.get('backbone') or {}
-    size = backbone.get('img_size')
-    yield ', '.join(filter(None, [
-        f'model    {type_name(cfg.model)}', type_name(backbone), backbone.get('arch')
-        if isinstance(backbone.get('arch'), str) else '',
-        'patch_size' in backbone and f'patches of {backbone["patch_size"]} pixels',
-        size and f'positions for images of {size}']))
+    model: dict = cfg.get('model') or {}
+    backbone: dict = model.get('backbone') or {}
+    parts = [type_name(model), type_name(backbone)]
+    if isinstance(backbone.get('arch'), str):
+        parts.append(backbone['arch'])
+    if 'patch_size' in backbone:
+        parts.append(f'patches of {backbone["patch_size"]} pixels')
+    if 'img_size' in backbone:
+        parts.append(f'positions for images of {backbone["img_size"]}')
+    yield 'model    ' + ', '.join(filter(None, parts))
     for mode in ('test',) if for_test else ('train', 'val'):
         loader = cfg.get(f'{mode}_dataloader') or {}
         dataset = loader.get('dataset') or {}
