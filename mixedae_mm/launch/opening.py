@@ -97,8 +97,9 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
     length: dict = cfg.get('train_cfg') or {}
     if not for_test:
-        yield 'length   ' + (f'{length["max_epochs"]} epochs' if length.get('max_epochs')
-                             else f'{length.get("max_iters")} steps')
+        epochs = length.get('max_epochs')
+        yield 'length   ' + (
+            f'{epochs} epochs' if epochs else f'{length.get("max_iters")} steps')
     yield f'results  {cfg.work_dir}, with the whole config'
 
 
