@@ -20,6 +20,9 @@ VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
 PYTHONS := 3.11 $(if $(filter openmmlab,$(STACK)),,3.12 3.13 3.10)
 PYTHON ?= $(shell for version in $(PYTHONS); do \
 	  python$$version -c '' 2>/dev/null && echo python$$version && break; done)
+# What is written on make's command line would reach all programs; PYTHON is also what
+# tools/*.sh start, and must be the environment's there.
+unexport PYTHON STACK VENV
 PINS := $(wildcard requirements/*.txt) setup.py tools/setup_environment.py
 BASE := $(VENV)/.installed-base
 FULL := $(VENV)/.installed-downstream

@@ -1,4 +1,5 @@
 """k-NN accuracy in the middle of a training run."""
+import inspect
 import os
 import textwrap
 from types import SimpleNamespace
@@ -115,8 +116,9 @@ def coloured_folders(folder, names):
 
 def test_the_documented_config_runs(tmp_path):
     """And labels that mean other classes in the two sets are refused."""
-    _, _, code = KNNEvaluationHook.__doc__.partition('::\n')
-    code = textwrap.dedent(code.partition('    Args:')[0])
+    # Python 3.13 takes the indentation away itself.
+    _, _, code = inspect.getdoc(KNNEvaluationHook).partition('::\n')
+    code = textwrap.dedent(code.partition('Args:')[0])
     namespace = {}
     for ours, here in (('data/animals', str(tmp_path)), ('size=224', 'size=16')):
         code = code.replace(ours, here)
