@@ -176,7 +176,7 @@ def make_bands(folder: Path) -> None:
         for i in range(number):
             photo = photos[i % 4]
             top, left = generator.integers(0, np.array(photo.shape[:2]) - 96)
-            crop = 16 * photo[top:top + 96, left:left + 96] @ bands.T
+            crop = 16.0 * photo[top:top + 96, left:left + 96] @ bands.T
             crop += generator.normal(0, 40, crop.shape)
             kind = '' if part == 'scenes' else f'class_{i % 4}'
             (folder / part / kind).mkdir(parents=True, exist_ok=True)

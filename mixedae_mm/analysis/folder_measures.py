@@ -13,7 +13,7 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import (image_size_of, in_channels_of, in_order_of_training, load_images,
+from .loading import (channels_of, image_size_of, in_order_of_training, load_images,
                       normalised_for)
 from .panels import MixingPanel, as_rgb, mixing_panel, shown_channels
 from .probe_batch import mix_for_probing, patch_size_of
@@ -99,7 +99,7 @@ def folder_attention_maps(models: Mapping[str, BaseModel],
     Raises:
         ConfigurationError: If the models take other numbers of channels.
     """
-    counts = {name: in_channels_of(model.backbone) for name, model in models.items()}
+    counts = {name: channels_of(model) for name, model in models.items()}
     if len(set(counts.values())) > 1:
         raise ConfigurationError(
             'The models take images of different numbers of channels, so that they '
@@ -169,4 +169,4 @@ def folder_mixing_panels(model: BaseModel,
 def _images_for(model: BaseModel, paths: Sequence[str]) -> Iterator[Tuple[str, Tensor]]:
     """Images as large, and with as many channels, as a model was built for."""
     return load_images(paths, image_size_of(model.backbone),
-                       channels=in_channels_of(model.backbone))
+                       channels=channels_of(model))

@@ -102,15 +102,16 @@ def default_readout(backbone: BaseModule) -> str:
     return f'layer_{len(backbone.layers):02d}/mean'
 
 
-def labelled_folder(folder: Path, size: ImageSize, channels: int = 3) -> dict:
+def labelled_folder(folder: Path, size: ImageSize,
+                    channels: Optional[int] = None) -> dict:
     """Config of a data set: a folder with a folder of images for each class.
 
-    Its images are cut out as ``mixedae_mm.load`` does; three channels are RGB.
+    Its images are cut out as ``mixedae_mm.load`` does.
 
     Args:
         folder (Path): The folder.
         size (int | tuple[int, int]): Height and width of the crop.
-        channels (int): Of the images.
+        channels (int, optional): Of the images; None for RGB.
 
     Raises:
         ConfigurationError: If there is no such folder, or no folder in it.

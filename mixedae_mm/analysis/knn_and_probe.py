@@ -14,7 +14,7 @@ from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
                               extract_features, labelled_folder)
-from .loading import (add_model_arguments, image_size_of, in_channels_of, load_models,
+from .loading import (add_model_arguments, channels_of, image_size_of, load_models,
                       untrained_model)
 
 UNTRAINED = 'random weights'
@@ -51,7 +51,7 @@ def labelled_features(name: str, model: BaseModel, setting: Setting
     """
     size = image_size_of(model.backbone)
     datasets = {split: build_labelled_dataset(labelled_folder(
-        setting.folder / split, size, in_channels_of(model.backbone)))
+        setting.folder / split, size, channels_of(model)))
         for split in ('train', 'val')}
     check_same_classes(datasets['train'], datasets['val'], 'train', 'val')
 

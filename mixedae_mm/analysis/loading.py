@@ -20,7 +20,7 @@ from ..models.checkpoint_source import read_source
 from ..utils.arguments import device_name
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
-from ..utils.preprocessing import ImageSize, evaluation_crop
+from ..utils.preprocessing import ImageSize, channels_to_read, evaluation_crop
 from ..utils.random import own_random_numbers
 from ..utils.undisturbed import quiet
 
@@ -89,9 +89,10 @@ def image_size_of(backbone: BaseModule) -> Tuple[int, int]:
     return height, width
 
 
-def in_channels_of(backbone: BaseModule) -> int:
-    """Channels of the images that a ViT takes, from its patch embedding."""
-    return backbone.patch_embed.projection.in_channels
+def channels_of(model: BaseModel) -> Optional[int]:
+    """Channels that files are read with for a ViT; None for RGB."""
+    return channels_to_read(model.backbone.patch_embed.projection.in_channels,
+                            getattr(model.data_preprocessor, 'mean', None))
 
 
 def in_order_of_training(model: BaseModel, images: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ def _ready(model: BaseModel, device: Optional[str]) -> BaseModel:
 def load_images(paths: Sequence[str],
                 size: Optional[ImageSize] = None,
                 multiple_of: int = 1,
-                channels: int = 3) -> Iterator[Tuple[str, Tensor]]:
+                channels: Optional[int] = None) -> Iterator[Tuple[str, Tensor]]:
     """Read images one at a time.
 
     Args:
@@ -169,7 +170,7 @@ def load_images(paths: Sequence[str],
             keeps the image's own size.
         multiple_of (int): Without ``size``: crop both sides to a multiple of
             this.
-        channels (int): Of the images; three are read as RGB.
+        channels (int, optional): Of the images; None for RGB.
 
     Yields:
         tuple[str, Tensor]: Path and image, ``(channels, H, W)``, RGB as uint8. A file
@@ -208,7 +209,7 @@ def load_images(paths: Sequence[str],
 def find_images(folder: PathLike,
                 num_images: Optional[int] = None,
                 seed: Optional[int] = None,
-                channels: int = 3) -> List[str]:
+                channels: Optional[int] = None) -> List[str]:
     """Image files in a folder, searched at any depth.
 
     Args:
@@ -216,7 +217,8 @@ def find_images(folder: PathLike,
         num_images (int, optional): Largest number of images; all by default.
         seed (int, optional): Take them at random. By default they are spread
             evenly over the folder, in natural order.
-        channels (int): Of the images, which says what files they may be in.
+        channels (int, optional): Of the images, which says what files they may be
+            in; None for RGB.
 
     Returns:
         list[str]: Paths.

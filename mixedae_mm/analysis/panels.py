@@ -13,6 +13,7 @@ from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
                       unpatchify)
 from ..models import MixedAE
 from ..utils.errors import ConfigurationError
+from ..utils.preprocessing import channels_to_read
 from ..utils.undisturbed import evaluating
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
@@ -126,14 +127,13 @@ def shown_channels(count: int, preprocessor: Any,
 
     Returns:
         list[int] | None: Three channels, to be drawn by their mean and standard
-        deviation; None for RGB, which is drawn as it is. The means of three channels
-        that are not RGB may lie above 255.
+        deviation; None for RGB, which is drawn as it is.
 
     Raises:
         ConfigurationError: If a channel does not exist.
     """
     mean = getattr(preprocessor, 'mean', None)
-    if channels is None and count == 3 and (mean is None or mean.max() <= 255):
+    if channels is None and channels_to_read(count, mean) is None:
         return None
     shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
     if len(shown) != 3 or not all(0 <= channel < count for channel in shown):

@@ -17,7 +17,7 @@ from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
                       draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
-from .loading import find_images, image_size_of, load_model, spread
+from .loading import channels_of, find_images, image_size_of, load_model, spread
 from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel, shown_channels
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
@@ -67,10 +67,10 @@ def write_run_report(work_dir: Union[str, Path],
             raise ConfigurationError(
                 f'The training images of {work_dir} are not here: name a folder of '
                 'images to show.')
-    count = cfg.model.backbone.get('in_channels', 3)
-    paths = find_images(image_folder, channels=count)
-    num_trained, origin = origin_of(paths, training_folder(cfg), extensions_of(count))
     model = load_model(config, checkpoint)
+    paths = find_images(image_folder, channels=channels_of(model))
+    num_trained, origin = origin_of(
+        paths, training_folder(cfg), extensions_of(channels_of(model)))
     num_sources = model.data_preprocessor.num_sources
     chance = 100 / num_sources
     headline = headline_of(curves, chance)
@@ -88,7 +88,8 @@ def write_run_report(work_dir: Union[str, Path],
         cfg=cfg, headline=headline, origin=origin,
         panels=[draw_mixing_panel(panel) for panel in folder_mixing_panels(
             model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
-        shown=shown_channels(count, model.data_preprocessor, channels),
+        shown=shown_channels(
+            model.image_shape[0], model.data_preprocessor, channels),
         attention=_draw_maps(model, paths, channels), losses=_draw_losses(curves),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),

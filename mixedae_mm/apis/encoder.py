@@ -21,7 +21,8 @@ from ..interop.reading import read_vit
 from ..interop.vit import PlainViT, Vit
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
-from ..utils.preprocessing import ImageLike, Preprocessing, to_rgb_tensor
+from ..utils.preprocessing import (ImageLike, Preprocessing, channels_to_read,
+                                   to_rgb_tensor)
 
 POOLINGS = ('mean', 'cls')
 Images = Union[ImageLike, Iterable[ImageLike]]
@@ -97,6 +98,7 @@ class Encoder:
         model (PlainViT): Normalised images to tokens.
         preprocessing (Preprocessing): Resizes, crops and normalises images.
         description (Description): Sizes of the ViT.
+        channels (int, optional): That files are read with; None for RGB.
     """
 
     def __init__(self,
@@ -112,6 +114,7 @@ class Encoder:
         self.name = name
         self.description = vit.description
         channels = vit.description.in_channels
+        self.channels = channels_to_read(channels, vit.description.mean)
         if len(vit.description.mean) not in (1, channels):
             raise ConfigurationError(
                 f'{name} takes images of {channels} channels, but has mean and '
@@ -210,7 +213,7 @@ class Encoder:
     def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         check_count('batch_size', batch_size)
         crops = map(self.preprocessing.crop,
-                    images_of(images, self.description.in_channels))
+                    images_of(images, self.channels))
         empty = True
         while batch := list(islice(crops, batch_size)):
             empty = False
@@ -231,8 +234,8 @@ class Encoder:
         return size
 
 
-def images_of(images: Images, channels: int = 3) -> Iterator[Tensor]:
-    """Every image as a tensor ``(channels, H, W)``; three channels are RGB, uint8."""
+def images_of(images: Images, channels: Optional[int] = None) -> Iterator[Tensor]:
+    """Every image as a tensor ``(channels, H, W)``; None is RGB, uint8."""
     if isinstance(images, (str, os.PathLike)):
         yield from _read(Path(images).expanduser(), channels)
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
@@ -245,15 +248,15 @@ def images_of(images: Images, channels: int = 3) -> Iterator[Tensor]:
             yield from images_of(image, channels)
 
 
-def decode_image(data: bytes, name: str, channels: int = 3) -> Tensor:
+def decode_image(data: bytes, name: str, channels: Optional[int] = None) -> Tensor:
     """The content of a file as :func:`images_of` gives it."""
-    if channels == 3:
+    if channels is None:
         return decode_rgb(data, name)
     return _as_shares(decode_channels(data, channels, name))
 
 
-def _in_memory(image: Any, channels: int) -> Tensor:
-    if channels == 3:
+def _in_memory(image: Any, channels: Optional[int]) -> Tensor:
+    if channels is None:
         return to_rgb_tensor(image)
     if isinstance(image, Tensor):
         pixels = image.detach().cpu().numpy()  # (C, H, W)
@@ -268,7 +271,7 @@ def _as_shares(image: Tensor) -> Tensor:
     return image if image.dtype == torch.uint8 else image / 255
 
 
-def _read(path: Path, channels: int) -> Iterator[Tensor]:
+def _read(path: Path, channels: Optional[int]) -> Iterator[Tensor]:
     if path.is_dir():
         for file in index_folder(str(path), extensions_of(channels)).paths():
             yield decode_image(read_file(str(path / file)), str(path / file), channels)

@@ -135,13 +135,12 @@ def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
 
 def _scale(encoder: Encoder) -> int:
     """What values a program takes for the 1 of the encoder's preprocessing."""
-    return 1 if encoder.description.in_channels == 3 else 255
+    return 1 if encoder.channels is None else 255
 
 
 def _values(encoder: Encoder) -> str:
-    channels = encoder.description.in_channels
-    return ('RGB in 0..1' if channels == 3 else
-            f'{channels} channels in the units of their files')
+    return ('RGB in 0..1' if encoder.channels is None else
+            f'{encoder.channels} channels in the units of their files')
 
 
 def _grid(encoder: Encoder) -> Tuple[int, int]:

@@ -56,11 +56,11 @@ class ImageCrops(Dataset):
         folder (Path): The folder.
         index (FolderIndex): Its images.
         preprocessing (Preprocessing): Of the encoder.
-        channels (int): Of the images that the encoder takes.
+        channels (int, optional): Of the images that the encoder takes; None for RGB.
     """
 
     def __init__(self, folder: Path, index: FolderIndex,
-                 preprocessing: Preprocessing, channels: int = 3) -> None:
+                 preprocessing: Preprocessing, channels: Optional[int] = None) -> None:
         self.folder = folder
         self.index = index
         self.preprocessing = preprocessing
@@ -120,8 +120,7 @@ def write_features(folder: str,
     check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
-    channels = encoder.description.in_channels
-    index = index_folder(str(source), extensions_of(channels))
+    index = index_folder(str(source), extensions_of(encoder.channels))
     is_address = '://' in encoder.name
     settings = dict(
         checkpoint=encoder.name if is_address else os.path.abspath(encoder.name),
@@ -138,7 +137,7 @@ def write_features(folder: str,
         missing = {file: positions for file, positions in parts.items()
                    if not file.exists()}
         started = time.perf_counter()
-        crops = ImageCrops(source, index, encoder.preprocessing, channels)
+        crops = ImageCrops(source, index, encoder.preprocessing, encoder.channels)
         num_new = _compute(missing, crops, encoder, pooling, batch_size, num_workers,
                            progress)
         seconds = time.perf_counter() - started

@@ -71,7 +71,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     preprocessor = deepcopy(model.data_preprocessor).cpu()
     results: List[Dict[str, Any]] = []
     refused = None
-    for path, name in _images(Path(images), extensions_of(count or 3)):
+    for path, name in _images(Path(images), extensions_of(count)):
         try:
             pixels = _drawn(path, count, preprocessor, channels)
             sample = _predicted(path, pixels.shape[:2], pipeline, model)

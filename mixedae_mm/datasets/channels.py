@@ -5,7 +5,7 @@ bits. Their values stay as they are: nothing is turned into RGB or cut to 8 bits
 """
 import io
 from math import prod
-from typing import Tuple, Union
+from typing import Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -22,15 +22,15 @@ TYPES = ('uint8', 'uint16', 'int16', 'float16', 'float32', 'float64')
 CHANNEL_EXTENSIONS = ('.npy', '.tif', '.tiff')
 
 
-def extensions_of(channels: int) -> Tuple[str, ...]:
-    """Which files of a folder are images of so many channels."""
-    return EXTENSIONS if channels == 3 else tuple(
+def extensions_of(channels: Optional[int]) -> Tuple[str, ...]:
+    """Which files of a folder are images of so many channels, None for RGB."""
+    return EXTENSIONS if channels is None else tuple(
         dict.fromkeys(EXTENSIONS + CHANNEL_EXTENSIONS))
 
 
-def loading_step(channels: int) -> dict:
-    """The step of a pipeline that reads images whole, of RGB for three channels."""
-    if channels == 3:
+def loading_step(channels: Optional[int]) -> dict:
+    """The step of a pipeline that reads images of so many channels, None for RGB."""
+    if channels is None:
         return dict(type='LoadImageTensor', min_side=1)
     return dict(type='LoadChannels', channels=channels, min_side=1)
 

@@ -13,6 +13,7 @@ from ..models.checkpoint_reading import PATCH_GRID
 from ..utils.errors import ConfigurationError
 from ..utils.files import check_file, check_place
 from ..utils.optional import require
+from ..utils.preprocessing import channels_to_read
 from .configurations import hf_config, mm_meta
 from .formats import Format, rename
 from .vit import Vit
@@ -114,7 +115,8 @@ def model_card(vit: Vit, target: Format, name: str, source: str,
     left_out = ', '.join(f'`{n}`' for n in short_names(vit.left_out)) or 'nothing'
     mean, std = ([round(value, 3) for value in values]
                  for values in (sizes.mean, sizes.std))
-    images = ('Images are RGB, 0 to 255.' if sizes.in_channels == 3 else
+    images = ('Images are RGB, 0 to 255.'
+              if channels_to_read(sizes.in_channels, sizes.mean) is None else
               f'Images have {sizes.in_channels} channels.')
     notes = ''.join(f'\nAssumed: {note}.' for note in vit.notes)
     return f'''---

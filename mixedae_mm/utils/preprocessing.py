@@ -6,7 +6,7 @@ and report. One image has one crop.
 """
 import logging
 from pathlib import Path
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -140,6 +140,15 @@ def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
             f'An image as {"array" if is_array else "tensor"} has shape '
             f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
             f'are allowed too, but this one has {tuple(image.shape)}.')
+
+
+def channels_to_read(channels: int, mean: Any = None) -> Optional[int]:
+    """How many channels files are read with, as they are; None for RGB of 8 bits.
+
+    Three channels are RGB, unless one of their means is above 255.
+    """
+    is_rgb = channels == 3 and (mean is None or max(mean) <= 255)
+    return None if is_rgb else channels
 
 
 def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,

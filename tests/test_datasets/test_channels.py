@@ -2,8 +2,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +166,8 @@ model = dict(
     data_preprocessor=dict(mean={mean}, std={std}),
     backbone=dict(in_channels=channels, img_size=32, patch_size=8,
                   arch=dict(_delete_=True, **{arch})),
-    neck=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2))
+    neck=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2),
+    head=dict(proj_dim=8))
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False,
     dataset=dict(
@@ -198,7 +197,7 @@ work_dir = 'run'
 '''
 
 
-@pytest.mark.parametrize('channels', [1, 4, 13])
+@pytest.mark.parametrize('channels', [1, 3, 4, 13])
 def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, command):
     """Statistics, pre-training from RGB, report, k-NN, features of the same files."""
     monkeypatch.chdir(tmp_path)
@@ -216,11 +215,10 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, comm
         else:
             tifffile.imwrite(f'scenes/{i}.tif', scene.transpose(2, 0, 1),
                              photometric='minisblack')
-    printed = subprocess.run(
-        [sys.executable, ROOT / 'tools/analysis_tools/channel_statistics.py', 'scenes',
-         '--channels', str(channels), '--out', 'statistics.py'],
-        capture_output=True, text=True, check=True).stdout
-    assert printed == Path('statistics.py').read_text()
+    assert command('channel_statistics', 'scenes', '--channels', channels, '--out',
+                   'statistics.py') == 0
+    printed = Path('statistics.py').read_text()
+    assert capsys.readouterr().out.endswith(printed)
     numbers: dict = {}
     exec(printed, numbers)
     assert numbers['channels'] == channels
@@ -233,11 +231,12 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, comm
         std=numbers['std'], shown=[0, channels - 1, 0]))
     torch.save(mixedae().state_dict(), 'rgb.pth')
     start = ['mine.py', '--cfg-options', 'load_from=rgb.pth']
-    assert train(start) == 2
-    assert f'input channels 3 instead of {channels}' in capsys.readouterr().err
+    if channels != 3:
+        assert train(start) == 2
+        assert f'input channels 3 instead of {channels}' in capsys.readouterr().err
     assert train([*start, 'input_channels=mean']) == 0
     said = capsys.readouterr()
-    assert f'3 -> {channels} channels' in said.out + said.err
+    assert (f'3 -> {channels} channels' in said.out + said.err) == (channels != 3)
     assert '3-NN accuracy [%] after 3 iterations on 4 images' in said.out + said.err
     assert command('report', 'run', '--show-channels', 0, channels - 1, 0) == 0
     page = Path('run/report.html').read_text()

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.figures import check_figure_file, draw_accuracy_per_layer
 from mixedae_mm.analysis.folder_measures import folder_topk_accuracy
-from mixedae_mm.analysis.loading import (add_model_arguments, find_images,
-                                         in_channels_of, load_models)
+from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
+                                         find_images, load_models)
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
 
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     models = load_models(args)
     paths = find_images(
         args.images, args.num_images, args.seed,
-        in_channels_of(next(iter(models.values())).backbone))
+        channels_of(next(iter(models.values()))))
     percent = {}
     for name, model in models.items():
         accuracy, used = folder_topk_accuracy(

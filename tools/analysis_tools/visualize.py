@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mixedae_mm.analysis.figures import check_figure_file, draw_attention
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
-from mixedae_mm.analysis.loading import (add_model_arguments, find_images,
-                                         image_size_of, in_channels_of, load_model,
+from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
+                                         find_images, image_size_of, load_model,
                                          load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
@@ -73,10 +73,10 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
     if out.suffix:
         check_figure_file(out)
     models = load_models(args)
-    backbone = next(iter(models.values())).backbone
+    model = next(iter(models.values()))
     paths = find_images(args.images, args.num_images or None,
-                        channels=in_channels_of(backbone))
-    size = image_size_of(backbone) if args.size is None else args.size
+                        channels=channels_of(model))
+    size = image_size_of(model.backbone) if args.size is None else args.size
     entries = folder_attention_maps(models, paths, size or None, args.show_channels)
     if out.suffix:
         entries = list(entries)
@@ -100,7 +100,7 @@ def draw_mixing(args: argparse.Namespace) -> None:
     paths = args.images
     if len(paths) == 1:
         paths = find_images(
-            paths[0], seed=args.seed, channels=in_channels_of(model.backbone))
+            paths[0], seed=args.seed, channels=channels_of(model))
     panels = list(islice(
         folder_mixing_panels(model, paths, args.seed, args.show_channels),
         args.num_panels))
