@@ -129,6 +129,24 @@ def test_channels_and_statistics_are_those_of_the_pretraining(
                          Config(used).pretty_text)
 
 
+@pytest.mark.parametrize('name', RECIPE)
+def test_the_file_of_channel_statistics_is_inherited(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path('statistics.py').write_text(
+        'channels = 5\nmean = [900., 901, 902, 903, 904]\nstd = [9., 8, 7, 6, 5]\n')
+    Path('mine.py').write_text(
+        f"_base_ = ['mixedae_mm::own_labels/{RECIPE[name]}.py', 'statistics.py']\n"
+        "data_root = 'nowhere'\npretrained = None\nimage_size = 64\n")
+    cfg = Config.fromfile('mine.py')
+    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    assert np.ravel(preprocessor.std).tolist() == [9, 8, 7, 6, 5]
+    assert cfg.model.backbone.in_channels == 5
+    first, second, *_ = cfg.train_dataloader.dataset.pipeline
+    assert first.channels == 5 and not {'channels', 'mean', 'std'} & set(cfg)
+    if name == 'classify':
+        assert second.size == 64
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', RECIPE)
 def test_from_a_checkpoint_to_predictions(folder, name, tmp_path):

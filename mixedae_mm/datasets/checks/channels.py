@@ -27,6 +27,8 @@ def check_channels(sample: dict, model: nn.Module, name: str,
     wanted = getattr(getattr(embedding, 'projection', None), 'in_channels', None)
     if wanted is None or not isinstance(image, (np.ndarray, torch.Tensor)):
         return False
+    if 'img2' in sample:  # of mmseg: a later step puts the two together
+        return False
     if isinstance(image, np.ndarray):  # (H, W, C), or (H, W) of grey images
         image = torch.from_numpy(np.atleast_3d(image).astype(np.float32))
         image = image.permute(2, 0, 1)
