@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..config.tree import resolve
 from .checks import initial_weights, type_name
 
 # mmengine's messages of a hundred lines, and those that nobody can act on.
@@ -70,11 +71,16 @@ def build_opened(cfg: Config, for_test: bool) -> Runner:
         raise
 
 
+def node(config: Any, *keys: str) -> dict:
+    """The dictionary below some keys; an empty one where a config has another value."""
+    below = resolve(config, keys)
+    return below if isinstance(below, dict) else {}
+
+
 def asked(cfg: Config, for_test: bool) -> Iterator[str]:
     """What a config asks for, in a line for each part."""
     yield f'{"Test" if for_test else "Train"} with {cfg.filename}:'
-    model: dict = cfg.get('model') or {}
-    backbone: dict = model.get('backbone') or {}
+    model, backbone = node(cfg, 'model'), node(cfg, 'model', 'backbone')
     parts = [type_name(model), type_name(backbone)]
     if isinstance(backbone.get('arch'), str):
         parts.append(backbone['arch'])
@@ -84,18 +90,18 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
         parts.append(f'positions for images of {backbone["img_size"]}')
     yield 'model    ' + ', '.join(filter(None, parts))
     for mode in ('test',) if for_test else ('train', 'val'):
-        loader = cfg.get(f'{mode}_dataloader') or {}
-        dataset = loader.get('dataset') or {}
+        loader = node(cfg, f'{mode}_dataloader')
+        dataset = node(loader, 'dataset')
         if dataset:
-            classes = (dataset.get('metainfo') or {}).get('classes') or ()
+            classes = [*map(str, node(dataset, 'metainfo').get('classes') or ())]
             named = ', '.join(classes[:8]) + (', ...' if len(classes) > 8 else '')
             yield (f'{mode:<8} {dataset.get("data_root") or type_name(dataset)}, '
                    f'batches of {loader.get("batch_size", 1)}'
                    + (f', {len(classes)} classes: {named}' if classes else ''))
     start = cfg.get('load_from') or ', '.join(
-        node['checkpoint'] for node in initial_weights(cfg))
+        init_cfg['checkpoint'] for init_cfg in initial_weights(cfg))
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
-    length: dict = cfg.get('train_cfg') or {}
+    length = node(cfg, 'train_cfg')
     if not for_test:
         epochs = length.get('max_epochs')
         yield 'length   ' + (
