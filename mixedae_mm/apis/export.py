@@ -128,6 +128,10 @@ def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
             f'but this is {torch.__version__}.')
     if classifier and encoder.model.head is None:
         raise ConfigurationError(f'{encoder.name} has no classifier.')
+    if encoder.description.relative_position_bias:
+        raise ConfigurationError(
+            f'{encoder.name} has a relative position bias in every layer, which '
+            'cannot be exported.')
     if suffix == '.onnx':
         for package in ('onnx', 'onnxruntime', 'onnxscript'):
             require(package, package, 'An ONNX file')

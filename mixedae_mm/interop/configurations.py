@@ -35,7 +35,7 @@ def mm_config_text(vit: Vit) -> str:
                 patch_size=sizes.patch_size,
                 loss=dict(type='PixelReconstructionLoss', criterion='L2')))
         backbone['type'] = 'MAEViT'
-        del backbone['qkv_bias']
+        del backbone['qkv_bias'], backbone['layer_scale_init_value']
         if sizes.in_channels == 3:  # the only number that mmpretrain's MAEViT knows
             del backbone['in_channels']
     elif sizes.num_classes:
@@ -79,6 +79,7 @@ def timm_arguments(vit: Vit) -> dict:
         num_heads=encoder.heads,
         mlp_ratio=encoder.mlp_width / encoder.width,
         qkv_bias=sizes.qkv_bias,
+        init_values=1. if sizes.layer_scale else None,
         num_classes=sizes.num_classes,
         global_pool='avg' if sizes.pooling == 'mean' else 'token',
         fc_norm='backbone.ln2.weight' in vit.weights)

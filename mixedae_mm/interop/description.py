@@ -6,6 +6,8 @@ from torch import Tensor
 
 from ..models.checkpoint_source import Source
 from ..models.layers.position_embedding import recognize_sincos
+from ..models.layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE,
+                                                    table_grid)
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from ..models.vit_sizes import SIZES
 from ..utils.checks import check_count
@@ -18,6 +20,7 @@ USUAL_HEADS = {
     256: 8, 512: 8, 1408: 16, 1664: 16
 }
 USUAL_DECODER_HEADS = {256: 8, 512: 16}
+BIAS = f'backbone.layers.0.attn.rel_pos_bias.{TABLE}'
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Description:
         patch_size (int): Side of a patch in pixels.
         in_channels (int): Colour channels.
         qkv_bias (bool): Whether queries, keys and values have a bias.
+        layer_scale (bool): Whether layers have a scale per channel, as DINOv2's.
+        relative_position_bias (bool): Whether layers have BEiT's.
         norm_eps (float): Epsilon of every LayerNorm.
         norm_pix (bool): Whether the decoder predicts normalised patches.
         num_classes (int): Of the classifier; 0 without one.
@@ -66,6 +71,8 @@ class Description:
     patch_size: int
     in_channels: int = 3
     qkv_bias: bool = True
+    layer_scale: bool = False
+    relative_position_bias: bool = False
     norm_eps: float = 1e-6
     norm_pix: bool = True
     num_classes: int = 0
@@ -146,11 +153,12 @@ def describe(weights: Dict[str, Tensor], facts: dict, source: Source):
     return Description(
         encoder=encoder,
         decoder=decoder,
-        img_size=_img_size(weights['backbone.pos_embed'][:, 1:], patch_size,
-                           facts.get('img_size'), source, notes),
+        img_size=_img_size(weights, patch_size, facts.get('img_size'), source, notes),
         patch_size=patch_size,
         in_channels=projection.shape[1],
         qkv_bias='backbone.layers.0.attn.qkv.bias' in weights,
+        layer_scale='backbone.layers.0.attn.gamma1.weight' in weights,
+        relative_position_bias=BIAS in weights,
         num_classes=num_classes,
         **known), notes
 
@@ -175,11 +183,24 @@ def _stack(weights, prefix, width, heads, usual, option, path, notes) -> Stack:
     return Stack(width, len(mlp), heads, len(mlp[0]))
 
 
-def _img_size(positions: Tensor, patch_size: int, given: Optional[Tuple[int, int]],
-              source: Source, notes: List[str]) -> Tuple[int, int]:
+def _img_size(weights: Dict[str, Tensor], patch_size: int,
+              given: Optional[Tuple[int, int]], source: Source, notes: List[str]
+              ) -> Tuple[int, int]:
     """Pixels; what the file says counts only where the positions agree."""
-    num_patches, table = positions.shape[1], recognize_sincos(positions)
-    rows, columns = table.grid if table else source.grid_of('backbone.') or (0, 0)
+    grid = source.grid_of('backbone.') or (0, 0)
+    if 'backbone.pos_embed' in weights:
+        positions = weights['backbone.pos_embed'][:, 1:]
+        num_patches, table = positions.shape[1], recognize_sincos(positions)
+        rows, columns = table.grid if table else grid
+    else:  # a BEiT, whose table of offsets is of a square grid if none is known
+        found = table_grid(len(weights[BIAS]) - NUM_CLS_ENTRIES, grid, grid)
+        if found is None:
+            raise ConfigurationError(
+                f'{source.path} has tables of {len(weights[BIAS])} position biases, '
+                'which are not those of a square grid, and does not say how its '
+                'patches lie.')
+        rows, columns = found
+        num_patches = rows * columns
     if rows * columns != num_patches:
         rows = columns = round(num_patches**0.5)
         if rows * columns != num_patches:

@@ -69,6 +69,15 @@ def check(vit: Vit, target: Format) -> None:
     sizes = vit.description
     token_norm = 'backbone.ln1.weight' in vit.weights
     mean_norm = 'backbone.ln2.weight' in vit.weights
+    if sizes.relative_position_bias:
+        raise ConfigurationError(
+            f'This ViT has a relative position bias in every layer, for which '
+            f'{target.title} has no place; init_cfg and mixedae_mm.load take the '
+            'file as it is.')
+    if sizes.layer_scale and target.title not in ('timm', 'mm'):
+        raise ConfigurationError(
+            'This ViT has layer scale, for which a plain ViT of '
+            f'{target.title} has no place; use --to timm or --to mm.')
     if target.title == 'hf-mae':
         if not sizes.decoder:
             raise ConfigurationError(

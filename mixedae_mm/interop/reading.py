@@ -6,9 +6,10 @@ from torch import Tensor
 
 from ..models.checkpoint_configs import mm_facts
 from ..models.checkpoint_names import (COLUMN_TITLES, OPTIONAL, WITHOUT_PLACE,
-                                       canonical, entries, vit_prefixes)
+                                       beit_as_vit, canonical, entries, vit_prefixes)
 from ..models.checkpoint_reading import read_checkpoint
 from ..models.checkpoint_source import Source, source_of
+from ..models.layers.relative_position_bias import TABLE
 from ..utils.errors import ConfigurationError
 from .description import describe
 from .vit import Vit
@@ -52,18 +53,20 @@ def read_vit(path: str,
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
 
-    found = _from_the_backbone(source)
+    found = beit_as_vit(_from_the_backbone(source), 'backbone.')
+    has_table = any(name.endswith(TABLE) for name in found)
     weights: Dict[str, Tensor] = {}
     missing: List[str] = []
     for entry in entries(found, 'mm'):
         if entry.mm in found:
             weights[entry.mm] = found.pop(entry.mm)
-        elif not any(part in entry.mm for part in OPTIONAL):
+        elif not any(part in entry.mm for part in OPTIONAL) and not (
+                has_table and entry.mm == 'backbone.pos_embed'):  # a BEiT
             missing += entry.names(source.column)
     if missing:
         raise ConfigurationError(
             f'{path} does not hold a complete plain ViT; it lacks {_some(missing)}.')
-    left_out = [name for name in found if name.startswith(WITHOUT_PLACE)]
+    left_out = [name for name in found if WITHOUT_PLACE.match(name)]
     unknown = [name for name in found if name not in left_out]
     inside = [name for name in unknown
               if encoder_only is False or name.startswith('backbone.')]

@@ -89,7 +89,9 @@ class PlainViT(nn.Module):
             name: weights.pop(f'ln2.{name}')
             for name in ('weight', 'bias') if f'ln2.{name}' in weights
         }
-        self.backbone = MixedAEViT(**backbone_config(vit))
+        self.backbone = MixedAEViT(
+            **backbone_config(vit),
+            relative_position_bias=sizes.relative_position_bias)
         load_part(self.backbone, weights, path)
         self.pooled_norm: nn.Module = nn.Identity()
         if pooled_norm:
@@ -136,6 +138,7 @@ def backbone_config(vit: Vit) -> dict:
         patch_size=sizes.patch_size,
         in_channels=sizes.in_channels,
         qkv_bias=sizes.qkv_bias,
+        layer_scale_init_value=float(sizes.layer_scale),
         norm_cfg=dict(type='LN', eps=sizes.norm_eps),
         final_norm='backbone.ln1.weight' in vit.weights,
         out_type='raw')

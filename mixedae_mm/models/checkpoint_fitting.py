@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
-from .checkpoint_names import COLUMN_TITLES, LANDMARKS, below, vit_prefixes
+from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, beit_as_vit, below,
+                               vit_prefixes)
 from .layers.relative_position_bias import TABLE
 
 # What a checkpoint may lack: norms that only some heads need, biases that start at
@@ -19,6 +20,9 @@ MAY_BE_NEW = re.compile(rf'ln[12]\.|segment_embed$|.*{TABLE}$')
 MAY_BE_IGNORED = re.compile(
     r'ln[12]\.|(cls_token|segment_embed|mask_token|masked_embed)$|'
     r'.*relative_position_index$')
+# What a backbone must be built with to have a place for them, by the tensors' names.
+OPTIONS = {'attn.gamma1': 'layer_scale_init_value=0.1',
+           TABLE: 'relative_position_bias=True'}
 LANDMARK = LANDMARKS['mm']
 
 
@@ -126,25 +130,27 @@ def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
              grid: Optional[Grid]) -> Fitted:
     target = vit.state_dict()
     _check_architecture(weights, target, source)
-    is_beit = 'layers.0.gamma_1' in weights
-    if is_beit:
-        _rename_beit(weights)
+    renamed = beit_as_vit(weights)
+    weights.clear()
+    weights.update(renamed)
     unused = [name for name in weights if name not in target]
     missing = [name for name in target if name not in weights]
+    needed = [option for part, option in OPTIONS.items()
+              if any(part in name for name in unused)]
     refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
            f'{source} has weights that this backbone has no place for' +
-           (' (BEiT needs layer_scale_init_value=0.1 and '
-            'relative_position_bias=True)' if is_beit else ''))
+           (f' (it needs {" and ".join(needed)})' if needed else ''))
+    has_table = any(name.endswith(TABLE) for name in weights)
     lost = [
         name for name in missing if not MAY_BE_NEW.match(name)
-        and not (is_beit and name == 'pos_embed')
+        and not (has_table and name == 'pos_embed')
     ]
     refuse(lost, f'{source} would leave backbone weights uninitialised' +
            (' (a ViT without CLS token needs with_cls_token=False)'
             if lost == ['cls_token'] else ''))
     resized = fit_grids(vit, weights, source, grid)
     _refuse_shapes(weights, target, source, 'backbone')
-    if 'pos_embed' in missing:  # BEiT has relative positions only
+    if 'pos_embed' in missing:  # of a BEiT with relative positions only
         weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
     return Fitted(resized, missing, unused)
 
@@ -195,30 +201,6 @@ def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:
         'layers': len(layers),
         'input channels': channels
     }
-
-
-def _rename_beit(weights: Dict[str, Tensor]) -> None:
-    """Name weights of mmpretrain's ``BEiTViT`` as those of a ViT.
-
-    It is a ViT with layer scale and bias tables.
-    """
-    num_layers = _architecture(weights)['layers']
-    for name in list(weights):
-        value = weights.pop(name)
-        name = re.sub(r'gamma_1$', 'attn.gamma1.weight', name)
-        name = re.sub(r'gamma_2$', 'ffn.gamma2.weight', name)
-        name = re.sub(rf'attn\.{TABLE}$', f'attn.rel_pos_bias.{TABLE}', name)
-        weights[name] = value
-    shared_table = weights.pop(f'rel_pos_bias.{TABLE}', None)
-    for i in range(num_layers):
-        attention = f'layers.{i}.attn'
-        if f'{attention}.q_bias' in weights:  # BEiT's keys have no bias
-            query = weights.pop(f'{attention}.q_bias')
-            value = weights.pop(f'{attention}.v_bias')
-            weights[f'{attention}.qkv.bias'] = torch.cat(
-                [query, torch.zeros_like(query), value])
-        if shared_table is not None:  # layers share it in pre-training only
-            weights[f'{attention}.rel_pos_bias.{TABLE}'] = shared_table
 
 
 def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,

@@ -15,6 +15,8 @@ from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
+from .layers.relative_position_bias import TABLE
+
 # The tensor that every ViT of a layout has, and no other part.
 LANDMARKS = {
     'mm': 'patch_embed.projection.weight',
@@ -33,9 +35,9 @@ BESIDE_ENCODER = {
 }
 # What training wrappers put before all names: DistributedDataParallel, compilation.
 WRAPPERS = ('module.', '_orig_mod.')
-# Of several ViTs in one file, the first of these is its result: ours and DINO's,
-# MoCo v3's, Hugging Face's.
-MAIN_VIT = ('backbone.', 'base_encoder.', 'vit.', '')
+# Of several encoders in one file, the first of these is its result: ours and DINO's,
+# MoCo v3's, MoCo v2's, Hugging Face's.
+MAIN_ENCODER = ('backbone.', 'base_encoder.', 'encoder_q.', 'vit.', '')
 
 # Left, mmpretrain (mixedae_mm, mmseg, mmdet); middle, timm and Meta's MAE; right,
 # Hugging Face as in files of ViTModel and ViTMAEForPreTraining. `*` is weight
@@ -76,6 +78,16 @@ LAYER = (
     ('ln2.*', 'norm2.*', 'layernorm_after.*'),
     ('ffn.layers.0.0.*', 'mlp.fc1.*', 'intermediate.dense.*'),
     ('ffn.layers.1.*', 'mlp.fc2.*', 'output.dense.*'),
+    # Layer scale, of DINOv2 and (by other names) of BEiT.
+    ('attn.gamma1.weight', 'ls1.gamma', None),
+    ('ffn.gamma2.weight', 'ls2.gamma', None),
+    (f'attn.rel_pos_bias.{TABLE}', f'attn.{TABLE}', None),  # BEiT's
+)
+# BEiT's names of what a ViT has too, behind the name of its layer in mmpretrain.
+BEIT_NAMES = (
+    (r'gamma_1$', 'attn.gamma1.weight'),
+    (r'gamma_2$', 'ffn.gamma2.weight'),
+    (rf'attn\.{TABLE}$', f'attn.rel_pos_bias.{TABLE}'),
 )
 
 # Other spellings of the left names, (found in files, in the table).
@@ -87,11 +99,13 @@ SYNONYMS = (
 )
 # Where Hugging Face puts the encoder in a model that has more than an encoder.
 HF_PREFIX = 'vit.'
-# Used in pre-training only, or (Hugging Face's pooler) not for features.
-WITHOUT_PLACE = ('backbone.segment_embed', 'head.projector.', 'pooler.',
-                 'backbone.embeddings.mask_token')
+# Used in pre-training only, computed anew, or (Hugging Face's pooler) not for features.
+WITHOUT_PLACE = re.compile(
+    r'backbone\.(segment_embed|masked_embed|embeddings\.mask_token)|mask_token|'
+    r'head\.projector\.|pooler\.|.*relative_position_index$')
 # A plain ViT is complete without these.
-OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias')
+OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias',
+            'gamma1.weight', 'gamma2.weight', TABLE)
 
 
 def below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
@@ -154,6 +168,37 @@ def to_mm_names(tensors: Dict[str, Tensor], column: str,
     return {**beside, **weights}
 
 
+def beit_as_vit(weights: Dict[str, Tensor], prefix: str = '') -> Dict[str, Tensor]:
+    """Name weights of a BEiT as those of a ViT; a ViT's stay as they are.
+
+    It is a ViT with layer scale and, in place of positions or beside them, tables of
+    position biases, which layers share in pre-training. Its keys have no bias.
+
+    Args:
+        weights (dict[str, Tensor]): By mmpretrain's names.
+        prefix (str): What the names of the ViT begin with.
+
+    Returns:
+        dict[str, Tensor]: With a table and biases for each layer.
+    """
+    renamed = {}
+    for name, value in weights.items():
+        if name.startswith(f'{prefix}layers.'):
+            for theirs, ours in BEIT_NAMES:
+                name = re.sub(rf'(?<=\d\.){theirs}', ours, name)
+        renamed[name] = value
+    shared_table = renamed.pop(f'{prefix}rel_pos_bias.{TABLE}', None)
+    for name in list(renamed):
+        attention, _, end = name.rpartition('.attn.')
+        if end == 'q_bias':
+            query, value = renamed.pop(name), renamed.pop(f'{attention}.attn.v_bias')
+            renamed[f'{attention}.attn.qkv.bias'] = torch.cat(
+                [query, torch.zeros_like(query), value])
+        elif end == 'qkv.weight' and shared_table is not None:
+            renamed[f'{attention}.attn.rel_pos_bias.{TABLE}'] = shared_table
+    return renamed
+
+
 class Entry(NamedTuple):
     """One tensor.
 
@@ -196,7 +241,8 @@ def entries(present: Collection[str], column: str) -> Iterator[Entry]:
     yield from _layers(ENCODER_LAYERS, present, column)
     yield from _rows(ENCODER_END)
     yield from _rows(CLASSIFIER)
-    if any(entry.names(column)[0] in present for entry in _rows(DECODER)):
+    # Not by the mask token, which BEiT and DINOv2 have without a decoder.
+    if any(entry.names(column)[0] in present for entry in _rows(DECODER[1:])):
         yield from _rows(DECODER)
         yield from _layers(DECODER_LAYERS, present, column)
         yield from _rows(DECODER_END)

@@ -377,12 +377,14 @@ def test_config_in_a_checkpoint_is_never_executed(tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (lambda w: w.pop('blocks.1.mlp.fc2.bias'), r'lacks blocks\.1\.mlp\.fc2\.bias'),
+    (lambda w: w.update({'reg_token': torch.ones(1, 4, WIDTH)}),
+     r'without a place in a plain ViT: backbone\.reg_token'),
     (lambda w: w.update({'blocks.0.ls1.gamma': torch.ones(WIDTH)}),
-     r'without a place in a plain ViT: backbone\.layers\.0\.ls1\.gamma'),
+     r'uninitialised: layers\.0\.ffn\.gamma2\.weight, layers\.1'),
     (lambda w: w['norm.bias'].fill_(torch.nan), 'NaN or infinite values.*norm.bias'),
     (lambda w: w.update({'norm.bias': torch.ones(3)}), r'ln1.bias \(3,\) for'),
     (lambda w: w.pop('patch_embed.proj.weight'), 'ViT by the names of'),
-], ids=['missing', 'unknown', 'nan', 'shape', 'no vit'])
+], ids=['missing', 'unknown', 'half', 'nan', 'shape', 'no vit'])
 def test_what_cannot_be_mapped_is_refused(tmp_path, change, message):
     weights = timm_model().state_dict()
     change(weights)
