@@ -21,7 +21,7 @@ from ..utils.errors import ConfigurationError
 from .checkpoint_channels import INPUT_CHANNELS, with_channels
 from .checkpoint_fitting import LANDMARK, LoadedWhole, fit, refuse
 from .checkpoint_grids import Grid
-from .checkpoint_names import prefixes_before
+from .checkpoint_names import MAIN_ENCODER, prefixes_before
 from .checkpoint_reading import read_weights
 from .checkpoint_source import Source, read_source, with_dot
 
@@ -34,7 +34,7 @@ class CheckedPretrainedInit(PretrainedInit):
     """``init_cfg`` of type ``Pretrained``: loads completely or not at all.
 
     Models without a part of MixedAE are loaded as mmengine does, except a plain ViT
-    of mmpretrain from a file of MixedAE's pre-training.
+    of mmpretrain from a file of MixedAE's pre-training, and with ``complete``.
 
     Args:
         checkpoint (str): As in :func:`.checkpoint_reading.read_checkpoint`.
@@ -42,23 +42,26 @@ class CheckedPretrainedInit(PretrainedInit):
         map_location (str): As in mmengine.
         grid (tuple[int, int], optional): As in :func:`load_pretrained`.
         input_channels (str, optional): As in :func:`fit_model`.
+        complete (bool): Whether any model, such as a ResNet, is loaded completely
+            or refused.
     """
 
     def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None,
-                 input_channels=None):
+                 input_channels=None, complete=False):
         super().__init__(checkpoint, prefix, map_location)
         self.grid = grid
         check_input_channels(input_channels)
         self.input_channels = input_channels
+        self.complete = complete
 
     def __call__(self, module: nn.Module) -> None:
-        if self.input_channels is None and not any(
-                isinstance(part, LoadedWhole) for part in module.modules()) and not (
+        is_ours = any(isinstance(part, LoadedWhole) for part in module.modules())
+        if not (self.complete or is_ours or self.input_channels is not None or
                 isinstance(module, VisionTransformer) and self._is_of_pretraining()):
             super().__call__(module)
             return
         load_pretrained(module, self.checkpoint, self.prefix, self.grid,
-                        self.input_channels)
+                        self.input_channels, self.complete)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 
@@ -127,7 +130,8 @@ def load_pretrained(module: nn.Module,
                     path: str,
                     prefix: Optional[str] = None,
                     grid: Optional[Grid] = None,
-                    input_channels: Optional[str] = None) -> LoadReport:
+                    input_channels: Optional[str] = None,
+                    complete: bool = False) -> LoadReport:
     """Load a part or a whole model, and log in one line what happened.
 
     Args:
@@ -141,6 +145,7 @@ def load_pretrained(module: nn.Module,
         grid (tuple[int, int], optional): Rows and columns of patches of the
             checkpoint's positions, for a checkpoint that does not tell them.
         input_channels (str, optional): As in :func:`fit_model`.
+        complete (bool): As in :func:`fit_model`.
 
     Returns:
         LoadReport: What was logged.
@@ -161,7 +166,7 @@ def load_pretrained(module: nn.Module,
                 f'{" or ".join(map(str, sorted(lengths)))} positions (CLS included).')
         source = source._replace(
             grids={name: (rows, columns) for name in ('', 'backbone')})
-    return load_source(module, source, prefix, input_channels=input_channels)
+    return load_source(module, source, prefix, complete, input_channels)
 
 
 def load_source(module: nn.Module,
@@ -205,7 +210,7 @@ def fit_model(module: nn.Module,
     """
     prefix = _find_prefix(module, source, prefix)
     weights = source.below(prefix)
-    if LANDMARK in weights and not _is_part(module):  # the backbone alone was saved
+    if LANDMARK in weights and _is_whole(module):  # the backbone alone was saved
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     resized: List[str] = []
     if input_channels is not None:
@@ -241,6 +246,7 @@ def fit_model(module: nn.Module,
     must = [name for name in new if name not in weights and (complete or (
         name.startswith('backbone.') and not name.startswith(tuple(parts))))]
     trained = {name for name, _ in module.named_parameters()}
+    trained.update(name for name in target if complete and 'running_' in name)
     refuse([name for name in must if name in trained],
            f'{source.path} would leave weights of this {type(module).__name__} '
            f'uninitialised{source.other_names()}')
@@ -258,10 +264,15 @@ def _is_part(module: nn.Module) -> bool:
     return isinstance(module, (LoadedWhole, VisionTransformer))
 
 
+def _is_whole(module: nn.Module) -> bool:
+    """Whether it is a model with a backbone, not a part of one."""
+    return hasattr(module, 'backbone')
+
+
 def _title(module: nn.Module) -> str:
     if isinstance(module, VisionTransformer):
         return 'backbone'
-    return type(module).__name__ if _is_part(module) else 'model'
+    return 'model' if _is_whole(module) else type(module).__name__
 
 
 def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> str:
@@ -276,6 +287,10 @@ def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> st
     marks = [LANDMARK] if is_vit else list(module.state_dict())
     everywhere = (prefixes_before(source.weights, mark) for mark in marks)
     found = next(filter(None, everywhere), [])
+    if not is_vit and len(found) > 1:  # `conv1.weight` is also in a ResNet's blocks
+        names = [name for name, _ in module.named_parameters()]
+        found = [start for start in found if all(
+            start + name in source.weights for name in names)] or found
     what = 'ViT' if is_vit else type(module).__name__
     if not found and not is_part:
         return ''
@@ -293,8 +308,9 @@ def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> st
                 f"{source.path} has no {what} under prefix '{prefix}', but under "
                 f'{found}.')
         return prefix
-    usual = [start for start in (USUAL_PREFIXES if is_part else ('', ))
-             if start in found]
+    usual = [start for start in (
+        USUAL_PREFIXES if is_part else ('', ) if _is_whole(module)
+        else MAIN_ENCODER) if start in found]
     if len(found) > 1 and not usual:
         raise ConfigurationError(
             f'{source.path} has several {what}s; choose one by prefix= of {found}.')

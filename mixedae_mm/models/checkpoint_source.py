@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .checkpoint_configs import config_beside, hf_facts, timm_facts
 from .checkpoint_grids import Grid
-from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_VIT, WRAPPERS,
+from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_ENCODER, WRAPPERS,
                                below, to_mm_names, vit_prefixes)
 from .checkpoint_reading import (literal_config, read_checkpoint, state_dict_of,
                                  weights_of)
@@ -81,7 +81,9 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
     grids = dict(_noted_grids(checkpoint))
     for column in ('timm', 'hf'):
         found = vit_prefixes(tensors, column)
-        wanted: List[str] = [*MAIN_VIT] if prefix is None else [with_dot(prefix), '']
+        wanted: List[str] = [*MAIN_ENCODER]
+        if prefix is not None:
+            wanted = [with_dot(prefix), '']
         if len(found) == 1 and not prefix:
             wanted = found
         start = next((start for start in wanted if start in found), None)

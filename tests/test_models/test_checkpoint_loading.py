@@ -1,6 +1,5 @@
 """A checkpoint loads completely and says so, or is refused with a sentence."""
 import logging
-from argparse import Namespace
 
 import pytest
 import torch
@@ -154,7 +153,7 @@ def test_beit_becomes_the_same_function(path, lines, shared):
     larger = backbone(img_size=64, **options)
     assert len(load_pretrained(larger, path).resized) == 4
 
-    with pytest.raises(ConfigurationError, match='BEiT needs layer_scale'):
+    with pytest.raises(ConfigurationError, match='it needs layer_scale.* and relative'):
         load_pretrained(backbone(), path)
 
 
@@ -182,32 +181,20 @@ def timm_vit(seed=7, **options):
         num_classes=3, **options), seed).eval()
 
 
-# What published files look like: (of the ViT's weights, of a second ViT's).
-FILES = {
-    'timm': lambda vit, other: vit,
-    'DeiT': lambda vit, other: dict(model=vit, args=Namespace()),
-    'DINO': lambda vit, other: dict(
-        student=under('module.backbone.', other), epoch=3,
-        teacher=dict(under('backbone.', vit), **{'head.mlp.0.weight': torch.ones(2)})),
-    'MoCo v3': lambda vit, other: dict(epoch=3, arch='vit', state_dict=dict(
-        under('module.base_encoder.', vit),
-        **under('module.momentum_encoder.', other),
-        **{'module.predictor.0.weight': torch.ones(2)})),
-    'compiled': lambda vit, other: under('_orig_mod.', vit),
-}
+# Published files: test_interop/test_layouts.py.
 
 
-@pytest.mark.parametrize('kind', FILES)
-def test_files_in_the_names_of_timm(path, kind):
+@pytest.mark.parametrize('prefix', [None, 'momentum_encoder.'])
+def test_the_second_of_two_encoders_by_its_prefix(path, prefix):
     vit, other = timm_vit(), timm_vit(8)
-    torch.save(FILES[kind](vit.state_dict(), other.state_dict()), path)
+    torch.save(dict(state_dict=under('_orig_mod.', {
+        **under('base_encoder.', vit.state_dict()),
+        **under('momentum_encoder.', other.state_dict())})), path)
     ours = backbone(out_type='raw').eval()
-    report = load_pretrained(ours, path)
-    torch.testing.assert_close(ours(IMAGES)[0], vit.forward_features(IMAGES))
+    report = load_pretrained(ours, path, prefix)
+    theirs = other if prefix else vit
+    torch.testing.assert_close(ours(IMAGES)[0], theirs.forward_features(IMAGES))
     assert "timm or Meta's MAE" in str(report) and report.new == []
-    if kind == 'MoCo v3':  # the second one by its prefix
-        load_pretrained(ours, path, 'momentum_encoder.')
-        torch.testing.assert_close(ours(IMAGES)[0], other.forward_features(IMAGES))
 
 
 def test_a_classifier_takes_its_head_along(path):
@@ -256,7 +243,7 @@ def refusal(path, prefix=None, weights=None, **options):
      'layers.2.ln2.weight.'),
     # Layer scale is part of the function that was learnt.
     (lambda w: w.update({'backbone.layers.0.attn.gamma1.weight': torch.ones(32)}),
-     'no place for: layers.0.attn.gamma1.weight.'),
+     'no place for (it needs layer_scale_init_value=0.1): layers.0.attn.gamma1'),
     (lambda w: w['backbone.cls_token'][0, 0, :3].fill_(torch.nan),
      'NaN or infinite values in 1 of'),
     (lambda w: [w.pop(name) for name in list(w) if name.startswith('backbone.')],
