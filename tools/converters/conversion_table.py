@@ -7,30 +7,23 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 # A checkout runs without being installed, from any directory.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 
+from converters.layouts import rows, shaken
 from mixedae_mm.interop.convert import Conversion, convert
 from mixedae_mm.launch.entry import report_errors
+from mixedae_mm.models.vit_sizes import SIZES
 from mixedae_mm.utils.config_names import config_path
 from mixedae_mm.utils.optional import require
+from mixedae_mm.utils.tables import markdown_table
 
-# Width, layers, heads as the libraries' own models have them.
-SIZES = dict(base=(768, 12, 12), large=(1024, 24, 16))
-CONFIGS = dict(base='mixedae_vitb_300e', large='mixedae_vitl_300e')
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """Every parameter moved, also biases, norms and positions that begin equal."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
+# The sizes to choose from, and what pre-trains them.
+CONFIGS = dict(base='mixedae_vitb_300e', large='mixedae_vitl_300e',
+               huge='mixedae_vith_300e_fsdp')
 
 
 def make_mixedae(folder: Path, size: str) -> Path:
@@ -46,7 +39,8 @@ def make_mixedae(folder: Path, size: str) -> Path:
 
 def make_timm(folder: Path, size: str) -> Path:
     timm = require('timm', 'timm', 'The table')
-    model = shaken(timm.create_model(f'vit_{size}_patch16_224', num_classes=0))
+    name = f'vit_{size}_patch{patch_of(size)}_224'
+    model = shaken(timm.create_model(name, num_classes=0))
     torch.save(model.state_dict(), folder / 'timm.pth')
     return folder / 'timm.pth'
 
@@ -74,9 +68,13 @@ def make_mae(folder: Path, size: str) -> Path:
 
 
 def _hf_sizes(size: str) -> dict:
-    width, depth, heads = SIZES[size]
+    width, depth, heads, *_ = SIZES[f'vit-{size[0]}']
     return dict(hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
-                intermediate_size=4 * width)
+                intermediate_size=4 * width, patch_size=patch_of(size))
+
+
+def patch_of(size: str) -> int:
+    return 14 if size == 'huge' else 16
 
 
 MAKERS: Dict[str, Callable[[Path, str], Path]] = {
@@ -100,6 +98,14 @@ def table(size: str) -> Iterator[Tuple[str, str, Conversion]]:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table as Markdown."""
+    if args.layouts:
+        width, depth, heads, *_ = SIZES[f'vit-{args.size[0]}']
+        with tempfile.TemporaryDirectory(prefix='layouts-') as folder:
+            header, *found = rows(dict(
+                img_size=224, patch_size=patch_of(args.size), embed_dim=width,
+                depth=depth, num_heads=heads), Path(folder))
+        print(markdown_table(header, found))
+        return
     print('| from | to | tensors mapped | left out | '
           'largest difference on a photograph |')
     print('|---|---|---|---|---|')
@@ -114,8 +120,11 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Convert ViTs with random weights in every direction; print the '
         'tensors that were mapped and the largest differences of features.')
-    parser.add_argument('--size', choices=list(SIZES), default='base',
-                        help='ViT-B/16 (default) or ViT-L/16')
+    parser.add_argument('--size', choices=list(CONFIGS), default='base',
+                        help='ViT-B/16 (default), ViT-L/16 or ViT-H/14')
+    parser.add_argument('--layouts', action='store_true', help='load files in the '
+                        'layouts of published ones instead, by init_cfg and '
+                        'mixedae_mm.load')
     return parser.parse_args(argv)
 
 
