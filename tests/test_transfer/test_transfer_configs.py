@@ -36,6 +36,7 @@ COCO = [
     'detection/cascade-mask-rcnn_vith_1x_coco.py',
 ]
 ALL = IN_1K + SMALL + ADE + COCO
+MIXMIM = 'classification/finetune_mixmim-b_100e_in1k.py'  # not a plain ViT
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +78,12 @@ def registered(config):
     return DefaultScope.overwrite_default_scope(scope)
 
 
-def build_model(config):
-    """The whole model, without the memory for its weights."""
+def build_model(config, device='meta'):
+    """The whole model, by default without the memory for its weights."""
     model = config.model
     if 'data_preprocessor' in config:  # mmpretrain's runner does the same
         model.setdefault('data_preprocessor', config.data_preprocessor)
-    with registered(config), torch.device('meta'):
+    with registered(config), torch.device(device):
         return MODELS.build(model)
 
 
@@ -100,7 +101,7 @@ def test_no_config_is_forgotten():
         for kind in ('classification', 'segmentation', 'detection')
         for path in (ROOT / kind).rglob('*.py')
     }
-    assert found == set(ALL)
+    assert found == {*ALL, MIXMIM}
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -240,6 +241,35 @@ def test_linear_probing_is_maes(name, depth):
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.weight_decay) == ('LARS', 0)
     assert math.isclose(optimizer.lr, .1 * 16384 / 256)
+
+
+def test_mixmim_has_the_recipe_of_the_others():
+    config = load(MIXMIM)
+    model = build_model(config, 'cpu')
+    vit, _ = built(IN_1K[0])
+    backbone = model.backbone
+    assert type(backbone).__name__ == 'MixMIMTransformer'
+    assert model.head.in_channels == backbone.num_features
+    for key in ('train_dataloader', 'param_scheduler', 'train_cfg', 'custom_hooks',
+                'default_hooks'):
+        assert config[key] == vit[key]
+    assert config.model.train_cfg == vit.model.train_cfg
+    rates = {group['lr'] for group in build_optimizer(config, model).param_groups}
+    torch.testing.assert_close(sorted(rates, reverse=True), [
+        2e-3 * .7**i for i in range(sum(backbone.depths) + 2)])
+
+
+def test_resnet_50_has_the_recipe_of_the_eleven_sets():
+    config = load(SMALL[0])
+    vit = copy.deepcopy(config)
+    config.merge_from_dict(
+        Config.fromfile(eleven_sets.BACKBONES['resnet50']).to_dict())
+    model = build_model(config, 'cpu')
+    assert type(model.backbone).__name__ == 'ResNet' and model.backbone.depth == 50
+    assert model.head.fc.weight.shape == (100, 2048)
+    assert config.model.backbone.init_cfg.complete
+    assert 'patch_size' not in config.model.backbone
+    assert config.optim_wrapper == vit.optim_wrapper
 
 
 def test_upernet_is_beits():

@@ -33,6 +33,9 @@ from reproduce.scheduling import only_writer, train_all
 from reproduce.training_run import TrainingRun
 
 CONFIGS = ROOT / 'configs/classification/small_sets'
+# What each backbone changes in them.
+BACKBONES = {'vit-b': None,
+             'resnet50': ROOT / 'configs/_base_/models/small_set_resnet50.py'}
 # In the order of Table 2, by the names of the configs.
 SETS = {
     'aircraft': 'Aircraft', 'caltech101': 'Caltech', 'cars': 'Cars', 'cifar10': 'C10',
@@ -118,7 +121,7 @@ def training(name: str, config: Config, choice: Choice, folder: str, work_dir: P
 def transfer(names: Sequence[str], configs: Path, work_dir: Path,
              data_root: Optional[str], checkpoint: str, choices: Sequence[Choice],
              options: dict, train: Callable[[Sequence[TrainingRun], int], None],
-             processes: int = 1) -> str:
+             processes: int = 1, backbone: Optional[Path] = None) -> str:
     """Run the protocol on several sets and return Table 2's row.
 
     Args:
@@ -133,6 +136,7 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
         train (callable): Does the runs that are not finished; its second argument
             is the number of steps that will follow.
         processes (int): Number of processes of each training.
+        backbone (Path, optional): Of :data:`BACKBONES`.
 
     Returns:
         str: The table, with the paper's rows beside.
@@ -145,6 +149,8 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
         data_root, os.path.basename(config.data_root)) for name, config in sets.items()}
     check_folders(folders)
     for config in sets.values():
+        if backbone is not None:
+            config.merge_from_dict(Config.fromfile(backbone).to_dict())
         config.merge_from_dict(options)
         config.model.backbone.init_cfg.checkpoint = checkpoint
 
@@ -220,6 +226,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='pre-trained weights')
+    parser.add_argument('--backbone', choices=list(BACKBONES), default='vit-b',
+                        help='what the weights are of (default: %(default)s)')
     parser.add_argument('--sets', nargs='+', choices=list(SETS), default=list(SETS),
                         metavar='SET', help=f'some of {" ".join(SETS)} (default: all)')
     parser.add_argument('--data-root', help='the folder that holds all sets under '
@@ -250,7 +258,7 @@ def main(args: argparse.Namespace) -> None:
             lambda runs, later_steps: train_all(
                 runs, args.parallel, threads, partial(print, flush=True), [lock],
                 later_steps),
-            args.gpus))
+            args.gpus, BACKBONES[args.backbone]))
 
 
 if __name__ == '__main__':
