@@ -19,8 +19,8 @@ from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import (claims, claims_page, fingerprints, measuring, paper_scale,
                        verdicts)
 from reproduce.experiment import Experiment
-from reproduce.presets import ALL, PRESETS, preset_named
-from reproduce.training_run import differing
+from reproduce.presets import ALL, PRESETS, VARIANT_OF, preset_named
+from reproduce.training_run import TrainingRun, differing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +78,28 @@ def test_several_numbers_make_one_verdict(gains, verdict, or_equal):
     found = [verdicts.Difference('objects_knn', {}, {}, gain, 1) for gain in gains]
     assert verdicts.verdict(WORSE, found) == verdict
     assert verdicts.verdict(WORSE._replace(or_equal=True), found) == or_equal
+    if found:  # a question of our own is not "not reproduced"
+        answer = verdicts.verdict(WORSE._replace(in_paper=False), found)
+        assert answer == verdicts.ANSWERS[verdict] and 'reproduced' not in answer
+
+
+def test_every_method_takes_the_rate_with_its_lowest_held_out_loss(monkeypatch):
+    experiment = Experiment(PRESETS['smoke'], Path('unused'))
+    losses = dict(zip(('mae_lr0.001', 'mae_lr0.002', 'both_lr0.001', 'both_lr0.002'),
+                      (2., 1., 3., 4.)))
+    mae, both = VARIANT_OF['mae'], VARIANT_OF['both']
+    assert experiment.trial_losses(mae) == {}  # nothing has run
+    monkeypatch.setattr(TrainingRun, 'is_finished', True)
+    monkeypatch.setattr(
+        measuring, 'held_out_loss',
+        lambda config, checkpoint, _: losses[checkpoint.parent.name])
+    for variant, rate in ((mae, 2e-3), (both, 1e-3)):
+        assert experiment.learning_rate(variant) == rate
+        run = experiment.pretraining(variant, 1)
+        assert run.options['optim_wrapper.optimizer.lr'] == rate and run.steps == 12
+        assert [trial.steps for trial in experiment.trials(variant).values()] == [4, 4]
+    given = Experiment(PRESETS['smoke'], Path('unused'), learning_rate=5e-4)
+    assert given.trials(mae) == {} and given.learning_rate(mae) == 5e-4
 
 
 def test_the_documented_numbers_are_those_of_the_record(tmp_path):
@@ -137,7 +159,7 @@ def test_every_variant_learns_with_another_encoder(variant):
     preset = PRESETS['smoke']._replace(encoder=dict(
         embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=32))
     config = Config.fromfile(ROOT / f'configs/reproduce/{variant.file}')
-    config.merge_from_dict(preset.options(variant, 0))
+    config.merge_from_dict(preset.options(variant, 0, 1e-3, 4))
     init_default_scope('mmpretrain')
     model = MODELS.build(config.model)
     assert model.backbone.embed_dims == 32 and len(model.backbone.layers) == 3

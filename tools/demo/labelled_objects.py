@@ -85,7 +85,10 @@ def make_scene_folder(folder: str,
                       size: int = 160,
                       max_objects: int = 6,
                       seed: int = 0,
-                      classes: Sequence[str] = OBJECT_CLASSES) -> bool:
+                      classes: Sequence[str] = OBJECT_CLASSES,
+                      radii: Tuple[float, float] = (0.1, 0.24),
+                      contrast: float = 1.0,
+                      inside: float = 0.6) -> bool:
     """Images of several objects, in ADE20K's and in COCO's layout.
 
     Writes the same scenes twice:
@@ -106,6 +109,9 @@ def make_scene_folder(folder: str,
         max_objects (int): Largest number of objects in an image, at least 2.
         seed (int): Seed, in [0, 2**32).
         classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
+        radii (tuple[float, float]): As of :meth:`.object_painter.Painter.scene`.
+        contrast (float): Likewise.
+        inside (float): Likewise.
 
     Returns:
         bool: False if the folder was there already.
@@ -114,6 +120,7 @@ def make_scene_folder(folder: str,
         ConfigurationError: As :func:`make_object_folder`.
     """
     labels = _labels('make_scene_folder', classes)
+    look = dict(radii=radii, contrast=contrast, inside=inside)
     _check('make_scene_folder', size, seed, dict(
         num_train=(num_train, 1), num_val=(num_val, 1),
         max_objects=(max_objects, 2)))
@@ -124,7 +131,8 @@ def make_scene_folder(folder: str,
             painter = Painter(seed, split)
 
             def paint(index: int):
-                image, instances = painter.scene(index, size, max_objects, labels)
+                image, instances = painter.scene(
+                    index, size, max_objects, labels, **look)
                 instances = [Instance(labels.index(label), mask)
                              for label, mask in instances]
                 semantic = np.ones(image.shape[:2], np.uint8)  # background
@@ -145,7 +153,7 @@ def make_scene_folder(folder: str,
         folder,
         dict(generator='labelled scenes', version=1, num_train=num_train,
              num_val=num_val, size=size, max_objects=max_objects, seed=seed,
-             classes=classes),
+             classes=classes, **look),
         write)
 
 

@@ -60,19 +60,33 @@ class Painter:
         return _to_uint8(canvas), Instance(label, mask)
 
     def scene(self, index: int, size: int, max_objects: int,
-              labels: Sequence[int] = range(len(OBJECT_CLASSES))
-              ) -> Tuple[np.ndarray, List[Instance]]:
-        """An image (H, W, 3) of several objects, which may hide each other."""
+              labels: Sequence[int] = range(len(OBJECT_CLASSES)),
+              radii: Tuple[float, float] = (0.1, 0.24), contrast: float = 1.0,
+              inside: float = 0.6) -> Tuple[np.ndarray, List[Instance]]:
+        """An image (H, W, 3) of several objects, which may hide each other.
+
+        Args:
+            index (int): Number of the image.
+            size (int): Longer side in pixels.
+            max_objects (int): Largest number of objects.
+            labels (Sequence[int]): Indices into OBJECT_CLASSES.
+            radii (tuple[float, float]): Smallest and largest radius of an object,
+                as shares of ``size``.
+            contrast (float): Of the background, in [0, 1]; 0 leaves its mean colour.
+            inside (float): Smallest distance of an object's centre from the edges of
+                the image, in radii. With -1 every pixel is covered equally often.
+        """
         random = np.random.RandomState([*self.key, 1, index])
         shapes = (size, size), (size, size * 3 // 4), (size * 3 // 4, size)
         height, width = shapes[random.randint(3)]
         canvas = self.background(random, height, width)
+        canvas = contrast * canvas + (1 - contrast) * canvas.mean((0, 1))
         visible, areas = [], []
         for _ in range(random.randint(2, max_objects + 1)):
             label = labels[random.randint(len(labels))]
-            radius = random.uniform(0.1, 0.24) * size
-            centre = random.uniform(0.6 * radius, (width, height) -
-                                    np.full(2, 0.6 * radius))
+            radius = random.uniform(*radii) * size
+            margin = np.full(2, inside * radius)
+            centre = random.uniform(margin, (width, height) - margin)
             painted, mask = self.paint_object(
                 random, canvas, label, centre, radius)
             remaining = [Instance(other.label, other.mask & ~mask)

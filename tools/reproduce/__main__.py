@@ -8,7 +8,7 @@ tools/train.py. What is finished is not repeated, and a training that was
 interrupted goes on where it was: repeat the command.
 
   tiny    less than two hours on two cores
-  small   for one large GPU; in pieces with --minutes
+  small   for one large GPU, about 12 minutes by estimate; in pieces with --minutes
   paper   print the commands for ImageNet, and what they cost
   smoke   a minute or two, to try the command
 """
@@ -51,7 +51,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--steps', type=positive_int,
                         help='number of steps of each pre-training')
     parser.add_argument('--learning-rate', type=float, metavar='LR',
-                        help='of each pre-training, instead of that of the preset')
+                        help='of each pre-training, instead of those of the preset')
     parser.add_argument('--minutes', type=positive_float,
                         help='stop after this time with status 75; the same command '
                         'goes on')
@@ -98,8 +98,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
         print(f'1/3  Generating images in {experiment.data}', flush=True)
         experiment.make_data()
         workers = args.workers or default_workers()
-        runs = experiment.pretrainings()
-        print(f'2/3  Training: {len(runs)} pre-trainings of '
+        print(f'2/3  Training: {len(experiment.wanted())} pre-trainings of '
               f'{experiment.preset.steps} steps, {workers} at a time; '
               f'logs below {experiment.folder / "runs"}', flush=True)
         experiment.train(workers, args.threads, _say, [lock],

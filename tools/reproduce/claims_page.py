@@ -6,7 +6,7 @@ from mixedae_mm.analysis.page import render
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.tables import markdown_table
-from .results import METRICS, present, text_of
+from .results import CENTRE, METRICS, centre_row, present, text_of
 from .verdicts import rows
 
 TEMPLATE = Path(__file__).with_name('templates') / 'claims.md.jinja'
@@ -48,7 +48,9 @@ def _markdown(summary: Dict[str, Any]) -> str:
             ['pre-training', 'seeds', *(METRICS[name].title for name in names)],
             [[entry['title'], str(len(entry['seeds'])),
               *(text_of(name, entry['metrics'].get(name)) for name in names)]
-             for entry in variants])
+             for entry in variants] + (
+                [[CENTRE, '–', *centre_row(summary, names)]]
+                if names[0] in summary['centre'] else []))
             for names in (present(summary, kind) for kind in kinds)],
         layers=markdown_table(
             ['pre-training', *map(str, range(1, summary['encoder']['num_layers'] + 1))],

@@ -52,7 +52,8 @@ class Experiment:
             and fine-tuning still use generated images, which have exact masks.
         seeds (int, optional): Runs per variant, instead of the preset's number.
         steps (int, optional): Steps per pre-training, instead of the preset's.
-        learning_rate (float, optional): Instead of the preset's.
+        learning_rate (float, optional): Of all variants, instead of a choice
+            from the preset's.
         variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
@@ -78,7 +79,8 @@ class Experiment:
         if learning_rate is not None and not 0 < learning_rate < 1:
             raise ConfigurationError(
                 f'The learning rate is {learning_rate}, but must lie in (0, 1).')
-        changes = dict(seeds=seeds, steps=steps, learning_rate=learning_rate)
+        changes = dict(seeds=seeds, steps=steps, learning_rates=learning_rate and
+                       (learning_rate, ))
         preset = preset._replace(
             **{name: value for name, value in changes.items() if value is not None})
         # A variant that is named is run at least once.
@@ -107,24 +109,53 @@ class Experiment:
         make_object_folder(
             str(self.data / 'labelled'), preset.labelled, preset.objects[1],
             size=72, classes=CLASSES)
-        # Objects at any place: if all were in the centre, a map of the centre
-        # would be better than any attention.
+        # An object covers every pixel equally often: were they in the centre, a map
+        # of the centre would be better than any attention.
         make_scene_folder(
-            str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2)
+            str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2,
+            inside=-1)
 
     @property
     def pretraining_images(self) -> Path:
         return (self.images or self.data / 'objects') / 'train'
 
     def pretraining(self, variant: Variant, seed: int) -> TrainingRun:
-        """Set up the pre-training of a variant."""
-        steps = self.preset.steps
+        """Set up the pre-training of a variant, with the rate chosen for it."""
+        return self._training(
+            f'{variant.name} seed {seed}', f'{variant.name}_seed{seed}', variant, seed,
+            self.learning_rate(variant), self.preset.steps)
+
+    def trials(self, variant: Variant) -> Dict[float, TrainingRun]:
+        """Set up the short pre-trainings that choose the learning rate."""
+        rates = self.preset.learning_rates
+        return {} if len(rates) == 1 else {
+            rate: self._training(
+                f'{variant.name} at {rate:g}', f'{variant.name}_lr{rate:g}', variant,
+                0, rate, self.preset.trial_steps)
+            for rate in rates}
+
+    def trial_losses(self, variant: Variant) -> Dict[float, float]:
+        """Return the held-out losses of the trials; empty until all are finished."""
+        trials = self.trials(variant)
+        if not all(run.is_finished for run in trials.values()):
+            return {}
+        return {
+            rate: measuring.held_out_loss(run.saved_config, run.checkpoint,
+                                          self.measured_images().mixing)
+            for rate, run in trials.items()}
+
+    def learning_rate(self, variant: Variant) -> float:
+        """Return the rate with the lowest held-out loss; the first until then."""
+        losses = self.trial_losses(variant)
+        return min(losses, key=losses.__getitem__) if losses else (
+            self.preset.learning_rates[0])
+
+    def _training(self, name: str, folder: str, variant: Variant, seed: int,
+                  learning_rate: float, steps: int) -> TrainingRun:
         return TrainingRun(
-            f'{variant.name} seed {seed}',
-            self.folder / 'runs' / f'{variant.name}_seed{seed}',
-            CONFIGS / variant.file,
-            self.preset.options(variant, seed), self.pretraining_images,
-            f'iter_{steps}.pth', steps)
+            name, self.folder / 'runs' / folder, CONFIGS / variant.file,
+            self.preset.options(variant, seed, learning_rate, steps),
+            self.pretraining_images, f'iter_{steps}.pth', steps)
 
     def finetuning(self, variant: str, seed: int,
                    start: Optional[TrainingRun]) -> TrainingRun:
@@ -166,9 +197,13 @@ class Experiment:
 
     def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
         """List all pre-trainings: first all variants with seed 0, then with seed 1."""
-        preset = self.preset
         return [(variant, seed, self.pretraining(variant, seed))
-                for seed in range(preset.seeds) for variant in ALL
+                for variant, seed in self.wanted()]
+
+    def wanted(self) -> List[Tuple[Variant, int]]:
+        """List the variants and seeds to pre-train."""
+        preset = self.preset
+        return [(variant, seed) for seed in range(preset.seeds) for variant in ALL
                 if variant.name in self.variants and seed < preset.seeds_of(variant)]
 
     def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
@@ -183,6 +218,11 @@ class Experiment:
               keep_open=(), finetune: bool = True,
               deadline: Optional[float] = None) -> None:
         """Do all trainings that are not finished, by :func:`train_all`."""
+        trials = [run for variant, seed in self.wanted() if seed == 0
+                  for run in self.trials(variant).values()]
+        if trials:
+            later = len(self.wanted()) * self.preset.steps
+            train_all(trials, workers, threads, report, keep_open, later, deadline)
         runs = [run for _, _, run in self.pretrainings()]
         if finetune:
             runs += [run for _, _, run in self.finetunings()]

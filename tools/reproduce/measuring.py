@@ -1,6 +1,7 @@
 """Measure each pre-trained encoder; the results are plain numbers."""
 import json
 import random
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -28,6 +29,7 @@ from .fingerprints import fingerprint, path_fingerprint
 
 # Measured again whenever this changes.
 VERSION = 2
+NUM_HELD_OUT = 400  # images to choose a learning rate by
 MASKS_PER_IMAGE = 4
 CROPS_PER_IMAGE = 4
 CROP_SCALE = (0.8, 1.0)  # of configs/reproduce/*_views.py
@@ -79,6 +81,27 @@ def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
     record.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(record, json.dumps(dict(key=key, values=values), indent=1))
     return values
+
+
+@lru_cache(maxsize=None)
+def held_out_loss(config: Path, checkpoint: Path, folder: Path) -> float:
+    """Sum of the losses that a model is trained with, on other images.
+
+    Args:
+        config (Path): Of the model.
+        checkpoint (Path): Its weights.
+        folder (Path): The images.
+    """
+    model = load_model(config, checkpoint)
+    paths = find_images(folder, NUM_HELD_OUT, seed=1)
+    paths = paths[:len(paths) // 4 * 4]
+    inputs = torch.stack([
+        image for _, image in load_images(paths, image_size_of(model.backbone))])
+    with evaluating(model), own_random_numbers(0):
+        data = model.data_preprocessor(
+            dict(inputs=inputs, data_samples=None), training=True)
+        losses = model(**data, mode='loss')
+    return float(sum(losses.values()))
 
 
 def measure(model: nn.Module, images: Images, num_images: int

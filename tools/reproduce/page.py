@@ -8,7 +8,7 @@ from mixedae_mm.analysis.figures import (LINE_COLOURS, draw_accuracy_over_traini
                                          draw_accuracy_per_layer, draw_attention,
                                          draw_curves, outline_objects)
 from mixedae_mm.analysis.loading import image_size_of
-from mixedae_mm.analysis.object_awareness import attention_on_objects
+from mixedae_mm.analysis.object_awareness import attention_on_objects, centre_map
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.page import write_page
 from mixedae_mm.analysis.report import format_seconds
@@ -16,13 +16,14 @@ from mixedae_mm.analysis.run_log import layer_accuracies, smooth
 from . import measuring, verdicts
 from .experiment import Experiment, Outcome
 from .presets import RANDOM, TITLES, VARIANTS
-from .results import METRICS, present, text_of
+from .results import CENTRE, METRICS, centre_row, present, text_of
 
 TEMPLATE = Path(__file__).with_name('templates') / 'report.html'
 NUM_PICTURES = 8
 SMOOTHING = 3  # points of the loss curves
 MAIN = ('mae', 'naive_mixing', 'attention_only', 'both')
 MAIN_AND_MORE = tuple(variant.name for variant in VARIANTS) + (RANDOM, )
+PICTURED = ('mae', 'both')
 LOSSES = {
     'groups of random images': MAIN + ('segment_embedding', ),
     'four similar crops of an image': ('mae_views', 'naive_mixing_views'),
@@ -50,6 +51,8 @@ def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
             [label, *(text_of(n, variants[name]['metrics'].get(n)) for n in names)]
             for name, label in labels.items() if name in variants]
 
+    objects = present(summary, lambda name: name.startswith('object_'))
+    header, rows = metrics(objects)
     first = [o for o in outcomes if o.seed == 0 and o.curves]
     out = experiment.folder / 'report.html'
     write_page(
@@ -63,8 +66,8 @@ def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
                 layer_accuracies(o.curves), 25)
             for o in first if o.variant in ('attention_only', 'both')},
         comparison=_draw_comparison(summary, transfer),
-        attention=_draw_attention(experiment),
-        objects=present(summary, lambda name: name.startswith('object_')),
+        attention=_draw_attention(experiment, summary),
+        objects=(header, [*rows, [CENTRE, *centre_row(summary, objects)]]),
         sweeps={title: metrics(['topk_late', *transfer], labels)
                 for title, labels in SWEEPS.items()},
         facts=_facts(summary))
@@ -118,30 +121,45 @@ def _draw_comparison(summary: Dict[str, Any], metrics: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_attention(experiment: Experiment) -> Optional[Figure]:
+def _draw_attention(experiment: Experiment, summary: Dict[str, Any]
+                    ) -> Optional[Figure]:
+    """Maps of MAE, MixedAE and no pre-training, each with its score (Fig. 5)."""
+    def label(title: str, values: Dict[str, float]) -> str:
+        return f'{title}\nAP {values["object_ap"]:.1f} %'
+
     models = {
-        variant.title: measuring.model_of_run(run)
+        variant.name: measuring.model_of_run(run)
         for variant, seed, run in experiment.pretrainings()
-        if seed == 0 and run.is_finished and variant.name in MAIN + ('full', )
+        if seed == 0 and run.is_finished and variant.name in PICTURED
     }
     if not models:
         return None
-    models[TITLES[RANDOM]] = experiment.untrained_model(0)
+    models[RANDOM] = experiment.untrained_model(0)
     images = experiment.measured_images()
     entries = attention_on_objects(
         models, sample_masks(masks_of(str(images.annotations), str(images.masked)),
                              NUM_PICTURES),
         image_size_of(next(iter(models.values())).backbone))
+    maps = {
+        label(TITLES[name], {
+            metric: entry['values'][0] for metric, entry in
+            summary['variants'][name]['metrics'].items()}):
+        [entry.maps[name] for entry in entries] for name in models}
+    centre = centre_map(*entries[0].maps[RANDOM].shape)
+    maps[label(CENTRE, summary['centre'])] = [centre / centre.sum()] * len(entries)
     return draw_attention(
-        [outline_objects(entry.image, entry.mask) for entry in entries],
-        {name: [entry.maps[name] for entry in entries] for name in models})
+        [outline_objects(entry.image, entry.mask) for entry in entries], maps)
 
 
 def _facts(summary: Dict[str, Any]) -> List[List[str]]:
     return [
         ['steps, images per step', f'{summary["steps"]}, {summary["batch_size"]} '
          '(full mode with equal work: a quarter of the images)'],
-        ['learning rate', f'{summary["learning_rate"]:g}, the same for all'],
+        *[[f'learning rate of {entry["title"]}', f'{entry["learning_rate"]:g}' + (
+            f', of held-out losses of {losses}' if (losses := ', '.join(
+                f'{loss:.4f} at {rate}' for rate, loss in
+                entry['trial_losses'].items())) else '')]
+          for entry in summary['variants'].values() if 'learning_rate' in entry],
         ['images', summary['images']],
         *[[f'training of {entry["title"]}',
            f'{format_seconds(60 * entry["minutes"])}, seeds '

@@ -11,7 +11,10 @@ from mixedae_mm.analysis.run_log import training_seconds
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.machine import machine
 from .experiment import Experiment, Outcome
-from .presets import TITLES
+from .presets import RANDOM, TITLES, VARIANT_OF
+
+
+CENTRE = 'map of the centre'  # of the image: the chance level of attention
 
 
 class Metric(NamedTuple):
@@ -79,7 +82,6 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         preset=preset.name,
         steps=preset.steps,
         batch_size=preset.batch_size,
-        learning_rate=preset.learning_rate,
         seeds=preset.seeds,
         encoder=preset.encoder or dict(
             embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
@@ -101,7 +103,8 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
             for labelled, result in classified.items()
         },
         variants={
-            name: _variant([o for o in outcomes if o.variant == name])
+            name: dict(_variant([o for o in outcomes if o.variant == name]),
+                       **_learning_rate(experiment, name))
             for name in dict.fromkeys(o.variant for o in outcomes)
         })
 
@@ -119,6 +122,14 @@ def _variant(outcomes: List[Outcome]) -> Dict[str, Any]:
             name: _spread([n[name] for n in numbers if name in n])
             for name in names
         })
+
+
+def _learning_rate(experiment: Experiment, name: str) -> Dict[str, Any]:
+    """The rate of a variant and the losses that it was chosen by, if it was."""
+    return {} if name == RANDOM else dict(
+        learning_rate=experiment.learning_rate(VARIANT_OF[name]),
+        trial_losses={f'{rate:g}': loss for rate, loss in
+                      experiment.trial_losses(VARIANT_OF[name]).items()})
 
 
 def _spread(values: List[float]) -> Dict[str, Any]:
@@ -143,6 +154,12 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
     if entry['std'] is not None:
         text += f' ± {entry["std"]:.{digits}f}'
     return text
+
+
+def centre_row(summary: Dict[str, Any], metrics: Sequence[str]) -> List[str]:
+    """What a map that knows only the centre of the image has, of each metric."""
+    return [f'{summary["centre"][name]:.{METRICS[name].digits}f}'
+            if name in summary['centre'] else '–' for name in metrics]
 
 
 def write(folder: Path, summary: Dict[str, Any],

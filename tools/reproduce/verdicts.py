@@ -11,6 +11,14 @@ PARTLY = 'partly reproduced at this size'
 NO_DIFFERENCE = 'not reproduced at this size: no difference beyond noise'
 MIXED = 'not reproduced at this size: better by some numbers, worse by others'
 OPPOSITE = 'not reproduced at this size: the opposite'
+# Of a comparison that the paper does not make.
+ANSWERS = {
+    REPRODUCED: 'better at this size',
+    PARTLY: 'better by some numbers at this size',
+    NO_DIFFERENCE: 'no difference beyond noise at this size',
+    MIXED: 'better by some numbers, worse by others, at this size',
+    OPPOSITE: 'worse at this size',
+}
 NOT_REACHED = 'not reached at this size'
 
 
@@ -87,10 +95,16 @@ def verdict(claim: Claim, found: Sequence[Difference]) -> str:
 
     Reproduced means better beyond noise in most numbers, and worse beyond noise
     in none; partly reproduced means better in some. A claim of "not worse" is
-    reproduced if it is worse beyond noise in none.
+    reproduced if it is worse beyond noise in none. What the paper does not claim
+    is better, worse or neither.
     """
     if not found:
         return NOT_RUN
+    result = _result(claim, found)
+    return result if claim.in_paper else ANSWERS[result]
+
+
+def _result(claim: Claim, found: Sequence[Difference]) -> str:
     wins = sum(d.gain > d.noise for d in found)
     losses = sum(-d.gain > d.noise for d in found)
     if losses:
@@ -137,7 +151,9 @@ def rows(summary: Dict[str, Any]) -> List[Row]:
         found = differences(claim, summary)
         tested.append(
             Row(claim.where, claim.text, verdict(claim, found),
-                [numbers(d, claim, summary) for d in found]))
+                [numbers(d, claim, summary) for d in found] or [
+                    f'`python tools/reproduce --preset {summary["preset"]} '
+                    f'--variants {claim.worse} {claim.better}`']))
     return tested + _levels(summary) + [
         Row(where, text, result, [how]) for where, text, result, how in OTHERS
     ]
