@@ -9,24 +9,12 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import mixedae_mm  # noqa: F401
+from converters import layouts
 
 WIDTH, DEPTH, HEADS, MLP, SIZE, PATCH = 96, 2, 4, 192, 64, 16
 DECODER = dict(width=48, depth=2, heads=3)
 GRID = SIZE // PATCH
-
-
-def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model with every parameter moved, biases and norms included.
-
-    Positions too, so that a table which is computed again shows.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(
-                0.1 * torch.randn(parameter.shape, generator=generator))
-    model.eval()
-    return model
+shaken = partial(layouts.shaken, scale=.1)
 
 
 def mixedae_model() -> dict:

@@ -1,20 +1,19 @@
 """Load an image of any number of channels into a tensor or an array."""
-from typing import Optional
+from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
+from torch import Tensor
 
 from ...utils.checks import check_count
 from ..channels import decode_channels
-from ..decode import MAX_PIXELS
-from ..reading import read_file
+from .load_image_tensor import LoadImageTensor
 
 MAX_OPENCV = 512  # channels that OpenCV resizes
 
 
 @TRANSFORMS.register_module()
-class LoadChannels(BaseTransform):
+class LoadChannels(LoadImageTensor):
     """Read an image with ``channels`` channels into a tensor or an array.
 
     NumPy files and TIFF of 8 or 16 bits or floating point, and what Pillow reads; see
@@ -31,7 +30,7 @@ class LoadChannels(BaseTransform):
             cannot be used.
         as_array (bool): For the transforms of mmseg and mmdet, which take arrays and
             resize with OpenCV. Ours and torchvision's take tensors, the default.
-        max_pixels, min_side, backend_args: As for :class:`.LoadImageTensor`.
+        **kwargs: Those of :class:`.LoadImageTensor`.
 
     Raises:
         ConfigurationError: If there are more than 512 channels in an array, which
@@ -40,31 +39,24 @@ class LoadChannels(BaseTransform):
         OSError: If the file cannot be read.
     """
 
-    def __init__(self,
-                 channels: int,
-                 as_array: bool = False,
-                 max_pixels: int = MAX_PIXELS,
-                 min_side: int = 8,
-                 backend_args: Optional[dict] = None):
+    def __init__(self, channels: int, as_array: bool = False, **kwargs: Any) -> None:
         check_count('channels', channels, 1, MAX_OPENCV if as_array else None)
+        super().__init__(**kwargs)
         self.channels = channels
         self.as_array = as_array
-        self.max_pixels = max_pixels
-        self.min_side = min_side
-        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results['img_path']
-        data = read_file(path, self.backend_args)
-        image = decode_channels(
-            data, self.channels, path, self.max_pixels, self.min_side)
-        results['img_shape'] = results['ori_shape'] = tuple(image.shape[1:])
-        results['img'] = image
+        results = super().transform(results)
         if self.as_array:
-            results['img'] = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+            image = results['img'].permute(1, 2, 0)
+            results['img'] = np.ascontiguousarray(image.numpy())
         return results
 
+    def decode(self, data: bytes, path: str) -> Tensor:
+        """The content of a file as a tensor ``(channels, H, W)``."""
+        return decode_channels(
+            data, self.channels, path, self.max_pixels, self.min_side)
+
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(channels={self.channels}, '
-                f'as_array={self.as_array}, max_pixels={self.max_pixels}, '
-                f'min_side={self.min_side}, backend_args={self.backend_args})')
+        return super().__repr__().replace(
+            '(', f'(channels={self.channels}, as_array={self.as_array}, ', 1)

@@ -3,6 +3,7 @@ from typing import Optional
 
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
+from torch import Tensor
 
 from ..decode import MAX_PIXELS, decode_rgb
 from ..reading import read_file
@@ -47,11 +48,14 @@ class LoadImageTensor(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        data = read_file(path, self.backend_args)
-        image = decode_rgb(data, path, self.max_pixels, self.min_side)
+        image = self.decode(read_file(path, self.backend_args), path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = tuple(image.shape[1:])
         return results
+
+    def decode(self, data: bytes, path: str) -> Tensor:
+        """The content of a file as a tensor ``(C, H, W)``."""
+        return decode_rgb(data, path, self.max_pixels, self.min_side)
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(max_pixels={self.max_pixels}, '
