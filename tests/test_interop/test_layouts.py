@@ -16,9 +16,11 @@ from mixedae_mm.utils.errors import ConfigurationError
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2)
 
 
-@pytest.mark.parametrize('title', LAYOUTS)
-def test_a_layout_is_loaded_and_computes_the_same(tmp_path, title):
-    found = load_layout(title, SIZES, tmp_path, scale=.1)
+@pytest.mark.parametrize('title, patch', [
+    *((title, 8) for title in LAYOUTS), ('DINOv2', 14), ("Meta's MAE", 14)])
+def test_a_layout_is_loaded_and_computes_the_same(tmp_path, title, patch):
+    sizes = dict(SIZES, patch_size=patch, img_size=4 * patch)
+    found = load_layout(title, sizes, tmp_path, scale=.1)
     limit = 1e-4 * max(1, found.largest)  # epsilon is assumed for Hugging Face
     assert found.difference < limit
     assert found.by_load is None or found.by_load < limit

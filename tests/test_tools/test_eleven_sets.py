@@ -12,6 +12,7 @@ from mmengine.config import Config
 from small_vit import ARCH, backbone
 from test_transfer import tiny_data
 
+from converters.layouts import LAYOUTS, resnet
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import fingerprints
 from transfer import transfer_eleven as eleven_sets
@@ -143,26 +144,32 @@ def test_table_2s_averages_are_the_papers():
     assert lines[3].endswith('| 86.9 |') and 'MixedAE' in lines[3]
 
 
+SMALL_VIT = (
+    'model.head.in_channels=32', 'model.backbone.patch_size=32',
+    'model.backbone.img_size=64', 'model.backbone.arch._delete_=True',
+    'model.backbone.arch.embed_dims=32', 'model.backbone.arch.num_layers=2',
+    'model.backbone.arch.num_heads=2', 'model.backbone.arch.feedforward_channels=32')
+
+
 @pytest.mark.slow
-def test_the_command_prints_table_2(tmp_path, monkeypatch):
-    """A set in its real format, with a ViT that trains in a second."""
+@pytest.mark.parametrize('kind, options', [('vit-b', SMALL_VIT), ('resnet50', ())])
+def test_the_command_prints_table_2(tmp_path, monkeypatch, kind, options):
+    """A set in its real format, with a ViT that trains in a second; and MoCo v2."""
     tiny_data.small_set('voc2007', tmp_path / 'data/VOC2007', 8, monkeypatch)
     command = [
         sys.executable, ROOT / 'tools/transfer/transfer_eleven.py',
         tmp_path / 'vit.pth', '--sets', 'voc2007', '--data-root', tmp_path / 'data',
+        '--backbone', kind,
         '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
         tmp_path / 'runs', '--cfg-options', 'train_cfg.max_iters=2',
         'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
-        'val_dataloader.num_workers=0', 'model.head.in_channels=32',
-        'model.backbone.patch_size=32', 'model.backbone.img_size=64',
-        'model.backbone.arch._delete_=True',
-        'model.backbone.arch.embed_dims=32', 'model.backbone.arch.num_layers=2',
-        'model.backbone.arch.num_heads=2',
-        'model.backbone.arch.feedforward_channels=32'
-    ]
+        'val_dataloader.num_workers=0', *options]
     vit = backbone(arch=dict(ARCH, num_layers=2, feedforward_channels=32),
                    patch_size=32, img_size=64)
-    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    weights = vit.state_dict()
+    if kind == 'resnet50':
+        weights = LAYOUTS['MoCo v2'].content(resnet({})[0].state_dict(), {})
+    torch.save(weights, tmp_path / 'vit.pth')
     for finished in (2, 0):  # the second time nothing is left to do
         done = preloaded.run(command)
         assert done.returncode == 0, done.stdout + done.stderr
