@@ -31,7 +31,7 @@ class Setting(NamedTuple):
     num_workers: int
 
 
-def measure(name: str, model: BaseModel, setting: Setting
+def measure_model(name: str, model: BaseModel, setting: Setting
             ) -> Tuple[Dict[str, ReadoutAccuracy], Tensor]:
     """Accuracies of one model, by classifier, and the labels of the test images."""
     train, test = labelled_features(name, model, setting)
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
         models = {UNTRAINED: untrained_model(args.config, args.device), **models}
     results = {}
     for name, model in models.items():
-        results[name], labels = measure(name, model, setting)
+        results[name], labels = measure_model(name, model, setting)
         for kind, result in results[name].items():
             print(f'{name}: {kind} {100 * result.accuracy:.2f} % on '
                   f'{len(labels)} images, {result.readout}', flush=True)

@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.channels import channels_of, decode_channels, extensions_of
+from ..datasets.channels import tensor_of_channels, decode_channels, extensions_of
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file
@@ -263,7 +263,7 @@ def _in_memory(image: Any, channels: Optional[int]) -> Tensor:
         pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
     else:
         pixels = np.asarray(image)
-    return _as_shares(channels_of(pixels, channels, type(image).__name__))
+    return _as_shares(tensor_of_channels(pixels, channels, type(image).__name__))
 
 
 def _as_shares(image: Tensor) -> Tensor:

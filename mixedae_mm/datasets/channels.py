@@ -67,10 +67,10 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
         reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
         raise unreadable(
             name, f'it is damaged, truncated or unsupported ({reason})') from error
-    return channels_of(pixels, channels, name, max_pixels, min_side)
+    return tensor_of_channels(pixels, channels, name, max_pixels, min_side)
 
 
-def channels_of(pixels: np.ndarray,
+def tensor_of_channels(pixels: np.ndarray,
                 channels: int,
                 name: str = 'array',
                 max_pixels: int = MAX_PIXELS,

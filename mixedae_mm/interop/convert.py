@@ -18,7 +18,7 @@ from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
 from .vit import Vit
-from .writing import check_destination, model_card, write
+from .writing import check_destination, model_card, write_vit
 
 
 class Conversion(NamedTuple):
@@ -95,7 +95,7 @@ def convert(source: str,
         images = images[:, :1].expand_as(images)
     expected, problem = _run(before, images)
     with whole(final) as temporary:
-        written = write(vit, temporary, target, name)
+        written = write_vit(vit, temporary, target, name)
         sizes = vit.description
         after = read_vit(
             str(temporary), heads=sizes.encoder.heads,

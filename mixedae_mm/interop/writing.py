@@ -41,7 +41,7 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
     return check_place(destination, overwrite)
 
 
-def write(vit: Vit, destination: Path, target: Format,
+def write_vit(vit: Vit, destination: Path, target: Format,
           source: str) -> Dict[str, Tensor]:
     """Write weights and configuration.
 

@@ -66,7 +66,7 @@ def test_peak_memory_is_what_was_touched():
 
 def test_page_without_measurements_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match='holds no measurement'):
-        page.write(tmp_path, tmp_path / 'speed.md')
+        page.write_speed_page(tmp_path, tmp_path / 'speed.md')
 
 
 def test_cores_per_gpu_are_the_gpus_rate_over_a_cores():
@@ -84,7 +84,7 @@ def test_cores_per_gpu_are_the_gpus_rate_over_a_cores():
 
 
 def test_speed_page_is_what_the_measurements_make_it(tmp_path):
-    written = page.write(ROOT / 'docs/measurements', tmp_path / 'speed.md')
+    written = page.write_speed_page(ROOT / 'docs/measurements', tmp_path / 'speed.md')
     assert written.read_text() == (ROOT / 'docs/speed.md').read_text()
 
 

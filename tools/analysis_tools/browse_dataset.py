@@ -16,7 +16,7 @@ from mixedae_mm.utils.arguments import add_shown_channels, positive_int
 from mixedae_mm.utils.random import seed_generators
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or mixedae_mm::NAME')
@@ -46,4 +46,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -26,7 +26,7 @@ from mixedae_mm.utils.preprocessing import height_and_width
 from mixedae_mm.utils.progress import with_progress
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,4 +80,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -17,7 +17,7 @@ from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,4 +55,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -15,7 +15,7 @@ from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import add_shown_channels
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,4 +40,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -25,7 +25,7 @@ from mixedae_mm.utils.arguments import (add_shown_channels, device_name,
                                         non_negative_int, positive_int)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(required=True, metavar='{attention,mixing}')
@@ -111,5 +111,5 @@ def draw_mixing(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    arguments = parse_args()
+    arguments = parse_arguments()
     sys.exit(report_errors(arguments.draw, arguments))

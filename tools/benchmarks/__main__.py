@@ -40,7 +40,7 @@ CONFIG = 'configs/mixedae_vitb_300e.py'
 MEASUREMENTS = ROOT / 'docs/measurements'
 
 
-def parse_args():
+def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,7 +72,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def measure(args, device, batch_size):
+def measured(args, device, batch_size):
     if args.what == 'attention':
         dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
         return attention.run(device, batch_size, args.repeats, dtype)
@@ -98,7 +98,7 @@ def command(note):
 
 def main(args):
     if args.what == 'page':
-        path = page.write(MEASUREMENTS, ROOT / 'docs/speed.md')
+        path = page.write_speed_page(MEASUREMENTS, ROOT / 'docs/speed.md')
         return print('wrote', path)
     if args.what == 'plan':
         images = [args.images] if args.images else cost.FIRST_TRIES
@@ -110,7 +110,7 @@ def main(args):
     large = 1 if args.what == 'backbone' else 256
     batch_size = args.batch_size or (
         large if device.type == 'cuda' else small)
-    found = measure(args, device, batch_size)
+    found = measured(args, device, batch_size)
     if not isinstance(found, dict):
         found = dict(rows=found)
     result = dict(
@@ -140,4 +140,4 @@ def main(args):
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -61,7 +61,7 @@ COLUMNS = dict(
     extra_mib='extra memory [MiB]', extra_ratio='its ratio')
 
 
-def write(measurements: Path, page: Path) -> Path:
+def write_speed_page(measurements: Path, page: Path) -> Path:
     """Write the page from all ``*.json`` files of a folder.
 
     Raises:

@@ -226,7 +226,7 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
     return steps, peaks, left_out
 
 
-def measure(steps: Dict[str, Step], device: torch.device, repeats: int,
+def time_steps(steps: Dict[str, Step], device: torch.device, repeats: int,
             per_turn: int) -> List[dict]:
     """Time steps by turns, on a GPU several back to back, and profile them."""
     if device.type != 'cuda':
@@ -281,7 +281,7 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
     config = Config.fromfile(config_path)
     steps, peaks, left_out = build(
         contenders(config_path, compiled), device, batch_size, last_start)
-    rows = measure(steps, device, repeats, per_turn=5)
+    rows = time_steps(steps, device, repeats, per_turn=5)
     for row in rows:
         flops = steps[row['name']].flops
         row['of_products'] = flops / row['median_s'] / rate
@@ -294,7 +294,7 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
     torch.compiler.reset()
     small_steps, _, small_left_out = build(
         small_contenders(compiled), device, SMALL_BATCH, last_start)
-    small = measure(small_steps, device, repeats, per_turn=20) if small_steps else []
+    small = time_steps(small_steps, device, repeats, per_turn=20) if small_steps else []
     for row in small:
         row['steps_per_s'] = 1 / row['median_s']
     return dict(rows=rows, small=small, product_flops_per_s=rate,

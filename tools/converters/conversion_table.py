@@ -87,7 +87,7 @@ DIRECTIONS: List[Tuple[str, str]] = [
     *((source, 'mm') for source in MAKERS if source != 'MixedAE')]
 
 
-def table(size: str) -> Iterator[Tuple[str, str, Conversion]]:
+def conversions(size: str) -> Iterator[Tuple[str, str, Conversion]]:
     """Source, target and what :func:`~.convert.convert` says of each direction."""
     for source, to in DIRECTIONS:
         with tempfile.TemporaryDirectory(prefix='conversion-') as name:
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     print('| from | to | tensors mapped | left out | '
           'largest difference on a photograph |')
     print('|---|---|---|---|---|')
-    for source, target, done in table(args.size):
+    for source, target, done in conversions(args.size):
         differences = ', '.join(map(str, done.comparisons)) or done.not_compared
         print(f'| {source} | {target} | {done.num_written} | '
               f'{len(done.vit.left_out)} | {differences} |', flush=True)

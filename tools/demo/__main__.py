@@ -31,7 +31,7 @@ CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 SHOWN = ('Iter(train)', 'TopK sampling accuracy', 'Resum')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,4 +137,4 @@ def train(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(main, parse_args()))
+    sys.exit(report_errors(main, parse_arguments()))

@@ -32,7 +32,7 @@ from reproduce.presets import preset_named
 from reproduce.scheduling import default_workers, only_writer
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,4 +139,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(report_errors(run, parse_args()))
+    sys.exit(report_errors(run, parse_arguments()))

@@ -13,7 +13,8 @@ from ..resume.rank_state import bare, is_sharded
 from ...utils.random import seed_generators
 
 
-def describe(losses: Dict[str, float], gradients: List[str], files: List[str]) -> str:
+def describe_loss(losses: Dict[str, float], gradients: List[str],
+                  files: List[str]) -> str:
     """Losses, parameters with bad gradients and files of a batch, in one line."""
     text = ', '.join(f'{name}={value:g}' for name, value in losses.items())
     if gradients:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
-from .nonfinite_dump import describe, dump_step, files_of
+from .nonfinite_dump import describe_loss, dump_step, files_of
 
 STATE = 'nonfinite_loss'  # in the message hub, and so in checkpoints
 
@@ -127,7 +127,7 @@ class NonFiniteLossHook(Hook):
         bad = [name for name, value in losses.items() if not isfinite(value)]
         report = None
         if bad or self.bad_gradients:
-            report = describe(losses, self.bad_gradients, files_of(data_batch))
+            report = describe_loss(losses, self.bad_gradients, files_of(data_batch))
             if self.dumps < self.max_dumps:
                 report += f'; kept in {dump_step(runner, losses, data_batch)}'
                 self.dumps += 1
