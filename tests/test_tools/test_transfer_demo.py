@@ -11,7 +11,7 @@ from reproduce.training_run import START
 from transfer import fine_tunings as demo
 from transfer.pictures import most_certain
 
-CLASSIFICATION, SEGMENTATION, DETECTION = demo.TASKS
+CLASSIFICATION, SEGMENTATION, BY_HEART, DETECTION = demo.TASKS
 
 
 @pytest.mark.parametrize('task, options, steps, checkpoint', [
@@ -65,6 +65,16 @@ def test_results_are_percent(tmp_path):
     log.write_text(json.dumps(
         {'coco/bbox_mAP': 0.25, 'coco/segm_mAP': 0.5, 'step': 4}))
     assert run.results() == {'box AP': 25.0, 'mask AP': 50.0}
+
+
+def test_the_detector_is_tested_on_what_its_column_says():
+    for task, split in ((BY_HEART, 'train2017'), (DETECTION, 'val2017')):
+        config = Config.fromfile(demo.CONFIGS / task.config)
+        for loader in (config.val_dataloader, config.test_dataloader):
+            assert loader.dataset.ann_file == f'annotations/instances_{split}.json'
+            assert loader.dataset.data_prefix.img.startswith(split)
+        assert config.val_evaluator.ann_file.endswith(f'instances_{split}.json')
+        assert ('by heart' in next(iter(task.metrics))) == (split == 'train2017')
 
 
 @pytest.mark.parametrize('number, places', [

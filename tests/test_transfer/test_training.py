@@ -66,7 +66,7 @@ TASKS = {
      '12x12; ignored: segment_embed, ln1, head, neck'),
     'mmdet':
     ('cascade-mask-rcnn_vit-tiny_scenes.py', 'scenes/coco', [
-        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
         'train_dataloader.batch_size=2', 'model.test_cfg.rcnn.max_per_img=5'
     ], 'coco/segm_mAP', 'loaded 76 of 76 backbone tensors; '
      'ignored: segment_embed, ln1, head, neck'),
@@ -120,7 +120,7 @@ SHORT = {
                    'param_scheduler.1.end': 3, 'train_dataloader.batch_size': 8},
     'mmseg': {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 6,
               'train_dataloader.batch_size': 2},
-    'mmdet': {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 3,
+    'mmdet': {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 6,
               'train_dataloader.batch_size': 2, 'model.test_cfg.rcnn.max_per_img': 5},
 }
 

@@ -87,7 +87,6 @@ def make_scene_folder(folder: str,
                       seed: int = 0,
                       classes: Sequence[str] = OBJECT_CLASSES,
                       radii: Tuple[float, float] = (0.1, 0.24),
-                      contrast: float = 1.0,
                       inside: float = 0.6) -> bool:
     """Images of several objects, in ADE20K's and in COCO's layout.
 
@@ -110,7 +109,6 @@ def make_scene_folder(folder: str,
         seed (int): Seed, in [0, 2**32).
         classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
         radii (tuple[float, float]): As of :meth:`.object_painter.Painter.scene`.
-        contrast (float): Likewise.
         inside (float): Likewise.
 
     Returns:
@@ -120,7 +118,7 @@ def make_scene_folder(folder: str,
         ConfigurationError: As :func:`make_object_folder`.
     """
     labels = _labels('make_scene_folder', classes)
-    look = dict(radii=radii, contrast=contrast, inside=inside)
+    look = dict(radii=radii, inside=inside)
     _check('make_scene_folder', size, seed, dict(
         num_train=(num_train, 1), num_val=(num_val, 1),
         max_objects=(max_objects, 2)))

@@ -61,8 +61,8 @@ class Painter:
 
     def scene(self, index: int, size: int, max_objects: int,
               labels: Sequence[int] = range(len(OBJECT_CLASSES)),
-              radii: Tuple[float, float] = (0.1, 0.24), contrast: float = 1.0,
-              inside: float = 0.6) -> Tuple[np.ndarray, List[Instance]]:
+              radii: Tuple[float, float] = (0.1, 0.24), inside: float = 0.6
+              ) -> Tuple[np.ndarray, List[Instance]]:
         """An image (H, W, 3) of several objects, which may hide each other.
 
         Args:
@@ -72,7 +72,6 @@ class Painter:
             labels (Sequence[int]): Indices into OBJECT_CLASSES.
             radii (tuple[float, float]): Smallest and largest radius of an object,
                 as shares of ``size``.
-            contrast (float): Of the background, in [0, 1]; 0 leaves its mean colour.
             inside (float): Smallest distance of an object's centre from the edges of
                 the image, in radii. With -1 every pixel is covered equally often.
         """
@@ -80,7 +79,6 @@ class Painter:
         shapes = (size, size), (size, size * 3 // 4), (size * 3 // 4, size)
         height, width = shapes[random.randint(3)]
         canvas = self.background(random, height, width)
-        canvas = contrast * canvas + (1 - contrast) * canvas.mean((0, 1))
         visible, areas = [], []
         for _ in range(random.randint(2, max_objects + 1)):
             label = labels[random.randint(len(labels))]

@@ -3,6 +3,8 @@
 
 Fine-tunes a classifier, an UperNet and a Cascade Mask R-CNN with the configs
 of the paper's transfer, made small, on generated images with exact labels.
+The detector is tested on the dozen scenes that it learns by heart; the task
+unseen-scenes, for a GPU, tests it on others.
 Each starts from random weights, from MAE and from MixedAE, both pre-trained
 equally long on the same photographs. A pre-training that is missing is done
 first, MixedAE by the demo. What is finished is not repeated, and a training
@@ -37,7 +39,7 @@ from mixedae_mm.utils.tables import text_table
 from reproduce.scheduling import (INTERRUPTED, default_workers,
                                   ending_with_us, only_writer, train_all)
 from transfer import fine_tunings, report as transfer_report
-from transfer.fine_tunings import MAE, MIXEDAE, RANDOM
+from transfer.fine_tunings import MAE, MIXEDAE, RANDOM, UNSEEN
 
 TASKS = {task.name: task for task in fine_tunings.TASKS}
 
@@ -55,9 +57,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         metavar=('TRAIN', 'VAL'), help='images of one object')
     parser.add_argument('--scenes', type=positive_int, nargs=2, default=(240, 60),
                         metavar=('TRAIN', 'VAL'), help='images of several objects')
-    parser.add_argument('--tasks', nargs='+', metavar='TASK', default=list(TASKS),
-                        choices=list(TASKS),
-                        help=f'some of {" ".join(TASKS)} (default: all)')
+    parser.add_argument('--tasks', nargs='+', metavar='TASK', choices=list(TASKS),
+                        default=[name for name in TASKS if name != UNSEEN],
+                        help=f'some of {" ".join(TASKS)} (default: all but the last)')
     parser.add_argument('--parallel', type=positive_int,
                         help='trainings at a time '
                         '(default: one per core; four per GPU)')
@@ -78,6 +80,9 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
     classes = fine_tunings.CLASSES
     make_object_folder(str(data / 'objects'), *args.objects, classes=classes)
     make_scene_folder(str(data / 'scenes'), *args.scenes, classes=classes)
+    if 'detection' in args.tasks:
+        make_scene_folder(str(data / 'dozen'), 12, 1, size=96, max_objects=3,
+                          classes=classes, radii=(0.16, 0.28))
 
     print('2/4  MixedAE pre-training, by the demo', flush=True)
     mixedae, setting = demo_checkpoint(args.demo)
