@@ -153,8 +153,8 @@ def build_runner(cfg: Config, for_test: bool = False) -> Runner:
     set_dataloader_defaults(cfg)
     set_input_channels(cfg)
     read_checkpoints_as_data(cfg)
-    # Once, not once per loader and epoch.
-    warnings.filterwarnings('once', message='This DataLoader will create')
+    # PyTorch repeats it for each loader and epoch; log_found says it once.
+    warnings.filterwarnings('ignore', message='This DataLoader will create')
     runner = build_opened(cfg, for_test)
     check_checkpoint_hook(runner)
     runner.register_hook(CheckedLoadingHook(

@@ -1,5 +1,6 @@
 """A log that begins with what was asked and what was found."""
 import logging
+import os
 import re
 from typing import Any, Iterator, List, Optional
 
@@ -111,14 +112,21 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
 
 def log_found(runner: Runner, *modes: str) -> None:
     """Say how many images and batches there are, then what was held back."""
-    parts = []
+    parts: List[str] = []
+    notes: List[str] = []
+    cores = len(os.sched_getaffinity(0))
     for mode in modes:
         loop = getattr(runner, f'{mode}_loop', None)
         if loop is not None:
             loader = loop.dataloader
             parts.append(
                 f'{mode} {len(loader.dataset)} images in {len(loader)} batches')
+            if loader.num_workers > cores:
+                notes.append(f'{mode}_dataloader.num_workers is {loader.num_workers}')
     runner.logger.info(f'Found: {"; ".join(parts)}')
+    if notes:
+        runner.logger.warning(
+            f'{" and ".join(notes)}, but there are {cores} CPU cores to load with.')
     for background in runner.logger.filters:
         if isinstance(background, BackgroundFilter):
             background.release()
