@@ -116,6 +116,21 @@ def test_images_depend_on_seed_split_and_index_only():
         assert np.abs(other.astype(int) - images[2]).mean() > 5
 
 
+@pytest.mark.parametrize('inside, smallest', [(0.6, 0.0), (-1.0, 0.75)])
+def test_objects_across_the_edges_cover_all_pixels_alike(inside, smallest):
+    """So that a map of the centre tells nothing of where they are."""
+    painter, cover = Painter(0, 'val'), {}
+    for index in range(400):
+        image, objects = painter.scene(index, 32, 2, inside=inside)
+        covered = np.any([np.zeros(image.shape[:2]), *(o.mask for o in objects)], 0)
+        cover.setdefault(covered.shape, []).append(covered)
+    mean = np.mean(cover[32, 32], 0)
+    inner = mean[8:-8, 8:-8].mean()
+    ratio = (mean.sum() - mean[8:-8, 8:-8].sum()) / (mean.size - 256) / inner
+    assert smallest < ratio < 1 / 0.75
+    assert ratio < 0.75 or inside < 0
+
+
 def test_outside_of_objects_is_background():
     """The mask is exact: repainting with another label changes the object and
     its shadow only."""

@@ -102,7 +102,7 @@ class Preset(NamedTuple):
     def options(self, variant: Variant, seed: int, learning_rate: float, steps: int
                 ) -> Dict[str, object]:
         """What a run changes in its config, as ``--cfg-options``."""
-        warmup = min(100, steps // 10)
+        warmup = max(1, min(100, steps // 10))
         options: Dict[str, object] = {
             'train_cfg.max_iters': steps,
             'param_scheduler.0.end': warmup,
