@@ -113,7 +113,7 @@ class Experiment:
         # of the centre would be better than any attention.
         make_scene_folder(
             str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2,
-            inside=-1)
+            radii=(0.2, 0.35), inside=-1)
 
     @property
     def pretraining_images(self) -> Path:
