@@ -110,11 +110,11 @@ def test_the_documented_numbers_are_those_of_the_record(tmp_path):
     before, begin, after = written.partition(claims_page.BEGIN)
     page.write_text(before + begin + '\nold\n' + claims_page.END
                     + after.partition(claims_page.END)[2])
-    claims_page.write_page(page, record)
+    claims_page.write_claims_page(page, record)
     assert page.read_text() == written
     page.write_text('no marks')
     with pytest.raises(ConfigurationError, match='has no lines'):
-        claims_page.write_page(page, record)
+        claims_page.write_claims_page(page, record)
 
 
 def test_every_variant_differs_only_in_what_it_tests():

@@ -212,7 +212,7 @@ def test_report_of_the_transfer_demo(trained, demo, tmp_path):
                 folder=folder, last_checkpoint=weights.name)))
     results = {run.start: dict.fromkeys(transfer_demo.COLUMNS, 12.34)
                for run in runs}
-    transfer_report.write_report(tmp_path / 'report.html', runs, results, demo,
+    transfer_report.write_transfer_report(tmp_path / 'report.html', runs, results, demo,
                                  dict(steps=3, batch=64),
                                  dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()

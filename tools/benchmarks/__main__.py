@@ -72,7 +72,7 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def measured(args, device, batch_size):
+def measurement(args, device, batch_size):
     if args.what == 'attention':
         dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
         return attention.run(device, batch_size, args.repeats, dtype)
@@ -110,7 +110,7 @@ def main(args):
     large = 1 if args.what == 'backbone' else 256
     batch_size = args.batch_size or (
         large if device.type == 'cuda' else small)
-    found = measured(args, device, batch_size)
+    found = measurement(args, device, batch_size)
     if not isinstance(found, dict):
         found = dict(rows=found)
     result = dict(

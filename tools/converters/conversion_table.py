@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from converters.layouts import rows, shaken
+from converters.layouts import layout_rows, shaken
 from mixedae_mm.interop.convert import Conversion, convert
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.models.vit_sizes import SIZES
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     if args.layouts:
         width, depth, heads, *_ = SIZES[f'vit-{args.size[0]}']
         with tempfile.TemporaryDirectory(prefix='layouts-') as folder:
-            header, *found = rows(dict(
+            header, *found = layout_rows(dict(
                 img_size=224, patch_size=patch_of(args.size), embed_dim=width,
                 depth=depth, num_heads=heads), Path(folder))
         print(markdown_table(header, found))

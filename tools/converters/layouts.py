@@ -242,7 +242,7 @@ def load_layout(title: str, sizes: dict, folder: Path, scale: float = .02) -> Lo
                   expected.abs().max().item(), by_load)
 
 
-def rows(sizes: dict, folder: Path) -> List[List[str]]:
+def layout_rows(sizes: dict, folder: Path) -> List[List[str]]:
     """A row of the table for each layout, after its header."""
     table = [['layout', 'tensors loaded', 'left out', 'difference, init_cfg',
               'difference, mixedae_mm.load', 'values to']]

@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
           (f', from iteration {done} where it was interrupted'
            if is_interrupted else ''), flush=True)
     start = time.time()
-    train(work_dir, args.cfg_options, resume=is_interrupted)
+    pretrain(work_dir, args.cfg_options, resume=is_interrupted)
     times['training with start-up'] = time.time() - start
 
     report = work_dir / 'report.html'
@@ -89,7 +89,7 @@ def iterations_done(work_dir: Path) -> int:
         return 0
 
 
-def train(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
+def pretrain(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
     """Run tools/train.py and show its progress.
 
     Raises:

@@ -108,13 +108,13 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     print('3/3  Measuring', flush=True)
     outcomes = experiment.outcomes(_say, deadline)
     summary = results.summarise(experiment, outcomes)
-    results.write(experiment.folder, summary, outcomes)
-    report = page.write_report(experiment, outcomes, summary)
+    results.write_results(experiment.folder, summary, outcomes)
+    report = page.write_experiment_report(experiment, outcomes, summary)
     print()
-    for line in verdicts.table(summary):
+    for line in verdicts.verdict_lines(summary):
         print(line)
     if args.claims:
-        claims_page.write_page(args.claims, summary)
+        claims_page.write_claims_page(args.claims, summary)
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')
@@ -126,7 +126,7 @@ def _write_claims(args: argparse.Namespace) -> None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
     try:
         summary = json.loads(args.results.read_text())
-        claims_page.write_page(args.claims, summary)
+        claims_page.write_claims_page(args.claims, summary)
     except (OSError, ValueError, KeyError, UndefinedError) as error:
         raise ConfigurationError(
             f'{args.results} is not a results.json of this command '

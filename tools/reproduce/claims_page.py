@@ -13,7 +13,7 @@ TEMPLATE = Path(__file__).with_name('templates') / 'claims.md.jinja'
 BEGIN, END = '<!-- measured: begin -->', '<!-- measured: end -->'
 
 
-def write_page(file: Path, summary: Dict[str, Any]) -> None:
+def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
     """Put what was measured between the marks of a page of documentation.
 
     What stands outside the marks stays. A file that is not there yet is made

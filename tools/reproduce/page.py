@@ -39,7 +39,7 @@ SWEEPS = {
 Table = Tuple[List[str], List[List[str]]]  # header, rows
 
 
-def write_report(experiment: Experiment, outcomes: Sequence[Outcome],
+def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
                  summary: Dict[str, Any]) -> Path:
     """Write ``report.html`` into the experiment's folder; returns its path."""
     variants = summary['variants']

@@ -162,7 +162,7 @@ def centre_row(summary: Dict[str, Any], metrics: Sequence[str]) -> List[str]:
             if name in summary['centre'] else '–' for name in metrics]
 
 
-def write(folder: Path, summary: Dict[str, Any],
+def write_results(folder: Path, summary: Dict[str, Any],
           outcomes: Sequence[Outcome]) -> None:
     """``results.json``, and ``results.csv`` with one line per run."""
     write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')

@@ -114,7 +114,7 @@ def _result(claim: Claim, found: Sequence[Difference]) -> str:
     return PARTLY if wins else NO_DIFFERENCE
 
 
-def table(summary: Dict[str, Any]) -> List[str]:
+def verdict_lines(summary: Dict[str, Any]) -> List[str]:
     """Return the claims and verdicts as lines for the terminal."""
     lines = []
     for row in rows(summary)[:len(CLAIMS)]:

@@ -70,10 +70,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     args.work_dir, args.demo = args.work_dir.resolve(), args.demo.resolve()
     with only_writer(args.work_dir) as lock:
-        transfer(args, lock)
+        fine_tune(args, lock)
 
 
-def transfer(args: argparse.Namespace, lock: int) -> None:
+def fine_tune(args: argparse.Namespace, lock: int) -> None:
     begun = time.time()
     data = args.work_dir / 'data'
     print(f'1/4  Generating labelled images in {data}', flush=True)
@@ -113,9 +113,9 @@ def transfer(args: argparse.Namespace, lock: int) -> None:
     for run in runs:
         results[run.start].update(run.results())
     times = times_taken(args, runs, parallel)
-    transfer_report.write_report(report, runs, results, data, setting, times)
+    transfer_report.write_transfer_report(report, runs, results, data, setting, times)
     print()
-    header, *rows = fine_tunings.table(results)
+    header, *rows = fine_tunings.results_table(results)
     print(indent(text_table(header, rows), '  '))
     print(f'\n{transfer_report.CAVEAT}\n')
     for what, text in times.items():

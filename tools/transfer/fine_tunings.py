@@ -141,7 +141,7 @@ def mae_pretraining(folder: Path, images: Path, steps: int,
         images, f'iter_{steps}.pth', steps, cost=0.4)
 
 
-def table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
+def results_table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
     """Return the header, and one line per starting point, of the columns that all have.
 
     Args:

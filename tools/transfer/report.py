@@ -10,7 +10,7 @@ from PIL import Image
 from demo.labelled_objects import PALETTE, SCENE_CLASSES
 from mixedae_mm.analysis.page import write_page
 from . import pictures
-from .fine_tunings import CLASSES, TASKS, UNSEEN, FineTuning, table
+from .fine_tunings import CLASSES, TASKS, UNSEEN, FineTuning, results_table
 
 TEMPLATE = Path(__file__).with_name('templates') / 'report.html'
 NUM_PICTURES = 4
@@ -26,7 +26,7 @@ CAVEAT = (
     'rank MixedAE and MAE: with one seed, a difference between them may be chance.')
 
 
-def write_report(out: Path, runs: Sequence[FineTuning],
+def write_transfer_report(out: Path, runs: Sequence[FineTuning],
                  results: Dict[str, Dict[str, float]], data: Path,
                  setting: Mapping[str, int], times: Mapping[str, str]) -> None:
     """Write the page, which needs no other file.
@@ -46,7 +46,7 @@ def write_report(out: Path, runs: Sequence[FineTuning],
     of_task = {name: [run for run in runs if run.task.name == task]
                for task, name in names.items()}
     write_page(
-        out, TEMPLATE, setting=setting, results=table(results), caveat=CAVEAT,
+        out, TEMPLATE, setting=setting, results=results_table(results), caveat=CAVEAT,
         lengths=[_length(found[0]) for found in of_task.values() if found],
         times=times, **{name: found and draw[name](found, data)
                         for name, found in of_task.items()})
