@@ -2,9 +2,11 @@
 import logging
 import os
 import re
+from contextlib import contextmanager
 from typing import Any, Iterator, List, Optional
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -28,7 +30,8 @@ class BackgroundFilter(logging.Filter):
         logger.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not BACKGROUND.match(record.getMessage()):
+        # Not getMessage(), which fails where a user's arguments do not fit.
+        if not BACKGROUND.match(str(record.msg)):
             return True
         if self.held is not None:
             self.held.append(record)
@@ -44,32 +47,50 @@ class BackgroundFilter(logging.Filter):
 
     def _write(self, record: logging.LogRecord) -> None:
         for handler in self.logger.handlers:
-            if isinstance(handler, logging.FileHandler):
+            if (isinstance(handler, logging.FileHandler)
+                    and record.levelno >= handler.level):
                 handler.handle(record)
+
+
+@contextmanager
+def background_written() -> Iterator[None]:
+    """Write what is still held back when the preparation inside has failed."""
+    try:
+        yield
+    except BaseException:
+        release(MMLogger.get_current_instance())
+        raise
+
+
+def release(logger: logging.Logger) -> None:
+    """Write what every :class:`BackgroundFilter` of a logger holds back."""
+    for background in logger.filters:
+        if isinstance(background, BackgroundFilter):
+            background.release()
 
 
 def build_opened(cfg: Config, for_test: bool) -> Runner:
     """Build the runner of a config, whose log begins with :func:`asked`."""
-    kind = RUNNERS.get(cfg.get('runner_type') or 'Runner')
-    if kind is None:
+    kind = cfg.get('runner_type') or 'Runner'
+    if isinstance(kind, str):
+        kind = RUNNERS.get(kind)
+    if not isinstance(kind, type):
         return RUNNERS.build(cfg)  # says what is wrong
-    filters: List[BackgroundFilter] = []
+    opening = '\n    '.join(asked(cfg, for_test))
 
     class Opened(kind):  # type: ignore[valid-type, misc]
 
         def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
             logger = super().build_logger(*args, **kwargs)
-            logger.info('\n    '.join(asked(cfg, for_test)))
-            filters.append(BackgroundFilter(logger))
+            logger.info(opening)
+            BackgroundFilter(logger)
             return logger
 
     Opened.__name__ = Opened.__qualname__ = kind.__name__
-    try:
-        return Opened.from_cfg(cfg)
-    except BaseException:
-        for background in filters:
-            background.release()
-        raise
+    runner = Opened.from_cfg(cfg)
+    if not any(isinstance(one, BackgroundFilter) for one in runner.logger.filters):
+        runner.logger.info(opening)  # FlexibleRunner's strategy builds the logger
+    return runner
 
 
 def node(config: Any, *keys: str) -> dict:
@@ -94,13 +115,18 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
         loader = node(cfg, f'{mode}_dataloader')
         dataset = node(loader, 'dataset')
         if dataset:
-            classes = [*map(str, node(dataset, 'metainfo').get('classes') or ())]
-            named = ', '.join(classes[:8]) + (', ...' if len(classes) > 8 else '')
+            classes = node(dataset, 'metainfo').get('classes')
+            if not isinstance(classes, (list, tuple)):  # a file of names, or none
+                classes = ()
+            named = ', '.join(map(str, classes[:8])) + (
+                ', ...' if len(classes) > 8 else '')
             yield (f'{mode:<8} {dataset.get("data_root") or type_name(dataset)}, '
                    f'batches of {loader.get("batch_size", 1)}'
                    + (f', {len(classes)} classes: {named}' if classes else ''))
     start = cfg.get('load_from') or ', '.join(
         init_cfg['checkpoint'] for init_cfg in initial_weights(cfg))
+    if cfg.get('resume'):
+        start = cfg.get('load_from') or f'the newest checkpoint of {cfg.work_dir}'
     yield f'weights  {start or "random"}' + (', resumed' if cfg.get('resume') else '')
     length = node(cfg, 'train_cfg')
     if not for_test:
@@ -114,7 +140,8 @@ def log_found(runner: Runner, *modes: str) -> None:
     """Say how many images and batches there are, then what was held back."""
     parts: List[str] = []
     notes: List[str] = []
-    cores = len(os.sched_getaffinity(0))
+    cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+             else os.cpu_count() or 1)  # macOS
     for mode in modes:
         loop = getattr(runner, f'{mode}_loop', None)
         if loop is not None:
@@ -127,6 +154,4 @@ def log_found(runner: Runner, *modes: str) -> None:
     if notes:
         runner.logger.warning(
             f'{" and ".join(notes)}, but there are {cores} CPU cores to load with.')
-    for background in runner.logger.filters:
-        if isinstance(background, BackgroundFilter):
-            background.release()
+    release(runner.logger)

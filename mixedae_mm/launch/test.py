@@ -15,7 +15,7 @@ from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
 from .checks import check_checkpoint, check_data_paths
 from .entry import add_arguments, build_runner, load_config, report_errors
-from .opening import log_found
+from .opening import background_written, log_found
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -52,7 +52,7 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def test(args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
-    with preparing(cfg):
+    with preparing(cfg), background_written():
         apply_options(cfg, args)
         check_data_paths(cfg, ['test_dataloader'])
         runner = build_runner(cfg, for_test=True)
