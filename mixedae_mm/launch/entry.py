@@ -198,7 +198,7 @@ def set_input_channels(cfg: Config) -> None:
     starts = list(initial_weights(cfg))
     for node in starts:
         node.setdefault('input_channels', value)
-    if not starts and not cfg.get('load_from'):
+    if not (starts or cfg.get('load_from') or cfg.get('resume')):
         raise ConfigurationError(
             f'input_channels is {value!r}, but the config names no checkpoint to start '
             'from: give load_from, or init_cfg of the backbone.')

@@ -7,11 +7,12 @@ from mmengine.config import Config, ConfigDict
 
 from ..config.boundary import preparing
 from ..engine.hooks.data_check_hook import DataCheckHook
-from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
+from ..utils.checkpoint_files import (find_resumable_checkpoint, has_checkpoints,
+                                      out_dir_of)
 from ..utils.errors import ConfigurationError
 from .checks import check_checkpoints, check_data_paths, schedule_note, type_name
 from .entry import add_arguments, build_runner, load_config, report_errors
-from .opening import log_found
+from .opening import background_written, log_found
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -46,7 +47,7 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
-    with preparing(cfg):
+    with preparing(cfg), background_written():
         apply_options(cfg, args)
         check_checkpoints(cfg)
         check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
@@ -66,12 +67,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             raise ConfigurationError(f'{args.config} has no {needed}, so it cannot be '
                                      'trained')
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if args.resume == 'auto' and type_name(
-                dict(type=cfg.get('runner_type'))) == 'FlexibleRunner':
-            # It loads before SafeCheckpointHook could skip a damaged file.
-            cfg.load_from = find_resumable_checkpoint(cfg.work_dir, out_dir_of(cfg))
+        set_resumed(cfg, args.resume)
     if args.amp:
         enable_mixed_precision(cfg, args.config)
     if args.compile is not None:
@@ -85,6 +81,21 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.train_dataloader.pin_memory = False
     if args.no_persistent_workers:
         cfg.train_dataloader.persistent_workers = False
+
+
+def set_resumed(cfg: Config, checkpoint: str) -> None:
+    """Resume from a checkpoint or, by ``'auto'``, from the run's newest, in place.
+
+    A run that has none yet starts from ``load_from``, if the config has it.
+    """
+    start, cfg.resume, cfg.load_from = cfg.get('load_from'), True, None
+    if checkpoint != 'auto':
+        cfg.load_from = checkpoint
+    elif start and not has_checkpoints(cfg.work_dir, out_dir_of(cfg)):
+        cfg.load_from, cfg.resume = start, False
+    elif type_name(dict(type=cfg.get('runner_type'))) == 'FlexibleRunner':
+        # It loads before SafeCheckpointHook could skip a damaged file.
+        cfg.load_from = find_resumable_checkpoint(cfg.work_dir, out_dir_of(cfg))
 
 
 def enable_lr_scaling(cfg: Config, config_path: str) -> None:

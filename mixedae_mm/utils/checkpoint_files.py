@@ -77,6 +77,12 @@ def find_resumable_checkpoint(work_dir: str,
         f'{osp.join(work_dir, "last_checkpoint")}.')
 
 
+def has_checkpoints(work_dir: str, out_dir: Optional[str] = None) -> bool:
+    """Whether a run has left something to resume from, be it damaged."""
+    return bool(_candidates(
+        checkpoint_folders(work_dir, out_dir), _last_checkpoint(work_dir)))
+
+
 def damage(path: str) -> Optional[str]:
     """Say what is wrong with a checkpoint, None if nothing is.
 

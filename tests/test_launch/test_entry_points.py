@@ -81,6 +81,15 @@ def test_resume_alone_is_automatic_and_with_a_path_that_path():
         assert (cfg.get('resume'), cfg.get('load_from')) == (resume, load_from)
 
 
+def test_where_there_is_nothing_to_resume_a_run_starts_from_load_from(tmp_path):
+    cfg = config_with(load_from='mae.pth', work_dir=str(tmp_path))
+    launch_train.apply_options(cfg, arguments('x.py', '--resume'))
+    assert (cfg.resume, cfg.load_from) == (False, 'mae.pth')
+    torch.save(dict(meta=dict(epoch=1, iter=1), message_hub={}), tmp_path / 'a.pth')
+    launch_train.apply_options(cfg, arguments('x.py', '--resume'))
+    assert (cfg.resume, cfg.load_from) == (True, None)
+
+
 def test_a_flexible_runner_is_told_the_newest_whole_checkpoint(monkeypatch):
     monkeypatch.setattr(launch_train, 'find_resumable_checkpoint',
                         lambda folder, out_dir: f'{folder}/whole.pth')
