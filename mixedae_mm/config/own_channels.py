@@ -46,7 +46,11 @@ def take_channels(cfg: Config, theirs: dict, channels: Optional[int],
     count = channels or 3
     for key, given in (('mean', mean), ('std', std)):
         if given is None and found == count:
-            given = (model.get('data_preprocessor') or {}).get(key)
+            given = (model.get('data_preprocessor')
+                     or theirs.get('data_preprocessor') or {}).get(key)
+            if isinstance(given, (list, tuple)) and len(given) == 1 and isinstance(
+                    given[0], (list, tuple)):
+                given = given[0]  # as below, of a fine-tuned model
         if given is None and count == 3:
             continue  # ImageNet's, as in the recipe
         if not isinstance(given, (list, tuple)) or len(given) not in (1, count):

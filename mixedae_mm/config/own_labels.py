@@ -1,13 +1,14 @@
 """What configs of ``own_labels/`` leave out: read from the data and the checkpoint."""
 import os
 from collections import Counter
-from typing import Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import mmengine
 from mmengine.config import Config
 from mmpretrain.datasets.custom import find_folders
 
 from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..utils.checks import check_flag
 from ..utils.errors import ConfigurationError
 from .own_channels import take_channels
 from .own_sizes import resize, take_architecture
@@ -39,10 +40,7 @@ def fill_in(cfg: Config) -> None:
     """
     expand_home(cfg)
     given = {key: cfg.pop(key, None) for key in KEYS}
-    if isinstance(given['classes'], str):  # would be one class per letter
-        raise ConfigurationError(
-            f'classes in {cfg.filename} is the text {given["classes"]!r}, but must be '
-            f'a tuple of names; one name is ({given["classes"]!r}, ), with a comma.')
+    check_given(given, cfg.filename)
     root, weights = given['data_root'], given['pretrained']
     theirs: dict = {}
     if weights is None:
@@ -95,6 +93,30 @@ def fill_in(cfg: Config) -> None:
     for _, node in walk(dict(model=cfg.model, other=cfg.get('data_preprocessor'))):
         if isinstance(node, dict) and 'num_classes' in node:
             node['num_classes'] = len(classes)
+
+
+def check_given(given: Mapping[str, Any], config: Optional[str]) -> None:
+    """Refuse values of :data:`KEYS` of other types than the ones that are used."""
+    for key in ('data_root', 'pretrained'):
+        value = given[key]
+        if not isinstance(value, str) and (value is not None or key == 'data_root'):
+            raise ConfigurationError(
+                f'{key} in {config} is {value!r}, but must be a path'
+                + (', or None to start from random weights.' if key == 'pretrained'
+                   else '.'))
+    if given['reduce_zero_label'] is not None:
+        check_flag(f'reduce_zero_label in {config}', given['reduce_zero_label'])
+    classes = given['classes']
+    if isinstance(classes, str):  # would be one class per letter
+        raise ConfigurationError(
+            f'classes in {config} is the text {classes!r}, but must be a tuple of '
+            f'names; one name is ({classes!r}, ), with a comma.')
+    if classes is not None and not (
+            isinstance(classes, (list, tuple)) and len(set(classes)) == len(classes)
+            and all(isinstance(name, str) for name in classes)):
+        raise ConfigurationError(
+            f'classes in {config} is {classes!r}, but must be a tuple of different '
+            'names.')
 
 
 def folders_in(path: str) -> Sequence[str]:

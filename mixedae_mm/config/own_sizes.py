@@ -10,6 +10,7 @@ from .tree import walk
 WIDTH = 768  # of ViT-B, which these configs inherit
 # Where a recipe has the size of images, or a multiple of it.
 SIZE_KEYS = ('scale', 'scales', 'size', 'crop_size', 'stride')
+LEAST_PIXELS = 8
 
 
 def take_architecture(cfg: Config, config: dict) -> None:
@@ -18,12 +19,16 @@ def take_architecture(cfg: Config, config: dict) -> None:
     Nothing changes for checkpoints that do not say it, such as converted ones.
     """
     theirs = config.get('model', {}).get('backbone')
-    if not isinstance(theirs, dict) or 'arch' not in theirs:
+    if not isinstance(theirs, dict):
         return
     own = cfg.model.backbone
-    old_patch, arch = own.get('patch_size', 16), theirs['arch']
+    old_patch, arch = own.get('patch_size', 16), theirs.get('arch')
     patch = theirs.get('patch_size', 16)
-    sizes = ARCHES[arch.lower()] if isinstance(arch, str) else arch
+    sizes = ARCHES.get(arch.lower()) if isinstance(arch, str) else arch
+    # Other networks have other names of sizes; that they do not fit is said in loading.
+    if not isinstance(patch, int) or not isinstance(sizes, dict) or not {
+            'embed_dims', 'num_layers'} <= sizes.keys():
+        return
     width, depth = sizes['embed_dims'], sizes['num_layers']
     own.arch, own.patch_size = arch, patch
     if isinstance(own.get('out_indices'), (list, tuple)):  # at the same depths of 12
@@ -42,11 +47,14 @@ def resize(cfg: Config, loaders: Sequence[str], wanted: int, recipe: int) -> Non
     """Replace the size of images in a recipe, wherever it or a part of it stands.
 
     Resizing, crops, windows and their strides keep their proportions. The grid of
-    positions changes if the recipe's is that of the crop.
+    positions changes if the recipe's is that of the crop. Numbers below
+    ``LEAST_PIXELS``, such as the factors of a random affine map, stay.
     """
     backbone = cfg.model.backbone
     patch = backbone.get('patch_size', 16)
     cropped = backbone.img_size == recipe
+    if wanted == recipe and isinstance(wanted, int):
+        return
     if not isinstance(wanted, int) or wanted < 2 * patch or (
             cropped and wanted % patch):
         raise ConfigurationError(
@@ -57,7 +65,8 @@ def resize(cfg: Config, loaders: Sequence[str], wanted: int, recipe: int) -> Non
     def resized(value):
         if isinstance(value, (list, tuple)):
             return type(value)(resized(one) for one in value)
-        return round(value * wanted / recipe) if value > 1 else value
+        is_pixels = isinstance(value, (int, float)) and value >= LEAST_PIXELS
+        return round(value * wanted / recipe) if is_pixels else value
 
     if cropped:
         backbone.img_size = wanted

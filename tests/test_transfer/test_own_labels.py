@@ -131,11 +131,63 @@ def test_one_key_says_the_size_of_images(here, name, size, sizes):
 
 @pytest.mark.parametrize('name, size, facts', [
     ('segment', 100, 'image_size .* 100, .*multiple of the patch size, 8'),
+    ('classify', 0, 'image_size .* 0, '), ('classify', True, 'image_size .* True, '),
     ('detect', 9, 'image_size .* 9, .*16 or more'), ('detect', '"96"', "'96'")])
 def test_sizes_that_cannot_be(here, name, size, facts):
     Path('sized.py').write_text(page_config(name) + f'image_size = {size}\n')
     with pytest.raises(ConfigurationError, match=facts):
         Config.fromfile('sized.py')
+
+
+@pytest.mark.parametrize('size', [224, 96])
+def test_only_pixels_are_resized(here, size):
+    """Not the factors of a step that has a ``scale`` of another meaning."""
+    Path('scaled.py').write_text(page_config('classify') + f'''image_size = {size}
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='Resize', scale=224),
+    dict(type='torchvision/RandomAffine', degrees=5, scale=(0.9, 2.0)),
+    dict(type='PackInputs')]))''')
+    cfg = Config.fromfile('scaled.py')
+    _, resize, affine, _ = cfg.train_dataloader.dataset.pipeline
+    assert (resize.scale, affine.scale) == (size, (0.9, 2.0))
+
+
+def test_the_size_of_the_recipe_needs_no_whole_patches(here):
+    """As configs/segmentation/upernet_vith: 512 pixels are 37 padded patches of 14."""
+    content = torch.load('work_dirs/mixedae_vitb_folder/epoch_300.pth')
+    content['meta']['cfg'] = content['meta']['cfg'].replace(
+        'patch_size=8', 'patch_size=14')
+    torch.save(content, 'fourteen.pth')
+    Path('fourteen.py').write_text(
+        page_config('segment') + "pretrained = 'fourteen.pth'\n")
+    backbone = Config.fromfile('fourteen.py').model.backbone
+    assert (backbone.img_size, backbone.patch_size) == (512, 14)
+
+
+@pytest.mark.parametrize('theirs', [
+    dict(type='SwinTransformer', arch='tiny'), dict(type='ResNet', depth=50),
+    dict(type='VisionTransformer', arch=dict(embed_dims=24)),
+    dict(type='VisionTransformer', arch='base', patch_size=(8, 8))])
+def test_an_encoder_of_another_kind_is_left_to_the_loading(here, theirs):
+    text = Config(dict(model=dict(backbone=theirs))).pretty_text
+    torch.save(dict(state_dict={}, meta=dict(cfg=text)), 'other.pth')
+    Path('other.py').write_text(page_config('classify') + "pretrained = 'other.pth'\n")
+    assert Config.fromfile('other.py').model.backbone.arch == 'base'
+
+
+@pytest.mark.parametrize('name, line, facts', [
+    ('classify', 'data_root = None', 'data_root .* None, but must be a path'),
+    ('detect', 'data_root = 5', 'data_root .* 5, but must be a path'),
+    ('classify', 'pretrained = 1', 'pretrained .* 1, but must be a path, or None'),
+    ('detect', 'pretrained = False', 'pretrained .* False, but must be a path, or'),
+    ('segment', "reduce_zero_label = 'no'", "reduce_zero_label .*'no', .*True or"),
+    ('segment', 'classes = 2', 'classes .* 2, .*tuple of different names'),
+    ('classify', 'classes = (1, 2)', r'classes .*\(1, 2\), .*different names'),
+    ('segment', "classes = ('a', 'a')", r"\('a', 'a'\), .*different names")])
+def test_values_of_another_type_are_refused(here, name, line, facts):
+    Path('typed.py').write_text(page_config(name) + line + '\n')
+    with pytest.raises(ConfigurationError, match=facts):
+        Config.fromfile('typed.py')
 
 
 def test_a_start_from_random_weights(here):
