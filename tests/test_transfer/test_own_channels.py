@@ -197,6 +197,32 @@ def test_statistics_that_do_not_fit_are_refused(here, given, facts):
 
 
 @pytest.mark.parametrize('name', RECIPE)
+@pytest.mark.parametrize('tuned', [
+    dict(data_preprocessor=dict(mean=[9.] * 4, std=[2.] * 4)),  # classification
+    dict(model=dict(data_preprocessor=dict(mean=[[9.] * 4], std=[[2.] * 4])))])
+def test_a_fine_tuned_model_is_a_start_too(here, name, tuned):
+    content = torch.load('bands.pth')
+    config = Config.fromstring(content['meta']['cfg'], '.py')
+    config.model.pop('data_preprocessor')
+    config.merge_from_dict(tuned)
+    content['meta']['cfg'] = config.pretty_text
+    torch.save(content, 'bands.pth')
+    cfg = Config.fromfile(f'{name}.py')
+    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    assert np.ravel(preprocessor.mean).tolist() == [9.] * 4
+    assert np.ravel(preprocessor.std).tolist() == [2.] * 4
+
+
+def test_steps_of_a_pipeline_may_change_the_channels(here):
+    def grey(cfg):
+        cfg.model.backbone.in_channels = 1
+        cfg.data_preprocessor.update(mean=[1000.], std=[50.])
+        cfg.train_dataloader.dataset.pipeline.insert(1, dict(
+            type='torchvision/Lambda', lambd=lambda image: image.mean(0, keepdim=True)))
+    checked('classify', grey, channels=1)
+
+
+@pytest.mark.parametrize('name', RECIPE)
 def test_three_bands_are_not_rgb(here, name):
     layouts(here, 3)
     checkpoint(here / 'bands.pth', 3)
@@ -219,7 +245,7 @@ BAD = dict(
     nan=(with_nan, 'channel 2, row 5, column 7 is nan, all must be finite'))
 
 
-def checked(name, change=None):
+def checked(name, change=None, channels=4):
     """Load samples of a config's training as the train command does."""
     pytest.importorskip(TOOLBOX[name])
     cfg = Config.fromfile(f'{name}.py')
@@ -231,7 +257,7 @@ def checked(name, change=None):
     model = SimpleNamespace(
         backbone=MODELS.build(dict(cfg.model.backbone, init_cfg=None)),
         data_preprocessor=MODELS.build(preprocessor))
-    assert model.data_preprocessor.mean.shape == (4, 1, 1)
+    assert model.data_preprocessor.mean.shape == (channels, 1, 1)
     check_samples(DATASETS.build(cfg.train_dataloader.dataset), 'train_dataloader',
                   model=model)
 

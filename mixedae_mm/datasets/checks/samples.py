@@ -1,6 +1,7 @@
 """Files, sizes and labels of a few samples, loaded as the pipeline loads them."""
 import logging
 import os
+from functools import partial
 from typing import Callable, List, Mapping, Optional, Set
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
 from .channels import check_channels
-from .walking import is_local, leaves, place_of, sample_infos
+from .walking import ToolboxDataset, is_local, leaves, place_of, sample_infos
 
 # Files of a sample, by the names that the toolboxes' data sets give them.
 FILES = ('img_path', 'seg_map_path')
@@ -50,7 +51,8 @@ def check_samples(dataset: Dataset, name: str,
             said = {f'{place_of(part)} says': (info.get('height'), info.get('width'))}
             sample = _load(info, steps, name)
             if model is not None:
-                warned |= check_channels(sample, model, name, warn=not warned)
+                warned |= check_channels(sample, model, name, not warned,
+                                         partial(_packed, part, info))
             # Of mmseg: those of mmdet hold other numbers.
             if 'gt_seg_map' in sample and hasattr(part, 'reduce_zero_label'):
                 said[f'The mask {info["seg_map_path"]} has'] = sample[
@@ -93,6 +95,10 @@ def _watch_masks(steps: List[Callable], heads: Mapping[str, int],
         if type(step).__name__ == 'LoadAnnotations':
             steps.insert(index + 1, MaskCheck(heads, ignore_index))
             return
+
+
+def _packed(dataset: ToolboxDataset, info: dict) -> dict:
+    return dataset.pipeline(dict(info))
 
 
 def _load(info: dict, steps: List[Callable], name: str) -> dict:
