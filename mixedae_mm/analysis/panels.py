@@ -136,7 +136,8 @@ def shown_channels(count: int, preprocessor: Any,
     if channels is None and channels_to_read(count, mean) is None:
         return None
     shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
-    if len(shown) != 3 or not all(0 <= channel < count for channel in shown):
+    if len(shown) != 3 or not all(
+            isinstance(channel, int) and 0 <= channel < count for channel in shown):
         raise ConfigurationError(
             f'The channels to be shown are {shown}, but must be three numbers from 0 '
             f'to {count - 1}.')

@@ -59,10 +59,15 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
         UnreadableImageError: If the file is damaged or too large or small, has other
             channels or another type, or a pixel is not finite.
     """
+    if not data:
+        raise unreadable(name, 'the file is empty')
     try:
         pixels = _read(bytes(data), channels, name, max_pixels)
     except UnreadableImageError:
         raise
+    except Image.UnidentifiedImageError as error:
+        raise unreadable(name, 'its content is neither a NumPy array nor in one of the '
+                         f'known image formats ({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
         reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
         raise unreadable(
@@ -108,12 +113,21 @@ def _read(data: bytes, channels: int, name: str, max_pixels: int) -> np.ndarray:
                 raise unreadable(
                     name, f'it has the shape {series.shape}, allowed are {channels} '
                     f'channels of {max_pixels} pixels')
+            _refuse_palette(name, series.keyframe.photometric.name == 'PALETTE')
             return series.asarray()
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if prod(image.size) > max_pixels:
             raise unreadable(
                 name, f'it has {prod(image.size)} pixels, allowed are {max_pixels}')
+        _refuse_palette(name, image.mode in ('P', 'PA'))
         return np.asarray(image)
+
+
+def _refuse_palette(name: str, has_palette: bool) -> None:
+    if has_palette:
+        raise unreadable(
+            name, 'its pixels are numbers of colours in a palette, not values of '
+            'channels; save it as grey or RGB')
 
 
 def _channels_first(pixels: np.ndarray, channels: int, name: str) -> np.ndarray:

@@ -90,7 +90,8 @@ def with_value(value):
     (tiff(pixels(13, 'uint8'), planarconfig='contig', compression='zlib')[:-900],
      ['truncated']),
     (b'II*\0nothing', ['damaged']),
-    (b'', ['damaged']),
+    (b'nothing', ['neither a NumPy array nor']),
+    (b'', ['empty']),
     (npy(pixels(13, 'uint8', 5)), ['12 x 5 pixels', 'at least 8']),
     (npy(pixels(13, 'uint8', 40, 40)), ['40 x 40 pixels', 'at most 1000']),
     (tiff(pixels(13, 'uint8', 40, 40)), ['1000 pixels']),
@@ -101,6 +102,14 @@ def test_a_file_that_cannot_be_used_is_named(data, facts):
     message = str(caught.value)
     assert 'scene.tif' in message and '\n' not in message
     assert all(fact in message for fact in facts), message
+
+
+@pytest.mark.parametrize('kind', ['png', 'gif', 'tiff'])
+def test_numbers_of_colours_are_not_grey_values(kind):
+    file = io.BytesIO()
+    Image.fromarray(pixels(1, 'uint8')[:, :, 0]).convert('P').save(file, kind)
+    with pytest.raises(UnreadableImageError, match='colours in a palette'):
+        decode_channels(file.getvalue(), 1)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('-inf')])
