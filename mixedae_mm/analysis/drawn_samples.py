@@ -29,7 +29,8 @@ def drawn_pixels(image: Tensor, preprocessor: Any,
     if getattr(preprocessor, '_enable_normalize', True):
         image = (image.float() - preprocessor.mean) / preprocessor.std
     rgb = as_rgb(image[None], preprocessor, channels)[0]  # (3, H, W) in 0..1
-    return (255 * rgb).round().byte().permute(1, 2, 0).numpy()
+    pixels = (255 * rgb).round().byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)  # OpenCV draws on no other
 
 
 def draw(pixels: np.ndarray, sample: Any, scope: str, meta: dict,

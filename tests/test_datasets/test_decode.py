@@ -81,9 +81,13 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_equals_pillow(case, photograph, as_array):
     data = CASES[case](photograph)
+    try:
+        expected = reference(data)
+    except OSError as error:  # YCbCr in TIFF, of Pillow 12.3
+        pytest.skip(f'Pillow cannot read what it wrote: {error}')
     image = decode_rgb(data, 'whatever-its-ending.jpg')
     assert image.dtype == torch.uint8 and image.shape == (3, 167, 250)
-    np.testing.assert_array_equal(as_array(image), reference(data))
+    np.testing.assert_array_equal(as_array(image), expected)
     opened = Image.open(io.BytesIO(data))
     assert torch.equal(to_rgb_tensor(opened), image)
     assert torch.equal(to_rgb_tensor(opened.copy()), image)

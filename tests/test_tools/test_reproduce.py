@@ -265,7 +265,7 @@ def test_killed_continued_and_guarded(tmp_path):
 
     page = tmp_path / 'claims.md'
     output = tool('reproduce', *options, '--claims', page)
-    assert 'Resum' in (run / 'train.log').read_text()
+    assert 'resumed epoch' in (run / 'train.log').read_text()
     assert 'finished mae seed 0' in output and 'Open the report' in output
     results = json.loads((tmp_path / 'work/results.json').read_text())
     with open(tmp_path / 'work/results.csv') as file:

@@ -28,7 +28,7 @@ from reproduce.scheduling import INTERRUPTED, ending_with_us
 
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 # The rest of what mmengine prints is in the log file.
-SHOWN = ('Iter(train)', 'TopK sampling accuracy', 'Resum')
+SHOWN = ('Iter(train)', 'TopK sampling accuracy', 'resumed epoch')
 
 
 def parse_arguments() -> argparse.Namespace:
