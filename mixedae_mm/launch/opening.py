@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, Optional
 
 from mmengine.config import Config
+from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -85,6 +86,16 @@ def build_opened(cfg: Config, for_test: bool) -> Runner:
             logger.info(opening)
             BackgroundFilter(logger)
             return logger
+
+        @master_only
+        def dump_config(self) -> None:
+            if not for_test:
+                super().dump_config()
+                return
+            # With --tta or --cfg-options it is not the config of the training, which
+            # lies in the same work folder.
+            name = os.path.basename(str(self.cfg.filename))
+            self.cfg.dump(os.path.join(self.log_dir, name))
 
     Opened.__name__ = Opened.__qualname__ = kind.__name__
     runner = Opened.from_cfg(cfg)

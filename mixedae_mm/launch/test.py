@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..config.boundary import preparing
+from ..config.tree import type_name
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
@@ -163,7 +164,11 @@ def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
                 'flip', 'flip_direction'))
         else:
             model = dict(type='AverageClsScoreTTA')
-        flips = [dict(type='RandomFlip', prob=prob) for prob in (1., 0.)]
+        is_tensor = any(
+            type_name(step) in ('LoadImageTensor', 'LoadChannels')
+            and not step.get('as_array') for step in pipeline)
+        flips = [dict(type='torchvision/RandomHorizontalFlip', p=prob) if is_tensor
+                 else dict(type='RandomFlip', prob=prob) for prob in (1., 0.)]
         cfg.setdefault('tta_model', ConfigDict(model))
         cfg.setdefault('tta_pipeline', [*pipeline, dict(
             type='TestTimeAug', transforms=[flips, [pack]])])

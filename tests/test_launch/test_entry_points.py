@@ -138,6 +138,16 @@ def test_auto_scale_lr_needs_the_batch_the_rate_is_for():
         launch_train.enable_lr_scaling(cfg, 'x.py')
 
 
+def test_a_pipeline_of_tensors_is_flipped_as_tensors():
+    for step, kind in ((dict(type='LoadChannels', channels=4), 'RandomHorizontalFlip'),
+                       (dict(type='LoadImageFromFile'), 'RandomFlip')):
+        cfg = config_with()
+        cfg.test_dataloader.dataset.pipeline[0] = step
+        launch_test.enable_test_time_augmentation(cfg, 'x.py')
+        flips, _ = cfg.tta_pipeline[-1].transforms
+        assert [flip.type.rpartition('/')[2] for flip in flips] == [kind] * 2
+
+
 def test_no_validate_removes_validation():
     cfg = config_with()
     launch_train.apply_options(cfg, arguments('x.py', '--no-validate'))

@@ -20,6 +20,11 @@ class Plain:
         self.logger = self.build_logger(cfg.get('log_level', 'INFO'))
         self.logger.info('Config:\nmodel')
         self.logger.info('first')
+        self.cfg, self.log_dir = cfg, 'log'
+        self.dump_config()
+
+    def dump_config(self):
+        self.cfg.dump('c.py')
 
     @classmethod
     def from_cfg(cls, cfg):
@@ -60,6 +65,14 @@ def test_every_runner_begins_with_what_was_asked(kind):
     release(runner.logger)
     assert 'Train with c.py' in written().splitlines()[0]
     assert ('Config:' in written()) == (kind is not OtherLogger)
+
+
+def test_a_test_does_not_replace_the_config_of_the_training(here):
+    (here / 'log').mkdir()
+    for for_test, level in ((False, 'INFO'), (True, 'DEBUG')):  # such as --tta
+        build_opened(config(runner_type='Plain', log_level=level), for_test)
+    assert Config.fromfile('c.py').log_level == 'INFO'
+    assert Config.fromfile('log/c.py').log_level == 'DEBUG'
 
 
 def test_a_refusal_leaves_the_config_in_the_file():
