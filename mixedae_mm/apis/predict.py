@@ -26,6 +26,7 @@ from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import literal_config, read_checkpoint
 from ..models.checkpoint_source import source_of
 from ..utils.building import build_model
+from ..utils.checks import check_number
 from ..utils.errors import ConfigurationError
 from ..utils.files import write_atomically
 
@@ -49,7 +50,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         out (str | Path): Folder for the results.
         config (str | Path, optional): Config of the checkpoint. By default the one
             that the run saved in the checkpoint.
-        threshold (float): Least score of an object.
+        threshold (float): Least score of an object, in [0, 1].
         device (str, optional): A GPU by default, if there is one.
         channels (sequence[int], optional): Which to draw as red, green and blue, see
             :func:`~mixedae_mm.analysis.panels.shown_channels`.
@@ -61,9 +62,14 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         COCO's run lengths).
 
     Raises:
-        ConfigurationError: If no image can be used, or the checkpoint is not that
-            of a fine-tuning. One image of many that cannot be used is warned of.
+        ConfigurationError: If no image can be used, the checkpoint is not that of
+            a fine-tuning, ``out`` is a file or ``threshold`` is not in [0, 1]. One
+            image of many that cannot be used is warned of.
     """
+    check_number('threshold', threshold, lambda number: 0 <= number <= 1,
+                 'be in [0, 1]')
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ConfigurationError(f'{out} must be a folder for results, but is a file.')
     model, cfg, meta = fine_tuned(str(checkpoint), config, device)
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
                         if not str(step['type']).endswith('LoadAnnotations')])

@@ -401,6 +401,10 @@ def test_predicting_from_python(trained, tmp_path, monkeypatch, capsys):
 def test_predictions_need_a_fine_tuned_checkpoint(here):
     with pytest.raises(ConfigurationError, match='has no test_dataloader'):
         predict('birds', 'work_dirs/mixedae_vitb_folder/epoch_300.pth')
+    with pytest.raises(ConfigurationError, match='classify.py must be a folder'):
+        predict('birds', 'a.pth', 'classify.py')
+    with pytest.raises(ConfigurationError, match=r'threshold is nan, .*\[0, 1\]'):
+        predict('birds', 'a.pth', threshold=float('nan'))
 
 
 @pytest.mark.slow
