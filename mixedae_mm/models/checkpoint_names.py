@@ -190,7 +190,7 @@ def beit_as_vit(weights: Dict[str, Tensor], prefix: str = '') -> Dict[str, Tenso
     shared_table = renamed.pop(f'{prefix}rel_pos_bias.{TABLE}', None)
     for name in list(renamed):
         attention, _, end = name.rpartition('.attn.')
-        if end == 'q_bias':
+        if end == 'q_bias' and f'{attention}.attn.v_bias' in renamed:
             query, value = renamed.pop(name), renamed.pop(f'{attention}.attn.v_bias')
             renamed[f'{attention}.attn.qkv.bias'] = torch.cat(
                 [query, torch.zeros_like(query), value])

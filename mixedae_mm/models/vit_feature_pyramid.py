@@ -51,7 +51,8 @@ class ViTFeaturePyramid(BaseModule):
                     STRIDES[-1])
         self.in_channels = in_channels
         nearest = min(STRIDES, key=lambda s: abs(math.log2(s / patch_size)))
-        self.scale = patch_size / nearest
+        self.patch_size, self.scale = patch_size, patch_size / nearest
+        self.least_cells = math.ceil(STRIDES[-1] / patch_size)
         self.levels = ModuleList(
             _rescale(nearest, stride, in_channels, norm_cfg)
             for stride in STRIDES)
@@ -68,8 +69,8 @@ class ViTFeaturePyramid(BaseModule):
             / 4)`` and so on, rounded down.
 
         Raises:
-            ConfigurationError: For another number of maps, or if one does not have
-                ``C`` channels.
+            ConfigurationError: For another number of maps, if one does not have
+                ``C`` channels, or is smaller than a cell of the last stride.
         """
         if len(features) != len(STRIDES):
             raise ConfigurationError(
@@ -82,6 +83,13 @@ class ViTFeaturePyramid(BaseModule):
                     f'ViTFeaturePyramid needs maps (B, {self.in_channels}, '
                     f'H, W), but got {tuple(feature.shape)}; the backbone '
                     "needs out_type='featmap', and its width is in_channels.")
+            if min(feature.shape[2:]) < self.least_cells:
+                height, width = (cells * self.patch_size for cells in feature.shape[2:])
+                raise ConfigurationError(
+                    f'An image of {width} x {height} pixels (width x height, whole '
+                    'patches) is too small for ViTFeaturePyramid: its last map has one '
+                    f'cell per {STRIDES[-1]} pixels, so each side must have at least '
+                    f'{self.least_cells * self.patch_size}.')
         if self.scale != 1:
             # By the exact scale, not by the size it gives: cell i stays at i strides.
             features = [F.interpolate(

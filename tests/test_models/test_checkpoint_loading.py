@@ -129,6 +129,12 @@ def test_relative_position_bias_may_be_new(pretrained, path):
     assert table.eq(0).all()
 
 
+def test_half_of_a_beits_bias_is_left_to_be_refused_by_name():
+    from mixedae_mm.models.checkpoint_names import beit_as_vit
+    weights = {'layers.0.attn.q_bias': torch.zeros(2)}
+    assert beit_as_vit(weights) == weights
+
+
 @pytest.mark.parametrize('shared', [True, False])
 def test_beit_becomes_the_same_function(path, lines, shared):
     """mmpretrain's BEiTViT, as pre-trained (shared bias) and fine-tuned."""

@@ -75,6 +75,14 @@ def test_wrong_number_of_levels(number):
         pyramid()(maps(number=number))
 
 
+@pytest.mark.parametrize('patch_size, cells', [(8, 3), (14, 2), (16, 1)])
+def test_an_image_smaller_than_the_last_stride_is_refused(patch_size, cells):
+    with pytest.raises(ConfigurationError, match=(
+            f'{8 * patch_size} x {cells * patch_size} pixels.*'
+            f'at least {(cells + 1) * patch_size}')):
+        pyramid(patch_size=patch_size)(maps(side=cells))
+
+
 def test_wrong_maps():
     with pytest.raises(ConfigurationError, match=r'\(B, 32, H, W\), but got '
                        r'\(2, 16, 6, 8\)'):
