@@ -32,7 +32,7 @@ class Setting(NamedTuple):
 
 
 def measure_model(name: str, model: BaseModel, setting: Setting
-            ) -> Tuple[Dict[str, ReadoutAccuracy], Tensor]:
+                  ) -> Tuple[Dict[str, ReadoutAccuracy], Tensor]:
     """Accuracies of one model, by classifier, and the labels of the test images."""
     train, test = labelled_features(name, model, setting)
     results = {'k-NN': best_knn(train, test, setting.k, setting.temperature)}

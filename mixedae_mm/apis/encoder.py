@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..datasets.channels import tensor_of_channels, decode_channels, extensions_of
+from ..datasets.channels import decode_channels, extensions_of, tensor_of_channels
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..datasets.reading import read_file

@@ -76,10 +76,10 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
 
 
 def tensor_of_channels(pixels: np.ndarray,
-                channels: int,
-                name: str = 'array',
-                max_pixels: int = MAX_PIXELS,
-                min_side: int = 1) -> torch.Tensor:
+                       channels: int,
+                       name: str = 'array',
+                       max_pixels: int = MAX_PIXELS,
+                       min_side: int = 1) -> torch.Tensor:
     """Check an array and bring it to the tensor of :func:`decode_channels`."""
     pixels = _channels_first(pixels, channels, name)
     height, width = pixels.shape[1:]

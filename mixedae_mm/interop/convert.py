@@ -68,8 +68,8 @@ def convert(source: str,
         heads (int, optional): Attention heads, where the source does not say.
         decoder_heads (int, optional): Likewise of the decoder.
         overwrite (bool): Replace what is at the destination.
-        input_channels (int, optional): Make it a ViT for so many channels, which
-            means the same to it where they are all equal.
+        input_channels (int, optional): Number of channels of the result. Its
+            features of images whose channels are all equal are those of the source.
 
     Returns:
         Conversion: What was done.

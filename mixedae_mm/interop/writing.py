@@ -42,7 +42,7 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
 
 
 def write_vit(vit: Vit, destination: Path, target: Format,
-          source: str) -> Dict[str, Tensor]:
+              source: str) -> Dict[str, Tensor]:
     """Write weights and configuration.
 
     Args:

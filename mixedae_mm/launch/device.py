@@ -11,7 +11,8 @@ from mmengine.utils import digit_version
 
 from ..config.tree import walk
 from ..utils.machine import has_recent_gpu
-from .checks import LAUNCHER_VARIABLES, type_name
+from ..config.tree import type_name
+from .checks import LAUNCHER_VARIABLES
 
 
 def choose_precision(cfg: Config) -> Optional[str]:

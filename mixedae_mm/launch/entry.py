@@ -138,7 +138,8 @@ def build_runner(cfg: Config, for_test: bool = False) -> Runner:
 
     Args:
         cfg (Config): With all options applied.
-        for_test (bool): Refuse a checkpoint that leaves weights as they were.
+        for_test (bool): Refuse a checkpoint that leaves weights as they were, and
+            write the config into the folder of the log.
     """
     check_launcher(cfg.launcher)
     check_strategy(cfg)

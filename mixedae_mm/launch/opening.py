@@ -11,8 +11,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..config.tree import resolve
-from .checks import initial_weights, type_name
+from ..config.tree import resolve, type_name
+from .checks import initial_weights
 
 # mmengine's messages of a hundred lines, and those that nobody can act on.
 BACKGROUND = re.compile(

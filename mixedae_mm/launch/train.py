@@ -6,11 +6,12 @@ from typing import Optional, Sequence
 from mmengine.config import Config, ConfigDict
 
 from ..config.boundary import preparing
+from ..config.tree import type_name
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.checkpoint_files import (find_resumable_checkpoint, has_checkpoints,
                                       out_dir_of)
 from ..utils.errors import ConfigurationError
-from .checks import check_checkpoints, check_data_paths, schedule_note, type_name
+from .checks import check_checkpoints, check_data_paths, schedule_note
 from .entry import add_arguments, build_runner, load_config, report_errors
 from .opening import background_written, log_found
 

@@ -1,6 +1,6 @@
 """Weights of a ViT for images with another number of channels, when asked for.
 
-An image whose channels are all equal means the same to the ViT before and after: each
+An image whose channels are all equal has the same features before and after: each
 new channel gets the sum of the old weights, divided by the new number of channels, and
 what a decoder predicts of a channel is the mean of what it predicted of all.
 """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mixedae_mm.engine.hooks.compile_hook import CompileHook
 from mixedae_mm.engine.optimizers.parameter_groups import without_lines_per_parameter
-from mixedae_mm.launch.checks import type_name
+from mixedae_mm.config.tree import type_name
 from mixedae_mm.launch.device import adapt_to_cpu, choose_precision
 from mixedae_mm.models.vit_sizes import ARCHES
 from mixedae_mm.utils.config_names import mim_folder
@@ -227,7 +227,7 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
 
 
 def time_steps(steps: Dict[str, Step], device: torch.device, repeats: int,
-            per_turn: int) -> List[dict]:
+               per_turn: int) -> List[dict]:
     """Time steps by turns, on a GPU several back to back, and profile them."""
     if device.type != 'cuda':
         per_turn = 1

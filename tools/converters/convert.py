@@ -38,8 +38,8 @@ def parse_arguments(
                         help='attention heads of the decoder, likewise')
     parser.add_argument(
         '--input-channels', type=positive_int, metavar='N',
-        help='make it a ViT for N channels: each gets the mean of the weights of now, '
-        'so that an image of equal channels means the same')
+        help='make it a ViT for N channels: each gets the mean of the present weights, '
+        'so that images whose channels are all equal keep their features')
     parser.add_argument('--image', help='image to compare features on')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace DST if it is there')

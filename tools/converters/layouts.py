@@ -27,22 +27,6 @@ MOCO_HEAD = {f'head.{name}': SOME for name in (
     '0.weight', '1.weight', '1.bias', '1.running_mean', '3.weight', '6.weight')}
 
 
-class Layout(NamedTuple):
-    """How a published file is made up.
-
-    Attributes:
-        content (callable): The weights of the model and those of another one, to what
-            ``torch.save`` is given.
-        source (str): What makes the model: a function of this module.
-        options (dict): Of that function.
-        ours (dict): Options of the backbone that loads it.
-    """
-    content: Callable[[Weights, Weights], Any]
-    source: str = 'timm_vit'
-    options: dict = {}
-    ours: dict = {}
-
-
 def under(prefix: str, *parts: Weights) -> Weights:
     """The weights of all parts, with a prefix before their names."""
     return {prefix + name: value for part in parts for name, value in part.items()}
@@ -64,65 +48,6 @@ def with_beit_index(weights: Weights) -> dict:
         name.replace('relative_position_bias_table', INDEX):
         patch_offsets((side, side)).entries
         for name in weights if name.endswith('bias_table')}}
-
-
-LAYER_SCALE = dict(layer_scale_init_value=.1)
-SHARED = dict(use_shared_rel_pos_bias=True, use_abs_pos_emb=False, use_fc_norm=False)
-PER_LAYER = dict(use_rel_pos_bias=True, use_abs_pos_emb=False, num_classes=5)
-LAYOUTS = {
-    'timm': Layout(lambda vit, other: vit),
-    'DeiT': Layout(lambda vit, other: dict(model=vit), options=dict(num_classes=5)),
-    "Meta's MAE": Layout(lambda vit, other: dict(model=vit)),
-    "Meta's MAE, fine-tuned": Layout(
-        lambda vit, other: dict(model=vit, args=Namespace()),
-        options=dict(global_pool='avg', fc_norm=True, num_classes=5),
-        ours=dict(final_norm=False)),
-    'DINO, backbone': Layout(lambda vit, other: vit),
-    'DINO, whole': Layout(dino),
-    'DINO, teacher wrapped': Layout(
-        lambda vit, other: dino(vit, other, 'module.backbone.')),
-    'iBOT, backbone': Layout(lambda vit, other: dict(state_dict=vit)),
-    'iBOT, whole': Layout(lambda vit, other: dict(
-        dino(vit, other), ibot_loss=dict(center=SOME))),
-    'MoCo v3': Layout(lambda vit, other: dict(epoch=3, arch='vit_base', state_dict={
-        **under('module.base_encoder.', vit, MOCO_HEAD),
-        **under('module.momentum_encoder.', other, MOCO_HEAD),
-        **under('module.predictor.', {'0.weight': SOME})})),
-    'DINOv2': Layout(
-        lambda vit, other: {**vit, 'mask_token': vit['cls_token'][0]},
-        options=dict(init_values=.1), ours=LAYER_SCALE),
-    'BEiT': Layout(
-        lambda vit, other: dict(model={
-            **with_beit_index(vit), 'mask_token': vit['cls_token'],
-            'lm_head.weight': SOME, 'lm_head.bias': SOME}),
-        'timm_beit', SHARED, dict(LAYER_SCALE, relative_position_bias=True)),
-    'BEiT, fine-tuned': Layout(
-        lambda vit, other: dict(model=with_beit_index(vit)), 'timm_beit', PER_LAYER,
-        dict(LAYER_SCALE, relative_position_bias=True, final_norm=False)),
-    'BEiT, absolute positions': Layout(
-        lambda vit, other: dict(model=vit), 'timm_beit',
-        dict(use_fc_norm=False, init_values=None)),
-    'Hugging Face ViTModel': Layout(lambda vit, other: vit, 'hf_vit'),
-    'MoCo v2': Layout(
-        lambda resnet, other: dict(arch='resnet50', state_dict={
-            **under('module.encoder_q.', resnet, {'fc.0.weight': SOME}),
-            **under('module.encoder_k.', other, {'fc.0.weight': SOME}),
-            'module.queue': SOME, 'module.queue_ptr': torch.ones(1).long()}),
-        'resnet'),
-    'SwAV': Layout(
-        lambda resnet, other: under('module.', resnet, {
-            'projection_head.0.weight': SOME, 'prototypes.weight': SOME}), 'resnet'),
-    "mmpretrain's SimCLR": Layout(
-        lambda resnet, other: dict(meta={}, state_dict={
-            **under('backbone.', resnet), 'neck.fc0.weight': SOME}), 'resnet'),
-    "mmpretrain's BYOL": Layout(
-        lambda resnet, other: dict(meta={}, state_dict={
-            **under('backbone.', resnet), **under('target_net.module.0.', other),
-            'neck.layers.0.weight': SOME}), 'resnet'),
-    "mmpretrain's MixMIM": Layout(
-        lambda mixmim, other: dict(meta={}, state_dict={
-            **under('backbone.', mixmim), 'neck.mask_token': SOME}), 'mixmim'),
-}
 
 
 def shaken(model: nn.Module, seed: int = 0, scale: float = .02) -> nn.Module:
@@ -171,15 +96,15 @@ def resnet(sizes: dict):
 
 def mixmim(sizes: dict):
     """mmpretrain's MixMIM, small for a small width; its mean token."""
-    model = MODELS.build(backbones('mixmim', sizes))
+    model = MODELS.build(backbones(mixmim, sizes))
     return model, lambda images: model(images)[-1]
 
 
-def backbones(source: str, sizes: dict, **options) -> dict:
+def backbones(source: Callable, sizes: dict, **options) -> dict:
     """Config of the backbone that a layout's files are loaded into."""
-    if source == 'resnet':
+    if source is resnet:
         return dict(type='mmpretrain.ResNet', depth=50, norm_eval=False)
-    if source == 'mixmim':
+    if source is mixmim:
         small = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
         return dict(type='mmpretrain.MixMIMTransformer',
                     arch='base' if sizes['embed_dim'] >= 768 else small)
@@ -189,6 +114,81 @@ def backbones(source: str, sizes: dict, **options) -> dict:
             embed_dims=sizes['embed_dim'], num_layers=sizes['depth'],
             num_heads=sizes['num_heads'], feedforward_channels=4 * sizes['embed_dim']),
         **options)
+
+
+class Layout(NamedTuple):
+    """How a published file is made up.
+
+    Attributes:
+        content (callable): The weights of the model and those of another one, to what
+            ``torch.save`` is given.
+        source (callable): What makes the model.
+        options (dict): Of that function.
+        ours (dict): Options of the backbone that loads it.
+    """
+    content: Callable[[Weights, Weights], Any]
+    source: Callable = timm_vit
+    options: dict = {}
+    ours: dict = {}
+
+
+LAYER_SCALE = dict(layer_scale_init_value=.1)
+SHARED = dict(use_shared_rel_pos_bias=True, use_abs_pos_emb=False, use_fc_norm=False)
+PER_LAYER = dict(use_rel_pos_bias=True, use_abs_pos_emb=False, num_classes=5)
+LAYOUTS = {
+    'timm': Layout(lambda vit, other: vit),
+    'DeiT': Layout(lambda vit, other: dict(model=vit), options=dict(num_classes=5)),
+    "Meta's MAE": Layout(lambda vit, other: dict(model=vit)),
+    "Meta's MAE, fine-tuned": Layout(
+        lambda vit, other: dict(model=vit, args=Namespace()),
+        options=dict(global_pool='avg', fc_norm=True, num_classes=5),
+        ours=dict(final_norm=False)),
+    'DINO, backbone': Layout(lambda vit, other: vit),
+    'DINO, whole': Layout(dino),
+    'DINO, teacher wrapped': Layout(
+        lambda vit, other: dino(vit, other, 'module.backbone.')),
+    'iBOT, backbone': Layout(lambda vit, other: dict(state_dict=vit)),
+    'iBOT, whole': Layout(lambda vit, other: dict(
+        dino(vit, other), ibot_loss=dict(center=SOME))),
+    'MoCo v3': Layout(lambda vit, other: dict(epoch=3, arch='vit_base', state_dict={
+        **under('module.base_encoder.', vit, MOCO_HEAD),
+        **under('module.momentum_encoder.', other, MOCO_HEAD),
+        **under('module.predictor.', {'0.weight': SOME})})),
+    'DINOv2': Layout(
+        lambda vit, other: {**vit, 'mask_token': vit['cls_token'][0]},
+        options=dict(init_values=.1), ours=LAYER_SCALE),
+    'BEiT': Layout(
+        lambda vit, other: dict(model={
+            **with_beit_index(vit), 'mask_token': vit['cls_token'],
+            'lm_head.weight': SOME, 'lm_head.bias': SOME}),
+        timm_beit, SHARED, dict(LAYER_SCALE, relative_position_bias=True)),
+    'BEiT, fine-tuned': Layout(
+        lambda vit, other: dict(model=with_beit_index(vit)), timm_beit, PER_LAYER,
+        dict(LAYER_SCALE, relative_position_bias=True, final_norm=False)),
+    'BEiT, absolute positions': Layout(
+        lambda vit, other: dict(model=vit), timm_beit,
+        dict(use_fc_norm=False, init_values=None)),
+    'Hugging Face ViTModel': Layout(lambda vit, other: vit, hf_vit),
+    'MoCo v2': Layout(
+        lambda weights, other: dict(arch='resnet50', state_dict={
+            **under('module.encoder_q.', weights, {'fc.0.weight': SOME}),
+            **under('module.encoder_k.', other, {'fc.0.weight': SOME}),
+            'module.queue': SOME, 'module.queue_ptr': torch.ones(1).long()}),
+        resnet),
+    'SwAV': Layout(
+        lambda weights, other: under('module.', weights, {
+            'projection_head.0.weight': SOME, 'prototypes.weight': SOME}), resnet),
+    "mmpretrain's SimCLR": Layout(
+        lambda weights, other: dict(meta={}, state_dict={
+            **under('backbone.', weights), 'neck.fc0.weight': SOME}), resnet),
+    "mmpretrain's BYOL": Layout(
+        lambda weights, other: dict(meta={}, state_dict={
+            **under('backbone.', weights), **under('target_net.module.0.', other),
+            'neck.layers.0.weight': SOME}), resnet),
+    "mmpretrain's MixMIM": Layout(
+        lambda weights, other: dict(meta={}, state_dict={
+            **under('backbone.', weights), 'neck.mask_token': SOME}), mixmim),
+}
 
 
 class Loaded(NamedTuple):
@@ -219,14 +219,13 @@ def load_layout(title: str, sizes: dict, folder: Path, scale: float = .02) -> Lo
         scale (float): Standard deviation of what is added to every weight.
     """
     layout = LAYOUTS[title]
-    make = globals()[layout.source]
-    model, features = make(sizes, **layout.options)
-    other, _ = make(sizes, **layout.options)
+    model, features = layout.source(sizes, **layout.options)
+    other, _ = layout.source(sizes, **layout.options)
     shaken(other, 1, scale)
     shaken(model, 0, scale)
     path = str(folder / 'weights.pth')
     torch.save(layout.content(model.state_dict(), other.state_dict()), path)
-    is_vit = layout.source not in ('resnet', 'mixmim')
+    is_vit = layout.source not in (resnet, mixmim)
     side = sizes['img_size'] if is_vit else 224
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     expected = features(images)

@@ -40,7 +40,7 @@ Table = Tuple[List[str], List[List[str]]]  # header, rows
 
 
 def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
-                 summary: Dict[str, Any]) -> Path:
+                            summary: Dict[str, Any]) -> Path:
     """Write ``report.html`` into the experiment's folder; returns its path."""
     variants = summary['variants']
     transfer = present(summary, lambda name: METRICS[name].is_transfer)

@@ -163,7 +163,7 @@ def centre_row(summary: Dict[str, Any], metrics: Sequence[str]) -> List[str]:
 
 
 def write_results(folder: Path, summary: Dict[str, Any],
-          outcomes: Sequence[Outcome]) -> None:
+                  outcomes: Sequence[Outcome]) -> None:
     """``results.json``, and ``results.csv`` with one line per run."""
     write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')
     with open(folder / 'results.csv', 'w', newline='') as file:

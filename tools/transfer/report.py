@@ -27,8 +27,9 @@ CAVEAT = (
 
 
 def write_transfer_report(out: Path, runs: Sequence[FineTuning],
-                 results: Dict[str, Dict[str, float]], data: Path,
-                 setting: Mapping[str, int], times: Mapping[str, str]) -> None:
+                          results: Dict[str, Dict[str, float]], data: Path,
+                          setting: Mapping[str, int],
+                          times: Mapping[str, str]) -> None:
     """Write the page, which needs no other file.
 
     Args:

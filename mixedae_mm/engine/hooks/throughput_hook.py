@@ -19,7 +19,8 @@ class ThroughputHook(Hook):
 
     It counts clean images over all processes, and the whole time of an
     iteration, loading included, averaged since the line before. The first
-    ``WARM_UP`` iterations after a start are left out, unless there are no others.
+    ``WARM_UP`` iterations after a start are not counted; if a line has no others, it
+    gives the rate of its last iteration.
     On a machine without GPU it also adds ``memory``, which mmengine logs for GPUs:
     the peak of the process in MB, without its loader workers.
 

@@ -6,7 +6,7 @@ where they do not.
 import triton
 import triton.language as tl
 
-from .parts import all_products, head_of, load, product, softmax_weights, store
+from .parts import all_products, head_of, load_block, product, softmax_weights, store
 
 
 @triton.jit
@@ -39,8 +39,8 @@ def gradients_kernel(query, query_batch, query_head, query_token,
     grad_value = head_of(grad_value, grad_value_batch, grad_value_head, head,
                          num_heads)
 
-    block_keys = load(key, key_token, keys, dims, num_tokens, HEAD_DIM)
-    values = load(value, value_token, keys, dims, num_tokens, HEAD_DIM)
+    block_keys = load_block(key, key_token, keys, dims, num_tokens, HEAD_DIM)
+    values = load_block(value, value_token, keys, dims, num_tokens, HEAD_DIM)
     grad_keys = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     grad_values = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     for first in range(0, num_tokens, BLOCK_M):
@@ -51,8 +51,8 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         threshold = tl.load(thresholds + statistics, mask=is_row,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
-        queries = load(query, query_token, rows, dims, num_tokens, HEAD_DIM)
-        upstreams = load(upstream, upstream_token, rows, dims, num_tokens,
+        queries = load_block(query, query_token, rows, dims, num_tokens, HEAD_DIM)
+        upstreams = load_block(upstream, upstream_token, rows, dims, num_tokens,
                          HEAD_DIM)
         scores = product(block_keys, tl.trans(queries))
         scores = tl.where(keys[:, None] < num_tokens, scores, float('-inf'))
@@ -115,7 +115,7 @@ def query_gradient_kernel(query, query_batch, query_head, query_token,
     grad_scores = grad_scores.to(grad.dtype.element_ty)
     for first in range(0, HEAD_DIM, BLOCK_D):
         dims = first + tl.arange(0, BLOCK_D)
-        block_keys = load(key, key_token, keys, dims, num_tokens, HEAD_DIM)
+        block_keys = load_block(key, key_token, keys, dims, num_tokens, HEAD_DIM)
         store(grad, grad_token, rows, dims, num_tokens, HEAD_DIM,
               product(grad_scores, block_keys))
     tl.store(mean_grads + statistics, mean_grad, mask=is_row)
@@ -152,8 +152,8 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
     grad_value = head_of(grad_value, grad_value_batch, grad_value_head, head,
                          num_heads)
 
-    block_keys = load(key, key_token, keys, dims, num_tokens, HEAD_DIM)
-    values = load(value, value_token, keys, dims, num_tokens, HEAD_DIM)
+    block_keys = load_block(key, key_token, keys, dims, num_tokens, HEAD_DIM)
+    values = load_block(value, value_token, keys, dims, num_tokens, HEAD_DIM)
     grad_keys = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     grad_values = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     for first in range(0, num_tokens, BLOCK_M):
@@ -165,8 +165,8 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
                             other=float('inf'))
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
         mean_grad = tl.load(mean_grads + statistics, mask=is_row, other=0.)
-        queries = load(query, query_token, rows, dims, num_tokens, HEAD_DIM)
-        upstreams = load(upstream, upstream_token, rows, dims, num_tokens,
+        queries = load_block(query, query_token, rows, dims, num_tokens, HEAD_DIM)
+        upstreams = load_block(upstream, upstream_token, rows, dims, num_tokens,
                          HEAD_DIM)
         scores = product(block_keys, tl.trans(queries))
         weights = softmax_weights(scores, threshold[None, :],

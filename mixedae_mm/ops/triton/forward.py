@@ -2,7 +2,8 @@
 import triton
 import triton.language as tl
 
-from .parts import LN_2, all_products, head_of, load, product, softmax_weights, store
+from .parts import (LN_2, all_products, head_of, load_block, product, softmax_weights,
+                    store)
 from .search import separating_thresholds
 
 
@@ -38,7 +39,7 @@ def forward_kernel(query, query_batch, query_head, query_token,
     weights = weights.to(output.dtype.element_ty)
     for first in range(0, HEAD_DIM, BLOCK_D):
         dims = first + tl.arange(0, BLOCK_D)
-        values = load(value, value_token, keys, dims, num_tokens, HEAD_DIM)
+        values = load_block(value, value_token, keys, dims, num_tokens, HEAD_DIM)
         store(output, output_token, rows, dims, num_tokens, HEAD_DIM,
               product(weights, values) / total[:, None])
     statistics = head.to(tl.int64) * num_tokens + rows

@@ -15,7 +15,7 @@ def head_of(tensor, stride_batch, stride_head, head, num_heads):
 
 
 @triton.jit
-def load(matrix, stride, rows, columns, num_rows, num_columns):
+def load_block(matrix, stride, rows, columns, num_rows, num_columns):
     """Read (rows, columns) of a matrix, 0 outside of it."""
     return tl.load(
         matrix + rows[:, None] * stride + columns[None, :],
@@ -45,8 +45,8 @@ def all_products(left, left_stride, rows, right, right_stride, columns,
     products = tl.zeros((rows.shape[0], columns.shape[0]), tl.float32)
     for first in range(0, HEAD_DIM, BLOCK_D):
         dims = first + tl.arange(0, BLOCK_D)
-        one = load(left, left_stride, rows, dims, num_tokens, HEAD_DIM)
-        other = load(right, right_stride, columns, dims, num_tokens, HEAD_DIM)
+        one = load_block(left, left_stride, rows, dims, num_tokens, HEAD_DIM)
+        other = load_block(right, right_stride, columns, dims, num_tokens, HEAD_DIM)
         products += product(one, tl.trans(other))
     return products
 
