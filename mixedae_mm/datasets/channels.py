@@ -9,7 +9,7 @@ from typing import Optional, Tuple, Union
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..utils.optional import require
 from .decode import EXTENSIONS, FORMATS, MAX_PIXELS, UnreadableImageError, unreadable
@@ -43,7 +43,8 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
     """Decode a NumPy file, a TIFF or another image file, all its channels as they are.
 
     Channels come first or last; where both sides have ``channels`` entries, they come
-    last. TIFF goes through ``tifffile``, other formats through Pillow.
+    last. TIFF goes through ``tifffile`` and stays as it lies in the file; other formats
+    go through Pillow and are turned as their EXIF orientation says.
 
     Args:
         data: The content of the file.
@@ -120,7 +121,7 @@ def _read(data: bytes, channels: int, name: str, max_pixels: int) -> np.ndarray:
             raise unreadable(
                 name, f'it has {prod(image.size)} pixels, allowed are {max_pixels}')
         _refuse_palette(name, image.mode in ('P', 'PA'))
-        return np.asarray(image)
+        return np.array(ImageOps.exif_transpose(image))  # a copy: writable
 
 
 def _refuse_palette(name: str, has_palette: bool) -> None:

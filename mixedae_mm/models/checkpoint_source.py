@@ -11,7 +11,6 @@ from .checkpoint_reading import (literal_config, read_checkpoint, state_dict_of,
                                  weights_of)
 
 
-
 class Source(NamedTuple):
     """Weights, and what is known of them.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from small_vit import ARCH, mixedae
 
 import mixedae_mm
@@ -71,6 +71,19 @@ def test_what_pillow_reads_keeps_its_16_bits_and_its_alpha():
         Image.fromarray(array).save(file, 'png')
         image = decode_channels(file.getvalue(), channels)
         assert np.array_equal(image.numpy().transpose(1, 2, 0).squeeze(), array)
+
+
+@pytest.mark.parametrize('mode', ['L', 'I;16', 'RGBA'])
+def test_what_pillow_reads_is_turned_as_exif_says(mode):
+    upright = (Image.fromarray(pixels(1, 'uint16')[:, :, 0]) if mode == 'I;16' else
+               Image.fromarray(pixels(4, 'uint8')).convert(mode))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # lies on its side, to be turned clockwise
+    file = io.BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, 'png', exif=exif)
+    image = decode_channels(file.getvalue(), 4 if mode == 'RGBA' else 1)
+    assert np.array_equal(image.numpy().transpose(1, 2, 0).squeeze(),
+                          np.asarray(upright))
 
 
 def with_value(value):
