@@ -209,3 +209,15 @@ def test_every_config_is_in_the_table_of_its_folder(folder):
     missing = [path.name for path in folder.glob('*.py')
                if f'`{path.name}`' not in table]
     assert not missing
+
+
+def test_measurements_count_what_their_run_counts():
+    """mmengine counts epochs unless told, of which a run of steps has none."""
+    wrong = []
+    for path in ROOT.rglob('*.py'):
+        config = Config.fromfile(path)
+        if config.get('val_dataloader') and config.get('train_cfg'):
+            by_epoch = config.default_hooks.logger.get('log_metric_by_epoch', True)
+            if by_epoch != ('max_iters' not in config.train_cfg):
+                wrong.append(str(path))
+    assert not wrong

@@ -72,8 +72,6 @@ def run_config(config: Config, choice: Choice, folder: str, validate: bool) -> C
     config.optim_wrapper.optimizer.lr = choice.learning_rate
     config.optim_wrapper.optimizer.weight_decay = choice.weight_decay
     config.train_cfg.val_interval = config.train_cfg.max_iters
-    # So that the log tells that it is the last step's.
-    config.merge_from_dict({'default_hooks.logger.log_metric_by_epoch': False})
     train, test = (config[f'{name}_dataloader'].dataset for name in ('train', 'val'))
     train.data_root = test.data_root = folder
     if validate:

@@ -132,5 +132,5 @@ train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=20000, val_interval=20000)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=2000, max_keep_ckpts=1),
-    logger=dict(interval=20))
+    logger=dict(interval=20, log_metric_by_epoch=False))
 log_processor = dict(by_epoch=False)
