@@ -140,6 +140,15 @@ def own_default_scope():
 
 
 @pytest.fixture
+def warned(monkeypatch):
+    """Our warnings, which go here in place of the log."""
+    sentences = []
+    monkeypatch.setattr('mixedae_mm.utils.messages.print_log',
+                        lambda sentence, **_: sentences.append(sentence))
+    return sentences
+
+
+@pytest.fixture
 def command(monkeypatch):
     """Run a command of ours, by its name, in this process; gives its exit status."""
     from mixedae_mm.__main__ import find_script

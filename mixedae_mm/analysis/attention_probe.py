@@ -16,6 +16,7 @@ from torch import Tensor
 from ..models import MixedAEViT
 from ..ops import topk_mask
 from ..utils.errors import ConfigurationError
+from ..utils.undisturbed import outputs_of
 
 # Called as on_attention(layer_index, query, key, scale).
 AttentionCallback = Callable[[int, Tensor, Tensor, float], None]
@@ -158,28 +159,21 @@ def cls_attention_maps(backbone: BaseModule, images: Tensor) -> Tensor:
             f'This {type(backbone).__name__} has no CLS token, whose attention '
             'the maps show; build it with with_cls_token=True.')
     last = len(backbone.layers) - 1
-    seen = {}
+    kept = []
 
     def keep_scores(layer_index: int, query: Tensor, key: Tensor,
                     scale: float) -> None:
         with torch.autocast(query.device.type, enabled=False):
-            seen['scores'] = query[:, :, :1] @ key.mT * scale
+            kept.append(query[:, :, :1] @ key.mT * scale)
 
-    def keep(name: str):
-        return lambda module, inputs, output: seen.update({name: output})
+    modules = {'embedded': backbone.patch_embed}
+    if hasattr(backbone.layers[last].attn, 'rel_pos_bias'):
+        modules['bias'] = backbone.layers[last].attn.rel_pos_bias
+    with outputs_of(modules) as seen, attention_probe(
+            backbone, keep_scores, layers=[last]):
+        encode_whole(backbone, images)
 
-    handles = [backbone.patch_embed.register_forward_hook(keep('embedded'))]
-    bias = getattr(backbone.layers[last].attn, 'rel_pos_bias', None)
-    if bias is not None:
-        handles.append(bias.register_forward_hook(keep('bias')))
-    try:
-        with attention_probe(backbone, keep_scores, layers=[last]):
-            encode_whole(backbone, images)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    scores = seen['scores']  # (B, heads, 1, N), of the CLS query
+    scores, = kept  # (B, heads, 1, N), of the CLS query
     if 'bias' in seen:  # (heads, N, N)
         scores = scores + seen['bias'][:, :1].float()
     topk = _topk_in_use(backbone, last, scores.size(-1) - num_extra_tokens)

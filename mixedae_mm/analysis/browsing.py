@@ -15,7 +15,7 @@ from ..config.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from .drawn_samples import draw, drawn_pixels
-from .panels import as_rgb, show_image, source_colour
+from .panels import as_rgb, frame, show_image
 
 PHASES = ('train', 'val', 'test')
 
@@ -94,8 +94,7 @@ def _draw(inputs, preprocessor, samples, channels) -> Figure:
         title = _title(samples[i]) if is_source else 'mixed'
         show_image(axes, pixels[i].permute(1, 2, 0), title[-24:])
         if len(mixed) and is_source:
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=source_colour(i), linewidth=2.5)
+            frame(axes, i)
     return figure
 
 

@@ -1,15 +1,14 @@
 """Classifiers on frozen features: k-NN and linear probe."""
-import logging
 import warnings
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ..utils.checks import check_number
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed, warn
 from ..utils.optional import require
 from .frozen_features import LabelledFeatures
 
@@ -181,12 +180,10 @@ def best_probe(train: LabelledFeatures,
 
 
 def _log_unfinished(unfinished: List[str], total: int, converged: bool) -> None:
-    print_log(
-        f'Linear probe: {len(unfinished)} of {total} fits to choose by did not '
-        f'converge in {PROBE_ITERATIONS} iterations'
-        + (f' ({", ".join(unfinished[:3])})' if unfinished else '')
-        + f'; the final one did{"" if converged else " not either"}.',
-        logger='current', level=logging.WARNING)
+    warn(f'Linear probe: {len(unfinished)} of {total} fits to choose by did not '
+         f'converge in {PROBE_ITERATIONS} iterations'
+         + (f' ({listed(unfinished, 3)})' if unfinished else '')
+         + f'; the final one did{"" if converged else " not either"}.')
 
 
 def split(data: LabelledFeatures, seed: int = 0

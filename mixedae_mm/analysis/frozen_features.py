@@ -17,6 +17,7 @@ from ..datasets.channels import extensions_of, loading_step
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
+from ..utils.undisturbed import outputs_of
 from .attention_probe import encode_whole
 from .loading import in_order_of_training
 
@@ -67,19 +68,8 @@ def token_readouts(backbone: BaseModule,
         raise ConfigurationError(
             f'There are layers 1 to {len(blocks)}, but {list(layers)} were '
             'asked for.')
-    tokens: Dict[int, Tensor] = {}
-
-    def keep(layer: int):
-        return lambda module, inputs, output: tokens.update({layer: output})
-
-    handles = [
-        blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers
-    ]
-    try:
+    with outputs_of({layer: blocks[layer - 1] for layer in layers}) as tokens:
         encode_whole(backbone, images)
-    finally:
-        for handle in handles:
-            handle.remove()
     if len(blocks) in tokens and getattr(backbone, 'final_norm', False):
         tokens[len(blocks)] = backbone.ln1(tokens[len(blocks)])
     first = getattr(backbone, 'num_extra_tokens', 0)

@@ -1,6 +1,5 @@
 """k-NN and linear probe on a folder of classes, with chance and random weights."""
 import argparse
-import json
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..datasets.checks import check_same_classes
 from ..utils.arguments import non_negative_int, positive_float, positive_int
+from ..utils.files import write_json
 from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
 from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
             print(f'{name}: {kind} by layer, accuracy [%] on the training images '
                   f'that were held out to choose\n{by_layer(result)}')
     if args.json:
-        args.json.write_text(json.dumps({
+        write_json(args.json, {
             name: {kind: result._asdict() for kind, result in kinds.items()}
             for name, kinds in results.items()
-        }, indent=1) + '\n')
+        })

@@ -195,8 +195,7 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
     for row, (name, images) in enumerate(rows):
         for i in range(num_sources):
             show_image(axes[row, i], images[i].permute(1, 2, 0))
-            for spine in axes[row, i].spines.values():
-                spine.set(visible=True, color=source_colour(i), linewidth=2.5)
+            frame(axes[row, i], i)
         axes[row, 0].set_ylabel(name, fontsize=9)
     for i in range(num_sources):
         axes[0, i].set_title(f'source {i}', fontsize=9, color='0.3')
@@ -206,6 +205,12 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
 def source_colour(source: int) -> str:
     """Colour of a source image in masks and frames."""
     return SOURCE_COLOURS[source % len(SOURCE_COLOURS)]
+
+
+def frame(axes: Axes, source: int) -> None:
+    """Draw a frame in the colour of a source image."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=source_colour(source), linewidth=2.5)
 
 
 def show_image(axes: Axes, image: Tensor, title: str = '') -> None:

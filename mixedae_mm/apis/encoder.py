@@ -1,6 +1,5 @@
 """A pre-trained encoder, ready for images of any kind."""
 import hashlib
-import logging
 import os
 from contextlib import nullcontext
 from itertools import islice
@@ -10,7 +9,6 @@ from typing import (Any, ContextManager, Iterable, Iterator, NamedTuple, Optiona
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ..datasets.channels import decode_channels, extensions_of, tensor_of_channels
@@ -21,6 +19,7 @@ from ..interop.reading import read_vit
 from ..interop.vit import PlainViT, Vit
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
+from ..utils.messages import warn
 from ..utils.preprocessing import (ImageLike, Preprocessing, channels_to_read,
                                    to_rgb_tensor)
 
@@ -71,8 +70,8 @@ def load(checkpoint: Union[str, Path],
     """
     vit = read_vit(str(checkpoint), encoder_only=None, heads=heads)
     if vit.notes:
-        print_log(f'{checkpoint} does not say everything; assumed: '
-                  f'{"; ".join(vit.notes)}.', 'current', logging.WARNING)
+        warn(f'{checkpoint} does not say everything; assumed: '
+             f'{"; ".join(vit.notes)}.')
     return Encoder(vit, device=device, img_size=img_size, amp=amp,
                    name=str(checkpoint))
 

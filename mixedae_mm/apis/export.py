@@ -16,13 +16,14 @@ from ..interop.vit import PlainViT
 from ..utils.files import check_file, whole
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
+from ..utils.machine import pytorch_is
 from ..utils.optional import require
 from .encoder import Encoder, load
 
 SUFFIXES = ('.onnx', '.pt2')
 # Larger ONNX files keep their weights beside them: protobuf ends at 2 GiB.
 LARGEST_SINGLE_FILE = 1_900_000_000
-FIRST_TORCH = (2, 5)
+FIRST_TORCH = '2.5'
 
 
 class ExportableViT(nn.Module):
@@ -122,10 +123,10 @@ def export(encoder: Encoder,
 
 
 def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
-    if tuple(map(int, torch.__version__.split('.')[:2])) < FIRST_TORCH:
+    if not pytorch_is(FIRST_TORCH):
         raise ConfigurationError(
-            f'Exporting needs PyTorch {".".join(map(str, FIRST_TORCH))} or later, '
-            f'but this is {torch.__version__}.')
+            f'Exporting needs PyTorch {FIRST_TORCH} or newer, but this is '
+            f'{torch.__version__}.')
     if classifier and encoder.model.head is None:
         raise ConfigurationError(f'{encoder.name} has no classifier.')
     if encoder.description.relative_position_bias:

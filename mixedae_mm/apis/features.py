@@ -25,7 +25,7 @@ from ..datasets.reading import read_file
 from ..utils.arguments import device_name, non_negative_int, positive_int
 from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
-from ..utils.files import check_file, lock, write_atomically
+from ..utils.files import check_file, lock, write_atomically, write_json
 from ..utils.preprocessing import Preprocessing
 from ..utils.progress import progress_bar
 from .encoder import POOLINGS, Encoder, decode_image, load
@@ -229,7 +229,7 @@ def _check_settings(file: Path, settings: dict) -> None:
         raise ConfigurationError(
             f'{file.parent} was begun with other settings ({"; ".join(changed)}); '
             'delete it or choose another output.')
-    write_atomically(file, json.dumps(settings))
+    write_json(file, settings)
 
 
 def printable(path: str) -> str:

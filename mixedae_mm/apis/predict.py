@@ -1,6 +1,4 @@
 """What a fine-tuned model of any of the three toolboxes says of images of your own."""
-import json
-import logging
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -10,7 +8,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.logging import print_log
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from PIL import Image
 from torch import nn
@@ -23,12 +20,13 @@ from ..datasets.channels import decode_channels, extensions_of
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import index_folder
 from ..models.checkpoint_loading import load_source
-from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..models.checkpoint_reading import read_checkpoint, saved_config
 from ..models.checkpoint_source import source_of
 from ..utils.building import build_model
 from ..utils.checks import check_number
 from ..utils.errors import ConfigurationError
-from ..utils.files import write_atomically
+from ..utils.files import write_json
+from ..utils.messages import reason_of, warn
 
 PathLike = Union[str, Path]
 
@@ -83,7 +81,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
             sample = _predicted(path, pixels.shape[:2], pipeline, model)
         except ConfigurationError as error:
             refused = error
-            print_log(str(error), logger='current', level=logging.WARNING)
+            warn(str(error))
             continue
         target = Path(out, name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +89,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
              threshold)
         result = {'image': str(path),
                   **_described(sample, meta['classes'], target, threshold)}
-        write_atomically(f'{target}.json', json.dumps(result, indent=1) + '\n')
+        write_json(f'{target}.json', result)
         results.append(result)
     if refused and not results:
         raise refused
@@ -109,7 +107,7 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     if config is not None:
         cfg = read_config(str(config))
     else:
-        cfg = Config(literal_config(saved.get('cfg') or ''))
+        cfg = Config(saved_config(content))
     if 'test_dataloader' not in cfg or cfg.test_dataloader is None:
         raise ConfigurationError(
             f'{config or checkpoint} has no test_dataloader: predictions take a '
@@ -176,8 +174,7 @@ def _predicted(path: Path, size: Tuple[int, int], pipeline: Compose,
             f'{type(step).__name__} of test_dataloader.dataset.pipeline')
         raise ConfigurationError(
             f'{path}, an image of {width} x {height} pixels, cannot be used: {part} '
-            f'fails with {type(error).__name__}: {" ".join(str(error).split())}'
-        ) from error
+            f'fails with {type(error).__name__}: {reason_of(error)}') from error
 
 
 def _described(sample: Any, classes: List[str], target: Path,

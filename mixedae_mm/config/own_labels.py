@@ -7,7 +7,7 @@ import mmengine
 from mmengine.config import Config
 from mmpretrain.datasets.custom import find_folders
 
-from ..models.checkpoint_reading import literal_config, read_checkpoint
+from ..models.checkpoint_reading import read_checkpoint, saved_config
 from ..utils.checks import check_flag
 from ..utils.errors import ConfigurationError
 from .own_channels import take_channels
@@ -171,6 +171,5 @@ def usual_suffix(folder: str) -> str:
 
 def config_of(weights: str) -> dict:
     """The config that a checkpoint of mmengine says it was made with, or empty."""
-    text = (read_checkpoint(weights).get('meta') or {}).get('cfg')
-    config = literal_config(text) if isinstance(text, str) else {}
+    config = saved_config(read_checkpoint(weights))
     return config if isinstance(config.get('model'), dict) else {}

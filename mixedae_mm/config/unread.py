@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
 from ..utils.errors import ConfigurationError, nearest
+from ..utils.messages import listed
 from .tree import resolve, walk
 
 # Top-level keys: what the two runners take as arguments, what they look up in
@@ -174,8 +175,8 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
             break
         places = _alike(keys[depth - 1], list(_places(cfg, value)), value)
         if places:
-            return ': set ' + _listed(
-                ['.'.join([place, *keys[depth:]]) for place in places]) + ' instead.'
+            found = ['.'.join([place, *keys[depth:]]) for place in places]
+            return f': set {listed(found, 4)} instead.'
     loader, _, variable = keys[0].rpartition('_')
     if variable == 'pipeline' and loader in ('train', 'val', 'test'):
         pipeline = f'{loader}_dataloader.dataset.pipeline'
@@ -189,7 +190,7 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
             if place.rpartition('.')[2] == keys[0]]
     same = same or [place for place in places if place.rpartition('.')[2] == keys[-1]]
     if same:
-        return f': did you mean {_listed(same)}?'
+        return f': did you mean {listed(same, 4)}?'
     return f'; what is read are {", ".join(key for key in cfg.keys() if key in READ)}.'
 
 
@@ -202,11 +203,6 @@ def _alike(name: str, places: List[str], value: Any) -> List[str]:
         return places
     return [place for place in places
             if SequenceMatcher(None, name, place.rpartition('.')[2]).ratio() > 0.6]
-
-
-def _listed(names: List[str], most: int = 4) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
 
 
 def _places(cfg: Config, value: Any) -> Iterator[str]:

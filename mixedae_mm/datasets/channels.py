@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageOps
 
 from ..utils.optional import require
-from .decode import EXTENSIONS, FORMATS, MAX_PIXELS, UnreadableImageError, unreadable
+from .decode import (EXTENSIONS, FORMATS, MAX_PIXELS, UnreadableImageError, damaged,
+                     unreadable)
 
 NPY = b'\x93NUMPY'
 # Classic TIFF and BigTIFF, in both orders of bytes.
@@ -70,9 +71,7 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
         raise unreadable(name, 'its content is neither a NumPy array nor in one of the '
                          f'known image formats ({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
-        reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
-        raise unreadable(
-            name, f'it is damaged, truncated or unsupported ({reason})') from error
+        raise damaged(name, error) from error
     return tensor_of_channels(pixels, channels, name, max_pixels, min_side)
 
 

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import reason_of
 from ..utils.pixels import rgb_of_pil
 
 # torchvision 0.29 announces that its decoder will move, once per process.
@@ -91,7 +92,7 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
             name, 'its content is not in one of the known image formats '
             f'({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
 
     width, height = image.size
     if width * height > max_pixels:
@@ -116,7 +117,7 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
     except UnreadableImageError:
         raise
     except Exception as error:
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
 
 
 def _is_upright(image: Image.Image) -> bool:
@@ -134,6 +135,7 @@ def unreadable(name: str, reason: str) -> UnreadableImageError:
     return UnreadableImageError(f'Cannot read the image {name}: {reason}.')
 
 
-def _damaged(name: str, error: Exception) -> UnreadableImageError:
-    reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
-    return unreadable(name, f'it is damaged, truncated or unsupported ({reason})')
+def damaged(name: str, error: Exception) -> UnreadableImageError:
+    """The error of a file on which a decoder fails."""
+    return unreadable(
+        name, f'it is damaged, truncated or unsupported ({reason_of(error)})')

@@ -1,5 +1,4 @@
 """List the images below a folder; all of the package finds them in this way."""
-import logging
 import os
 import re
 import time
@@ -11,6 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import warn
 from ..utils.processes import from_main_process
 from .decode import EXTENSIONS
 from .other_files import SYSTEM_FILES, describe_files
@@ -84,8 +84,8 @@ def index_folder(folder: str,
     print_log(f'{len(images)} images in {folder} (listed, '
               f'{time.time() - begin:.1f} s)', logger='current')
     if left_out:
-        print_log(f'Left out of {folder}, because their names are not those of '
-                  f'images: {left_out}.', logger='current', level=logging.WARNING)
+        warn(f'Left out of {folder}, because their names are not those of images: '
+             f'{left_out}.')
     return FolderIndex.from_paths(map(os.fsencode, images))
 
 
@@ -158,8 +158,7 @@ def _list_folder(folder: str, extensions: Tuple[str, ...], relative: str):
     except (PermissionError, FileNotFoundError) as error:
         if not relative:
             raise
-        print_log(f'Leaving out the folder {path}: {error.strerror}.',
-                  logger='current', level=logging.WARNING)
+        warn(f'Leaving out the folder {path}: {error.strerror}.')
         return None
 
 

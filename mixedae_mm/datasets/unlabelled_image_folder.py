@@ -1,6 +1,5 @@
 """Any folder of images, without labels or annotation files."""
 import hashlib
-import logging
 import os
 import struct
 from typing import Callable, Iterator, List, Optional, Sequence, Union
@@ -8,10 +7,10 @@ from urllib.error import URLError
 
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed, warn
 from .decode import EXTENSIONS, UnreadableImageError
 from .folder_index import FolderIndex, index_folder, index_folder_together
 from .sample_seeding import SampleSeeding
@@ -195,13 +194,12 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         """Count and name an unreadable image; stop where there are too many."""
         status = self._status.tensor
         if status[idx] != MISSED:  # warned of already
-            print_log(f'Skipped an unreadable image: {error}', logger='current',
-                      level=logging.WARNING)
+            warn(f'Skipped an unreadable image: {error}')
         status[idx] = MISSED if _may_pass(error) else UNREADABLE
         num_bad, num_read = self.num_bad, int((status != UNSEEN).sum())
         too_many = num_bad > self.max_bad_share * num_read
         if too_many and (num_bad >= self.min_bad or num_bad == len(self)):
-            examples = ', '.join(self.bad_images()[:3])
+            examples = listed(self.bad_images(), 3)
             raise ConfigurationError(
                 f'{num_bad} of the {num_read} images read so far from '
                 f'{self.folder} are unreadable ({num_bad / num_read:.1%}, '

@@ -11,6 +11,7 @@ from ..models.checkpoint_reading import read_checkpoint
 from ..models.checkpoint_source import Source, source_of
 from ..models.layers.relative_position_bias import TABLE
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed
 from .description import describe
 from .vit import Vit
 
@@ -47,7 +48,7 @@ def read_vit(path: str,
     folder = Path(path).expanduser()
     checkpoint = _read_folder(folder) if folder.is_dir() else read_checkpoint(path)
     source = source_of(checkpoint, path)
-    facts = dict(source.facts or mm_facts(checkpoint.get('meta'), path))
+    facts = dict(source.facts or mm_facts(checkpoint, path))
     if heads is not None:
         facts.update(heads=heads, width=None)  # whatever the file says
     if decoder_heads is not None:
@@ -65,7 +66,8 @@ def read_vit(path: str,
             missing += entry.names(source.column)
     if missing:
         raise ConfigurationError(
-            f'{path} does not hold a complete plain ViT; it lacks {_some(missing)}.')
+            f'{path} does not hold a complete plain ViT; it lacks '
+            f'{listed(missing, 3)}.')
     left_out = [name for name in found if WITHOUT_PLACE.match(name)]
     unknown = [name for name in found if name not in left_out]
     inside = [name for name in unknown
@@ -75,7 +77,7 @@ def read_vit(path: str,
                 if encoder_only is False else '')
         raise ConfigurationError(
             f'{path} has tensors without a place in a plain ViT: '
-            f'{_some(inside)}{hint}.')
+            f'{listed(inside, 3)}{hint}.')
     if facts.get('refuse'):
         raise ConfigurationError(f'{path} {facts["refuse"]}.')
     unwanted = {False: (), True: ('neck.', 'head.'), None: ('neck.', )}[encoder_only]
@@ -113,15 +115,10 @@ def _read_folder(folder: Path) -> Dict[str, Tensor]:
         if len(files) > 1 and not all('-of-' in file.name for file in files):
             raise ConfigurationError(
                 f'{folder} holds {len(files)} checkpoints '
-                f'({_some([file.name for file in files])}); name one of them.')
+                f'({listed([file.name for file in files], 3)}); name one of them.')
         checkpoint = read_checkpoint(str(files[0]))
         for file in files[1:]:
             checkpoint.update(read_checkpoint(str(file)))
         return checkpoint
     raise ConfigurationError(
         f'{folder} holds no checkpoint ({", ".join(WEIGHT_FILES)}).')
-
-
-def _some(names: List[str]) -> str:
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return ', '.join(names[:3]) + more

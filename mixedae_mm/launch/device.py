@@ -7,11 +7,9 @@ from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.utils import digit_version
 
-from ..config.tree import walk
-from ..utils.machine import has_recent_gpu
-from ..config.tree import type_name
+from ..config.tree import type_name, walk
+from ..utils.machine import has_recent_gpu, pytorch_is
 from .checks import LAUNCHER_VARIABLES
 
 
@@ -54,8 +52,7 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             optim_wrapper.pop(key, None)
         notes.append('No GPU was found: mixed precision is off, all is float32.')
-    if optim_wrapper is not None and digit_version(
-            torch.__version__) < digit_version('2.4'):
+    if optim_wrapper is not None and not pytorch_is('2.4'):
         # Only newer PyTorch has the fused update, the same numbers, on the CPU.
         optim_wrapper.get('optimizer', {}).pop('fused', None)
     strategy = cfg.get('strategy')

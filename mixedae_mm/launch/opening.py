@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..config.tree import resolve, type_name
+from ..utils.messages import listed
 from .checks import initial_weights
 
 # mmengine's messages of a hundred lines, and those that nobody can act on.
@@ -129,11 +130,10 @@ def asked(cfg: Config, for_test: bool) -> Iterator[str]:
             classes = node(dataset, 'metainfo').get('classes')
             if not isinstance(classes, (list, tuple)):  # a file of names, or none
                 classes = ()
-            named = ', '.join(map(str, classes[:8])) + (
-                ', ...' if len(classes) > 8 else '')
             yield (f'{mode:<8} {dataset.get("data_root") or type_name(dataset)}, '
                    f'batches of {loader.get("batch_size", 1)}'
-                   + (f', {len(classes)} classes: {named}' if classes else ''))
+                   + (f', {len(classes)} classes: {listed(classes)}'
+                      if classes else ''))
     start = cfg.get('load_from') or ', '.join(
         init_cfg['checkpoint'] for init_cfg in initial_weights(cfg))
     if cfg.get('resume'):

@@ -1,6 +1,5 @@
 """What the configuration in or beside a checkpoint says about its ViT."""
 import json
-import logging
 import posixpath
 from functools import partial
 from math import inf
@@ -9,12 +8,12 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from mmengine import fileio
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
-from .checkpoint_reading import literal_config
+from ..utils.messages import warn
+from .checkpoint_reading import saved_config
 from .mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .vit_sizes import ARCHES
 
@@ -104,18 +103,14 @@ class _Config:
         return tuple(map(str, names)) or None
 
 
-def mm_facts(meta: Any, path: str) -> dict:
-    """What ``meta`` in a checkpoint of mmengine says, for ``interop.describe``.
+def mm_facts(checkpoint: dict, path: str) -> dict:
+    """What the config in a checkpoint of mmengine says, for ``interop.describe``.
 
     Args:
-        meta (dict | None): Its ``cfg`` is the text of a config. It is parsed
-            as literals; nothing in it is executed.
+        checkpoint (dict): What was read.
         path (str): Of the checkpoint, for messages.
     """
-    config = meta.get('cfg') if isinstance(meta, dict) else None
-    if isinstance(config, str):
-        config = literal_config(config)
-    whole = _Config(config, f'the config in {path}')
+    whole = _Config(saved_config(checkpoint), f'the config in {path}')
     model = whole.part('model')
     if not model.values:
         return {}
@@ -138,7 +133,7 @@ def mm_facts(meta: Any, path: str) -> dict:
         mean=preprocessor.colours('mean'),
         std=preprocessor.colours('std'),
         pooling=POOLINGS.get(backbone.values.get('out_type', 'cls_token')),
-        classes=_Config(meta, f'the meta of {path}').part(
+        classes=_Config(checkpoint.get('meta'), f'the meta of {path}').part(
             'dataset_meta').classes('classes'))
     if neck.values:
         facts['decoder_heads'] = neck.count('decoder_num_heads', 16)
@@ -264,5 +259,5 @@ def _not_used(path: str, sentence: str) -> dict:
     """Refuse a file of a folder that is given as a whole; else say it, and use none."""
     if Path(path).expanduser().is_dir():
         raise ConfigurationError(f'{sentence}.')
-    print_log(f'{sentence}; it was not used.', 'current', logging.WARNING)
+    warn(f'{sentence}; it was not used.')
     return {}

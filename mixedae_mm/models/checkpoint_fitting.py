@@ -8,9 +8,9 @@ from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed
 from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
-from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, beit_as_vit, below,
-                               vit_prefixes)
+from .checkpoint_names import COLUMN_TITLES, LANDMARKS, beit_as_vit, below, vit_prefixes
 from .layers.relative_position_bias import TABLE
 
 # What a checkpoint may lack: norms that only some heads need, biases that start at
@@ -215,5 +215,4 @@ def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source
 def refuse(names: List[str], what: str) -> None:
     """Raise a ConfigurationError that names tensors, if there are any."""
     if names:
-        more = f' and {len(names) - 8} more' if len(names) > 8 else ''
-        raise ConfigurationError(f'{what}: {", ".join(names[:8])}{more}.')
+        raise ConfigurationError(f'{what}: {listed(names)}.')

@@ -1,15 +1,14 @@
 """Positions and bias tables of a checkpoint, brought to the patch grid of a model."""
-import logging
 from math import isqrt
 from typing import Dict, List, Optional, Tuple
 
 import torch
-from mmengine.logging import print_log
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import warn
 from .layers.position_embedding import SinCosTable, recognize_sincos
 from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table,
                                             table_grid)
@@ -106,8 +105,7 @@ def _trained_grid(num_patches: int, known: Optional[Grid], wanted: Grid,
         raise ConfigurationError(
             f'{sentence}: as {_text(wanted)} like those of this model, or as '
             f'{_text(square)}; {HOW_TO_SAY}.')
-    print_log(f'{sentence}; they are taken as {_text(wanted)}.', logger='current',
-              level=logging.WARNING)
+    warn(f'{sentence}; they are taken as {_text(wanted)}.')
     return wanted
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from ..utils.machine import pytorch_is
+
 # What training scripts save beside the weights: mmengine's log buffers, NumPy
 # numbers, the parsed command line of Meta's scripts. Loading weights does not need
 # them. Each is read as an empty stand-in, and the function or class of that name,
@@ -31,7 +33,7 @@ def unpickle(file) -> Any:
             ``GLOBAL`` before the name.
         Exception: Whatever a damaged file leads to.
     """
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
+    if not pytorch_is('2.6'):
         return torch.load(
             file, map_location='cpu', pickle_module=DataOnlyPickle)
     skipped: list = [(Skipped, name) for name in SKIPPED_TYPES]

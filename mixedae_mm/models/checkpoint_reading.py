@@ -109,6 +109,19 @@ def state_dict_of(checkpoint: dict) -> dict:
                  if isinstance(checkpoint.get(key), dict)), checkpoint)
 
 
+def saved_config(checkpoint: dict) -> dict:
+    """The config that a checkpoint of mmengine carries, see :func:`literal_config`.
+
+    Returns:
+        dict: Empty if there is none.
+    """
+    meta = checkpoint.get('meta')
+    config = meta.get('cfg') if isinstance(meta, dict) else None
+    if isinstance(config, str):
+        config = literal_config(config)
+    return config if isinstance(config, dict) else {}
+
+
 def literal_config(text: str) -> dict:
     """Read the text of a config without executing it.
 

@@ -7,7 +7,7 @@ from .checkpoint_configs import config_beside, hf_facts, timm_facts
 from .checkpoint_grids import Grid
 from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_ENCODER, WRAPPERS,
                                below, to_mm_names, vit_prefixes)
-from .checkpoint_reading import (literal_config, read_checkpoint, state_dict_of,
+from .checkpoint_reading import (read_checkpoint, saved_config, state_dict_of,
                                  weights_of)
 
 
@@ -103,10 +103,7 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
 
 def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
     """Patch grids that a checkpoint states: in its config, or with its weights."""
-    config: Any = checkpoint.get('meta')
-    config = config.get('cfg') if isinstance(config, dict) else None
-    if isinstance(config, str):
-        config = literal_config(config)
+    config: Any = saved_config(checkpoint)
     for key in ('model', 'backbone'):
         config = config.get(key) if isinstance(config, dict) else None
     if isinstance(config, dict):

@@ -20,17 +20,16 @@ way could differ in the last bit, and so could the choice of keys. Inputs and
 softmax are float32 for half precision and float32, and float64 for float64.
 """
 import functools
-import logging
 from math import inf
 from types import ModuleType
 from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import warn
 from . import blockwise, cpu_kernel
 from .layout import new_heads, new_statistics
 
@@ -133,10 +132,8 @@ def _triton_kernel() -> Optional[ModuleType]:
 
 @functools.lru_cache(maxsize=None)
 def _log_fallback(reason: str) -> None:
-    print_log(
-        'homologous_attention runs on the GPU without its fused kernel, '
-        f'slower and with more memory, because {reason}.',
-        logger='current', level=logging.WARNING)
+    warn('homologous_attention runs on the GPU without its fused kernel, slower and '
+         f'with more memory, because {reason}.')
 
 
 # Parts of the operator. They switch autocast off, which would compute the scores

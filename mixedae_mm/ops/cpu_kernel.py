@@ -1,7 +1,6 @@
 """Homologous attention on the CPU: the Python side of cpu_kernel.c."""
 import ctypes
 import functools
-import logging
 import os
 import shlex
 import subprocess
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
+from ..utils.messages import warn
 from .layout import new_heads, new_statistics, with_contiguous_rows
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -113,11 +112,9 @@ def _library() -> Optional[ctypes.CDLL]:
                                capture_output=True, text=True)
             library = ctypes.CDLL(linked)
     except (OSError, subprocess.CalledProcessError) as error:
-        print_log(
-            'homologous_attention runs on the CPU without its compiled '
-            'kernel, at several times the cost, because it could not be '
-            f'compiled: {getattr(error, "stderr", None) or error}',
-            logger='current', level=logging.WARNING)
+        warn('homologous_attention runs on the CPU without its compiled kernel, at '
+             'several times the cost, because it could not be compiled: '
+             f'{getattr(error, "stderr", None) or error}')
         return None
     pointer = ctypes.c_void_p
     library.workspace_floats.argtypes = (_Problem, )

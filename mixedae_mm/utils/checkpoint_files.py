@@ -5,9 +5,8 @@ import pickle
 import zipfile
 from typing import Any, List, Optional
 
-from mmengine.logging import print_log
-
 from .errors import ConfigurationError
+from .messages import warn
 
 COMPLETE = 'complete'  # a file in a sharded checkpoint that has all its shards
 
@@ -65,9 +64,9 @@ def find_resumable_checkpoint(work_dir: str,
         if problem is None:
             if not named or osp.realpath(path) != osp.realpath(named):
                 instead = f' instead of {named}' if named else ''
-                print_log(f'Resuming from {path}{instead}.', 'current', 30)
+                warn(f'Resuming from {path}{instead}.')
             return path
-        print_log(f'The checkpoint {path} {problem}.', 'current', 30)
+        warn(f'The checkpoint {path} {problem}.')
     if not candidates:
         return None
     raise ConfigurationError(

@@ -1,10 +1,11 @@
 """Files that are whole or not there, and a lock between processes."""
 import fcntl
+import json
 import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Union
+from typing import Any, Iterator, Optional, Sequence, Union
 
 from .errors import ConfigurationError
 
@@ -59,6 +60,11 @@ def whole(destination: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigurationError(
             f'{destination} was not written: {error.strerror or error}.') from error
+
+
+def write_json(path: Union[str, Path], content: Any) -> None:
+    """Write JSON for people to read, whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=1) + '\n')
 
 
 def write_atomically(path: Union[str, Path], content: Union[str, bytes]) -> None:

@@ -2,6 +2,7 @@
 import platform
 
 import torch
+from mmengine.utils import digit_version
 
 
 def machine(device: torch.device) -> dict:
@@ -15,6 +16,11 @@ def machine(device: torch.device) -> dict:
     if device.type == 'cuda':
         facts['gpu'] = torch.cuda.get_device_name(device)
     return facts
+
+
+def pytorch_is(version: str) -> bool:
+    """Whether PyTorch has this version or a newer one."""
+    return digit_version(torch.__version__) >= digit_version(version)
 
 
 def has_recent_gpu() -> bool:

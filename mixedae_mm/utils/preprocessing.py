@@ -4,19 +4,18 @@ Everything that looks at a model on whole images prepares them here: encoder,
 k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
 and report. One image has one crop.
 """
-import logging
 from pathlib import Path
 from typing import Any, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from .errors import ConfigurationError
+from .messages import warn
 from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
@@ -167,11 +166,11 @@ def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
     mean, std = mean.to(images.device), std.to(images.device)
     if ((images.float() - mean) / std).abs().mean() <= MAX_NORMALISED:
         return False
-    print_log(
+    warn(
         f'{what} values from {images.min().item():.6g} to {images.max().item():.6g}, '
         f'but mean ({mean.min().item():.6g} to {mean.max().item():.6g}) and std '
         f'({std.min().item():.6g} to {std.max().item():.6g}) are of another range; '
-        'give those of the images.', 'current', logging.WARNING)
+        'give those of the images.')
     return True
 
 

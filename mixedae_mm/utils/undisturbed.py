@@ -1,10 +1,14 @@
 """Measure during a training run without changing it."""
 from contextlib import contextmanager, nullcontext
-from typing import Iterator
+from typing import Any, Callable, Dict, Iterator, Mapping, TypeVar
 
 import torch
 from mmengine.logging import MMLogger
 from torch import nn
+
+from .machine import pytorch_is
+
+Key = TypeVar('Key')
 
 
 @contextmanager
@@ -26,6 +30,23 @@ def evaluating(model: nn.Module):
 
 
 @contextmanager
+def outputs_of(modules: Mapping[Key, nn.Module]) -> Iterator[Dict[Key, Any]]:
+    """What modules return while they run inside, the last time, by their key."""
+    outputs: Dict[Key, Any] = {}
+
+    def keep(key: Key) -> Callable:
+        return lambda module, inputs, output: outputs.update({key: output})
+
+    handles = [module.register_forward_hook(keep(key))
+               for key, module in modules.items()]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Leave out mmengine's log below the level of a warning."""
     logger = MMLogger.get_current_instance()
@@ -38,6 +59,5 @@ def quiet() -> Iterator[None]:
 
 
 def _uncompiled():
-    if hasattr(torch.compiler, 'set_stance'):
-        return torch.compiler.set_stance('force_eager')
-    return nullcontext()  # PyTorch before 2.6
+    return torch.compiler.set_stance('force_eager') if pytorch_is('2.6') else (
+        nullcontext())

@@ -96,18 +96,15 @@ def test_other_classes_in_train_than_in_val_are_refused(run_files):
 
 
 @pytest.mark.parametrize('iterations, lines', [(1, 1), (1000, 0)])
-def test_a_probe_that_does_not_converge_says_so_once(monkeypatch, recwarn, iterations,
-                                                     lines):
-    said = []
-    monkeypatch.setattr(frozen_classifiers, 'print_log',
-                        lambda text, **kwargs: said.append(text))
+def test_a_probe_that_does_not_converge_says_so_once(monkeypatch, recwarn, warned,
+                                                     iterations, lines):
     monkeypatch.setattr(frozen_classifiers, 'PROBE_ITERATIONS', iterations)
     labels = torch.arange(40) % 4
     data = LabelledFeatures({'layer_01/mean': torch.randn(40, 5),
                              'layer_02/mean': torch.randn(40, 5)}, labels)
     best_probe(data, data)
-    assert len(said) == lines
-    assert not said or ('8 of 8' in said[0] and 'layer_01/mean' in said[0])
+    assert len(warned) == lines
+    assert not warned or ('8 of 8' in warned[0] and 'layer_01/mean' in warned[0])
     assert not [w for w in recwarn if 'converge' in str(w.message)]
 
 

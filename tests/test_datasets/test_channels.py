@@ -157,18 +157,15 @@ def test_statistics_of_another_number_of_channels_are_refused():
             dict(inputs=images))
 
 
-def test_16_bits_under_statistics_of_8_bits_are_warned_of_once(monkeypatch):
-    said = []
-    monkeypatch.setattr('mixedae_mm.utils.preprocessing.print_log',
-                        lambda message, *_: said.append(message))
+def test_16_bits_under_statistics_of_8_bits_are_warned_of_once(warned):
     images = torch.from_numpy(pixels(3, 'uint16').transpose(2, 0, 1).astype('float32'))
     preprocessor = MixedAEDataPreprocessor()
     for _ in range(2):
         preprocessor(dict(inputs=images[None]))
-    message, = said
+    message, = warned
     assert f'to {images.max().item():.6g}' in message and '103.53 to 123.675' in message
     MixedAEDataPreprocessor()(dict(inputs=images[None] / 257))  # of 8 bits, as float
-    assert len(said) == 1
+    assert len(warned) == 1
 
 
 def test_the_crop_of_other_units_is_not_cut_to_0_and_1():

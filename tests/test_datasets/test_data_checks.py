@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import LoadImageTensor, SampleSeededDataset, checks
-from mixedae_mm.datasets.checks import coco, empty, samples
+from mixedae_mm.datasets.checks import coco, empty
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -287,12 +287,10 @@ def test_polygons_of_fewer_than_three_points(tmp_path, polygons, test_mode, is_r
 
 @pytest.mark.parametrize('changes', [
     dict(bbox=[60, 1, 5, 5]), dict(bbox=[1, 1, 0, 0]), dict(image_id=2)])
-def test_objects_that_are_left_out_are_counted(tmp_path, monkeypatch, changes):
-    said = []
-    monkeypatch.setattr(coco, 'print_log', lambda text, **kwargs: said.append(text))
+def test_objects_that_are_left_out_are_counted(tmp_path, warned, changes):
     content = object_of(coco_content(), **changes)
     checks.check_coco(coco_dataset(tmp_path, content), 'train')
-    assert '1 of 2 objects' in said[0] and 'annotation 8' in said[0]
+    assert '1 of 2 objects' in warned[0] and 'annotation 8' in warned[0]
     content['annotations'] = content['annotations'][1:]
     with refused('a.json', 'annotation 8|image_id'):
         checks.check_coco(coco_dataset(tmp_path, content), 'train')
@@ -308,13 +306,11 @@ def test_crowds_alone_teach_nothing(tmp_path):
         coco_dataset(tmp_path, object_of(content, iscrowd=0)), 'train')
 
 
-def test_categories_that_the_file_does_not_have_are_counted(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(coco, 'print_log', lambda text, **kwargs: said.append(text))
+def test_categories_that_the_file_does_not_have_are_counted(tmp_path, warned):
     content = object_of(coco_content(), category_id='2')
     checks.check_coco(coco_dataset(tmp_path, content), 'train')
-    assert '1 of 2 annotations' in said[0]
-    assert "such as 8 with category_id='2'" in said[0]
+    assert '1 of 2 annotations' in warned[0]
+    assert "such as 8 with category_id='2'" in warned[0]
 
 
 def test_panoptic_files_have_other_keys(tmp_path):
@@ -429,16 +425,14 @@ def test_labels_that_no_head_predicts(tmp_path, values, reduced, facts):
         check_masks(tmp_path, 11, reduce_zero_label=reduced)
 
 
-def test_a_foreground_that_is_ignored_is_warned_of(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(samples, 'print_log', lambda text, **kwargs: said.append(text))
+def test_a_foreground_that_is_ignored_is_warned_of(tmp_path, warned):
     write_pair(tmp_path, [0, 1])
     check_masks(tmp_path)
     check_masks(tmp_path, reduce_zero_label=True)  # loaded as 255 and 0
-    assert not said
+    assert not warned
     write_pair(tmp_path, [0, 255])
     check_masks(tmp_path)
-    assert 'write it as 1' in said[0]
+    assert 'write it as 1' in warned[0]
 
 
 @pytest.mark.parametrize('values, cut', [([0, 1, 255], None), ([0, 257], 1)])
@@ -498,23 +492,19 @@ def test_other_storage_is_not_looked_into(backend):
 # Empty data sets, and those that fail to be built
 
 
-def test_images_by_another_name(tmp_path, monkeypatch):
+def test_images_by_another_name(tmp_path, warned):
     for name in ('a.JPG', 'b.JPG', 'c.jpg'):
         Image.new('RGB', (9, 9)).save(tmp_path / name, 'JPEG')
-    said = []
-    monkeypatch.setattr(empty, 'print_log', lambda text, **kwargs: said.append(text))
     empty.check_suffix(str(tmp_path), ['.jpg'], 'train', 'img_suffix')
-    assert '2 .JPG (a.JPG, b.JPG)' in said[0] and '.jpg' in said[0]
+    assert '2 .JPG (a.JPG, b.JPG)' in warned[0] and '.jpg' in warned[0]
     with refused('2 .JPG', '1 .jpg', 'img_suffix takes only', '.png'):
         empty.check_suffix(str(tmp_path), ['.png'], 'train', 'img_suffix')
     empty.check_suffix(str(tmp_path), ['.jpg'], 'x', 'extensions', ignore_case=True)
-    assert len(said) == 1
+    assert len(warned) == 1
 
 
-def test_images_that_a_set_leaves_out_are_named(tmp_path, monkeypatch):
+def test_images_that_a_set_leaves_out_are_named(tmp_path, warned):
     """Of sets that are not empty, too."""
-    said = []
-    monkeypatch.setattr(empty, 'print_log', lambda text, **kwargs: said.append(text))
     (tmp_path / 'ant').mkdir()
     for name in ('a.jpg', 'b.webp'):
         Image.new('RGB', (9, 9)).save(tmp_path / 'ant' / name)
@@ -522,7 +512,7 @@ def test_images_that_a_set_leaves_out_are_named(tmp_path, monkeypatch):
         type='mmpretrain.CustomDataset', data_root=str(tmp_path)))
     assert len(dataset) == 1
     checks.check_left_out(SampleSeededDataset(dataset), 'train')
-    assert '1 .webp (ant/b.webp)' in said[0] and 'left out' in said[0]
+    assert '1 .webp (ant/b.webp)' in warned[0] and 'left out' in warned[0]
 
 
 def test_folders_without_a_single_image(tmp_path):

@@ -1,6 +1,5 @@
 """The data set of any folder of images."""
 import errno
-import logging
 import os
 import shutil
 
@@ -30,20 +29,6 @@ def names_of(dataset, folder):
 
 
 ALL = [f'{letter}/{number}.jpg' for letter in 'abc' for number in range(4)]
-
-
-@pytest.fixture
-def warnings(caplog, monkeypatch):
-    """What print_log wrote as warnings, one string each."""
-    messages = []
-    from mixedae_mm.datasets import unlabelled_image_folder
-
-    def record(message, logger=None, level=logging.INFO):
-        if level == logging.WARNING:
-            messages.append(message)
-
-    monkeypatch.setattr(unlabelled_image_folder, 'print_log', record)
-    return messages
 
 
 @pytest.fixture
@@ -111,7 +96,7 @@ def test_no_images_fail_when_built(tmp_path, image_folder):
     assert not lazy._fully_initialized and len(lazy) == 12
 
 
-def test_unreadable_images_are_replaced_named_and_counted(image_folder, warnings):
+def test_unreadable_images_are_replaced_named_and_counted(image_folder, warned):
     (image_folder / 'a/1.jpg').write_bytes(b'')
     (image_folder / 'b/2.jpg').write_bytes(b'text')
     dataset = build(image_folder)
@@ -121,10 +106,10 @@ def test_unreadable_images_are_replaced_named_and_counted(image_folder, warnings
     bad = ['a/1.jpg', 'b/2.jpg', 'c/3.jpg']
     assert dataset.num_bad == 3
     assert dataset.bad_images() == [str(image_folder / name) for name in bad]
-    assert len(warnings) == 3
-    warnings.sort(key=lambda message: bad.index(
+    assert len(warned) == 3
+    warned.sort(key=lambda message: bad.index(
         next(name for name in bad if name in message)))
-    for name, warning in zip(bad, warnings):
+    for name, warning in zip(bad, warned):
         assert warning.startswith('Skipped an unreadable image: ')
         assert str(image_folder / name) in warning
     for index, sample in enumerate(samples):
@@ -150,15 +135,15 @@ def storage(monkeypatch):
 
 
 def test_a_passing_error_of_the_storage_is_not_noticed(image_folder, storage,
-                                                       warnings):
+                                                       warned):
     path = str(image_folder / 'a/1.jpg')
     storage[path] = 2
     assert build(image_folder)[1]['img_path'] == path
-    assert warnings == []
+    assert warned == []
 
 
 def test_an_image_that_could_not_be_reached_is_tried_again(image_folder, storage,
-                                                           warnings):
+                                                           warned):
     """An outage does not take the image away for the life of the process."""
     path = str(image_folder / 'a/1.jpg')
     storage[path] = 6  # two accesses of three tries
@@ -166,7 +151,7 @@ def test_an_image_that_could_not_be_reached_is_tried_again(image_folder, storage
     for _ in range(2):
         assert dataset[1]['img_path'] != path
         assert dataset.num_bad == 1 and dataset.bad_images() == [path]
-    assert len(warnings) == 1 and path in warnings[0]
+    assert len(warned) == 1 and path in warned[0]
     assert dataset[1]['img_path'] == path
     assert dataset.num_bad == 0
 

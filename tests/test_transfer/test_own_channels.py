@@ -274,15 +274,12 @@ def test_an_image_that_cannot_be_used_is_named(here, name, file, kind):
 
 
 @pytest.mark.parametrize('name', RECIPE)
-def test_values_of_another_range_are_warned_of_once(here, name, monkeypatch):
-    said = []
-    monkeypatch.setattr('mixedae_mm.utils.preprocessing.print_log',
-                        lambda message, *_: said.append(message))
+def test_values_of_another_range_are_warned_of_once(here, name, warned):
     checked(name)
-    assert not said
+    assert not warned
     write_configs(here, 'mean = [120.] * 4\nstd = [1.] * 4\n')
     checked(name)
-    message, = said
+    message, = warned
     assert re.search(r'0.tif has values from 9\d\d to 1\d\d\d, but mean '
                      r'\(120 to 120\) and std \(1 to 1\)', message)
 

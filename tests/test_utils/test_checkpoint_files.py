@@ -8,16 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
-from mixedae_mm.utils import checkpoint_files
 from mixedae_mm.utils.checkpoint_files import (
     damage, find_resumable_checkpoint, is_own_checkpoint, progress)
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setattr(checkpoint_files, 'print_log', lambda *args: None)
+pytestmark = pytest.mark.usefixtures('warned')
 
 
 def save(path, age=0, iterations=0):

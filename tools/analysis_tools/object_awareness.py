@@ -8,7 +8,6 @@ file with --images. Works with any ViT with a CLS token: MixedAE, MAE,
 classifiers.
 """
 import argparse
-import json
 import random
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from mixedae_mm.analysis.object_awareness import attention_on_objects, score_mod
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import non_negative_int, positive_int
+from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import height_and_width
 from mixedae_mm.utils.progress import with_progress
 
@@ -68,9 +68,8 @@ def main(args: argparse.Namespace) -> None:
         print(f'{name:<24}{100 * score.average_precision:>10.1f}'
               f'{100 * score.iou:>12.1f}{100 * score.iou_shared:>12.1f}')
     if args.json:
-        args.json.write_text(json.dumps(
-            {name: score._asdict() for name, score in scores.items()},
-            indent=1) + '\n')
+        write_json(args.json,
+                   {name: score._asdict() for name, score in scores.items()})
     if args.out:
         shown = random.Random(0).sample(entries, min(8, len(entries)))
         draw_attention([outline_objects(e.image, e.mask) for e in shown],

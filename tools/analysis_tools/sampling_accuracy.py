@@ -6,7 +6,6 @@ share that comes from its own image, layer by layer. Any ViT of mmpretrain can
 be measured: models that do not mix are shown mixes of four images.
 """
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
                                          find_images, load_models)
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.files import write_json
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     for name, values in percent.items():
         print(f'  {name}:  ' + '  '.join(f'{value:.1f}' for value in values))
     if args.json:
-        Path(args.json).write_text(json.dumps(percent, indent=1) + '\n')
+        write_json(args.json, percent)
     if args.out:
         draw_accuracy_per_layer(percent, chance).savefig(args.out, dpi=200)
         print(f'wrote {args.out}')

@@ -17,7 +17,6 @@
                 (resume has no section there)
 """
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -34,6 +33,7 @@ from benchmarks.compare import as_table
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import device_name, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.machine import machine
 
 CONFIG = 'configs/mixedae_vitb_300e.py'
@@ -136,7 +136,7 @@ def main(args):
         files.append(MEASUREMENTS / f'{args.what}-{device.type}.json')
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result, indent=1) + '\n')
+        write_json(file, result)
 
 
 if __name__ == '__main__':

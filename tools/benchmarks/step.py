@@ -14,13 +14,13 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mixedae_mm.engine.hooks.compile_hook import CompileHook
+from mixedae_mm.engine.hooks.compile_hook import OLDEST_PYTORCH, CompileHook
 from mixedae_mm.engine.optimizers.parameter_groups import without_lines_per_parameter
 from mixedae_mm.config.tree import type_name
 from mixedae_mm.launch.device import adapt_to_cpu, choose_precision
 from mixedae_mm.models.vit_sizes import ARCHES
 from mixedae_mm.utils.config_names import mim_folder
-from mixedae_mm.utils.machine import has_recent_gpu
+from mixedae_mm.utils.machine import has_recent_gpu, pytorch_is
 from .compare import (alternate, in_own_process, peak_memory, repeated, summarize,
                       with_ratios)
 from .cost import gpu_days
@@ -275,7 +275,7 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
     """
     compiled = compiled or (
         device.type == 'cuda' and has_recent_gpu()
-        and hasattr(torch.compiler, 'set_stance'))  # PyTorch 2.6, as CompileHook
+        and pytorch_is(OLDEST_PYTORCH))
     last_start = time.monotonic() + LAST_START_S
     rate = product_rate(device)  # first: it takes the memory of the library, too
     config = Config.fromfile(config_path)

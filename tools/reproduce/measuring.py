@@ -21,7 +21,7 @@ from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
-from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import ImageSize
 from mixedae_mm.utils.random import own_random_numbers
 from mixedae_mm.utils.undisturbed import evaluating
@@ -79,7 +79,7 @@ def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
             return content['values']
     values = measure(model_of(), images, num_images)
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(record, json.dumps(dict(key=key, values=values), indent=1))
+    write_json(record, dict(key=key, values=values))
     return values
 
 

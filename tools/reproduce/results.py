@@ -1,6 +1,5 @@
 """From the outcomes of all runs to numbers with mean and spread."""
 import csv
-import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
@@ -8,7 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
-from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.machine import machine
 from .experiment import Experiment, Outcome
 from .presets import RANDOM, TITLES, VARIANT_OF
@@ -165,7 +164,7 @@ def centre_row(summary: Dict[str, Any], metrics: Sequence[str]) -> List[str]:
 def write_results(folder: Path, summary: Dict[str, Any],
                   outcomes: Sequence[Outcome]) -> None:
     """``results.json``, and ``results.csv`` with one line per run."""
-    write_atomically(folder / 'results.json', json.dumps(summary, indent=1) + '\n')
+    write_json(folder / 'results.json', summary)
     with open(folder / 'results.csv', 'w', newline='') as file:
         writer = csv.writer(file)
         layers = [f'topk_layer_{i:02d}'

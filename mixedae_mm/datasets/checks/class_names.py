@@ -1,11 +1,10 @@
 """Labels are numbers: each must stand for the same class everywhere."""
-import logging
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
-from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
+from ...utils.messages import listed, refuse_or_warn
 from .walking import leaves, place_of, sample_infos
 
 # How many labels of an annotation file are checked.
@@ -24,11 +23,6 @@ def folder_names(dataset: Dataset) -> Optional[Sequence[str]]:
     """
     numbers = getattr(dataset, 'folder_to_idx', None)
     return sorted(numbers, key=numbers.get) if numbers else None
-
-
-def listed(names: Sequence[str], most: int = 20) -> str:
-    """Names for a sentence, shortened if there are more than ``most``."""
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
 def check_same_classes(first: Dataset, second: Dataset, first_name: str,
@@ -71,7 +65,7 @@ def check_folder_names(dataset: Dataset, name: str) -> None:
                     f'{name}: the folder {moved[0]} of {place_of(part)} has label '
                     f'{moved[1]}, since folders are numbered in alphabetical order, '
                     f'but classes names it as label {moved[2]}; give classes in the '
-                    f'order {listed(folders)}, or leave them out.')
+                    f'order {listed(folders, 20)}, or leave them out.')
 
 
 def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
@@ -92,9 +86,9 @@ def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
     place = f'{name} ({place_of(next(leaves(dataset)))})'
     if not set(map(str.lower, trained)) & set(map(str.lower, names)):
         raise ConfigurationError(
-            f'The checkpoint was trained on the classes {listed(trained)}, but '
-            f'{place} has the classes {listed(names)}, none of which is among them: '
-            'give the data set the same classes, in the same order.')
+            f'The checkpoint was trained on the classes {listed(trained, 20)}, but '
+            f'{place} has the classes {listed(names, 20)}, none of which is among '
+            'them: give the data set the same classes, in the same order.')
     moved = _moved(trained, names)
     if moved:
         raise ConfigurationError(
@@ -120,9 +114,7 @@ def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
         sentence = (
             f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
             f'but the model predicts {num_classes} ({head}.num_classes).')
-        if num_classes < len(classes):
-            raise ConfigurationError(sentence)
-        print_log(sentence, logger='current', level=logging.WARNING)
+        refuse_or_warn(sentence, num_classes < len(classes))
 
 
 def check_label_range(dataset: Dataset, heads: Mapping[str, int],
@@ -167,7 +159,7 @@ def _disagreement(names, other_names, place, other_place) -> str:
                   if one != other), min(len(names), len(other_names)))
     says = [f"'{part[label]}'" if label < len(part) else 'no class'
             for part in (names, other_names)]
-    only = [listed([name for name in one if name not in set(other)]) or 'none'
+    only = [listed([name for name in one if name not in set(other)], 20) or 'none'
             for one, other in ((names, other_names), (other_names, names))]
     return (
         f'Label {label} is {says[0]} in {place}, but {says[1]} in {other_place}; '

@@ -1,14 +1,13 @@
 """Annotation files in COCO's format must be complete and fit the classes."""
-import logging
 from collections import Counter
 from numbers import Real
 from typing import Optional, Sequence, Set
 
 from mmengine import fileio
-from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError, nearest
+from ...utils.messages import refuse_or_warn, warn
 from .class_names import declared_names, listed
 from .walking import leaves
 
@@ -142,17 +141,15 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
         close = nearest(missing, names, cutoff=0.5)
         hint = f" (did you mean '{close}'?)" if close else ''
         raise ConfigurationError(
-            f"{path} has no category '{missing}'{hint}; it has {listed(names)}.")
+            f"{path} has no category '{missing}'{hint}; it has {listed(names, 20)}.")
     ordered = [name for name in names if name in classes]
     if ordered != list(classes):
         label = next(i for i, one in enumerate(ordered) if one != classes[i])
         sentence = (
             f'Labels follow the order of the categories in {path}, not that of '
             f"classes: label {label} is '{ordered[label]}'; give classes in the "
-            f'order {listed(ordered)}.')
-        if is_own:
-            raise ConfigurationError(sentence)
-        print_log(sentence, logger='current', level=logging.WARNING)
+            f'order {listed(ordered, 20)}.')
+        refuse_or_warn(sentence, is_own)
 
 
 def check_annotated(content: dict, path: str, classes: Sequence[str],
@@ -190,9 +187,7 @@ def check_annotated(content: dict, path: str, classes: Sequence[str],
             f'annotation {hidden[0]["id"]} with bbox={hidden[0]["bbox"]}: each must '
             'have left, top, width and height of at least a pixel inside an image of '
             'the file.')
-        if len(hidden) == len(objects) and not evaluated:
-            raise ConfigurationError(sentence)
-        print_log(sentence, logger='current', level=logging.WARNING)
+        refuse_or_warn(sentence, len(hidden) == len(objects) and not evaluated)
     if wanted and not objects and not evaluated:
         raise ConfigurationError(
             f'All {len(wanted)} annotations in {path} are crowds or to be ignored '
@@ -207,11 +202,9 @@ def _warn_of_other_categories(content: dict, path: str) -> None:
     known = {category['id'] for category in content['categories']}
     other = [one for one in content['annotations'] if one['category_id'] not in known]
     if other:
-        print_log(
-            f'{len(other)} of {len(content["annotations"])} annotations in {path} are '
-            f'left out, such as {other[0]["id"]} with category_id='
-            f'{other[0]["category_id"]!r}, which is none of the categories.',
-            logger='current', level=logging.WARNING)
+        warn(f'{len(other)} of {len(content["annotations"])} annotations in {path} are '
+             f'left out, such as {other[0]["id"]} with category_id='
+             f'{other[0]["category_id"]!r}, which is none of the categories.')
 
 
 def _is_visible(one: dict, image: Optional[dict]) -> bool:

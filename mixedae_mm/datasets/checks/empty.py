@@ -1,13 +1,13 @@
 """Data sets without samples, which the toolboxes fail to build or train on."""
-import logging
 import os
+from pathlib import Path
 from typing import Iterator, Sequence, Sized, cast
 
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
+from ...utils.messages import warn
 from ..decode import EXTENSIONS
 from ..folder_index import scan_folder
 from ..other_files import describe_files
@@ -53,8 +53,7 @@ def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
     if others and len(others) == len(images):
         raise ConfigurationError(f'{where}, but {takes}: not one image is left.')
     if others:
-        print_log(f'{where}, which are left out: {takes}.', logger='current',
-                  level=logging.WARNING)
+        warn(f'{where}, which are left out: {takes}.')
 
 
 def explain_failure(dataset: dict, name: str) -> None:
@@ -82,7 +81,8 @@ def explain_failure(dataset: dict, name: str) -> None:
             continue
         _check_endings(part, folder, name)
         if not hasattr(part, 'img_suffix') and hasattr(part, 'extensions'):
-            if part.with_label and not any(one.is_dir() for one in os.scandir(folder)):
+            if part.with_label and not any(
+                    one.is_dir() for one in Path(folder).iterdir()):
                 raise ConfigurationError(
                     f'{name}: {folder} has images, but must have a folder of images '
                     'for each class; with_label=False takes images without classes.')

@@ -1,16 +1,15 @@
 """Files, sizes and labels of a few samples, loaded as the pipeline loads them."""
-import logging
 import os
 from functools import partial
 from typing import Callable, List, Mapping, Optional, Set
 
 import numpy as np
-from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
+from ...utils.messages import reason_of, warn
 from .channels import check_channels
 from .walking import ToolboxDataset, is_local, leaves, place_of, sample_infos
 
@@ -63,10 +62,8 @@ def check_samples(dataset: Dataset, name: str,
             _watch_masks(part.pipeline.transforms, heads or {}, ignore_index)
         if labels in ({0, 255}, {255}) and ignore_index == 255:
             held = ' and '.join(map(str, sorted(labels)))
-            print_log(
-                f'{name}: the masks that were checked hold {held} only, and '
-                '255 is ignored; if 255 is the foreground, write it as 1.',
-                logger='current', level=logging.WARNING)
+            warn(f'{name}: the masks that were checked hold {held} only, and 255 is '
+                 'ignored; if 255 is the foreground, write it as 1.')
 
 
 class MaskCheck:
@@ -115,10 +112,9 @@ def _load(info: dict, steps: List[Callable], name: str) -> dict:
         try:
             sample = step(sample)
         except Exception as error:  # whatever a loader makes of other files
-            reason = ' '.join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
                 f'{name}: {type(step).__name__} of its pipeline cannot load '
-                f'{" and ".join(map(str, files))}: {reason}') from error
+                f'{" and ".join(map(str, files))}: {reason_of(error)}') from error
         if sample is None:  # a data set takes another sample then
             return {}
     return sample

@@ -9,10 +9,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.errors import ConfigurationError
-from ...utils.machine import has_recent_gpu
+from ...utils.machine import has_recent_gpu, pytorch_is
+from ...utils.messages import warn
 from ..resume.rank_state import bare, is_sharded
 
-OLDEST_PYTORCH = 'PyTorch 2.6'
+OLDEST_PYTORCH = '2.6'
 
 
 @HOOKS.register_module()
@@ -44,9 +45,9 @@ class CompileHook(Hook):
             raise ConfigurationError(
                 f'CompileHook.enabled is {enabled!r}, but must be True, False or '
                 "'auto'.")
-        if enabled is True and not _pytorch_can():
+        if enabled is True and not pytorch_is(OLDEST_PYTORCH):
             raise ConfigurationError(
-                f'CompileHook needs {OLDEST_PYTORCH} or newer, not '
+                f'CompileHook needs PyTorch {OLDEST_PYTORCH} or newer, not '
                 f'{torch.__version__}.')
         self.enabled = enabled
         self.options = dict(dict(dynamic=False), **options)
@@ -55,7 +56,7 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Mark the losses for compiling, which happens in the first step."""
-        is_worthwhile = _pytorch_can() and has_recent_gpu()
+        is_worthwhile = pytorch_is(OLDEST_PYTORCH) and has_recent_gpu()
         if self.enabled is False or (self.enabled == 'auto' and not is_worthwhile):
             return
         if is_sharded(runner):
@@ -84,11 +85,6 @@ class CompileHook(Hook):
             self.first_step_began = None
 
 
-def _pytorch_can() -> bool:
-    # What came with PyTorch 2.6.
-    return hasattr(torch.compiler, 'set_stance')
-
-
 def with_fallback(compiled: Callable, eager: Callable) -> Callable:
     """Call ``compiled``, or from its first failure to compile on ``eager``."""
     chosen = compiled
@@ -101,8 +97,8 @@ def with_fallback(compiled: Callable, eager: Callable) -> Callable:
             return chosen(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            print_log('CompileHook: the model cannot be compiled and is trained '
-                      f'without: {reason}', logger='current', level=30)
+            warn('CompileHook: the model cannot be compiled and is trained without: '
+                 f'{reason}')
             chosen = eager
             return eager(*args, **kwargs)
 

@@ -8,9 +8,10 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmengine.utils import mkdir_or_exist
 
+from ...utils.messages import listed
+from ...utils.random import seed_generators
 from ..resume.exact_resume_hook import STEP
 from ..resume.rank_state import bare, is_sharded
-from ...utils.random import seed_generators
 
 
 def describe_loss(losses: Dict[str, float], gradients: List[str],
@@ -18,15 +19,10 @@ def describe_loss(losses: Dict[str, float], gradients: List[str],
     """Losses, parameters with bad gradients and files of a batch, in one line."""
     text = ', '.join(f'{name}={value:g}' for name, value in losses.items())
     if gradients:
-        text += f'; gradient of {_some(gradients)}'
+        text += f'; gradient of {listed(gradients)}'
     if files:
-        text += f'; batch of {_some(files)}'
+        text += f'; batch of {listed(files)}'
     return text
-
-
-def _some(names: List[str], most: int = 8) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
 
 
 def files_of(data_batch: Any) -> List[str]:

@@ -3,10 +3,10 @@ import os.path as osp
 from typing import List
 
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import print_log
 from mmengine.utils import mkdir_or_exist
 
 from ...utils.files import delete, write_atomically
+from ...utils.messages import warn
 
 
 class AtomicBackend(LocalBackend):
@@ -55,5 +55,5 @@ class DeletesLater(AtomicBackend):
             try:
                 delete(path)
             except OSError as error:
-                print_log(f'Could not delete {path}: {error}', 'current', 30)
+                warn(f'Could not delete {path}: {error}')
         self.outdated = []

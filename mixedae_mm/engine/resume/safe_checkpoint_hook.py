@@ -13,6 +13,7 @@ from ...utils.checkpoint_files import (COMPLETE, checkpoint_folders,
                                        find_resumable_checkpoint)
 from ...utils.errors import ConfigurationError
 from ...utils.files import PARTIAL, delete, write_atomically
+from ...utils.messages import listed
 from ...utils.processes import from_main_process
 from .file_backend import AtomicBackend, DeletesLater
 from .tolerant_logging import tolerate_failed_writes
@@ -99,7 +100,7 @@ class SafeCheckpointHook(CheckpointHook):
                       if runner._resume else '--resume would go on from them')
             runner.logger.warning(
                 f'{self.out_dir} has checkpoints of an earlier run '
-                f'({", ".join(sorted(map(osp.basename, earlier))[:3])}), which this '
+                f'({listed(sorted(map(osp.basename, earlier)), 3)}), which this '
                 f'one will overwrite; {advice}.')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

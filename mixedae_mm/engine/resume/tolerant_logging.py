@@ -2,8 +2,9 @@
 from functools import wraps
 from typing import Callable
 
-from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
+
+from ...utils.messages import warn
 
 WRITES = ('add_scalar', 'add_scalars', 'add_image', 'add_datasample')
 
@@ -33,9 +34,7 @@ def _tolerant(write: Callable) -> Callable:
             failing = False
         except OSError as error:
             if not failing:
-                print_log(
-                    f'Could not write curves or pictures: {error}. Training goes '
-                    'on.', 'current', 30)
+                warn(f'Could not write curves or pictures: {error}. Training goes on.')
             failing = True
 
     return tolerant
