@@ -112,7 +112,7 @@ def leave_out_language_models() -> None:
     spec = util.find_spec('mmpretrain')
     if not transformers or not spec or not spec.origin or name in sys.modules:
         return
-    mmpretrain = installed_providers('mmpretrain')[0]
+    mmpretrain = (installed_providers('mmpretrain') or ['mmpretrain'])[0]
     limit = TOO_NEW_TRANSFORMERS[mmpretrain]
     if tuple(map(int, re.findall(r'\d+', transformers)[:2])) < limit:
         return

@@ -142,6 +142,14 @@ def test_import_beside_transformers_that_mmpretrain_cannot_stand(tmp_path):
     assert 'transformers 9.9.9' in last and '`pip install "transformers<' in last
 
 
+def test_import_beside_mmpretrain_without_a_distribution(monkeypatch):
+    """Such as a checkout on PYTHONPATH."""
+    monkeypatch.setattr(compat, 'installed_providers', lambda name: [])
+    monkeypatch.setattr(compat, '_version', lambda name: '1.0')
+    monkeypatch.delitem(sys.modules, 'mmpretrain.utils.dependency', raising=False)
+    compat.leave_out_language_models()
+
+
 def test_import_without_any_package_names_them_all():
     done = import_package('-S', '-E')  # no site-packages
     last = done.stderr.splitlines()[-1]

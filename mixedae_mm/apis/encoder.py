@@ -1,10 +1,9 @@
 """A pre-trained encoder, ready for images of any kind."""
 import hashlib
 import os
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import (Any, ContextManager, Iterable, Iterator, NamedTuple, Optional,
+from typing import (Any, Iterable, Iterator, NamedTuple, Optional,
                     Tuple, Union)
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..datasets.channels import decode_channels, extensions_of, tensor_of_channels
 from ..datasets.decode import decode_rgb
-from ..datasets.folder_index import index_folder
+from ..datasets.folder_index import image_files
 from ..datasets.reading import read_file
 from ..interop.reading import read_vit
 from ..interop.vit import PlainViT, Vit
@@ -21,7 +20,7 @@ from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
 from ..utils.preprocessing import (ImageLike, Preprocessing, channels_to_read,
-                                   to_rgb_tensor)
+                                   height_and_width, to_rgb_tensor)
 
 POOLINGS = ('mean', 'cls')
 Images = Union[ImageLike, Iterable[ImageLike]]
@@ -114,11 +113,12 @@ class Encoder:
         self.description = vit.description
         channels = vit.description.in_channels
         self.channels = channels_to_read(channels, vit.description.mean)
-        if len(vit.description.mean) not in (1, channels):
+        numbers = len(vit.description.mean), len(vit.description.std)
+        if not {1, channels}.issuperset(numbers):
             raise ConfigurationError(
                 f'{name} takes images of {channels} channels, but has mean and '
-                f'standard deviation of {len(vit.description.mean)}; it needs the '
-                'config of its training.')
+                f'standard deviation of {" and ".join(map(str, numbers))}; it needs '
+                'the config of its training.')
         self.model = PlainViT(vit, name).to(self.device)
         self.preprocessing = Preprocessing(
             self._check_img_size(img_size), vit.description.mean,
@@ -181,7 +181,7 @@ class Encoder:
         if self.model.head is None:
             raise ConfigurationError(f'{self.name} has no classifier.')
         return torch.cat([
-            self.model.head(self.model.pool(self.tokens(crops)).float()).cpu()
+            self.model.logits(self.tokens(crops).float()).cpu()
             for crops in self._crops(images, batch_size)
         ])
 
@@ -189,10 +189,7 @@ class Encoder:
     def tokens(self, crops: Tensor) -> Tensor:
         """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)``."""
         images = self.preprocessing.normalize(crops.to(self.device))
-        context: ContextManager = nullcontext()
-        if self.amp:
-            context = torch.autocast(self.device.type, torch.bfloat16)
-        with context:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return self.model(images)
 
     @torch.no_grad()
@@ -203,7 +200,9 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """Hash of all weights and sizes: equal for equal features."""
-        digest = hashlib.sha256(str(self.description).encode())
+        sizes = self.description
+        digest = hashlib.sha256(
+            f'{sizes} {sizes.mean} {sizes.std} {sizes.norm_eps}'.encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().view(torch.uint8).numpy())
@@ -223,10 +222,12 @@ class Encoder:
     def _check_img_size(self, img_size) -> Tuple[int, int]:
         if img_size is None:
             return self.description.img_size
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         patch_size = self.description.patch_size
-        if len(size) != 2 or any(
-                side < patch_size or side % patch_size for side in size):
+        try:
+            size = height_and_width(img_size)
+        except ConfigurationError:  # the sentence below says more
+            size = (0, 0)
+        if any(side < patch_size or side % patch_size for side in size):
             raise ConfigurationError(
                 f'img_size is {img_size}, but must be one or two multiples of '
                 f'the patch size {patch_size}.')
@@ -236,7 +237,8 @@ class Encoder:
 def images_of(images: Images, channels: Optional[int] = None) -> Iterator[Tensor]:
     """Every image as a tensor ``(channels, H, W)``; None is RGB, uint8."""
     if isinstance(images, (str, os.PathLike)):
-        yield from _read(Path(images).expanduser(), channels)
+        for file, _ in image_files(images, extensions_of(channels)):
+            yield decode_image(read_file(str(file)), str(file), channels)
     elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
         yield from (_in_memory(image, channels) for image in images)
     elif isinstance(images, (np.ndarray, Tensor, bytes, bytearray)) or not hasattr(
@@ -268,13 +270,3 @@ def _in_memory(image: Any, channels: Optional[int]) -> Tensor:
 def _as_shares(image: Tensor) -> Tensor:
     """Floating-point values as :class:`Preprocessing` takes them, divided by 255."""
     return image if image.dtype == torch.uint8 else image / 255
-
-
-def _read(path: Path, channels: Optional[int]) -> Iterator[Tensor]:
-    if path.is_dir():
-        for file in index_folder(str(path), extensions_of(channels)).paths():
-            yield decode_image(read_file(str(path / file)), str(path / file), channels)
-    elif path.is_file():
-        yield decode_image(read_file(str(path)), str(path), channels)
-    else:
-        raise ConfigurationError(f'{path} is neither an image file nor a folder.')

@@ -100,7 +100,8 @@ def export(encoder: Encoder,
             the file cannot be written, or results differ.
     """
     destination = check_file(out, overwrite, SUFFIXES)
-    _check_possible(encoder, destination.suffix, classifier)
+    suffix = destination.suffix.lower()
+    _check_possible(encoder, suffix, classifier)
     scale, preprocessing = _scale(encoder), encoder.preprocessing
     module = ExportableViT(encoder.model, scale * preprocessing.mean,
                            scale * preprocessing.std, classifier).eval()
@@ -109,7 +110,7 @@ def export(encoder: Encoder,
     with tempfile.TemporaryDirectory(
             dir=destination.parent, prefix='.export-') as folder:
         path = Path(folder) / destination.name
-        if path.suffix == '.pt2':
+        if suffix == '.pt2':
             torch.export.save(program, path)
             run: Callable = torch.export.load(path).module()
         else:
@@ -148,16 +149,9 @@ def _values(encoder: Encoder) -> str:
             f'{encoder.channels} channels in the units of their files')
 
 
-def _grid(encoder: Encoder) -> Tuple[int, int]:
-    """Rows and columns of patches at the size of the encoder."""
-    height, width = encoder.description.img_size
-    patch_size = encoder.description.patch_size
-    return height // patch_size, width // patch_size
-
-
 def _trace(module: ExportableViT, encoder: Encoder):
     patch_size = encoder.description.patch_size
-    rows, columns = _grid(encoder)
+    rows, columns = encoder.description.grid
     # Any size but 1, which programs treat as a case of its own.
     example = torch.rand(2, encoder.description.in_channels,
                          (rows + 1) * patch_size, (columns + 2) * patch_size)
@@ -205,7 +199,7 @@ def _onnx_runtime(path: Path) -> Callable[[Tensor], Tuple[Tensor, ...]]:
 def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison]:
     """Compare with the model's own forward at its size and at others."""
     model, patch_size = encoder.model, encoder.description.patch_size
-    rows, columns = _grid(encoder)
+    rows, columns = encoder.description.grid
     checks = []
     generator = torch.Generator().manual_seed(0)
     for batch_size, grid in ((1, (rows, columns)), (3, (rows, columns)),
@@ -256,7 +250,7 @@ def run(args: argparse.Namespace) -> None:
     encoder = load(args.checkpoint, 'cpu', heads=args.heads)
     print(f'{args.checkpoint}: {encoder.description}')
     checks = export(encoder, args.out, args.classifier, args.overwrite)
-    runtime = 'onnxruntime' if args.out.endswith('.onnx') else 'torch.export'
+    runtime = 'onnxruntime' if args.out.lower().endswith('.onnx') else 'torch.export'
     print(f'{args.out}: {"logits" if args.classifier else "cls, patches"}; largest '
           f'difference between {runtime} and the model')
     for check in checks:

@@ -123,7 +123,8 @@ def write_features(folder: str,
     index = index_folder(str(source), extensions_of(encoder.channels))
     is_address = '://' in encoder.name
     settings = dict(
-        checkpoint=encoder.name if is_address else os.path.abspath(encoder.name),
+        checkpoint=encoder.name if is_address else os.path.abspath(
+            os.path.expanduser(encoder.name)),
         fingerprint=encoder.fingerprint(),
         pooling=pooling,
         img_size=list(encoder.preprocessing.img_size),

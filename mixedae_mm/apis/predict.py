@@ -1,7 +1,7 @@
 """What a fine-tuned model of any of the three toolboxes says of images of your own."""
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from ..config.own_channels import loaded_channels
 from ..config.toolbox import check_toolbox
 from ..datasets.channels import decode_channels, extensions_of
 from ..datasets.decode import decode_rgb
-from ..datasets.folder_index import index_folder
+from ..datasets.folder_index import image_files
+from ..datasets.reading import read_file
 from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_reading import read_checkpoint, saved_config
 from ..models.checkpoint_source import source_of
@@ -66,7 +67,11 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     """
     check_number('threshold', threshold, lambda number: 0 <= number <= 1,
                  'be in [0, 1]')
-    if Path(out).exists() and not Path(out).is_dir():
+    images, out = Path(images).expanduser(), Path(out).expanduser()
+    if images.is_dir() and out.resolve() == images.resolve():
+        raise ConfigurationError(f'{out} must be another folder than that of the '
+                                 'images: results are images, too.')
+    if out.exists() and not out.is_dir():
         raise ConfigurationError(f'{out} must be a folder for results, but is a file.')
     model, cfg, meta = fine_tuned(str(checkpoint), config, device)
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
@@ -75,13 +80,17 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     preprocessor = deepcopy(model.data_preprocessor).cpu()
     results: List[Dict[str, Any]] = []
     refused = None
-    for path, name in _images(Path(images), extensions_of(count)):
+    is_inside = images.resolve() in out.resolve().parents
+    for path, name in image_files(images, extensions_of(count)):
+        if is_inside and out.resolve() in path.resolve().parents:
+            continue  # a result of before
         try:
             pixels = _drawn(path, count, preprocessor, channels)
             sample = _predicted(path, pixels.shape[:2], pipeline, model)
-        except ConfigurationError as error:
-            refused = error
-            warn(str(error))
+        except (ConfigurationError, OSError) as error:
+            refused = error if isinstance(error, ConfigurationError) else (
+                ConfigurationError(f'{path} cannot be read: {reason_of(error)}.'))
+            warn(str(refused))
             continue
         target = Path(out, name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +124,8 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
             + ('' if config else ', or its config (config=, --config)') + '.')
     cfg.setdefault('default_scope', 'mmpretrain')
     check_toolbox(cfg, checkpoint)
-    cfg.model.backbone.init_cfg = None
+    if not cfg.get('model'):
+        raise ConfigurationError(f'{config or checkpoint} has no model.')
     with preparing(cfg):
         model = revert_sync_batchnorm(build_model(cfg))
     load_source(model, source_of(content, checkpoint), complete=True)
@@ -127,17 +137,6 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     return model, cfg, meta
 
 
-def _images(images: Path, extensions: Sequence[str]) -> Iterator[Tuple[Path, str]]:
-    """Image files, and what to call their results."""
-    if images.is_dir():
-        for name in index_folder(str(images), extensions).paths():
-            yield images / name, name
-    elif images.is_file():
-        yield images, images.name
-    else:
-        raise ConfigurationError(f'{images} is neither an image file nor a folder.')
-
-
 def _drawn(path: Path, count: Optional[int], preprocessor: nn.Module,
            channels: Optional[Sequence[int]]) -> np.ndarray:
     """An image upright in RGB, to be drawn on: ``(H, W, 3)`` uint8.
@@ -146,10 +145,12 @@ def _drawn(path: Path, count: Optional[int], preprocessor: nn.Module,
 
     Raises:
         UnreadableImageError: If it is not such an image.
+        OSError: If the file cannot be read.
     """
+    data = read_file(str(path))
     if count is None:
-        return decode_rgb(path.read_bytes(), str(path)).permute(1, 2, 0).numpy()
-    image = decode_channels(path.read_bytes(), count, str(path))
+        return decode_rgb(data, str(path)).permute(1, 2, 0).numpy()
+    image = decode_channels(data, count, str(path))
     return drawn_pixels(image, preprocessor, channels)
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..analysis.figures import FORMATS, check_figure_file
-from ..datasets.decode import UnreadableImageError, decode_rgb
+from ..datasets.decode import UnreadableImageError
+from ..datasets.reading import read_file
 from ..utils.arguments import positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
-from .encoder import load
+from .encoder import decode_image, load
 from .feature_table import pyarrow, read_metadata
 
 ROWS_AT_A_TIME = 8192
@@ -58,8 +59,11 @@ def nearest_neighbours(file: str, query: Tensor, count: int) -> List[Neighbour]:
 def search(file: str, image: str, count: int,
            checkpoint: Optional[str] = None,
            folder: Optional[str] = None,
-           heads: Optional[int] = None) -> Tuple[List[Neighbour], Path]:
-    """Neighbours of an image file, itself left out, and the images' folder.
+           heads: Optional[int] = None
+           ) -> Tuple[List[Neighbour], Path, Optional[int]]:
+    """Neighbours of an image file, itself left out, the images' folder and channels.
+
+    Channels are None for RGB.
 
     Raises:
         ConfigurationError: If a file is missing, or the checkpoint is not the
@@ -82,27 +86,36 @@ def search(file: str, image: str, count: int,
     itself = Path(image).resolve()
     found = nearest_neighbours(file, query, count + 1)
     others = [n for n in found if (folder_path / n.path).resolve() != itself]
-    return others[:count], folder_path
+    return others[:count], folder_path, encoder.channels
 
 
 def contact_sheet(query: str, neighbours: Sequence[Neighbour],
-                  folder: Path) -> Figure:
-    """The query and its neighbours, each with its similarity and name."""
+                  folder: Path, channels: Optional[int] = None) -> Figure:
+    """The query and its neighbours, each with its similarity and name.
+
+    Of images with other ``channels`` than RGB the first three are drawn, or one.
+    """
     rows = max(1, -(-len(neighbours) // COLUMNS))
     figure = Figure(figsize=(1.7 * (COLUMNS + 1), 2.1 * rows), layout='constrained')
     axes = figure.subplots(rows, COLUMNS + 1, squeeze=False)
     for cell in axes.flat:
         cell.axis('off')
-    _show(axes[0, 0], Path(query), f'query\n{Path(query).name[-24:]}')
+    _show(axes[0, 0], Path(query), f'query\n{Path(query).name[-24:]}', channels)
     for i, (cell, neighbour) in enumerate(zip(axes[:, 1:].flat, neighbours), 1):
         _show(cell, folder / neighbour.path,
-              f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}')
+              f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}', channels)
     return figure
 
 
-def _show(axes: Axes, file: Path, title: str) -> None:
+def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
     try:
-        axes.imshow(decode_rgb(file.read_bytes(), str(file)).permute(1, 2, 0))
+        pixels = decode_image(read_file(str(file)), str(file), channels)  # (C, H, W)
+        if channels is not None:
+            pixels = pixels[[0, 1, 2] if channels > 2 else [0, 0, 0]].float()
+            low, high = (limit(pixels, dim=(1, 2), keepdim=True)
+                         for limit in (torch.amin, torch.amax))
+            pixels = (pixels - low) / (high - low).clamp(min=1e-9)
+        axes.imshow(pixels.permute(1, 2, 0))
     except (OSError, UnreadableImageError):
         axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
     # A dollar sign in a file name must not begin a formula.
@@ -135,10 +148,10 @@ def parse_arguments(
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
     out = check_figure_file(args.out)
-    neighbours, folder = search(args.features, args.image, args.count,
-                                args.checkpoint, args.folder, args.heads)
+    neighbours, folder, channels = search(
+        args.features, args.image, args.count, args.checkpoint, args.folder, args.heads)
     with whole(out) as path:
-        contact_sheet(args.image, neighbours, folder).savefig(path, dpi=120)
+        contact_sheet(args.image, neighbours, folder, channels).savefig(path, dpi=120)
     for neighbour in neighbours:
         print(f'{neighbour.similarity:.4f}  {neighbour.path}')
     print(f'sheet: {args.out}')

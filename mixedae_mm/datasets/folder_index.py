@@ -4,7 +4,8 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from pathlib import Path
+from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.logging import print_log
@@ -148,6 +149,23 @@ class _Listing(NamedTuple):
     images: List[str]
     others: List[str]
     subfolders: List[str]
+
+
+def image_files(path: Union[str, os.PathLike],
+                extensions: Sequence[str] = EXTENSIONS) -> Iterator[Tuple[Path, str]]:
+    """An image file, or all below a folder, each with its name below that.
+
+    Raises:
+        ConfigurationError: If there is neither, or no image in the folder.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        for name in index_folder(str(path), extensions).paths():
+            yield path / name, name
+    elif path.is_file():
+        yield path, path.name
+    else:
+        raise ConfigurationError(f'{path} is neither an image file nor a folder.')
 
 
 def _list_folder(folder: str, extensions: Tuple[str, ...], relative: str):

@@ -83,7 +83,7 @@ def convert(source: str,
     final = check_destination(destination, target, overwrite)
     before = vit = read_vit(source, encoder_only, heads, decoder_heads)
     if not target.has_decoder and vit.description.decoder:
-        vit = vit.without('neck.')
+        vit = vit.without_decoder()
     if input_channels is not None:
         check_count('input_channels', input_channels)
         vit = vit.with_channels(input_channels)

@@ -65,8 +65,8 @@ def _timm(vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     model: Any  # timm's models have methods that torch.nn.Module lacks
     if 'architecture' in source.config:
         model = timm.create_model(
-            source.config['architecture'], num_classes=num_classes,
-            **(source.config.get('model_args') or {}))
+            source.config['architecture'],
+            **{**(source.config.get('model_args') or {}), 'num_classes': num_classes})
     else:
         model = timm.models.VisionTransformer(
             norm_layer=partial(torch.nn.LayerNorm, eps=vit.description.norm_eps),

@@ -1,7 +1,7 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from torch import Tensor, nn
 
@@ -36,22 +36,13 @@ class Vit:
         """Weights whose names begin with ``prefix``, without it."""
         return below(self.weights, prefix)
 
-    def without(self, *prefixes: str) -> 'Vit':
-        """The same ViT less the parts that begin with the prefixes."""
-        gone = [name for name in self.weights if name.startswith(prefixes)]
-        sizes: Dict[str, Any] = {}
-        if any(name.startswith('neck.') for name in gone):
-            sizes['decoder'] = None
-        if any(name.startswith('head.') for name in gone):
-            sizes.update(num_classes=0, classes=())
-        return replace(
-            self,
-            description=replace(self.description, **sizes),
-            weights={
-                name: value
-                for name, value in self.weights.items() if name not in gone
-            },
-            left_out=self.left_out + gone)
+    def without_decoder(self) -> 'Vit':
+        """The same ViT less MAE's decoder."""
+        gone = [name for name in self.weights if name.startswith('neck.')]
+        kept = {name: value for name, value in self.weights.items()
+                if name not in gone}
+        return replace(self, description=replace(self.description, decoder=None),
+                       weights=kept, left_out=self.left_out + gone)
 
     def with_channels(self, channels: int) -> 'Vit':
         """The same ViT for other channels, see ``models/checkpoint_channels.py``.

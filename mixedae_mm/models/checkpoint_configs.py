@@ -244,10 +244,14 @@ def json_beside(path: str, name: str) -> dict:
     else:
         place = Path(path).expanduser()
         file = str((place if place.is_dir() else place.parent) / name)
+    # Each storage backend has errors of its own.
+    missing = Exception if '://' in path else OSError
     try:
-        content = json.loads(fileio.get(file))
-    except OSError:  # not there; what must be assumed then is said
+        data = fileio.get(file)
+    except missing:  # not there; what must be assumed then is said
         return {}
+    try:
+        content = json.loads(data)
     except ValueError:
         content = None
     if not isinstance(content, dict):

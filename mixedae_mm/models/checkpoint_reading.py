@@ -17,6 +17,7 @@ from mmengine import fileio
 
 from ..utils.errors import ConfigurationError
 from ..utils.files import delete, lock
+from ..utils.optional import require
 from .checkpoint_names import WRAPPERS
 from .checkpoint_pickle import unpickle
 
@@ -242,14 +243,9 @@ def _read(path: str, file: BinaryIO) -> dict:
 
 
 def _read_safetensors(path: str, content: bytes) -> dict:
+    library = require('safetensors.torch', 'safetensors', f'Reading {path}')
     try:
-        from safetensors.torch import load
-    except ImportError:
-        raise ConfigurationError(
-            f'{path} needs the safetensors package: pip install safetensors.'
-        ) from None
-    try:
-        weights = OrderedDict(load(content))
+        weights = OrderedDict(library.load(content))
     except Exception as error:  # its own error type, which it does not export
         raise _UnreadableError(
             f'{path} is not a readable safetensors file; it may be truncated.'

@@ -45,6 +45,9 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                  std: Sequence[float] = IMAGENET_STD,
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True) -> None:
+        for value in mean:
+            check_number('a number of mean', value, lambda number: abs(number) < inf,
+                         'be finite')
         for value in std:
             check_number('a number of std', value, lambda number: 0 < number < inf,
                          'be finite and above 0')
@@ -65,7 +68,6 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         self.num_sources = num_sources_of(mix_ratio)
         check_choice('mode', mode, MODES)
         check_count('patch_size', patch_size, 1)
-        self.mix_ratio = mix_ratio
         self.mode = mode
         self.patch_size = patch_size
 

@@ -181,19 +181,17 @@ class Preprocessing:
         img_size (tuple[int, int]): Height and width of the result.
         mean (Sequence[float]): Of each channel, for RGB in 0..255.
         std (Sequence[float]): Likewise.
-        margin (float): As in :func:`evaluation_crop`.
     """
 
     def __init__(self, img_size: Tuple[int, int], mean: Sequence[float],
-                 std: Sequence[float], margin: float = MARGIN) -> None:
+                 std: Sequence[float]) -> None:
         self.img_size = tuple(img_size)
-        self.margin = margin
         self.mean = torch.tensor(mean).view(-1, 1, 1) / 255
         self.std = torch.tensor(std).view(-1, 1, 1) / 255
 
     def crop(self, image: Tensor) -> Tensor:
         """``(3, H, W)``, uint8 or float in 0..1, to ``(3, *img_size)``."""
-        return evaluation_crop(image, self.img_size, self.margin)
+        return evaluation_crop(image, self.img_size)
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(..., 3, H, W)``, uint8 or float in 0..1, to what the model takes."""

@@ -1,4 +1,6 @@
 """``mixedae_mm.load``: every kind of picture, every kind of checkpoint."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -14,8 +16,10 @@ from skimage.data import astronaut, camera
 from torchvision.transforms import v2
 
 import mixedae_mm
+from mixedae_mm.apis.encoder import Encoder
 from mixedae_mm.datasets.decode import UnreadableImageError
 from mixedae_mm.interop.convert import convert
+from mixedae_mm.interop.reading import read_vit
 from mixedae_mm.utils.errors import ConfigurationError
 
 LENGTH = (SIZE // PATCH)**2
@@ -103,7 +107,7 @@ def test_grey_and_transparent_pictures(encoder):
 def test_other_sizes_interpolate_positions(checkpoint, encoder):
     larger = mixedae_mm.load(checkpoint, img_size=(2 * SIZE, SIZE))
     assert larger.encode(photograph()).patches.shape == (1, 2 * LENGTH, WIDTH)
-    for wrong in (SIZE + 1, 0, (SIZE, SIZE, SIZE), (SIZE, 8)):
+    for wrong in (SIZE + 1, 0, (SIZE, SIZE, SIZE), (SIZE, 8), SIZE + .5, '224'):
         with pytest.raises(ConfigurationError, match='multiples of the patch size'):
             mixedae_mm.load(checkpoint, img_size=wrong)
 
@@ -227,3 +231,19 @@ def test_fingerprint_tells_weights_apart(checkpoint, encoder, tmp_path):
     torch.save(changed, tmp_path / 'changed.pth')
     assert mixedae_mm.load(
         tmp_path / 'changed.pth').fingerprint() != encoder.fingerprint()
+
+
+@pytest.mark.parametrize('changes', [
+    dict(norm_eps=1e-12), dict(mean=(0., 0., 0.)), dict(std=(255., 255., 255.))])
+def test_fingerprint_tells_preprocessing_and_norms_apart(encoder, checkpoint, changes):
+    vit = read_vit(str(checkpoint))
+    other = Encoder(replace(vit, description=replace(vit.description, **changes)))
+    assert other.fingerprint() != encoder.fingerprint()
+
+
+@pytest.mark.parametrize('name', ['mean', 'std'])
+def test_as_many_numbers_as_channels(checkpoint, name):
+    vit = read_vit(str(checkpoint))
+    sizes = replace(vit.description, **{name: (1., ) * 4})
+    with pytest.raises(ConfigurationError, match='3 channels.* [34] and [34]'):
+        Encoder(replace(vit, description=sizes))

@@ -55,7 +55,7 @@ def runtime(path):
 
 @new_torch
 @pytest.mark.parametrize('kind', MODELS)
-@pytest.mark.parametrize('suffix', ['.onnx', '.pt2'])
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt2', '.PT2'])
 def test_equal_at_every_size(kind, tmp_path, suffix):
     model, encoder, classifier = made(kind, tmp_path)
     out = tmp_path / f'exported{suffix}'
@@ -137,5 +137,5 @@ def test_refusals(encoder, tmp_path):
 
 @pytest.mark.skipif(not OLD_TORCH, reason='this PyTorch exports')
 def test_old_torch_is_refused(encoder, tmp_path):
-    with pytest.raises(ConfigurationError, match='needs PyTorch 2.5 or later'):
+    with pytest.raises(ConfigurationError, match='needs PyTorch 2.5 or newer'):
         export(encoder, tmp_path / 'm.onnx')

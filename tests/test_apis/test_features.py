@@ -238,12 +238,30 @@ def test_repaired_images_are_read_again(encoder, tmp_path):
     assert extract(images, tmp_path / 'out', encoder).num_images == 1
 
 
-def test_a_checkpoint_at_an_address_is_found_again(encoder, folder, tmp_path):
+@pytest.mark.parametrize('name, recorded', [
+    ('https://host/model.safetensors?download=true', ) * 2,
+    ('~/model.pth', os.path.expanduser('~/model.pth'))])
+def test_a_checkpoint_is_found_again(encoder, tmp_path, name, recorded):
     elsewhere = copy.copy(encoder)
-    elsewhere.name = 'https://host/model.safetensors?download=true'
-    extract(folder, tmp_path / 'out', elsewhere)
+    elsewhere.name = name
+    Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
+    extract(tmp_path, tmp_path / 'out', elsewhere)
     settings = feature_extraction.read_metadata(tmp_path / 'out')
-    assert settings['checkpoint'] == elsewhere.name
+    assert settings['checkpoint'] == recorded
+
+
+def test_a_sheet_of_images_with_other_channels(tmp_path):
+    """A bright spot in one channel, on values that no picture has."""
+    pixels = np.full((8, 8, 4), 5000, 'uint16')
+    pixels[2, 3, 1] = 9000
+    np.save(tmp_path / 'a.npy', pixels)
+    neighbour = nearest_neighbours.Neighbour('a.npy', 1.)
+    sheet = nearest_neighbours.contact_sheet(
+        str(tmp_path / 'a.npy'), [neighbour], tmp_path, channels=4)
+    for axes in sheet.axes[:2]:
+        shown = axes.images[0].get_array()
+        assert shown.shape == (8, 8, 3)
+        assert shown[2, 3].tolist() == [0, 1, 0] and shown.sum() == 1
 
 
 def test_names_that_are_no_text(encoder, tmp_path):
@@ -296,7 +314,7 @@ def test_search_leaves_out_the_image_itself(features, folder, tmp_path, capsys):
         assert all((row < 128).mean() > 0.02 for row in rows)
     # A copy elsewhere is the same picture: similarity 1 with the original.
     Image.open(image).save(tmp_path / 'copy.png')
-    found, _ = nearest_neighbours.search(str(features), str(tmp_path / 'copy.png'), 1)
+    found, *_ = nearest_neighbours.search(str(features), str(tmp_path / 'copy.png'), 1)
     assert found[0].path == 'deep/er/1.png'
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
 

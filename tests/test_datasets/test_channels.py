@@ -150,6 +150,8 @@ def test_statistics_of_another_number_of_channels_are_refused():
     images = torch.zeros(4, 13, 8, 8)
     with pytest.raises(ConfigurationError, match='13 channels, .* have 4 numbers'):
         MixedAEDataPreprocessor(mean=[1.] * 4, std=[1.] * 4)(dict(inputs=images))
+    with pytest.raises(ConfigurationError, match='number of mean is nan'):
+        MixedAEDataPreprocessor(mean=[1., float('nan'), 1.])
     with pytest.raises(ConfigurationError, match='mean has 4 numbers and std 3'):
         MixedAEDataPreprocessor(mean=[1.] * 4, std=[1.] * 3)
     with pytest.raises(ConfigurationError, match='bgr_to_rgb is True, .* 13 channels'):

@@ -380,9 +380,30 @@ def test_predictions_of_images_turned_by_exif_and_of_broken_ones(trained, tmp_pa
     Image.new('RGB', (70, 1)).save(tmp_path / 'photos/c.png')  # no pooled features
     results = predict(tmp_path / 'photos', trained('segment'), tmp_path / 'flat')
     assert [Path(result['image']).name for result in results] == ['b.jpg']
+    again = predict(tmp_path, trained('segment'), tmp_path / 'flat')
+    assert 'flat' not in {Path(result['image']).parent.name for result in again}
+    with pytest.raises(ConfigurationError, match='another folder than that of the im'):
+        predict(tmp_path, trained('segment'), tmp_path)
     for name, facts in ('a.jpg', 'a.jpg.*formats'), ('c.png', '70 x 1 .*the model'):
         with pytest.raises(ConfigurationError, match=facts):
             predict(tmp_path / 'photos' / name, trained('segment'), tmp_path / 'out')
+
+
+@pytest.mark.slow
+def test_a_file_that_the_disk_refuses_is_left_out(trained, tmp_path, monkeypatch,
+                                                  warned):
+    for name in 'ab':
+        saved(tmp_path / f'photos/{name}.png', Image.new('RGB', (70, 70)))
+
+    def read(path):
+        if path.endswith('a.png'):
+            raise OSError(5, 'Input/output error')
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr('mixedae_mm.apis.predict.read_file', read)
+    result, = predict(tmp_path / 'photos', trained('classify'), tmp_path)
+    assert result['image'].endswith('b.png')
+    assert any('a.png cannot be read' in sentence for sentence in warned)
 
 
 @pytest.mark.slow
