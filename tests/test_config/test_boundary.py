@@ -59,6 +59,9 @@ def refuse(project, monkeypatch, capsys):
      ['optim_wrapper.type', "'AmpOptimWrapper'"]),
     ("train_dataloader = dict(sampler=dict(type='DefaltSampler'))",
      ['train_dataloader.sampler.type', "'DefaultSampler'"]),
+    ("train_dataloader = dict(sampler=dict(shufle=True), dataset=dict("
+     "_delete_=True, type='UnlabelledImageFolder', data_root='images'))",
+     ['train_dataloader.sampler.shufle', 'did you mean shuffle?']),
     ("train_dataloader = dict(dataset=dict(pipeline=[dict(type='PackInput')]))",
      ['train_dataloader.dataset.pipeline.0.type', "'PackInputs'"]),
     ("val_evaluator = dict(type='Acuracy')", ['val_evaluator.type', "'Accuracy'"]),

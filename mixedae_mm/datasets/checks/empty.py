@@ -81,7 +81,7 @@ def explain_failure(dataset: dict, name: str) -> None:
             continue
         _check_endings(part, folder, name)
         if not hasattr(part, 'img_suffix') and hasattr(part, 'extensions'):
-            if part.with_label and not any(
+            if getattr(part, 'with_label', False) and not any(
                     one.is_dir() for one in Path(folder).iterdir()):
                 raise ConfigurationError(
                     f'{name}: {folder} has images, but must have a folder of images '
