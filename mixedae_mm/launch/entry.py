@@ -124,12 +124,12 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config, args.cfg_options)
     check_values(cfg)
     check_toolbox(cfg, args.config)
-    expand_home(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
+    expand_home(cfg)  # a shell does not in --work-dir=~/runs
     return cfg
 
 

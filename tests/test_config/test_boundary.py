@@ -285,8 +285,9 @@ def test_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv('DATA_ROOT', '~/images')
     args = launch_train.parse_arguments([
         'mixedae_mm::mixedae_vitb_folder', '--cfg-options', 'load_from=~/a.pth',
-        'custom_hooks=[~,~/b]'])
+        'custom_hooks=[~,~/b]', '--work-dir=~/runs'])
     cfg = load_config(args)
     assert cfg.train_dataloader.dataset.data_root == os.path.expanduser('~/images')
     assert cfg.load_from == os.path.expanduser('~/a.pth')
+    assert cfg.work_dir == os.path.expanduser('~/runs')
     assert cfg.custom_hooks == [os.path.expanduser('~'), os.path.expanduser('~/b')]
