@@ -124,6 +124,20 @@ def test_the_last_save_gets_a_second_chance(tmp_path, monkeypatch, failures):
     assert newest(tmp_path) == ('epoch_3.pth' if failures == 1 else 'epoch_2.pth')
 
 
+@pytest.mark.parametrize('failures', [1, 2])
+def test_a_run_that_ends_between_intervals(tmp_path, monkeypatch, failures):
+    """What epoch_2.pth was to hold is gone: no newer weights under its name."""
+    for number in range(1, 1 + failures):
+        strike_at_call(monkeypatch, AtomicBackend, 'put', number, fill_disk)
+    with nullcontext() if failures == 1 else pytest.raises(
+            OSError, match='iteration 21, could not be written'):
+        toy.train(tmp_path, checkpoint=dict(interval=2, save_last=False))
+    assert files(tmp_path) == ['interrupted_iter_21.pth'] * (2 - failures)
+    if failures == 1:
+        meta = torch.load(tmp_path / newest(tmp_path), weights_only=False)['meta']
+        assert (meta['epoch'], meta['iter']) == (3, 21)
+
+
 @HOOKS.register_module()
 class RisingHook(Hook):
     """A metric that improves with every evaluation."""

@@ -36,9 +36,11 @@ class SafeCheckpointHook(CheckpointHook):
     - Older checkpoints are deleted after the new one is safe. So there must
       be room for ``max_keep_ckpts + 1``.
     - A write that fails (disk full, quota, stale network drive) is a warning;
-      training goes on and the next interval tries again. Only the last one
-      of a run is tried a second time, and then is an error. Curves and
-      pictures that cannot be written are left out.
+      training goes on and the next interval tries again. Only if the last one
+      of a run fails, the last state is written at the end, under the name of
+      that checkpoint or, after more iterations, as ``interrupted_iter_N.pth``;
+      that this fails, too, is an error. Curves and pictures that cannot be
+      written are left out.
     - ``resume=True`` without a file (``--resume auto``) takes the newest whole
       checkpoint, with or without the file ``last_checkpoint``, and says which
       damaged ones it skips. ``FlexibleRunner`` loads before hooks run: give it
@@ -135,12 +137,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train(self, runner) -> None:
         """Give a failed last save of the run a second chance."""
-        if self.unsaved:
+        if self.unsaved and self.unsaved[1]['iter'] == runner.iter:
             self._save_checkpoint_with_step(runner, *self.unsaved)
+        elif self.unsaved:  # the weights are newer, the run ended between intervals
+            self.save_interrupted(runner, dict(epoch=runner.epoch, iter=runner.iter))
         if self.unsaved:
             raise OSError(
-                f'The last checkpoint of the run, of iteration '
-                f'{self.unsaved[1]["iter"]}, could not be written to {self.out_dir}.')
+                f'The last checkpoint of the run, of iteration {runner.iter}, could '
+                f'not be written to {self.out_dir}.')
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
