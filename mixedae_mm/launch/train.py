@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..config.boundary import preparing
 from ..config.tree import type_name
+from ..config.values import DATALOADERS
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.checkpoint_files import (find_resumable_checkpoint, has_checkpoints,
                                       out_dir_of)
@@ -78,10 +79,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     count_accumulation(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.no_pin_memory:
-        cfg.train_dataloader.pin_memory = False
-    if args.no_persistent_workers:
-        cfg.train_dataloader.persistent_workers = False
+    for loader in filter(None, map(cfg.get, DATALOADERS)):
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if args.no_persistent_workers:
+            loader.persistent_workers = False
 
 
 def set_resumed(cfg: Config, checkpoint: str) -> None:

@@ -154,6 +154,14 @@ def test_no_validate_removes_validation():
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
 
 
+def test_loader_options_are_for_all_loaders():
+    for option, key in (('--no-pin-memory', 'pin_memory'),
+                        ('--no-persistent-workers', 'persistent_workers')):
+        cfg = config_with()
+        launch_train.apply_options(cfg, arguments('x.py', option))
+        assert cfg.train_dataloader[key] is cfg.val_dataloader[key] is False
+
+
 def test_loader_defaults_are_for_mmpretrain_only():
     cfg = config_with()
     launch.set_dataloader_defaults(cfg)
