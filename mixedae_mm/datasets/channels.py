@@ -5,14 +5,14 @@ bits. Their values stay as they are: nothing is turned into RGB or cut to 8 bits
 """
 import io
 from math import prod
-from typing import Optional, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from ..utils.optional import require
-from .decode import (EXTENSIONS, FORMATS, MAX_PIXELS, UnreadableImageError, damaged,
+from .decode import (EXTENSIONS, MAX_PIXELS, UnreadableImageError, damaged, opened,
                      unreadable)
 
 NPY = b'\x93NUMPY'
@@ -61,15 +61,10 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
         UnreadableImageError: If the file is damaged or too large or small, has other
             channels or another type, or a pixel is not finite.
     """
-    if not data:
-        raise unreadable(name, 'the file is empty')
     try:
         pixels = _read(bytes(data), channels, name, max_pixels)
     except UnreadableImageError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise unreadable(name, 'its content is neither a NumPy array nor in one of the '
-                         f'known image formats ({", ".join(FORMATS)})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
         raise damaged(name, error) from error
     return tensor_of_channels(pixels, channels, name, max_pixels, min_side)
@@ -102,25 +97,32 @@ def tensor_of_channels(pixels: np.ndarray,
 
 
 def _read(data: bytes, channels: int, name: str, max_pixels: int) -> np.ndarray:
-    if data.startswith(NPY):
-        return np.load(io.BytesIO(data), allow_pickle=False)
     # Sizes are read from the header, before any memory is taken.
+    if data.startswith(NPY):
+        header = io.BytesIO(data)
+        is_first = np.lib.format.read_magic(header) == (1, 0)
+        shape, _, _ = (np.lib.format.read_array_header_1_0 if is_first else
+                       np.lib.format.read_array_header_2_0)(header)
+        _check_shape(shape, channels, name, max_pixels)
+        return np.load(io.BytesIO(data), allow_pickle=False)
     if data.startswith(TIFF):
         tifffile = require('tifffile', 'tifffile', 'Reading TIFF with any channels')
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             series = file.series[0]
-            if prod(series.shape) > channels * max_pixels:
-                raise unreadable(
-                    name, f'it has the shape {series.shape}, allowed are {channels} '
-                    f'channels of {max_pixels} pixels')
+            _check_shape(series.shape, channels, name, max_pixels)
             _refuse_palette(name, series.keyframe.photometric.name == 'PALETTE')
             return series.asarray()
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if prod(image.size) > max_pixels:
-            raise unreadable(
-                name, f'it has {prod(image.size)} pixels, allowed are {max_pixels}')
+    with opened(data, name, max_pixels, also=['NumPy']) as image:
         _refuse_palette(name, image.mode in ('P', 'PA'))
         return np.array(ImageOps.exif_transpose(image))  # a copy: writable
+
+
+def _check_shape(shape: Sequence[int], channels: int, name: str,
+                 max_pixels: int) -> None:
+    if prod(shape) > channels * max_pixels:
+        raise unreadable(
+            name, f'it has the shape {tuple(shape)}, allowed are {channels} channels '
+            f'of {max_pixels} pixels')
 
 
 def _refuse_palette(name: str, has_palette: bool) -> None:

@@ -8,7 +8,7 @@ inside libpng's error handler, seen with torchvision 0.29), where Pillow raises.
 """
 import io
 import warnings
-from typing import Union
+from typing import Sequence, Union
 
 import torch
 from PIL import ExifTags, Image
@@ -74,6 +74,36 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
             truncated, too large, too small, or has pixels without an agreed
             range (32-bit integers, floating point outside 0..1).
     """
+    image = opened(data, name, max_pixels)
+    width, height = image.size
+    if min(width, height) < min_side:
+        raise unreadable(
+            name, f'it has {width} x {height} pixels, the shorter side must '
+            f'have at least {min_side}')
+    try:
+        if _is_jpeg(image) and _is_upright(image):
+            return _decode_jpeg(data)
+        return rgb_of_pil(image)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise damaged(name, error) from error
+
+
+def opened(data: Union[bytes, bytearray, memoryview], name: str,
+           max_pixels: int = MAX_PIXELS, also: Sequence[str] = ()) -> Image.Image:
+    """Open an image file by Pillow and check its header, before any memory is taken.
+
+    Args:
+        data: The content of the file.
+        name (str): Name of the file for error messages.
+        max_pixels (int): Largest number of pixels.
+        also (Sequence[str]): Formats that the caller reads in another way, for the
+            error of a file in none.
+
+    Raises:
+        UnreadableImageError: If the file is empty, not an image or too large.
+    """
     if len(data) == 0:
         raise unreadable(name, 'the file is empty')
     # One pixel takes at most 8 bytes (16-bit RGBA, uncompressed).
@@ -90,34 +120,25 @@ def decode_rgb(data: Union[bytes, bytearray, memoryview],
     except Image.UnidentifiedImageError as error:
         raise unreadable(
             name, 'its content is not in one of the known image formats '
-            f'({", ".join(FORMATS)})') from error
+            f'({", ".join((*also, *FORMATS))})') from error
     except Exception as error:  # decoders raise whatever bad bytes lead to
         raise damaged(name, error) from error
-
     width, height = image.size
     if width * height > max_pixels:
         raise unreadable(
             name, f'it has {width} x {height} = {width * height} pixels, '
             f'allowed are {max_pixels}')
-    if min(width, height) < min_side:
-        raise unreadable(
-            name, f'it has {width} x {height} pixels, the shorter side must '
-            f'have at least {min_side}')
-    is_jpeg = image.format in ('JPEG', 'MPO')
-    if is_jpeg and 'progressive' in image.info:
+    if _is_jpeg(image) and 'progressive' in image.info:
         num_scans = bytes(data).count(START_OF_SCAN)
         if num_scans > MAX_JPEG_SCANS:
             raise unreadable(
                 name, f'it is a progressive JPEG of {num_scans} scans, allowed '
                 f'are {MAX_JPEG_SCANS}')
-    try:
-        if is_jpeg and _is_upright(image):
-            return _decode_jpeg(data)
-        return rgb_of_pil(image)
-    except UnreadableImageError:
-        raise
-    except Exception as error:
-        raise damaged(name, error) from error
+    return image
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ('JPEG', 'MPO')
 
 
 def _is_upright(image: Image.Image) -> bool:

@@ -86,6 +86,22 @@ def test_what_pillow_reads_is_turned_as_exif_says(mode):
                           np.asarray(upright))
 
 
+def npy_header(shape):
+    """The begin of a file, which announces as much as it likes."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, dict(shape=shape, fortran_order=False, descr='|u1'))
+    return file.getvalue()
+
+
+def jpeg(scans):
+    """A progressive JPEG whose last scan is repeated."""
+    file = io.BytesIO()
+    Image.new('RGB', (12, 10)).save(file, 'jpeg', progressive=True)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b'\xff\xda'):-2] * scans + data[-2:]
+
+
 def with_value(value):
     array = pixels(4, 'float32')
     array[3, 5, 2] = value
@@ -103,10 +119,13 @@ def with_value(value):
     (tiff(pixels(13, 'uint8'), planarconfig='contig', compression='zlib')[:-900],
      ['truncated']),
     (b'II*\0nothing', ['damaged']),
-    (b'nothing', ['neither a NumPy array nor']),
+    (b'nothing', ['known image formats', 'NumPy', 'PNG']),
     (b'', ['empty']),
     (npy(pixels(13, 'uint8', 5)), ['12 x 5 pixels', 'at least 8']),
-    (npy(pixels(13, 'uint8', 40, 40)), ['40 x 40 pixels', 'at most 1000']),
+    (npy(pixels(13, 'uint8', 40, 40)), ['(40, 40, 13)', '1000 pixels']),
+    (npy_header((10**6, 10**6, 13)), ['(1000000, 1000000, 13)', '1000 pixels']),
+    (jpeg(scans=500), ['progressive JPEG of ', ' scans', 'allowed are 100']),
+    (bytes(2**21), ['2097152 bytes', '1000 pixels']),
     (tiff(pixels(13, 'uint8', 40, 40)), ['1000 pixels']),
 ])
 def test_a_file_that_cannot_be_used_is_named(data, facts):
