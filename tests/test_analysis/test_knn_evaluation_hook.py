@@ -79,9 +79,17 @@ def test_other_readouts_and_fewer_images(tmp_path):
     assert read_run(tmp_path)['knn_accuracy'][0].tolist() == [5]
 
 
-def test_settings_that_cannot_work_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match='interval .* 0, .* at least 1'):
-        KNNEvaluationHook(interval=0, **SETS)
+@pytest.mark.parametrize('name, value, allowed', [
+    ('interval', 0, 'at least 1'), ('k', 0, 'at least 1'), ('k', 2.5, 'at least 1'),
+    ('max_images', 0, 'at least 1'), ('max_images', -1, 'at least 1'),
+    ('batch_size', 0, 'at least 1'), ('num_workers', -1, 'at least 0'),
+    ('temperature', 0, 'above 0'), ('temperature', float('nan'), 'above 0')])
+def test_numbers_that_are_not_allowed_are_refused(name, value, allowed):
+    with pytest.raises(ConfigurationError, match=f'^{name} .* {value}, .* {allowed}'):
+        KNNEvaluationHook(**{**SETS, name: value})
+
+
+def test_more_neighbours_than_images_are_refused(tmp_path):
     with pytest.raises(ConfigurationError, match='20 neighbours'):
         train(tmp_path, [dict(HOOK, max_images=10, k=20)], 1)
 

@@ -1,4 +1,5 @@
 """k-NN accuracy on labelled images while a model pre-trains."""
+from math import inf
 from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from mmengine.dataset import BaseDataset
@@ -10,7 +11,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Subset
 
 from ...datasets import checks
-from ...utils.checks import check_count
+from ...utils.checks import check_count, check_number
 from ...utils.errors import ConfigurationError
 from ...utils.random import own_random_numbers
 from ...utils.undisturbed import evaluating
@@ -61,7 +62,7 @@ class KNNEvaluationHook(Hook):
         num_workers (int): Processes that load images.
 
     Raises:
-        ConfigurationError: If ``interval`` is below 1 or, before training, if
+        ConfigurationError: If a number is not allowed or, before training, if
             the images have no labels, there are fewer than ``k``, one label
             stands for different classes in the two sets, or there is not such a
             ``readout``.
@@ -78,7 +79,13 @@ class KNNEvaluationHook(Hook):
                  max_images: Optional[int] = None,
                  batch_size: int = 128,
                  num_workers: int = 0) -> None:
-        check_count('interval of KNNEvaluationHook', interval)
+        for name, count, least in (
+                ('interval', interval, 1), ('k', k, 1), ('batch_size', batch_size, 1),
+                ('max_images', 1 if max_images is None else max_images, 1),
+                ('num_workers', num_workers, 0)):
+            check_count(f'{name} of KNNEvaluationHook', count, least)
+        check_number('temperature of KNNEvaluationHook', temperature,
+                     lambda number: 0 < number < inf, 'be a number above 0')
         self.train_dataset = train_dataset
         self.test_dataset = test_dataset
         self.interval = interval
@@ -143,6 +150,7 @@ class KNNEvaluationHook(Hook):
 
     def _prepared(self, argument: str, model: nn.Module) -> BaseDataset:
         from ...analysis.frozen_features import build_labelled_dataset
+        from ...analysis.loading import spread
         given, name = getattr(self, argument), f'{argument} of KNNEvaluationHook'
         try:
             dataset = build_labelled_dataset(given)
@@ -152,9 +160,7 @@ class KNNEvaluationHook(Hook):
             raise
         checks.check_not_empty(dataset, name)
         checks.check_samples(dataset, name, model=model)
-        count = min(self.max_images or len(dataset), len(dataset))
-        if count < len(dataset):
-            # Not the first ones: folders are sorted by class.
-            dataset = Subset(dataset, [
-                i * len(dataset) // count for i in range(count)])
-        return dataset
+        if self.max_images is None or self.max_images >= len(dataset):
+            return dataset
+        # Not the first ones: folders are sorted by class.
+        return Subset(dataset, spread(range(len(dataset)), self.max_images))
