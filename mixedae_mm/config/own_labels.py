@@ -7,6 +7,9 @@ import mmengine
 from mmengine.config import Config
 from mmpretrain.datasets.custom import find_folders
 
+from ..datasets.channels import CHANNEL_EXTENSIONS
+from ..datasets.decode import EXTENSIONS
+from ..datasets.folder_index import scan_folder
 from ..models.checkpoint_reading import read_checkpoint, saved_config
 from ..utils.checks import check_flag
 from ..utils.errors import ConfigurationError
@@ -162,10 +165,10 @@ def categories_of(path: str) -> Sequence[str]:
 
 
 def usual_suffix(folder: str) -> str:
-    """How most names of files in a folder end, '' if there are none."""
-    names = mmengine.list_dir_or_file(folder, list_dir=False, recursive=True) if (
-        os.path.isdir(folder)) else ()
-    suffixes = Counter(os.path.splitext(name)[1] for name in names).most_common(1)
+    """How most names of images in a folder end, '' if there are none."""
+    images, _ = scan_folder(folder, (*EXTENSIONS, *CHANNEL_EXTENSIONS)) if (
+        os.path.isdir(folder)) else ((), ())
+    suffixes = Counter(os.path.splitext(name)[1] for name in images).most_common(1)
     return suffixes[0][0] if suffixes else ''
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from mixedae_mm import config_path, predict
 from mixedae_mm.analysis.loading import load_model
-from mixedae_mm.config.own_labels import KEYS
+from mixedae_mm.config.own_labels import KEYS, usual_suffix
 from mixedae_mm.config.tree import resolve
 from mixedae_mm.launch.checks import schedule_note
 from mixedae_mm.utils.errors import ConfigurationError
@@ -104,6 +104,14 @@ def test_configs_of_the_page_are_short_and_know_classes_and_encoder(here, name):
     assert 'data/' not in cfg.pretty_text
     if name == 'segment':
         assert cfg.train_dataloader.dataset.img_suffix == '.png'
+
+
+def test_the_usual_suffix_is_one_of_images(tmp_path):
+    for name in ('a.json', 'b.json', 'c.json', 'below/a.PNG', 'below/b.PNG', 'c.npy'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert usual_suffix(str(tmp_path)) == '.PNG'
+    assert usual_suffix(str(tmp_path / 'none')) == ''
 
 
 @pytest.mark.parametrize('name, size, sizes', [
