@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from .. import compat
 from ..config.tree import type_name, walk
+from ..datasets.checks.walking import leaf_configs
 from ..utils.errors import ConfigurationError, nearest
 
 # Data sets that fetch themselves when they are missing.
@@ -55,13 +56,14 @@ def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
     """
     for name in loaders:
         loader = cfg.get(name)
-        for path in _paths((loader or {}).get('dataset') or {}):
-            if '://' not in path and not os.path.exists(
-                    os.path.expanduser(path)):
-                raise ConfigurationError(
-                    f'{name} needs {path}, which does not exist; the '
-                    'environment variable DATA_ROOT, or data_root in the '
-                    'config, says where the data are.')
+        for dataset in leaf_configs((loader or {}).get('dataset') or {}):
+            for path in _paths(dataset):
+                if '://' not in path and not os.path.exists(
+                        os.path.expanduser(path)):
+                    raise ConfigurationError(
+                        f'{name} needs {path}, which does not exist; the '
+                        'environment variable DATA_ROOT, or data_root in the '
+                        'config, says where the data are.')
 
 
 def initial_weights(cfg: Config) -> Iterator[dict]:
@@ -157,17 +159,14 @@ def _paths(dataset: dict) -> Iterator[str]:
 
     mmengine's rule: what is not absolute lies below ``data_root``.
     """
-    if not isinstance(dataset, dict):
-        return
-    for inner in ('dataset', 'datasets'):  # wrappers of one or several
-        nested = dataset.get(inner) or ()
-        for part in [nested] if isinstance(nested, dict) else nested:
-            yield from _paths(part)
     root = dataset.get('data_root') or ''
-    if type_name(dataset) in SELF_FETCHING and dataset.get('download', True):
+    if not isinstance(root, str) or (
+            type_name(dataset) in SELF_FETCHING and dataset.get('download', True)):
         return
     prefix = dataset.get('data_prefix') or ()
     parts = prefix.values() if isinstance(prefix, dict) else [prefix]
-    for part in [root, dataset.get('ann_file'), *parts]:
+    if root:
+        yield root
+    for part in [dataset.get('ann_file'), *parts]:
         if isinstance(part, str) and part:
-            yield part if part == root else os.path.join(root, part)
+            yield os.path.join(root, part)

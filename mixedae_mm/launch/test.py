@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from ..config.boundary import preparing
 from ..config.tree import type_name
+from ..datasets.checks.walking import leaf_configs
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
 from ..utils.errors import ConfigurationError
@@ -144,16 +145,18 @@ def enable_pictures(cfg: Config, args: argparse.Namespace) -> None:
 
 def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
     """Wrap the model and the pipeline as the config says, or by flipping."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # RepeatDataset and its like
-        dataset = dataset.dataset
+    datasets = list(leaf_configs(cfg.test_dataloader.dataset))
     scope = scope_of(cfg)
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         if scope == 'mmseg':
             raise ConfigurationError(
                 f'--tta needs tta_model and tta_pipeline in the config, but '
                 f'{config_path} does not have both')
-        pipeline = deepcopy(dataset.pipeline)
+        pipeline = deepcopy(datasets[0]['pipeline'])
+        if any(dataset['pipeline'] != pipeline for dataset in datasets):
+            raise ConfigurationError(
+                '--tta needs tta_pipeline in the config, because the data sets of '
+                'test_dataloader have different pipelines')
         pack = pipeline.pop()
         if scope == 'mmdet':
             model = dict(type='DetTTAModel', tta_cfg=dict(
@@ -173,4 +176,5 @@ def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
         cfg.setdefault('tta_pipeline', [*pipeline, dict(
             type='TestTimeAug', transforms=[flips, [pack]])])
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset['pipeline'] = cfg.tta_pipeline

@@ -35,6 +35,13 @@ def test_root_then_annotations_then_images(tmp_path):
     check_data_paths(cfg, ['train_dataloader', 'val_dataloader'])
 
 
+def test_a_folder_that_is_called_as_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'images').mkdir()
+    assert 'needs images/images,' in missing(
+        config(type='A', data_root='images', data_prefix='images'))
+
+
 def test_wrapped_data_sets(tmp_path):
     inner = coco(tmp_path / 'none')
     for wrapped in (dict(type='RepeatDataset', dataset=inner),

@@ -148,6 +148,26 @@ def test_a_pipeline_of_tensors_is_flipped_as_tensors():
         assert [flip.type.rpartition('/')[2] for flip in flips] == [kind] * 2
 
 
+def test_all_data_sets_inside_of_wrappers_are_flipped():
+    cfg = config_with()
+    part = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[
+        part, dict(type='RepeatDataset', times=1, dataset=part)])
+    launch_test.enable_test_time_augmentation(cfg, 'x.py')
+    first, second = cfg.test_dataloader.dataset.datasets
+    assert first.pipeline == second.dataset.pipeline == cfg.tta_pipeline
+    assert cfg.tta_pipeline[-1].type == 'TestTimeAug'
+
+
+def test_data_sets_of_different_pipelines_need_one_for_flipping():
+    cfg = config_with()
+    part = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[
+        part, dict(part, pipeline=part.pipeline[:1])])
+    with pytest.raises(ConfigurationError, match='tta_pipeline.* different'):
+        launch_test.enable_test_time_augmentation(cfg, 'x.py')
+
+
 def test_no_validate_removes_validation():
     cfg = config_with()
     launch_train.apply_options(cfg, arguments('x.py', '--no-validate'))

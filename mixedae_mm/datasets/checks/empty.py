@@ -1,7 +1,7 @@
 """Data sets without samples, which the toolboxes fail to build or train on."""
 import os
 from pathlib import Path
-from typing import Iterator, Sequence, Sized, cast
+from typing import Sequence, Sized, cast
 
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
@@ -12,7 +12,7 @@ from ..decode import EXTENSIONS
 from ..folder_index import scan_folder
 from ..other_files import describe_files
 from .coco import check_coco
-from .walking import ToolboxDataset, is_local, leaves, place_of
+from .walking import ToolboxDataset, is_local, leaf_configs, leaves, place_of
 
 
 def check_not_empty(dataset: Sized, name: str) -> None:
@@ -69,7 +69,7 @@ def explain_failure(dataset: dict, name: str) -> None:
     Raises:
         ConfigurationError: If the reason is found; returns if not.
     """
-    for config in _leaf_configs(dataset):
+    for config in leaf_configs(dataset):
         try:
             part = DATASETS.build(dict(config, lazy_init=True))
         except Exception:  # its arguments are wrong, not its files
@@ -118,12 +118,3 @@ def _check_listed(part: ToolboxDataset, name: str) -> None:
     except Exception:  # the error that there was before says more
         return
     check_not_empty(part, name)
-
-
-def _leaf_configs(dataset: dict) -> Iterator[dict]:
-    parts = dataset.get('datasets') or [dataset.get('dataset')]
-    for part in parts:
-        if isinstance(part, dict):
-            yield from _leaf_configs(part)
-        elif part is None and 'type' in dataset:
-            yield dataset

@@ -19,6 +19,19 @@ def leaves(dataset: Dataset) -> Iterator[ToolboxDataset]:
         yield from leaves(part)
 
 
+def leaf_configs(dataset: Any) -> Iterator[dict]:
+    """Configs of the data sets inside of wrappers, as :func:`leaves` of built ones."""
+    if not isinstance(dataset, dict):  # built already
+        return
+    parts = dataset.get('datasets') or dataset.get('dataset')
+    inside = [part for part in (parts if isinstance(parts, (list, tuple)) else [parts])
+              if isinstance(part, dict)]
+    if not inside:
+        yield dataset
+    for part in inside:
+        yield from leaf_configs(part)
+
+
 def sample_infos(dataset: ToolboxDataset, count: int = 8) -> List[dict]:
     """What a data set knows of at most ``count`` of its samples before loading."""
     if not hasattr(dataset, 'get_data_info'):
