@@ -65,6 +65,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             numbers = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
             self.register_buffer(name, numbers, persistent=False)
         self._values_checked = False
+        self.mix_ratio = mix_ratio
         self.num_sources = num_sources_of(mix_ratio)
         check_choice('mode', mode, MODES)
         check_count('patch_size', patch_size, 1)
