@@ -99,7 +99,7 @@ def test_arguments_that_do_not_fit_a_message_are_left_to_logging(monkeypatch):
 
 @pytest.mark.parametrize('classes, line', [
     (['lid', 'tile'], 'batches of 2, 2 classes: lid, tile'),
-    (tuple('abcdefghij'), '10 classes: a, b, c, d, e, f, g, h, ...'),
+    (tuple('abcdefghij'), '10 classes: a, b, c, d, e, f, g, h and 2 more'),
     ('names.txt', 'batches of 2'), (3, 'batches of 2'), (None, 'batches of 2')])
 def test_classes_are_named_where_the_config_names_them(classes, line):
     lines = list(asked(config(train_dataloader=dict(batch_size=2, dataset=dict(
