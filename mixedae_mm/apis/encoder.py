@@ -3,8 +3,7 @@ import hashlib
 import os
 from itertools import islice
 from pathlib import Path
-from typing import (Any, Iterable, Iterator, NamedTuple, Optional,
-                    Tuple, Union)
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch

@@ -62,8 +62,9 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
 
     Raises:
         ConfigurationError: If no image can be used, the checkpoint is not that of
-            a fine-tuning, ``out`` is a file or ``threshold`` is not in [0, 1]. One
-            image of many that cannot be used is warned of.
+            a fine-tuning, ``out`` is a file or the folder of the images, or
+            ``threshold`` is not in [0, 1]. One image of many that cannot be used is
+            warned of.
     """
     check_number('threshold', threshold, lambda number: 0 <= number <= 1,
                  'be in [0, 1]')
@@ -80,10 +81,10 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     preprocessor = deepcopy(model.data_preprocessor).cpu()
     results: List[Dict[str, Any]] = []
     refused = None
-    is_inside = images.resolve() in out.resolve().parents
+    earlier = out.resolve() if images.resolve() in out.resolve().parents else None
     for path, name in image_files(images, extensions_of(count)):
-        if is_inside and out.resolve() in path.resolve().parents:
-            continue  # a result of before
+        if earlier in path.resolve().parents:  # a result of an earlier call
+            continue
         try:
             pixels = _drawn(path, count, preprocessor, channels)
             sample = _predicted(path, pixels.shape[:2], pipeline, model)

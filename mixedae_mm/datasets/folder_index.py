@@ -90,6 +90,23 @@ def index_folder(folder: str,
     return FolderIndex.from_paths(map(os.fsencode, images))
 
 
+def image_files(path: Union[str, os.PathLike],
+                extensions: Sequence[str] = EXTENSIONS) -> Iterator[Tuple[Path, str]]:
+    """An image file, or all below a folder, each with its name below that.
+
+    Raises:
+        ConfigurationError: If there is neither, or no image in the folder.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        for name in index_folder(str(path), extensions).paths():
+            yield path / name, name
+    elif path.is_file():
+        yield path, path.name
+    else:
+        raise ConfigurationError(f'{path} is neither an image file nor a folder.')
+
+
 def index_folder_together(folder: str,
                           extensions: Sequence[str] = EXTENSIONS) -> FolderIndex:
     """List in the first process and hand the list to all others.
@@ -149,23 +166,6 @@ class _Listing(NamedTuple):
     images: List[str]
     others: List[str]
     subfolders: List[str]
-
-
-def image_files(path: Union[str, os.PathLike],
-                extensions: Sequence[str] = EXTENSIONS) -> Iterator[Tuple[Path, str]]:
-    """An image file, or all below a folder, each with its name below that.
-
-    Raises:
-        ConfigurationError: If there is neither, or no image in the folder.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        for name in index_folder(str(path), extensions).paths():
-            yield path / name, name
-    elif path.is_file():
-        yield path, path.name
-    else:
-        raise ConfigurationError(f'{path} is neither an image file nor a folder.')
 
 
 def _list_folder(folder: str, extensions: Tuple[str, ...], relative: str):

@@ -59,5 +59,6 @@ def quiet() -> Iterator[None]:
 
 
 def _uncompiled():
-    return torch.compiler.set_stance('force_eager') if pytorch_is('2.6') else (
-        nullcontext())
+    if pytorch_is('2.6'):
+        return torch.compiler.set_stance('force_eager')
+    return nullcontext()

@@ -59,9 +59,11 @@ def assert_selected_like_topk(path, scores, topk):
     assert torch.equal(output[0, 0] > 0, kept.expand_as(one_hot))
 
 
-def test_nan_reaches_the_output(path):
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_what_is_not_finite_reaches_the_output(path, bad):
     query, key, value, _ = exact_inputs(1, 2, 9, 16)
-    key[0, 1, 5] = float('nan')
+    query, key = query.abs() + 1, key.abs() + 1  # so that inf gives no NaN score
+    key[0, 1, 5] = bad
     output, *_ = path.forward(query, key, value, 3, 1.)
     assert output[0, 0].isfinite().all()
     assert output[0, 1].isnan().all()

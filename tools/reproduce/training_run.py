@@ -15,7 +15,6 @@ from mixedae_mm.analysis.run_log import read_run
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
-from mixedae_mm.utils.messages import listed
 from mixedae_mm.utils.undisturbed import quiet
 from .fingerprints import fingerprint, path_fingerprint, weights_fingerprint
 
@@ -140,7 +139,7 @@ class TrainingRun(NamedTuple):
         if changed:
             raise ConfigurationError(
                 f'{self.folder} holds a run of another setting '
-                f'({listed(changed, 3)}): give another --work-dir, or delete '
+                f'({"; ".join(changed[:3])}): give another --work-dir, or delete '
                 'that folder.')
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / SETTING, now)

@@ -7,8 +7,8 @@ from mmengine import fileio
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError, nearest
-from ...utils.messages import refuse_or_warn, warn
-from .class_names import declared_names, listed
+from ...utils.messages import listed, refuse_or_warn, warn
+from .class_names import declared_names
 from .walking import leaves
 
 # What mmdet's data set and pycocotools read of every annotation; evaluation needs

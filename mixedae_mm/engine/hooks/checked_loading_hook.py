@@ -1,5 +1,4 @@
 """Checkpoints of a run loaded completely, or refused before the first step."""
-from logging import WARNING
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -11,6 +10,7 @@ from torch import device
 from ...models.checkpoint_loading import check_input_channels, fit_model
 from ...models.checkpoint_source import source_of
 from ...utils.errors import ConfigurationError
+from ...utils.messages import warn
 
 
 @HOOKS.register_module()
@@ -92,6 +92,5 @@ def _check_state(checkpoint: dict, path: str) -> None:
             f'{path} does not say how far a run had come, so that it cannot be '
             'resumed; to start anew from its weights, use load_from without --resume.')
     if 'optimizer' not in checkpoint:
-        print_log(
-            f'{path} has no state of the optimizer, like the best checkpoints: it '
-            'starts anew, and schedules with it.', logger='current', level=WARNING)
+        warn(f'{path} has no state of the optimizer, like the best checkpoints: it '
+             'starts anew, and schedules with it.')

@@ -38,8 +38,8 @@ class SafeCheckpointHook(CheckpointHook):
     - A write that fails (disk full, quota, stale network drive) is a warning;
       training goes on and the next interval tries again. Only if the last one
       of a run fails, the last state is written at the end, under the name of
-      that checkpoint or, after more iterations, as ``interrupted_iter_N.pth``;
-      that this fails, too, is an error. Curves and pictures that cannot be
+      that checkpoint or, after more iterations, as ``interrupted_iter_N.pth``.
+      If this fails, too, it is an error. Curves and pictures that cannot be
       written are left out.
     - ``resume=True`` without a file (``--resume auto``) takes the newest whole
       checkpoint, with or without the file ``last_checkpoint``, and says which

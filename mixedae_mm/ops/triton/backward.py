@@ -53,7 +53,7 @@ def gradients_kernel(query, query_batch, query_head, query_token,
         logsumexp = tl.load(logsumexps + statistics, mask=is_row, other=0.)
         queries = load_block(query, query_token, rows, dims, num_tokens, HEAD_DIM)
         upstreams = load_block(upstream, upstream_token, rows, dims, num_tokens,
-                         HEAD_DIM)
+                               HEAD_DIM)
         scores = product(block_keys, tl.trans(queries))
         scores = tl.where(keys[:, None] < num_tokens, scores, float('-inf'))
         weights = softmax_weights(scores, threshold[None, :],
@@ -167,7 +167,7 @@ def key_value_gradient_kernel(query, query_batch, query_head, query_token,
         mean_grad = tl.load(mean_grads + statistics, mask=is_row, other=0.)
         queries = load_block(query, query_token, rows, dims, num_tokens, HEAD_DIM)
         upstreams = load_block(upstream, upstream_token, rows, dims, num_tokens,
-                         HEAD_DIM)
+                               HEAD_DIM)
         scores = product(block_keys, tl.trans(queries))
         weights = softmax_weights(scores, threshold[None, :],
                                   logsumexp[None, :], scale)
