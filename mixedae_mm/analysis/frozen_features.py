@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..config.boundary import preparing
 from ..datasets.channels import extensions_of, loading_step
+from ..datasets.checks import check_same_classes
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
@@ -133,6 +134,20 @@ def build_labelled_dataset(dataset: Union[dict, BaseDataset]) -> BaseDataset:
     init_default_scope('mmpretrain')
     with preparing(Config(dict(dataset=dataset))):
         return DATASETS.build(dataset)
+
+
+def labelled_splits(folder: Path, size: ImageSize,
+                    channels: Optional[int] = None) -> Tuple[BaseDataset, BaseDataset]:
+    """The data sets ``train`` and ``val`` of a folder, see :func:`labelled_folder`.
+
+    Raises:
+        ConfigurationError: If one cannot be built, or their folders are not of the
+            same classes: labels are numbered by the names of the folders.
+    """
+    train, val = (build_labelled_dataset(labelled_folder(
+        Path(folder) / split, size, channels)) for split in ('train', 'val'))
+    check_same_classes(train, val, 'train', 'val')
+    return train, val
 
 
 def extract_features(model: BaseModel,

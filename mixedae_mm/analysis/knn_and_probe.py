@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from ..datasets.checks import check_same_classes
 from ..utils.arguments import non_negative_int, positive_float, positive_int
 from ..utils.files import write_json
 from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
-from .frozen_features import (POOLINGS, LabelledFeatures, build_labelled_dataset,
-                              extract_features, labelled_folder)
+from .frozen_features import (POOLINGS, LabelledFeatures, extract_features,
+                              labelled_splits)
 from .loading import (add_model_arguments, channels_of, image_size_of, load_models,
                       untrained_model)
 
@@ -43,25 +43,17 @@ def measure_model(name: str, model: BaseModel, setting: Setting
 
 def labelled_features(name: str, model: BaseModel, setting: Setting
                       ) -> Tuple[LabelledFeatures, LabelledFeatures]:
-    """Features of the training and of the test images.
+    """Features of the training and of the test images."""
+    train, val = labelled_splits(
+        setting.folder, image_size_of(model.backbone), channels_of(model))
 
-    Raises:
-        ConfigurationError: If their folders are not of the same classes: labels
-            are numbered by the names of the folders.
-    """
-    size = image_size_of(model.backbone)
-    datasets = {split: build_labelled_dataset(labelled_folder(
-        setting.folder / split, size, channels_of(model)))
-        for split in ('train', 'val')}
-    check_same_classes(datasets['train'], datasets['val'], 'train', 'val')
-
-    def features_of(split: str) -> LabelledFeatures:
+    def features_of(dataset: BaseDataset, split: str) -> LabelledFeatures:
         return extract_features(
-            model, datasets[split], setting.readouts, setting.batch_size,
+            model, dataset, setting.readouts, setting.batch_size,
             setting.num_workers, progress=f'{name}, {split}', rgb=True)
 
     with evaluating(model):
-        return features_of('train'), features_of('val')
+        return features_of(train, 'train'), features_of(val, 'val')
 
 
 def chance_of(labels: Tensor) -> float:

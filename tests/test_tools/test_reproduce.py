@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import (claims, claims_page, fingerprints, measuring, paper_scale,
@@ -228,6 +229,18 @@ def test_unknown_names_are_refused(tmp_path):
         Experiment(PRESETS['tiny'], tmp_path, learning_rate=2)
     with pytest.raises(ConfigurationError, match='no folder train'):
         Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
+
+
+@pytest.mark.parametrize('use', [
+    lambda folder: Experiment(PRESETS['smoke'], folder / 'work', images=folder),
+    lambda folder: measuring._classify(None, folder, 16)], ids=['before', 'after'])
+def test_a_class_that_val_lacks_is_refused(tmp_path, use):
+    """Labels would be shifted by one."""
+    for name in ('train/a', 'train/b', 'val/b'):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new('RGB', (8, 8)).save(tmp_path / name / '0.png')
+    with pytest.raises(ConfigurationError, match="'a' in train .*: a;"):
+        use(tmp_path)
 
 
 def test_costs_at_paper_scale():

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from torch import nn
 
 from demo import make_object_folder, make_photograph_folder, make_scene_folder
+from mixedae_mm.analysis.frozen_features import labelled_splits
 from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.config_names import mim_folder
@@ -58,7 +59,7 @@ class Experiment:
 
     Raises:
         ConfigurationError: For a number below 1, an unknown variant, or
-            images in another layout.
+            images in another layout or with other classes in ``val``.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -97,6 +98,7 @@ class Experiment:
                     raise ConfigurationError(
                         f'{images} must hold train/<class>/* and val/<class>/*, '
                         f'but has no folder {split}.')
+            labelled_splits(images, size=64)  # before hours of training
 
     def make_data(self) -> None:
         """Generate the images that are not there yet."""

@@ -7,13 +7,12 @@ from typing import Any, Dict, List, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from mixedae_mm.analysis.attention_probe import topk_sampling_accuracy
 from mixedae_mm.analysis.frozen_classifiers import best_knn, best_probe
-from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
-                                                 build_labelled_dataset,
-                                                 extract_features, labelled_folder)
+from mixedae_mm.analysis.frozen_features import (LabelledFeatures, extract_features,
+                                                 labelled_splits)
 from mixedae_mm.analysis.loading import (find_images, image_size_of, load_images,
                                          load_model)
 from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
@@ -154,8 +153,8 @@ def _topk_accuracy(model: nn.Module, pixels: Tensor) -> List[float]:
 
 def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]:
     """k-NN and linear probe on frozen features."""
-    train, test = (_features(model, folder / split, size)
-                   for split in ('train', 'val'))
+    train, test = (_features(model, dataset)
+                   for dataset in labelled_splits(folder, size))
     knn = best_knn(train, test)
     ranked = sorted(knn.validation, key=knn.validation.get, reverse=True)
     # The probe takes a thousand times as long, so it tries fewer read-outs.
@@ -172,8 +171,7 @@ def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]
         num_classes=int(train.labels.max()) + 1)
 
 
-def _features(model: nn.Module, folder: Path, size: ImageSize) -> LabelledFeatures:
-    dataset = build_labelled_dataset(labelled_folder(folder, size))
+def _features(model: nn.Module, dataset: Dataset) -> LabelledFeatures:
     if len(dataset) > MOST_LABELLED:
         chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
         dataset = Subset(dataset, chosen)
