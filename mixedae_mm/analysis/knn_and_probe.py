@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure as the command line says; print accuracies and the tables by layer."""
     setting = Setting(args.folder, args.readout, args.k, args.temperature,
                       not args.no_probe, args.batch_size, args.num_workers)
-    models = load_models(args)
+    models = load_models(args, () if args.no_random else (UNTRAINED, ))
     if not args.no_random:
         models = {UNTRAINED: untrained_model(args.config, args.device), **models}
     results = {}

@@ -19,6 +19,7 @@ from ..models.checkpoint_loading import load_source
 from ..models.checkpoint_source import read_source
 from ..utils.arguments import device_name
 from ..utils.building import build_model
+from ..utils.checks import check_names
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize, channels_to_read, evaluation_crop
 from ..utils.random import own_random_numbers
@@ -43,10 +44,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
                         help='default: a GPU if there is one')
 
 
-def load_models(args: argparse.Namespace) -> Dict[str, BaseModel]:
-    """The models that :func:`add_model_arguments` asked for, by name."""
+def load_models(args: argparse.Namespace,
+                taken: Sequence[str] = ()) -> Dict[str, BaseModel]:
+    """The models that :func:`add_model_arguments` asked for, by name.
+
+    Args:
+        args (argparse.Namespace): The arguments.
+        taken (Sequence[str]): Names of what the models are compared with.
+
+    Raises:
+        ConfigurationError: If two have one name, or as :func:`load_model`.
+    """
     name = args.name or Path(args.config).stem
     wanted = [(name, args.config, args.checkpoint), *args.versus]
+    names = [*taken, *(each for each, _, _ in wanted)]
+    check_names(names, len(names), 'models', '--name, --versus')
     return {
         name: load_model(config, checkpoint, args.device)
         for name, config, checkpoint in wanted

@@ -17,6 +17,7 @@ from .attention_probe import cls_attention_maps
 from .loading import normalised_for
 from .object_masks import MaskedImage
 
+CENTRE = 'centre of the image'  # the name of a map that knows only the centre
 # Thresholds tried for all images alike, as shares of a map's largest value.
 SHARED_THRESHOLDS = np.linspace(0, 1, 101)
 
@@ -184,7 +185,7 @@ def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
 
     scores = {name: object_score(entries, map_of(name)) for name in entries[0].maps}
     grid = next(iter(entries[0].maps.values())).shape
-    scores['centre of the image'] = object_score(
+    scores[CENTRE] = object_score(
         entries, lambda entry: centre_map(*grid))
     return scores
 

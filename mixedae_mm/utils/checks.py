@@ -1,6 +1,6 @@
 """Checks of arguments, each with one sentence that says what is allowed."""
 from numbers import Integral, Real
-from typing import Any, Callable, Collection, Optional
+from typing import Any, Callable, Collection, Optional, Sequence
 
 from .errors import ConfigurationError
 
@@ -40,6 +40,21 @@ def check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigurationError(
             f'{name} is {value!r}, but must be True or False.')
+
+
+def check_names(names: Sequence[str], number: int, of: str, option: str) -> None:
+    """Refuse names that are not as many as needed, or of which two are the same.
+
+    Args:
+        names (Sequence[str]): Of what is compared.
+        number (int): How many are needed.
+        of (str): What they name, in the plural.
+        option (str): What gives them.
+    """
+    if len(names) != number or len(set(names)) != len(names):
+        raise ConfigurationError(
+            f'{number} {of} need as many different names ({option}), but they are '
+            f'{", ".join(names)}.')
 
 
 def check_choice(name: str, value: Any, choices: Collection) -> None:

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mixedae_mm.analysis.figures import (check_figure_file, draw_attention,
                                          outline_objects)
 from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
-from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
+from mixedae_mm.analysis.object_awareness import (CENTRE, attention_on_objects,
+                                                  score_models)
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import non_negative_int, positive_int
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     if args.out:
         check_figure_file(args.out)
     masks = masks_of(args.masks, args.images, args.split)
-    models = load_models(args)
+    models = load_models(args, (CENTRE, ))
     height, width = size = height_and_width(
         args.size or image_size_of(next(iter(models.values())).backbone))
     count = min(args.num_images or len(masks), len(masks))

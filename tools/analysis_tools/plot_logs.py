@@ -14,7 +14,7 @@ from mixedae_mm.analysis.figures import check_figure_file, draw_curves
 from mixedae_mm.analysis.run_log import choose_curves, read_run
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_int
-from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.checks import check_names
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,10 +40,7 @@ def parse_arguments() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     check_figure_file(args.out)
     names = args.names or [Path(run).resolve().name for run in args.runs]
-    if len(names) != len(args.runs) or len(set(names)) != len(names):
-        raise ConfigurationError(
-            f'{len(args.runs)} runs need as many different --names, but they '
-            f'are {", ".join(names)}.')
+    check_names(names, len(args.runs), 'runs', '--names')
     runs = {name: read_run(run) for name, run in zip(names, args.runs)}
     if args.list:
         for name, curves in runs.items():

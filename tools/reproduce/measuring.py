@@ -15,7 +15,8 @@ from mixedae_mm.analysis.frozen_features import (LabelledFeatures, extract_featu
                                                  labelled_splits)
 from mixedae_mm.analysis.loading import (find_images, image_size_of, load_images,
                                          load_model)
-from mixedae_mm.analysis.object_awareness import attention_on_objects, score_models
+from mixedae_mm.analysis.object_awareness import (CENTRE, attention_on_objects,
+                                                  score_models)
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
@@ -129,7 +130,7 @@ def measure(model: nn.Module, images: Images, num_images: int
         size)
     scores = score_models(entries)
     values['attention'] = scores['model']._asdict()
-    values['centre'] = scores['centre of the image']._asdict()
+    values['centre'] = scores[CENTRE]._asdict()
     return values
 
 
