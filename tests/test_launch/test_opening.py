@@ -24,7 +24,8 @@ class Plain:
         self.dump_config()
 
     def dump_config(self):
-        self.cfg.dump('c.py')
+        if isinstance(self.cfg.runner_type, str):  # mmengine 0.10.7 writes no class
+            self.cfg.dump('c.py')
 
     @classmethod
     def from_cfg(cls, cfg):
