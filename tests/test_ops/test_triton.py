@@ -69,15 +69,12 @@ def test_kernels_compile_and_fit(compute_capability, dtype, num_tokens,
     capability = divmod(compute_capability, 10)
     launches = [(triton_kernel.forward_kernel, options) for *_, options in
                 triton_kernel._forward_launches(query, capability)]
-    if triton_kernel._fits(query, capability):
-        gradients = ((triton_kernel.gradients_kernel,
-                      triton_kernel._gradients_launch), )
-    else:
-        gradients = ((triton_kernel.query_gradient_kernel,
-                      triton_kernel._row_launch),
-                     (triton_kernel.key_value_gradient_kernel,
-                      triton_kernel._key_launch))
-    launches += [(kernel, launch(query)[1]) for kernel, launch in gradients]
+    fits = triton_kernel._fits(query, capability)
+    if not fits:
+        launches.append((triton_kernel.query_gradient_kernel,
+                         triton_kernel._row_launch(query)[1]))
+    launches.append((triton_kernel.gradients_kernel,
+                     triton_kernel._gradients_launch(query, fits)[1]))
     for kernel, options in launches:
         binary = compiled(kernel, options, dtype, compute_capability)
         assert 0 < binary.metadata.shared <= shared_memory

@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 
 from ..layout import new_heads, new_statistics, with_contiguous_rows
-from .backward import gradients_kernel, key_value_gradient_kernel, query_gradient_kernel
+from .backward import gradients_kernel, query_gradient_kernel
 from .forward import forward_kernel
 
 # Rows of scores that fit on chip; products in float32 need more registers.
@@ -29,15 +29,10 @@ _MAX_HEAD_DIM = 128
 # Where all keys of a head fit on chip: fastest on an H200 for 197 tokens.
 _LARGE_ROWS = dict(BLOCK_M=64, BLOCK_D=64, num_warps=4, num_stages=1)
 _SMALL_ROWS = dict(BLOCK_M=16, BLOCK_D=64, num_warps=4, num_stages=1)
-_WHOLE_HEAD = dict(BLOCK_M=32, num_warps=8, num_stages=4)
 
 
 def unsupported(query: Tensor) -> Optional[str]:
-    """Why these kernels cannot take tensors like ``query``; None if they can.
-
-    Returns:
-        str, optional: The second half of a sentence.
-    """
+    """Why these kernels cannot take tensors like ``query``; None if they can."""
     num_tokens, head_dim = query.shape[-2:]
     if int(triton.__version__.split('.')[0]) < 3:
         return f'Triton {triton.__version__} is older than 3.0'
@@ -74,28 +69,24 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
              thresholds: Tensor, logsumexps: Tensor,
              scale: float) -> Tuple[Tensor, Tensor, Tensor]:
     """See :mod:`mixedae_mm.ops.attention`."""
-    grad_query, grad_key, grad_value = (new_heads(query) for _ in range(3))
+    gradients = [new_heads(query) for _ in range(3)]  # of query, key and value
     inputs = _strided(*map(with_contiguous_rows,
                            (query, key, value, grad_output)))
-    statistics = (thresholds, logsumexps)
     sizes = (*query.shape[1:3], scale)
+    mean_grads = None
+    fits = _fits(query)
     with _on_device_of(query):
-        if _fits(query):
-            grid, options = _gradients_launch(query)
-            gradients_kernel[grid](
-                *inputs, *_strided(grad_query, grad_key, grad_value),
-                *statistics, *sizes, **options)
-            return grad_query, grad_key, grad_value
-        mean_grads = torch.empty_like(thresholds)
-        grid, options = _row_launch(query)
-        query_gradient_kernel[grid](
-            *inputs, *_strided(grad_query), *statistics, mean_grads, *sizes,
-            **options)
-        grid, options = _key_launch(query)
-        key_value_gradient_kernel[grid](
-            *inputs, *_strided(grad_key, grad_value), *statistics, mean_grads,
+        if not fits:
+            mean_grads = torch.empty_like(thresholds)
+            grid, options = _row_launch(query)
+            query_gradient_kernel[grid](
+                *inputs, *_strided(gradients[0]), thresholds, logsumexps, mean_grads,
+                *sizes, **options)
+        grid, options = _gradients_launch(query, fits)
+        gradients_kernel[grid](
+            *inputs, *_strided(*gradients), thresholds, logsumexps, mean_grads,
             *sizes, **options)
-    return grad_query, grad_key, grad_value
+    return gradients[0], gradients[1], gradients[2]
 
 
 def _strided(*tensors: Tensor) -> tuple:
@@ -157,15 +148,6 @@ def _forward_launches(
     ]
 
 
-def _gradients_launch(query: Tensor) -> Tuple[tuple, dict]:
-    """One program per head."""
-    block_n = _whole(query.shape[2])
-    options = dict(_WHOLE_HEAD, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]))
-    if block_n < 256:
-        options['num_warps'] = 4
-    return _launch(query, query.shape[2], options)
-
-
 def _row_launch(query: Tensor) -> Tuple[tuple, dict]:
     """Longer rows, whose scores the forward and the query gradients hold."""
     block_n = _whole(query.shape[2])
@@ -175,12 +157,17 @@ def _row_launch(query: Tensor) -> Tuple[tuple, dict]:
         num_warps=8 if block_n >= 256 else 4, num_stages=1))
 
 
-def _key_launch(query: Tensor) -> Tuple[tuple, dict]:
-    """The kernel that goes through blocks of queries."""
+def _gradients_launch(query: Tensor, fits: bool) -> Tuple[tuple, dict]:
+    """One program per head where it fits, else one per block of keys."""
+    if fits:
+        block_n = _whole(query.shape[2])
+        return _launch(query, block_n, dict(
+            BLOCK_M=32, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]),
+            HAS_ALL_KEYS=True, num_warps=8 if block_n >= 256 else 4, num_stages=4))
     block_n = 64 if query.element_size() == 2 else 32
     return _launch(query, block_n, dict(
         BLOCK_M=32, BLOCK_N=block_n, BLOCK_D=_whole(query.shape[3]),
-        num_warps=4, num_stages=2))
+        HAS_ALL_KEYS=False, num_warps=4, num_stages=2))
 
 
 def _launch(query: Tensor, block: int, options: dict) -> Tuple[tuple, dict]:

@@ -33,6 +33,16 @@ def store(matrix, stride, rows, columns, num_rows, num_columns, numbers):
 
 
 @triton.jit
+def load_statistics(thresholds, logsumexps, head, rows, num_tokens):
+    """Threshold and log-sum-exp of queries; one that does not exist keeps no key."""
+    place = head.to(tl.int64) * num_tokens + rows
+    is_row = rows < num_tokens
+    threshold = tl.load(thresholds + place, mask=is_row, other=float('inf'))
+    logsumexp = tl.load(logsumexps + place, mask=is_row, other=0.)
+    return threshold, logsumexp
+
+
+@triton.jit
 def product(left, right):
     """Matrix product in float32; float32 inputs keep the precision of float32."""
     return tl.dot(left, right, input_precision='tf32x3')
