@@ -282,7 +282,9 @@ int64_t workspace_floats(problem_t size) {
            (size.head_dim + ROWS + 2) * padded(size.num_tokens);
 }
 
-static workspace_t workspace_of_thread(problem_t size, float *memory) {
+/* The workspace of this thread, with the queries, keys and values of a head. */
+static workspace_t workspace_with(int64_t head, problem_t size, float *memory,
+                                  heads_t query, heads_t key, heads_t value) {
     workspace_t work;
     memory += omp_get_thread_num() * workspace_floats(size);
     for (int i = 0; i < NUM_MATRICES; i++, memory += matrix_floats(size))
@@ -291,6 +293,10 @@ static workspace_t workspace_of_thread(problem_t size, float *memory) {
     work.scores = memory + size.head_dim * padded(size.num_tokens);
     work.grads = work.scores + ROWS * padded(size.num_tokens);
     work.keys = (int32_t *)(work.grads + padded(size.num_tokens));
+    pack(query, size, head, work.matrix[QUERY]);
+    pack(key, size, head, work.matrix[KEY]);
+    pack(value, size, head, work.matrix[VALUE]);
+    transpose(work.matrix[KEY], size, work.transposed_key);
     return work;
 }
 
@@ -368,11 +374,7 @@ void forward(problem_t size, float *memory, heads_t query, heads_t key,
              float *logsumexps) {
 #pragma omp parallel for schedule(dynamic) num_threads(size.num_threads)
     for (int64_t head = 0; head < size.batch_size * size.num_heads; head++) {
-        workspace_t work = workspace_of_thread(size, memory);
-        pack(query, size, head, work.matrix[QUERY]);
-        pack(key, size, head, work.matrix[KEY]);
-        pack(value, size, head, work.matrix[VALUE]);
-        transpose(work.matrix[KEY], size, work.transposed_key);
+        workspace_t work = workspace_with(head, size, memory, query, key, value);
         forward_head(head, size, work, output, thresholds, logsumexps);
     }
 }
@@ -383,12 +385,8 @@ void backward(problem_t size, float *memory, heads_t grad_output,
               heads_t grad_query, heads_t grad_key, heads_t grad_value) {
 #pragma omp parallel for schedule(dynamic) num_threads(size.num_threads)
     for (int64_t head = 0; head < size.batch_size * size.num_heads; head++) {
-        workspace_t work = workspace_of_thread(size, memory);
-        pack(query, size, head, work.matrix[QUERY]);
-        pack(key, size, head, work.matrix[KEY]);
-        pack(value, size, head, work.matrix[VALUE]);
+        workspace_t work = workspace_with(head, size, memory, query, key, value);
         pack(grad_output, size, head, work.matrix[GRAD_OUTPUT]);
-        transpose(work.matrix[KEY], size, work.transposed_key);
         backward_head(head, size, work, thresholds, logsumexps, grad_query,
                       grad_key, grad_value);
     }
