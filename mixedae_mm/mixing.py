@@ -7,7 +7,8 @@ names, for every position, the source image whose patch is shown there.
 
 ``S`` is the number of mixed samples: ``B / n`` in *compose* mode (one mask per
 group), ``B`` in *full* mode (``n`` masks per group). The masks of one group are
-consecutive. Nothing here loops over groups or waits for the device.
+consecutive. Nothing here loops over groups or waits for the device. Masks are
+int64 everywhere, ``(S, L)``.
 """
 from typing import Optional, Sequence, Tuple
 
@@ -21,13 +22,10 @@ MODES = ('compose', 'full')
 
 
 def num_sources_of(mix_ratio: float) -> int:
-    """Number of images in a group, ``n = 1 / r`` (Sec. 3.1).
-
-    Args:
-        mix_ratio (float): ``r`` in (0, 0.5], with an integer ``1 / r``.
+    """Images in a group, ``n = 1 / r`` (Sec. 3.1), for a ratio in (0, 0.5].
 
     Raises:
-        ConfigurationError: For any other ratio.
+        ConfigurationError: For another ratio, or if ``1 / r`` is not an integer.
     """
     check_number('mix_ratio', mix_ratio, lambda ratio: 0 < ratio <= 0.5,
                  'be a number in (0, 0.5]')
@@ -45,22 +43,17 @@ def draw_mix_masks(num_masks: int,
                    num_sources: int,
                    device: Optional[torch.device] = None,
                    generator: Optional[torch.Generator] = None) -> Tensor:
-    """Draw symmetric random mixing masks (Eq. 2).
+    """Draw symmetric random mixing masks (Eq. 2), ``(S, L)`` with values in [0, n).
 
     Every source gets ``L / n`` positions, uniformly at random. Where ``n``
     does not divide ``L`` the shares differ by at most one patch, and which
     sources get the extra ones is random as well.
 
     Args:
-        num_masks (int): ``S``.
-        num_patches (int): ``L``, at least ``num_sources``.
-        num_sources (int): ``n``.
+        num_masks, num_patches, num_sources (int): ``S``, ``L``, ``n``.
         device (torch.device, optional): Where to draw.
         generator (torch.Generator, optional): On the same device; the global
             one by default.
-
-    Returns:
-        Tensor: ``(S, L)`` int64, values in ``[0, n)``.
 
     Raises:
         ConfigurationError: If there are fewer patches than sources.
@@ -82,14 +75,7 @@ def draw_mix_masks(num_masks: int,
 
 
 def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
-    """Rows and columns of the patch grid.
-
-    Args:
-        image_size (Sequence[int]): ``(H, W)`` in pixels.
-        patch_size (int): ``P``.
-
-    Returns:
-        tuple[int, int]: ``(H / P, W / P)``.
+    """Rows and columns of the patches of an image ``(H, W)``.
 
     Raises:
         ConfigurationError: If a side is not a multiple of the patch size.
@@ -105,11 +91,7 @@ def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
 
 
 def check_batch(num_images: int, num_sources: int) -> None:
-    """Refuse a batch that cannot be cut into whole groups.
-
-    Raises:
-        ConfigurationError: If ``B`` is 0 or not a multiple of ``n``.
-    """
+    """Refuse a batch that cannot be cut into whole groups, with a ConfigurationError."""
     if num_images == 0 or num_images % num_sources:
         raise ConfigurationError(
             f'A batch of {num_images} images cannot be cut into groups of '
@@ -126,16 +108,14 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
 
     Args:
         clean (Tensor): ``(B, C, H, W)``, any dtype; groups are consecutive.
-        mix_masks (Tensor): ``(S, L)`` int64.
-        num_sources (int): ``n``.
-        patch_size (int): ``P``.
+        mix_masks (Tensor): ``(S, L)``.
+        num_sources, patch_size (int): ``n``, ``P``.
 
     Returns:
         Tensor: ``(S, C, H, W)``, dtype of ``clean``.
 
     Raises:
-        ConfigurationError: If ``B`` is not a multiple of ``n``, or an image
-            side is not a multiple of ``P``.
+        ConfigurationError: See :func:`check_batch` and :func:`patch_grid`.
     """
     check_batch(len(clean), num_sources)
     rows, columns = patch_grid(clean.shape[-2:], patch_size)
@@ -149,15 +129,7 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
 
 
 def is_shown(mix_masks: Tensor, num_sources: int) -> Tensor:
-    """Whether a source's patch is shown at a position: the one-hot masks.
-
-    Args:
-        mix_masks (Tensor): ``(..., L)`` int64.
-        num_sources (int): ``n``.
-
-    Returns:
-        Tensor: ``(..., L, n)`` bool, True once per position.
-    """
+    """One-hot masks: ``(..., L)`` to ``(..., L, n)`` bool, True once per position."""
     sources = torch.arange(num_sources, device=mix_masks.device)
     return mix_masks[..., None] == sources
 
@@ -171,7 +143,7 @@ def vectors_of_sources(vectors: Tensor, mix_masks: Tensor) -> Tensor:
 
     Args:
         vectors (Tensor): ``(n, C)``, one per source.
-        mix_masks (Tensor): ``(S, L)`` int64.
+        mix_masks (Tensor): ``(S, L)``.
 
     Returns:
         Tensor: ``(S, L, C)``, dtype of ``vectors``, under autocast too.
@@ -189,7 +161,7 @@ def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
 
     Args:
         tokens (Tensor): ``(S, L, C)``, patch tokens only.
-        mix_masks (Tensor): ``(S, L)`` int64.
+        mix_masks (Tensor): ``(S, L)``.
         num_sources (int): ``n``.
         mask_token (Tensor): ``(C,)``.
 
@@ -208,12 +180,9 @@ def hidden_sources(mix_masks: Tensor, num_sources: int) -> Tensor:
     Eq. 4 sums. Their number does not depend on the mask, so the loss can be
     taken on exactly these without a data-dependent shape.
 
-    Args:
-        mix_masks (Tensor): ``(..., L)`` int64.
-        num_sources (int): ``n``.
-
     Returns:
-        Tensor: ``(..., L, n - 1)`` int64, ascending in the last dimension.
+        Tensor: ``(..., L, n - 1)`` int64 for masks ``(..., L)``, ascending in the
+        last dimension.
     """
     others = torch.arange(num_sources - 1, device=mix_masks.device)
     return others + (others >= mix_masks[..., None]).long()
@@ -224,11 +193,10 @@ def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
 
     Args:
         sequences (Tensor): ``(..., n, L, C)``, one sequence per source.
-        mix_masks (Tensor): ``(..., L)`` int64, same leading dimensions.
+        mix_masks (Tensor): ``(..., L)``, same leading dimensions.
 
     Returns:
-        Tensor: ``(..., L, n - 1, C)``, in the order of
-        :func:`hidden_sources`.
+        Tensor: ``(..., L, n - 1, C)``, in the order of :func:`hidden_sources`.
     """
     sequences = sequences.transpose(-3, -2)  # (..., L, n, C)
     # The j-th hidden source is j, or j + 1 from the shown one on. Choosing
@@ -249,7 +217,7 @@ def hidden_targets(patches: Tensor, mix_masks: Tensor,
 
     Args:
         patches (Tensor): ``(B, L, D)`` of the clean images, ``B = G * n``.
-        mix_masks (Tensor): ``(S, L)`` int64.
+        mix_masks (Tensor): ``(S, L)``.
         num_sources (int): ``n``.
 
     Returns:
@@ -264,11 +232,11 @@ def hidden_targets(patches: Tensor, mix_masks: Tensor,
 
 def scatter_hidden(values: Tensor, mix_masks: Tensor,
                    shown: Tensor) -> Tensor:
-    """Inverse of :func:`gather_hidden`: fill hidden positions, keep shown.
+    """Inverse of :func:`gather_hidden`: fill hidden positions, keep shown ones.
 
     Args:
         values (Tensor): ``(S, L, n - 1, C)`` for the hidden positions.
-        mix_masks (Tensor): ``(S, L)`` int64.
+        mix_masks (Tensor): ``(S, L)``.
         shown (Tensor): ``(S, n, L, C)``, used where ``M_l = i``.
 
     Returns:
@@ -281,14 +249,9 @@ def scatter_hidden(values: Tensor, mix_masks: Tensor,
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images into flattened patches, in MAE's order (row, column, colour).
+    """Cut images ``(B, C, H, W)`` into flattened patches ``(B, L, P * P * C)``.
 
-    Args:
-        images (Tensor): ``(B, C, H, W)``.
-        patch_size (int): ``P``.
-
-    Returns:
-        Tensor: ``(B, L, P * P * C)``.
+    In MAE's order: row, column, colour.
     """
     rows, columns = patch_grid(images.shape[-2:], patch_size)
     patches = images.reshape(
@@ -298,16 +261,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, grid: Sequence[int], patch_size: int) -> Tensor:
-    """Inverse of :func:`patchify`.
-
-    Args:
-        patches (Tensor): ``(B, L, P * P * C)``.
-        grid (Sequence[int]): Rows and columns, ``rows * columns = L``.
-        patch_size (int): ``P``.
-
-    Returns:
-        Tensor: ``(B, C, H, W)``.
-    """
+    """Inverse of :func:`patchify`, for a grid of ``rows * columns = L`` patches."""
     rows, columns = grid
     patches = patches.reshape(
         len(patches), rows, columns, patch_size, patch_size, -1)  # (B, h, w, P, P, C)
@@ -318,12 +272,8 @@ def unpatchify(patches: Tensor, grid: Sequence[int], patch_size: int) -> Tensor:
 def patch_statistics(patches: Tensor) -> Tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, MAE's pixel normalisation.
 
-    Args:
-        patches (Tensor): ``(..., P * P * C)``, at least two values.
-
-    Returns:
-        tuple[Tensor, Tensor]: Both ``(..., 1)``; the standard deviation is
-        ``sqrt(var + 1e-6)`` with the unbiased variance.
+    Of patches ``(..., P * P * C)`` of at least two values, both are ``(..., 1)``; the
+    standard deviation is ``sqrt(var + 1e-6)`` with the unbiased variance.
     """
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + 1e-6).sqrt()

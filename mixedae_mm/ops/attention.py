@@ -43,8 +43,8 @@ def homologous_attention(query: Tensor,
 
     Per query and head only the ``topk`` largest scores are kept; keys that
     tie with the ``topk``-th largest are all kept. Scores and softmax are
-    float32 for float16 and bfloat16 inputs. With ``topk == N`` this is plain
-    attention.
+    float32 for float16 and bfloat16 inputs, under autocast too. With
+    ``topk == N`` this is plain attention.
 
     Args:
         query, key, value (Tensor): (B, heads, N, D) with any strides, one
@@ -57,25 +57,20 @@ def homologous_attention(query: Tensor,
         Tensor: (B, heads, N, D), of the inputs' dtype.
 
     Raises:
-        ConfigurationError: If ``topk`` is not an integer from 1 to N, if the
-            three tensors are not 4-dimensional, of one shape, one
-            floating-point dtype and one device, or for a scale that is not
-            positive and finite.
+        ConfigurationError: For any other argument.
     """
     _check_arguments(query, key, value, topk)
     if scale is None:
         scale = query.shape[-1]**-0.5
     elif not 0 < scale < inf:
         raise ConfigurationError(
-            'scale of homologous_attention must be a positive number, got '
-            f'{scale!r}.')
+            f'scale of homologous_attention must be a positive number, got {scale!r}.')
     if topk == query.shape[-2]:
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     return _attention(query, key, value, topk, scale)[0]
 
 
-def _check_arguments(query: Tensor, key: Tensor, value: Tensor,
-                     topk: int) -> None:
+def _check_arguments(query: Tensor, key: Tensor, value: Tensor, topk: int) -> None:
     if query.ndim != 4 or not (query.shape == key.shape == value.shape):
         raise ConfigurationError(
             'homologous_attention needs query, key and value of one shape '
@@ -89,12 +84,11 @@ def _check_arguments(query: Tensor, key: Tensor, value: Tensor,
             'floating-point dtype on the same device, got '
             f'{query.dtype} on {query.device}, {key.dtype} on {key.device} '
             f'and {value.dtype} on {value.device}.')
-    num_keys = key.shape[-2]
     if (not isinstance(topk, int) or isinstance(topk, bool)
-            or not 1 <= topk <= num_keys):
+            or not 1 <= topk <= key.shape[-2]):
         raise ConfigurationError(
             'topk of homologous_attention must be an integer from 1 to the '
-            f'number of keys, {num_keys}, got {topk!r}.')
+            f'number of keys, {key.shape[-2]}, got {topk!r}.')
 
 
 # Paths by name: an operator takes strings, not modules.
@@ -108,12 +102,10 @@ def _path(query: Tensor) -> ModuleType:
         return cpu_kernel
     if query.is_cuda and query.numel() > 0:
         triton_kernel = _triton_kernel()
-        if triton_kernel is None:
-            reason = 'Triton is not installed'
-        else:
-            reason = triton_kernel.unsupported(query)
-            if reason is None:
-                return triton_kernel
+        reason = ('Triton is not installed' if triton_kernel is None else
+                  triton_kernel.unsupported(query))
+        if reason is None:
+            return triton_kernel
         _log_fallback(reason)
     return blockwise
 

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -44,10 +44,8 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int,
     query, key, value = map(_as_float32_rows, (query, key, value))
     output = new_heads(query)
     thresholds, logsumexps = new_statistics(query)
-    problem, memory = _problem_and_memory(query, topk, scale)
-    _compiled().forward(problem, memory.data_ptr(), _heads(query), _heads(key),
-                        _heads(value), _heads(output), thresholds.data_ptr(),
-                        logsumexps.data_ptr())
+    _run('forward', query, topk, scale, _heads(query), _heads(key), _heads(value),
+         _heads(output), thresholds.data_ptr(), logsumexps.data_ptr())
     return output.to(dtype), thresholds, logsumexps
 
 
@@ -59,11 +57,9 @@ def backward(grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor,
     grad_output, query, key, value = map(_as_float32_rows,
                                          (grad_output, query, key, value))
     grad_query, grad_key, grad_value = (new_heads(query) for _ in range(3))
-    problem, memory = _problem_and_memory(query, 0, scale)
-    _compiled().backward(problem, memory.data_ptr(), _heads(grad_output),
-                         _heads(query), _heads(key), _heads(value),
-                         thresholds.data_ptr(), logsumexps.data_ptr(),
-                         _heads(grad_query), _heads(grad_key), _heads(grad_value))
+    _run('backward', query, 0, scale, _heads(grad_output), _heads(query),
+         _heads(key), _heads(value), thresholds.data_ptr(), logsumexps.data_ptr(),
+         _heads(grad_query), _heads(grad_key), _heads(grad_value))
     return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
 
 
@@ -75,18 +71,15 @@ def _heads(tensor: Tensor) -> _Heads:
     return _Heads(tensor.data_ptr(), *tensor.stride()[:3])
 
 
-def _problem_and_memory(query: Tensor, topk: int,
-                        scale: float) -> Tuple[_Problem, Tensor]:
-    num_threads = torch.get_num_threads()
-    problem = _Problem(*query.shape, topk, scale, num_threads)
-    return problem, query.new_zeros(num_threads,
-                                    _compiled().workspace_floats(problem))
-
-
-def _compiled() -> ctypes.CDLL:
+def _run(function: str, query: Tensor, topk: int, scale: float,
+         *arguments: Any) -> None:
+    """Call the library with the sizes and memory for each thread to work in."""
     library = _library()
     assert library is not None, 'supports() was not asked'
-    return library
+    num_threads = torch.get_num_threads()
+    problem = _Problem(*query.shape, topk, scale, num_threads)
+    memory = query.new_zeros(num_threads, library.workspace_floats(problem))
+    getattr(library, function)(problem, memory.data_ptr(), *arguments)
 
 
 @functools.lru_cache(maxsize=None)

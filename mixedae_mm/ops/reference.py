@@ -7,18 +7,11 @@ from torch import Tensor
 
 
 def topk_mask(scores: Tensor, topk: int) -> Tensor:
-    """Which scores TopK keeps: per row the ``topk`` largest.
+    """Which scores ``(..., N)`` TopK keeps: per row the ``topk`` largest, as a mask.
 
     Keys that tie with the ``topk``-th largest score are all kept, so a row
     can keep more than ``topk``. A NaN is never below the threshold and so is
     kept too: it reaches the output instead of being dropped in silence.
-
-    Args:
-        scores (Tensor): (..., N) of any floating-point dtype.
-        topk (int): K of Eq. 6, from 1 to N.
-
-    Returns:
-        Tensor: (..., N), bool, True where a score is kept.
     """
     smallest_kept = scores.topk(topk, dim=-1, sorted=False).values.amin(
         dim=-1, keepdim=True)
@@ -27,19 +20,10 @@ def topk_mask(scores: Tensor, topk: int) -> Tensor:
 
 def homologous_attention_reference(query: Tensor, key: Tensor, value: Tensor,
                                    topk: int, scale: float) -> Tensor:
-    """Eq. 6, ``softmax(TopK(q k^T * scale)) v``, for any dtype and device.
+    """Eq. 6, see :func:`mixedae_mm.ops.homologous_attention`.
 
-    Scores and softmax are float32 where the inputs are float16 or bfloat16,
-    under autocast as well. The choice of keys is constant to autograd: the
-    gradient flows through the kept scores only.
-
-    Args:
-        query, key, value (Tensor): (B, heads, N, D).
-        topk (int): K, from 1 to N.
-        scale (float): factor of the scores, 1 / sqrt(D) in the paper.
-
-    Returns:
-        Tensor: (B, heads, N, D), of the inputs' dtype.
+    The choice of keys is constant to autograd: the gradient flows through the
+    kept scores only.
     """
     compute_dtype = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
