@@ -188,7 +188,7 @@ def _topk_in_use(backbone: BaseModule, layer_index: int,
                  num_patches: int) -> Optional[int]:
     """``K`` with which a layer attends to whole images, None if globally."""
     if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
-        return backbone.layer_topk(layer_index, num_patches)
+        return backbone.topk_of_layers(num_patches)[layer_index]
     return None
 
 

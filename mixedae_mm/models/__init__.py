@@ -1,3 +1,8 @@
+"""The components of MixedAE, which configs name; one per file.
+
+Each raises a ConfigurationError when it is built with a value that an argument does
+not allow.
+"""
 from .checkpoint_loading import CheckedPretrainedInit
 from .homologous_contrastive_loss import HomologousContrastiveLoss
 from .mixedae import MixedAE

@@ -33,10 +33,6 @@ class HomologousContrastiveLoss(nn.Module):
         positives (str): ``'separate'``, every positive on its own (the
             default), or ``'mean'``, one positive that is the average feature
             of the anchor and all its homologous patches (Table 3c).
-
-    Raises:
-        ConfigurationError: For a temperature out of range or an unknown kind
-            of positives.
     """
     POSITIVES = ('separate', 'mean')
 
@@ -52,15 +48,12 @@ class HomologousContrastiveLoss(nn.Module):
 
     def forward(self, features: Tensor, mix_mask: Tensor,
                 num_sources: int) -> Tensor:
-        """Loss over the patches of every mixed sample.
+        """Loss over the patches of every mixed sample, a scalar.
 
         Args:
             features (Tensor): ``(S, L, D)``, projected patch tokens.
             mix_mask (Tensor): ``(S, L)`` int64, source of each patch.
-            num_sources (int): ``n``, less than ``L``.
-
-        Returns:
-            Tensor: Scalar.
+            num_sources (int): ``n``.
 
         Raises:
             ConfigurationError: If there are not more patches than sources, so that

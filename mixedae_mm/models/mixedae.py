@@ -37,9 +37,6 @@ class MixedAE(BaseSelfSupervisor):
         data_preprocessor (dict, optional): Config of
             ``MixedAEDataPreprocessor``; its defaults are the paper's.
         init_cfg (dict | list[dict], optional): Defaults to MAE's.
-
-    Raises:
-        ConfigurationError: If two parts disagree, or there is no loss.
     """
 
     def __init__(self,
@@ -89,11 +86,10 @@ class MixedAE(BaseSelfSupervisor):
 
     def loss(self, inputs: Dict[str, Tensor], data_samples: List[DataSample],
              **kwargs) -> Dict[str, Tensor]:
-        """Losses of a batch that the preprocessor mixed.
+        """Losses of a batch that :class:`MixedAEDataPreprocessor` mixed.
 
         Args:
-            inputs (dict[str, Tensor]): ``mixed``, ``clean``, ``mix_mask`` as
-                :class:`MixedAEDataPreprocessor` makes them.
+            inputs (dict[str, Tensor]): ``mixed``, ``clean``, ``mix_mask``.
             data_samples (list[DataSample]): Not used: there are no labels.
 
         Returns:
@@ -117,14 +113,7 @@ class MixedAE(BaseSelfSupervisor):
 
 
 def _build(name: str, config: dict, **shared) -> Any:
-    """Build a part with what the rest of the model knows filled in.
-
-    Returns:
-        nn.Module: The part.
-
-    Raises:
-        ConfigurationError: If its config has another value.
-    """
+    """Build a part with what the rest of the model knows filled in, not replaced."""
     for key, value in shared.items():
         given = config.get(key, value)
         if _as_tuple(given) != _as_tuple(value):

@@ -32,9 +32,6 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             Ours load RGB.
         non_blocking (bool): Copy to the device asynchronously, which needs
             ``pin_memory`` in the dataloader.
-
-    Raises:
-        ConfigurationError: For a value that an argument does not allow.
     """
 
     def __init__(self,
@@ -85,8 +82,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             data (dict): ``inputs``: images ``(B, C, H, W)`` (uint8 or float,
                 in the units of ``mean``), or a list of ``B`` images of one
                 size; optional ``data_samples``; optional ``mix_mask``
-                ``(S, L)`` int64 to use instead of drawing one, to replay a
-                batch.
+                ``(S, L)`` int64 to replay a batch.
             training (bool): Whether to mix.
 
         Returns:
@@ -137,15 +133,9 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             clean: torch.Tensor,
             mix_mask: Optional[torch.Tensor] = None,
             generator: Optional[torch.Generator] = None) -> dict:
-        """Draw masks, unless given, and mix normalised images.
+        """Mix normalised images ``(B, C, H, W)``, as :meth:`forward` in training.
 
-        Args:
-            clean (Tensor): ``(B, C, H, W)``.
-            mix_mask (Tensor, optional): ``(S, L)`` int64.
-            generator (torch.Generator, optional): To draw the masks from.
-
-        Returns:
-            dict: ``mixed``, ``clean`` and ``mix_mask``, see :meth:`forward`.
+        Masks ``(S, L)`` are drawn from the generator, unless they are given.
         """
         rows, columns = patch_grid(clean.shape[-2:], self.patch_size)
         shape = (self.num_samples(len(clean)), rows * columns)

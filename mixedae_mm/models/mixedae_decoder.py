@@ -40,9 +40,6 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
             ``num_patches``: ``patch_size``, ``in_chans``,
             ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
             ``mlp_ratio``, ``norm_cfg``.
-
-    Raises:
-        ConfigurationError: For a value that an argument does not allow.
     """
 
     def __init__(self,

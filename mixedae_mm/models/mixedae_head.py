@@ -36,9 +36,6 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             encoder tokens after or before the final LayerNorm (Table 3b).
         proj_dim (int): Output width of the linear projector.
         init_cfg (dict, optional): Initialisation config.
-
-    Raises:
-        ConfigurationError: For a value that an argument does not allow.
     """
     CONTRAST_INPUTS = ('after_norm', 'before_norm')
 
@@ -100,14 +97,8 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
                             mix_mask: Tensor) -> Tensor:
         """Eq. 4: mean squared error on the hidden patches, as MAE takes it.
 
-        Args:
-            predictions (Tensor): ``(S, L, n - 1, P * P * C)``, in the order of
-                :func:`mixedae_mm.mixing.hidden_sources`.
-            clean (Tensor): ``(B, C, H, W)``.
-            mix_mask (Tensor): ``(S, L)`` int64.
-
-        Returns:
-            Tensor: Scalar.
+        Predictions ``(S, L, n - 1, P * P * C)`` are in the order of
+        :func:`mixedae_mm.mixing.hidden_sources`.
         """
         targets = hidden_targets(
             self.targets(clean), mix_mask, self.num_sources)  # (S, L, n - 1, P * P * C)
@@ -116,13 +107,7 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
         return F.mse_loss(predictions.to(dtype), targets.to(dtype))
 
     def targets(self, clean: Tensor) -> Tensor:
-        """Patches to be predicted, of all clean images.
-
-        Args:
-            clean (Tensor): ``(B, C, H, W)``.
-
-        Returns:
-            Tensor: ``(B, L, P * P * C)``, normalised per patch with ``norm_pix``.
+        """Patches ``(B, L, P * P * C)`` of the images, normalised with ``norm_pix``.
 
         Raises:
             ConfigurationError: If a patch of a single value is to be normalised.

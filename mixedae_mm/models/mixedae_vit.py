@@ -15,11 +15,9 @@ from .vit_arguments import check_homologous, check_pretraining
 
 
 class EncodedMix(NamedTuple):
-    """What the encoder makes of mixed samples: ``(S, 1 + L, C)`` each, CLS first.
+    """Tokens of mixed samples, ``(S, 1 + L, C)``, after and before the final LayerNorm.
 
-    Attributes:
-        tokens (Tensor): After the final LayerNorm.
-        tokens_before_norm (Tensor): Before it.
+    CLS is the first.
     """
     tokens: Tensor
     tokens_before_norm: Tensor
@@ -52,11 +50,6 @@ class MixedAEViT(TransferViT):
             mask too. The paper's transfer is global, the default.
         **kwargs: Every other argument of :class:`.transfer_vit.TransferViT`,
             ``relative_position_bias`` for transfer alone.
-
-    Raises:
-        ConfigurationError: For a value that an argument does not allow, a
-            ratio that keeps no key, or, in pre-training, an image size that is
-            not a multiple of the patch size.
     """
 
     def __init__(self,
@@ -105,8 +98,7 @@ class MixedAEViT(TransferViT):
         """MAE's initialisation in pre-training, mmpretrain's in transfer.
 
         Raises:
-            ConfigurationError: If weights that ``init_cfg`` names do not fit (see
-                :func:`.checkpoint_loading.load_pretrained`).
+            ConfigurationError: If weights that ``init_cfg`` names do not fit.
         """
         # Before init_cfg, whose values (of a checkpoint, above all) must stay.
         if self.is_pretraining:
@@ -147,10 +139,6 @@ class MixedAEViT(TransferViT):
         return ([None] * self.num_global_layers
                 + [self.topk_of(num_patches)] * num_homologous)
 
-    def layer_topk(self, layer_index: int, num_patches: int) -> Optional[int]:
-        """``K`` of one layer, see :meth:`topk_of_layers`."""
-        return self.topk_of_layers(num_patches)[layer_index]
-
     def forward(self, x: Tensor, mix_mask: Optional[Tensor] = None
                 ) -> Union[EncodedMix, Tuple[Tensor, ...]]:
         """Encode mixed samples, or images.
@@ -166,11 +154,11 @@ class MixedAEViT(TransferViT):
         """
         if mix_mask is not None:
             return self._encode_mixed(x, mix_mask)
-        x, grid = self.embed(x)  # (B, 1 + L, C)
+        x, (rows, columns) = self.embed(x)  # (B, 1 + L, C)
         topks: List[Optional[int]] = [None] * self.num_layers
         if self.homologous_in_transfer:
-            topks = self.topk_of_layers(grid[0] * grid[1])
-        return tuple(self.encode(x, grid, topks))
+            topks = self.topk_of_layers(rows * columns)
+        return tuple(self.encode(x, (rows, columns), topks))
 
     def _encode_mixed(self, mixed: Tensor, mix_mask: Tensor) -> EncodedMix:
         if not self.is_pretraining:

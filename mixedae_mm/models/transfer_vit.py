@@ -45,10 +45,6 @@ class TransferViT(LoadedWhole, VisionTransformer):
             from there, and a line in the log tells which (see
             :func:`.checkpoint_loading.load_pretrained`).
         **kwargs: Every other argument of ``VisionTransformer``.
-
-    Raises:
-        ConfigurationError: If ``out_indices`` or ``frozen_stages`` are outside
-            the layers, or a checkpoint is named twice.
     """
 
     arch_zoo = ARCHES
@@ -104,15 +100,10 @@ class TransferViT(LoadedWhole, VisionTransformer):
 
     def embed(self, images: Tensor, segments: Optional[Tensor] = None
               ) -> Tuple[Tensor, Tuple[int, int]]:
-        """Embed images: patches, positions and CLS.
+        """Embed images ``(B, C, H, W)``: patches, positions and CLS.
 
-        Args:
-            images (Tensor): ``(B, C, H, W)``.
-            segments (Tensor, optional): ``(B, L, C)``, added to the patches.
-
-        Returns:
-            tuple: Tokens ``(B, 1 + L, C)`` (``L`` without a CLS token), and
-            rows and columns of patches.
+        Segments ``(B, L, C)`` are added to the patches. Returns tokens
+        ``(B, 1 + L, C)`` (``L`` without a CLS token), and rows and columns of patches.
         """
         x, grid = self.patch_embed(images)  # (B, L, C)
         if segments is not None:
@@ -137,16 +128,10 @@ class TransferViT(LoadedWhole, VisionTransformer):
 
     def encode(self, x: Tensor, grid: Tuple[int, int],
                topks: Iterable[Optional[int]]) -> List[Tensor]:
-        """Run the layers and format the outputs that are asked for.
+        """Run the layers on ``(B, N, C)`` and format each of ``out_indices``.
 
-        Args:
-            x (Tensor): ``(B, N, C)``.
-            grid (tuple[int, int]): Rows and columns of patches.
-            topks (Iterable[int, optional]): ``K`` of each layer, None for
-                global attention.
-
-        Returns:
-            list[Tensor]: One for each of ``out_indices``.
+        ``grid`` has rows and columns of patches, ``topks`` the ``K`` of each layer,
+        None for global attention.
         """
         offsets = None
         if self.relative_position_bias:

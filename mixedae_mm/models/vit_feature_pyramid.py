@@ -36,9 +36,6 @@ class ViTFeaturePyramid(BaseModule):
             batch norm over all processes; on several CPU processes use
             ``dict(type='BN')``.
         init_cfg (dict, optional): Initialisation; PyTorch's by default.
-
-    Raises:
-        ConfigurationError: For another patch size.
     """
 
     def __init__(self,
@@ -58,11 +55,7 @@ class ViTFeaturePyramid(BaseModule):
             for stride in STRIDES)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """Rescale each map.
-
-        Args:
-            features (Sequence[Tensor]): Four maps ``(B, C, H, W)`` of one
-                size, in the order of the layers.
+        """Rescale four maps ``(B, C, H, W)`` of one size, in the order of the layers.
 
         Returns:
             tuple[Tensor]: Of strides 4, 8, 16, 32: ``(B, C, H * P / 4, W * P
@@ -99,8 +92,7 @@ class ViTFeaturePyramid(BaseModule):
             level(feature) for level, feature in zip(self.levels, features))
 
 
-def _rescale(source: int, target: int, channels: int,
-             norm_cfg: dict) -> nn.Module:
+def _rescale(source: int, target: int, channels: int, norm_cfg: dict) -> nn.Module:
     """Layers that take a map from one stride to another, both powers of 2."""
     if target >= source:
         factor = target // source

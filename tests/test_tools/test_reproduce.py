@@ -177,8 +177,8 @@ def test_every_variant_learns_with_another_encoder(variant):
         expected = {
             'both': 16, 'full': 16, 'full_images': 16, 'attention_only': 16,
             'topk_0125': 8, 'topk_05': 32}.get(variant.name)
-        assert model.backbone.layer_topk(0, 64) is None
-        assert model.backbone.layer_topk(2, 64) == expected
+        assert model.backbone.topk_of_layers(64)[0] is None
+        assert model.backbone.topk_of_layers(64)[2] == expected
 
 
 def test_what_is_asked_for_by_name_is_done():

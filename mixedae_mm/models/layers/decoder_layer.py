@@ -17,16 +17,10 @@ class MixedAEDecoderLayer(TransformerEncoderLayer):
         return layer
 
     def forward(self, x: Tensor, mix_mask: Optional[Tensor] = None) -> Tensor:
-        """Run one pre-norm Transformer layer.
+        """Run one pre-norm Transformer layer on ``(S * n, 1 + L, D)``, CLS first.
 
-        Args:
-            x (Tensor): ``(S * n, 1 + L, D)``, CLS first.
-            mix_mask (Tensor, optional): ``(S, L)`` int64. None keeps all
-                tokens.
-
-        Returns:
-            Tensor: ``(S * n, 1 + L, D)``; with a mask ``(S, L, n - 1, D)``, in
-            the order of :func:`mixedae_mm.mixing.hidden_sources`.
+        With a mask ``(S, L)`` the result is ``(S, L, n - 1, D)``, in the order of
+        :func:`mixedae_mm.mixing.hidden_sources`; without one it has the input's shape.
         """
         x = x + self.attn(self.ln1(x))
         if mix_mask is not None:

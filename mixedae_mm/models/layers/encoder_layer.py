@@ -14,16 +14,14 @@ from .relative_position_bias import PatchOffsets
 class HomologousMultiheadAttention(MultiheadAttention):
     """mmpretrain's attention, also over TopK keys or with a position bias.
 
-    Attributes:
-        rel_pos_bias (RelativePositionBias): Set by the backbone, where it is
-            asked for.
+    Where the bias is asked for, the backbone sets ``rel_pos_bias``.
     """
 
     def forward(self,
                 x: Tensor,
                 topk: Optional[int] = None,
                 offsets: Optional[PatchOffsets] = None) -> Tensor:
-        """Self-attention over all keys, or over the TopK of each query.
+        """Self-attention of tokens, ``(B, N, C)`` to ``(B, N, C)``.
 
         Args:
             x (Tensor): ``(B, N, C)``.
@@ -31,9 +29,6 @@ class HomologousMultiheadAttention(MultiheadAttention):
                 None is global attention.
             offsets (PatchOffsets, optional): For global attention with the
                 relative position bias.
-
-        Returns:
-            Tensor: ``(B, N, C)``.
         """
         if topk is None and offsets is None:
             return super().forward(x)
@@ -43,10 +38,7 @@ class HomologousMultiheadAttention(MultiheadAttention):
             x = homologous_attention(query, key, value, topk)
         else:
             x = F.scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask=self.rel_pos_bias(offsets).to(query.dtype),
+                query, key, value, self.rel_pos_bias(offsets).to(query.dtype),
                 dropout_p=self.attn_drop if self.training else 0.)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
         return self.out_drop(self.gamma1(self.proj_drop(x)))

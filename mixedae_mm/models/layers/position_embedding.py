@@ -47,14 +47,9 @@ def sincos_position_embedding(grid,
 
 
 def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
-    """Find the sin-cos table that positions are equal to.
+    """Find the sin-cos table that positions ``(1, L, C)`` of patches are equal to.
 
-    Args:
-        positions (Tensor): ``(1, L, C)`` of patches alone, in any floating-point
-            type.
-
-    Returns:
-        SinCosTable | None: None if they are not a sin-cos table, but were trained.
+    In any floating-point type; None if they are no such table, but were trained.
     """
     num_patches, width = positions.shape[1:]
     if width % 4:

@@ -64,14 +64,8 @@ def patch_offsets(grid: Tuple[int, int],
                   device=None) -> PatchOffsets:
     """Number the offsets between patches row by row, then CLS's entries.
 
-    Args:
-        grid (tuple[int, int]): Rows ``h`` and columns ``w`` of patches.
-        with_cls_token (bool): Whether the first token is CLS.
-        device: Of the index.
-
-    Returns:
-        PatchOffsets: The entry of a query at ``(r, c)`` and a key at ``(r',
-        c')`` is ``(r - r' + h - 1) * (2 w - 1) + (c - c' + w - 1)``.
+    In a grid of ``(h, w)`` patches, the entry of a query at ``(r, c)`` and a key at
+    ``(r', c')`` is ``(r - r' + h - 1) * (2 w - 1) + (c - c' + w - 1)``.
     """
     rows, columns = grid
     row = torch.arange(rows, device=device).repeat_interleave(columns)
@@ -92,14 +86,8 @@ def table_grid(num_offsets: int, known: Optional[Tuple[int, int]],
                wanted: Tuple[int, int]) -> Optional[Tuple[int, int]]:
     """The patch grid of a bias table, which shows only how many offsets there are.
 
-    Args:
-        num_offsets (int): Its entries without those of CLS.
-        known (tuple[int, int], optional): The grid of its ViT's positions.
-        wanted (tuple[int, int]): The grid of the model that takes it.
-
-    Returns:
-        tuple[int, int] | None: The first that has as many offsets: the known
-        grid, a square one, the wanted one; None if none has.
+    The first that has as many: the grid of its ViT's positions, if known, a square
+    one, the grid of the model that takes it; None if none has.
     """
     side = (isqrt(num_offsets) + 1) // 2
     for grid in (known, (side, side), wanted):
@@ -114,14 +102,8 @@ def resize_table(table: Tensor,
                  num_extra: int = NUM_CLS_ENTRIES) -> Tensor:
     """Interpolate a bias table from one patch grid to another.
 
-    Args:
-        table (Tensor): ``((2 h - 1) * (2 w - 1) + num_extra, heads)``.
-        source (tuple[int, int]): Its grid ``(h, w)``.
-        target (tuple[int, int]): The wanted grid.
-        num_extra (int): Entries of CLS at the end, which stay.
-
-    Returns:
-        Tensor: The table of ``target``.
+    Tables are ``((2 h - 1) * (2 w - 1) + num_extra, heads)`` for a grid of ``(h, w)``;
+    the entries of CLS at the end stay.
     """
     if tuple(source) == tuple(target):
         return table
