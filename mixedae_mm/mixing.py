@@ -91,7 +91,7 @@ def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
 
 
 def check_batch(num_images: int, num_sources: int) -> None:
-    """Refuse a batch that cannot be cut into whole groups, with a ConfigurationError."""
+    """Raise a ConfigurationError for a batch that cannot be cut into whole groups."""
     if num_images == 0 or num_images % num_sources:
         raise ConfigurationError(
             f'A batch of {num_images} images cannot be cut into groups of '

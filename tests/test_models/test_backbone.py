@@ -11,18 +11,15 @@ from small_vit import ARCH, backbone, randomize
 
 
 @pytest.mark.parametrize('size', [(32, 32), (64, 64), (50, 83), (8, 200)])
-@pytest.mark.parametrize('out_type',
-                         ['raw', 'cls_token', 'featmap', 'avg_featmap'])
-def test_small_features_are_mmpretrains(size, out_type):
-    options = dict(
-        img_size=32, patch_size=8, out_type=out_type, out_indices=(1, 3))
-    vit = randomize(backbone(**options)).eval()
-    plain = VisionTransformer(ARCH, **dict(options, out_indices=[1, 3]))
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap', 'avg_featmap'])
+def test_features_are_mmpretrains(size, out_type):
+    options = dict(img_size=32, patch_size=8, out_type=out_type)
+    vit = randomize(backbone(out_indices=(1, 3), **options)).eval()
+    plain = VisionTransformer(ARCH, out_indices=[1, 3], **options)
     plain.load_state_dict(vit.state_dict(), strict=True)
     plain.eval()
     image = torch.randn(2, 3, *size)
-    for ours, theirs in zip(vit(image), plain(image)):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vit(image), plain(image), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(50, 83), (33, 32), (8, 9)])
@@ -31,10 +28,8 @@ def test_other_sizes_are_padded_at_the_bottom_and_right(size):
     so position (i, j) of a map always lies at (i, j) * stride."""
     vit = randomize(backbone()).eval()
     image = torch.randn(1, 3, *size)
-    border = [(-side) % 8 for side in size]
-    padded = F.pad(image, (0, border[1], 0, border[0]))
     features, = vit(image)
-    expected, = vit(padded)
+    expected, = vit(F.pad(image, (0, -size[1] % 8, 0, -size[0] % 8)))
     assert torch.equal(features, expected)
     assert features.shape[-2:] == tuple(-(-side // 8) for side in size)
 
@@ -44,29 +39,20 @@ def test_checkpointing_changes_memory_only(bias):
     image = torch.randn(2, 3, 40, 24)
     gradients = []
     for with_cp in (False, True):
-        vit = randomize(
-            backbone(
-                with_cp=with_cp, relative_position_bias=bias,
-                drop_path_rate=.3)).train()
+        vit = randomize(backbone(with_cp=with_cp, relative_position_bias=bias,
+                                 drop_path_rate=.3)).train()
         torch.manual_seed(3)
         vit(image)[0].square().sum().backward()
-        gradients.append({
-            name: parameter.grad
-            for name, parameter in vit.named_parameters()
-        })
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient)
+        gradients.append({name: p.grad for name, p in vit.named_parameters()})
+    torch.testing.assert_close(*gradients)
 
 
 def test_frozen_stages_stay_frozen_in_training():
     """Also after ``train()``, which an epoch begins with."""
     vit = randomize(backbone(frozen_stages=2, drop_path_rate=.5)).train()
-    frozen = {'cls_token', 'pos_embed', 'patch_embed.projection.weight',
-              'patch_embed.projection.bias'}
     for name, parameter in vit.named_parameters():
-        expected = name not in frozen and not name.startswith(
-            ('layers.0.', 'layers.1.'))
-        assert parameter.requires_grad is expected, name
+        assert parameter.requires_grad is not name.startswith(
+            ('cls_token', 'pos_embed', 'patch_embed.', 'layers.0.', 'layers.1.')), name
     assert [layer.training for layer in vit.layers] == [False] * 2 + [True] * 2
     assert not vit.patch_embed.training
     image = torch.randn(2, 3, 32, 32)
@@ -107,11 +93,9 @@ def test_relative_position_bias_begins_as_the_plain_vit():
     image = torch.randn(2, 3, 48, 40)
     plain = randomize(backbone()).eval()
     biased = backbone(relative_position_bias=True).eval()
-    missing, unexpected = biased.load_state_dict(
-        plain.state_dict(), strict=False)
+    missing, unexpected = biased.load_state_dict(plain.state_dict(), strict=False)
     assert len(missing) == 4 and not unexpected
-    assert all(name.endswith('relative_position_bias_table')
-               for name in missing)
+    assert all(name.endswith('relative_position_bias_table') for name in missing)
     torch.testing.assert_close(biased(image), plain(image))
 
 
@@ -156,8 +140,8 @@ def test_relative_position_bias_enters_the_scores():
     x = torch.randn(2, 17, 32, dtype=torch.float64)
     offsets = patch_offsets((4, 4))
     got = attention(x, offsets=offsets)
-    query, key, value = attention.qkv(x).unflatten(
-        -1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+    qkv = attention.qkv(x).unflatten(-1, (3, 2, 16))
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)
     scores = query @ key.mT / 4 + attention.rel_pos_bias(offsets)
     expected = attention.proj(
         (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
@@ -179,14 +163,12 @@ def test_relative_position_bias_on_other_grids():
     assert resized.shape == (13 * 19 + 3, 1)
     picture = resized[:-3].view(13, 19)
     assert torch.equal(picture[:, 0], picture[:, 18])
-    torch.testing.assert_close(picture[[0, 6, 12], 5],
-                               torch.tensor([-3., 0., 3.]))
+    torch.testing.assert_close(picture[[0, 6, 12], 5], torch.tensor([-3., 0., 3.]))
     assert resized[-3:].flatten().tolist() == [7., 8., 9.]
 
 
 @pytest.mark.parametrize('options', [
-    dict(num_sources=4), dict(homologous_in_transfer=True)
-])
+    dict(num_sources=4), dict(homologous_in_transfer=True)])
 def test_relative_position_bias_is_for_plain_transfer(options):
     with pytest.raises(ConfigurationError, match='is for transfer'):
         backbone(relative_position_bias=True, **options)
@@ -199,23 +181,13 @@ def test_mixed_precision(bias):
     with torch.autocast('cpu', dtype=torch.bfloat16):
         features, = vit(image)
     features.float().square().sum().backward()
-    assert all(p.grad is None or p.grad.isfinite().all()
-               for p in vit.parameters())
-    torch.testing.assert_close(
-        features.float(), vit(image)[0], atol=.1, rtol=.1)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in vit.parameters())
+    torch.testing.assert_close(features.float(), vit(image)[0], atol=.1, rtol=.1)
 
 
 def test_layer_depth_of_every_parameter():
     vit = backbone(relative_position_bias=True, out_type='avg_featmap')
-    depths = {
-        name: vit.get_layer_depth(f'backbone.{name}', 'backbone.')[0]
-        for name, _ in vit.named_parameters()
-    }
-    assert {depths[n] for n in ('cls_token', 'pos_embed')} == {0}
-    assert depths['patch_embed.projection.weight'] == 0
-    for i in range(4):
-        assert {
-            depth
-            for name, depth in depths.items() if name.startswith(f'layers.{i}.')
-        } == {i + 1}
-    assert {depths[n] for n in ('ln1.weight', 'ln2.bias')} == {5}
+    for name, _ in vit.named_parameters():
+        first, number, *_ = name.split('.') + ['']
+        wanted = int(number) + 1 if first == 'layers' else 5 if 'ln' in first else 0
+        assert vit.get_layer_depth(f'backbone.{name}', 'backbone.') == (wanted, 6)

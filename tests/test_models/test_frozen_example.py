@@ -5,8 +5,8 @@ number generator. The numbers below were computed in float64 with PyTorch 2.14.
 """
 import pytest
 import torch
-
-from mixedae_mm.models import MixedAE
+from mmengine.registry import MODELS
+from small_vit import config
 
 # loss_recon, loss_homocon, norm of all gradients of their sum
 EXPECTED = dict(
@@ -16,15 +16,11 @@ EXPECTED = dict(
 
 
 def model_of_formulas(mode):
-    model = MixedAE(
-        backbone=dict(
-            type='MixedAEViT', img_size=(16, 24), patch_size=4, out_type='raw',
-            arch=dict(embed_dims=16, num_layers=3, num_heads=2,
-                      feedforward_channels=24)),
-        neck=dict(type='MixedAEDecoder', decoder_embed_dim=12, decoder_depth=2,
-                  decoder_num_heads=3),
-        head=dict(type='MixedAEPretrainHead', proj_dim=8),
-        data_preprocessor=dict(mode=mode)).double()
+    arch = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=24)
+    model = MODELS.build(config(
+        backbone=dict(img_size=(16, 24), patch_size=4, arch=arch),
+        neck=dict(decoder_embed_dim=12, decoder_depth=2, decoder_num_heads=3),
+        data_preprocessor=dict(mode=mode))).double()
     with torch.no_grad():
         for i, parameter in enumerate(model.parameters()):
             steps = torch.arange(parameter.numel(), dtype=torch.float64)

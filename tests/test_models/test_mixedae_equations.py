@@ -4,35 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
+from small_vit import config
 
 from mixedae_mm.models import HomologousContrastiveLoss
 
-PATCH, SIZE, WIDTH, DECODER_WIDTH = 4, 12, 8, 8
+PATCH, SIZE, WIDTH = 4, 12, 8
+ARCH = dict(embed_dims=WIDTH, num_layers=3, num_heads=2, feedforward_channels=16)
 
 
-def build(ratio, mode, **backbone):
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='MixedAE',
-            backbone=dict(
-                type='MixedAEViT',
-                arch=dict(
-                    embed_dims=WIDTH,
-                    num_layers=3,
-                    num_heads=2,
-                    feedforward_channels=16),
-                img_size=SIZE,
-                patch_size=PATCH,
-                out_type='raw',
-                **backbone),
-            neck=dict(
-                type='MixedAEDecoder',
-                decoder_embed_dim=DECODER_WIDTH,
-                decoder_depth=2,
-                decoder_num_heads=2),
-            head=dict(type='MixedAEPretrainHead', proj_dim=6),
-            data_preprocessor=dict(mix_ratio=ratio, mode=mode)))
+def build(ratio, mode):
+    model = MODELS.build(config(
+        backbone=dict(arch=ARCH, img_size=SIZE, patch_size=PATCH),
+        neck=dict(decoder_embed_dim=WIDTH, decoder_depth=2), head=dict(proj_dim=6),
+        data_preprocessor=dict(mix_ratio=ratio, mode=mode)))
     for parameter in model.parameters():  # nothing at a special value
         torch.nn.init.normal_(parameter, std=.3)
     return model.double()
@@ -42,12 +26,9 @@ def reference_attention(attn, x, topk):
     """Multi-head attention of one sequence ``(N, C)`` by Eq. 6."""
     heads, dims = attn.num_heads, attn.head_dims
     q, k, v = F.linear(x, attn.qkv.weight, attn.qkv.bias).split(WIDTH, dim=-1)
-    out = [
-        equations.homologous_attention(q[:, h * dims:(h + 1) * dims],
-                                       k[:, h * dims:(h + 1) * dims],
-                                       v[:, h * dims:(h + 1) * dims], topk)
-        for h in range(heads)
-    ]
+    out = [equations.homologous_attention(
+        *(matrix[:, h * dims:(h + 1) * dims] for matrix in (q, k, v)), topk)
+        for h in range(heads)]
     return F.linear(torch.cat(out, -1), attn.proj.weight, attn.proj.bias)
 
 
@@ -86,8 +67,7 @@ def reference_losses(model, clean, masks, ratio, mode):
         decoded.append(rows)
         sources.append(group)
     return dict(
-        loss_recon=equations.reconstruction_loss(decoded, sources, masks,
-                                                 PATCH),
+        loss_recon=equations.reconstruction_loss(decoded, sources, masks, PATCH),
         loss_homocon=0.1 * equations.contrastive_loss(
             torch.stack(features), masks, temperature=0.25))
 
@@ -110,9 +90,7 @@ def test_losses_and_gradients(ratio, mode):
     expected = reference_losses(model, clean, masks, ratio, mode)
     assert losses.keys() == expected.keys()
     parameters = {
-        name: p
-        for name, p in model.named_parameters() if p.requires_grad
-    }
+        name: p for name, p in model.named_parameters() if p.requires_grad}
     for name in losses:
         torch.testing.assert_close(
             losses[name], expected[name], rtol=1e-5, atol=0)
@@ -121,15 +99,12 @@ def test_losses_and_gradients(ratio, mode):
                 loss, list(parameters.values()), retain_graph=True,
                 allow_unused=True) for loss in (losses[name], expected[name]))
         for key, a, b in zip(parameters, ours, theirs):
-            assert (a is None) == (b is None), key
-            if a is not None:
-                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize('positives', ['separate', 'mean'])
 @pytest.mark.parametrize('n', [2, 3, 4])
 def test_contrastive_loss_is_equation_7(n, positives):
-    torch.manual_seed(n)
     features = torch.randn(3, 9, 5, dtype=torch.float64, requires_grad=True)
     masks = torch.stack([torch.randperm(9) % n for _ in range(3)])
     loss = HomologousContrastiveLoss(0.25, positives)(features, masks, n)
@@ -148,22 +123,6 @@ def test_patches_without_a_positive_are_left_out():
         equations.contrastive_loss(features, mask, 0.25))
 
 
-def test_contrastive_loss_symmetries():
-    """Patch order, names of the sources and feature lengths do not matter."""
-    torch.manual_seed(0)
-    loss = HomologousContrastiveLoss()
-    features = torch.randn(2, 12, 7, dtype=torch.float64)
-    masks = torch.stack([torch.randperm(12) % 4 for _ in range(2)])
-    value = loss(features, masks, 4)
-    order = torch.randperm(12)
-    torch.testing.assert_close(
-        loss(features[:, order], masks[:, order], 4), value)
-    torch.testing.assert_close(
-        loss(features, torch.tensor([2, 3, 1, 0])[masks], 4), value)
-    lengths = torch.rand(2, 12, 1, dtype=torch.float64) + .1
-    torch.testing.assert_close(loss(features * lengths, masks, 4), value)
-
-
 def test_contrastive_minimum():
     """Sources on orthogonal axes: -log(e^4 / ((m-1) e^4 + (L-m) e^0))."""
     masks = torch.arange(12)[None] % 3
@@ -177,7 +136,6 @@ def test_contrastive_minimum():
 
 def test_logits_stay_float32_under_autocast():
     """Half-precision features give the loss of the same values in float32."""
-    torch.manual_seed(0)
     features = torch.randn(2, 16, 8).bfloat16()
     masks = torch.stack([torch.randperm(16) % 4 for _ in range(2)])
     loss = HomologousContrastiveLoss()

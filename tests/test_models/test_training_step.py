@@ -3,32 +3,28 @@ from itertools import cycle, product
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from mmengine.utils import digit_version
+from small_vit import config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mixedae_mm.models import MixedAE, MixedAEViT
+from mixedae_mm.models import MixedAEViT
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16)
 CONTRAST = [None, 'after_norm', 'before_norm']
 
 
-def build(backbone=(), neck=(), head=(), data_preprocessor=()):
-    torch.manual_seed(0)
-    model = MixedAE(
-        backbone=dict(dict(type='MixedAEViT', arch=ARCH, img_size=16, patch_size=4,
-                           out_type='raw'), **dict(backbone)),
+def build(backbone=(), neck=(), **options):
+    model = MODELS.build(config(
+        backbone=dict(dict(arch=ARCH, img_size=16, patch_size=4), **dict(backbone)),
         neck=neck if neck is None else dict(dict(
-            type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=2,
-            decoder_num_heads=2), **dict(neck)),
-        head=dict(dict(type='MixedAEPretrainHead', proj_dim=8), **dict(head)),
-        data_preprocessor=dict(data_preprocessor))
+            decoder_embed_dim=16, decoder_depth=2), **dict(neck)), **options))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=.3)
     return model
 
 
 def mixed_batch(model, num_images=4):
-    torch.manual_seed(1)
     images = torch.randint(0, 256, (num_images, 3, 16, 16), dtype=torch.uint8)
     return model.data_preprocessor(
         dict(inputs=images, data_samples=None), training=True)['inputs']
@@ -65,8 +61,8 @@ def test_every_trainable_parameter_gets_a_gradient(neck, contrast):
         model = build(
             dict(options, **others.get('backbone', {})),
             neck if neck is None else others.get('neck', {}),
-            dict(head, **others.get('head', {})),
-            others.get('data_preprocessor', {}))
+            head=dict(head, **others.get('head', {})),
+            data_preprocessor=others.get('data_preprocessor', {}))
         model.train()
         sum(model(mixed_batch(model), mode='loss').values()).backward()
         without = [name for name, parameter in model.named_parameters()
@@ -111,22 +107,22 @@ class NothingWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+WITH_CP = dict(backbone=dict(with_cp=True), neck=dict(with_cp=True))
+MEAN = dict(contrast_loss=dict(type='HomologousContrastiveLoss', positives='mean'))
+FULL = dict(data_preprocessor=dict(mode='full', mix_ratio=1 / 3))
+
+
 @pytest.mark.parametrize('options', [
-    dict(), dict(backbone=dict(with_cp=True), neck=dict(with_cp=True)),
-    dict(head=dict(contrast_loss=dict(
-        type='HomologousContrastiveLoss', positives='mean'))),
-    dict(data_preprocessor=dict(mode='full', mix_ratio=1 / 3)),
+    dict(), WITH_CP, dict(head=MEAN), FULL,
     dict(backbone=dict(homologous_attention=False), head=dict(norm_pix=False)),
 ], ids=['default', 'with_cp', 'mean', 'full', 'naive'])
 @pytest.mark.parametrize('autocast', [False, True])
 def test_a_step_never_waits_for_the_device(options, autocast):
     model = build(**options)
-    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
     with NothingWaits():
-        data = model.data_preprocessor(
-            dict(inputs=images, data_samples=None), training=True)
+        inputs = mixed_batch(model, 12)
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-            losses = model(**data, mode='loss')
+            losses = model(inputs, mode='loss')
         sum(losses.values()).backward()
     assert model.backbone.segment_embed.grad.abs().sum() > 0
 
@@ -139,10 +135,8 @@ needs_operators = pytest.mark.skipif(
 @needs_operators
 @pytest.mark.parametrize('autocast, options', [
     (False, dict()), (True, dict()),
-    (True, dict(head=dict(contrast_input='before_norm', contrast_loss=dict(
-        type='HomologousContrastiveLoss', positives='mean')))),
-    (False, dict(backbone=dict(with_cp=True), neck=dict(with_cp=True),
-                 data_preprocessor=dict(mode='full', mix_ratio=1 / 3))),
+    (True, dict(head=dict(MEAN, contrast_input='before_norm'))),
+    (False, {**WITH_CP, **FULL}),
 ], ids=['default', 'default bfloat16', 'mean bfloat16', 'with_cp full'])
 def test_compiled_in_one_graph_equals_eager(autocast, options):
     """Inductor itself compiles in tests/test_engine/test_compile_hook.py."""
@@ -171,8 +165,5 @@ def test_compiled_once_for_all_steps():
     counter = torch._dynamo.testing.CompileCounterWithBackend('aot_eager')
     compiled = torch.compile(model.loss, fullgraph=True, backend=counter)
     for _ in range(3):
-        images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
-        data = model.data_preprocessor(
-            dict(inputs=images, data_samples=None), training=True)
-        sum(compiled(data['inputs'], None).values()).backward()
+        sum(compiled(mixed_batch(model, 8), None).values()).backward()
     assert counter.frame_count == 1

@@ -23,11 +23,8 @@ def maps(side=6, channels=32, number=4):
 def test_strides(patch_size):
     """A map of stride P and side s covers s * P pixels at every level."""
     levels = pyramid(patch_size=patch_size)(maps(side=8))
-    pixels = 8 * patch_size
     assert [level.shape for level in levels] == [
-        (2, 32, pixels // stride, pixels // stride)
-        for stride in (4, 8, 16, 32)
-    ]
+        (2, 32, *[8 * patch_size // stride] * 2) for stride in (4, 8, 16, 32)]
 
 
 def test_levels_are_beits():
@@ -68,33 +65,21 @@ def test_every_level_trains_on_one_process():
     assert all(p.grad.abs().sum() > 0 for p in neck.parameters())
 
 
-@pytest.mark.parametrize('number', [0, 1, 3, 5])
-def test_wrong_number_of_levels(number):
-    with pytest.raises(
-            ConfigurationError, match=f'4 levels from as many maps, but got {number}'):
-        pyramid()(maps(number=number))
-
-
-@pytest.mark.parametrize('patch_size, cells', [(8, 3), (14, 2), (16, 1)])
-def test_an_image_smaller_than_the_last_stride_is_refused(patch_size, cells):
-    with pytest.raises(ConfigurationError, match=(
-            f'{8 * patch_size} x {cells * patch_size} pixels.*'
-            f'at least {(cells + 1) * patch_size}')):
-        pyramid(patch_size=patch_size)(maps(side=cells))
-
-
-def test_wrong_maps():
-    with pytest.raises(ConfigurationError, match=r'\(B, 32, H, W\), but got '
-                       r'\(2, 16, 6, 8\)'):
-        pyramid()(maps(channels=16))
-    with pytest.raises(ConfigurationError, match="needs out_type='featmap'"):
-        pyramid()(backbone(
-            out_type='cls_token', out_indices=(0, 1, 2, 3))(torch.randn(
-                2, 3, 32, 32)))
-    for patch_size in (3, 33, 14.5):
-        with pytest.raises(ConfigurationError,
-                           match=rf'patch_size .* is {patch_size}, .* \[4, 32\]'):
-            pyramid(patch_size=patch_size)
+@pytest.mark.parametrize('patch_size, features, message', [
+    *[(16, maps(number=number), f'4 levels from as many maps, but got {number}')
+      for number in (0, 1, 3, 5)],
+    # An image that is smaller than the last stride.
+    *[(patch, maps(side=cells),
+       f'{8 * patch} x {cells * patch} pixels.*at least {(cells + 1) * patch}')
+      for patch, cells in [(8, 3), (14, 2), (16, 1)]],
+    (16, maps(channels=16), r'\(B, 32, H, W\), but got \(2, 16, 6, 8\)'),
+    (16, [torch.zeros(2, 32)] * 4, "needs out_type='featmap'"),
+    *[(patch, maps(), rf'patch_size .* is {patch}, .* \[4, 32\]')
+      for patch in (3, 33, 14.5)],
+])
+def test_what_is_refused(patch_size, features, message):
+    with pytest.raises(ConfigurationError, match=message):
+        pyramid(patch_size=patch_size)(features)
 
 
 @pytest.mark.parametrize('patch_size', [12, 14, 28])
@@ -118,22 +103,16 @@ def test_before_an_fpn_in_a_detectors_list_of_necks():
             dict(type='ViTFeaturePyramid', in_channels=32, patch_size=8),
             dict(type='FPN', in_channels=[32] * 4, out_channels=16, num_outs=5)
         ])
-    features = backbone(out_indices=(0, 1, 2, 3))(torch.randn(1, 3, 64, 96))
-    levels = neck(features)
+    levels = neck(backbone(out_indices=(0, 1, 2, 3))(torch.randn(1, 3, 64, 96)))
     assert [tuple(level.shape[1:]) for level in levels] == [
-        (16, 64 // s, 96 // s) for s in (4, 8, 16, 32)
-    ] + [(16, 1, 2)]
+        *[(16, 64 // s, 96 // s) for s in (4, 8, 16, 32)], (16, 1, 2)]
 
 
-WITHOUT_TOOLBOXES = """
+def test_neither_mmseg_nor_mmdet_is_needed():
+    subprocess.run([sys.executable, '-c', """
 import sys
 sys.modules['mmseg'] = sys.modules['mmdet'] = None  # any import of them fails
 import mixedae_mm
 from mmengine.registry import MODELS
-for name in ('MixedAEViT', 'ViTFeaturePyramid'):
-    assert MODELS.get(name) is not None, name
-"""
-
-
-def test_neither_mmseg_nor_mmdet_is_needed():
-    subprocess.run([sys.executable, '-c', WITHOUT_TOOLBOXES], check=True)
+assert MODELS.get('MixedAEViT') and MODELS.get('ViTFeaturePyramid')
+"""], check=True)

@@ -17,9 +17,7 @@ def exact_inputs(batch_size, num_heads, num_tokens, head_dim,
     query, key = torch.randn(shape, generator=generator).mul(64).round().clamp(
         -127, 127).div(64)
     value, upstream = torch.randn(shape, generator=generator)
-    return [
-        tensor.to(dtype).to(device) for tensor in (query, key, value, upstream)
-    ]
+    return [tensor.to(dtype).to(device) for tensor in (query, key, value, upstream)]
 
 
 def _sliced(tensor):
@@ -27,8 +25,7 @@ def _sliced(tensor):
     batch_size, num_heads, num_tokens, head_dim = tensor.shape
     storage = tensor.new_full(
         (batch_size + 1, num_heads, 2 * num_tokens + 1, 2 * head_dim + 3), 1e4)
-    view = storage[1:, :, 1::2, 3::2]
-    return view.copy_(tensor)
+    return storage[1:, :, 1::2, 3::2].copy_(tensor)
 
 
 # The same numbers in other places of memory: (B, heads, N, D) to (B, heads, N, D).
@@ -37,6 +34,9 @@ LAYOUTS = dict(
     tokens_first=lambda t: t.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3),
     reversed=lambda t: t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
     sliced=_sliced,
+    # What an encoder layer passes: one of the three in a fused projection.
+    fused=lambda t: torch.stack((t, -t, 2 * t)).permute(
+        1, 3, 0, 2, 4).contiguous().permute(2, 0, 3, 1, 4)[0],
 )
 # One layout for all four tensors, and another one for each.
 LAYOUTS_OF_FOUR = [(name, ) * 4 for name in LAYOUTS] + [
@@ -62,8 +62,7 @@ def expected(query, key, value, upstream, topk, scale=None):
 
 def computed(attention, query, key, value, upstream, *args, **kwargs):
     """Output and gradients of ``attention(query, key, value, ...)``."""
-    inputs = [tensor.detach().requires_grad_()
-              for tensor in (query, key, value)]
+    inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
     output = attention(*inputs, *args, **kwargs)
     return output, *torch.autograd.grad(output, inputs, upstream)
 
@@ -72,8 +71,7 @@ def computed_by(path, query, key, value, upstream, topk):
     """The same of a module with a ``forward`` and a ``backward``."""
     scale = query.shape[-1]**-0.5
     output, *statistics = path.forward(query, key, value, topk, scale)
-    return output, *path.backward(upstream, query, key, value, *statistics,
-                                  scale)
+    return output, *path.backward(upstream, query, key, value, *statistics, scale)
 
 
 def assert_equal_up_to_rounding(results, references, roundings=8):

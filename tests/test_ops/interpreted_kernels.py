@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import triton.language as tl
-from attention_cases import (assert_equal_up_to_rounding, computed_by, exact_inputs,
-                             expected)
+from attention_cases import exact_inputs
 from path_contract import *  # noqa: F403 the tests
+from path_contract import assert_equals_the_reference
 from triton.runtime import interpreter
 
 from mixedae_mm.ops.triton import kernel as triton_kernel
@@ -41,23 +41,9 @@ def products_of_bfloat16(monkeypatch):
             self, widened(left), widened(right), *others))
 
 
-@pytest.mark.parametrize(
-    'dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize('num_tokens, head_dim, topk', [
-    (37, 32, 9), (50, 64, 12), (16, 80, 15), (33, 128, 1), (2, 24, 1)
-])
-def test_equals_the_reference(dtype, num_tokens, head_dim, topk):
-    inputs = exact_inputs(1, 2, num_tokens, head_dim, dtype)
-    assert_equal_up_to_rounding(computed_by(triton_kernel, *inputs, topk),
-                                expected(*inputs, topk))
-
-
-@pytest.mark.parametrize('num_tokens', [197, 257])
-def test_rows_of_a_vision_transformer(num_tokens):
-    inputs = exact_inputs(1, 1, num_tokens, 64, torch.float16)
-    assert_equal_up_to_rounding(
-        computed_by(triton_kernel, *inputs, num_tokens // 4),
-        expected(*inputs, num_tokens // 4))
+def test_more_tokens_than_the_fused_backward_takes(path):
+    inputs = exact_inputs(1, 1, 257, 64, torch.float16)
+    assert_equals_the_reference(path, *inputs, topk=64)
 
 
 @pytest.mark.parametrize('shape, dtype, reason', [

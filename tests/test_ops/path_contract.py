@@ -15,28 +15,31 @@ DTYPES = pytest.mark.parametrize(
     'dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 
-def test_every_k(path):
-    inputs = exact_inputs(1, 1, 9, 16)
-    for topk in range(1, 10):
-        assert_equal_up_to_rounding(computed_by(path, *inputs, topk),
-                                    expected(*inputs, topk))
-
-
-@pytest.mark.parametrize('topk', [1, 4, 7])
-def test_ties_stay(path, topk):
-    query, key, value, upstream = exact_inputs(1, 2, 21, 16)
-    key = key[:, :, torch.arange(21) // 3]  # each key three times
-    inputs = query, key, value, upstream
+def assert_equals_the_reference(path, *inputs, topk):
     assert_equal_up_to_rounding(computed_by(path, *inputs, topk),
                                 expected(*inputs, topk))
 
 
-def test_keys_that_all_tie_are_all_kept(path):
-    query, key, value, _ = exact_inputs(1, 2, 21, 16)
-    key = key[:, :, :1].expand_as(key)
-    output, *_ = path.forward(query, key, value, 4, 0.25)
-    torch.testing.assert_close(
-        output, value.mean(2, keepdim=True).expand_as(output))
+@DTYPES
+@pytest.mark.parametrize('num_tokens, head_dim, topk', [
+    (197, 64, 49), (50, 32, 12), (33, 80, 32), (41, 128, 1), (16, 24, 5), (2, 24, 1),
+])
+def test_equals_the_reference(path, dtype, num_tokens, head_dim, topk):
+    assert_equals_the_reference(
+        path, *exact_inputs(1, 2, num_tokens, head_dim, dtype), topk=topk)
+
+
+def test_every_k(path):
+    for topk in range(1, 10):
+        assert_equals_the_reference(path, *exact_inputs(1, 1, 9, 16), topk=topk)
+
+
+@pytest.mark.parametrize('num_different', [1, 7])
+@pytest.mark.parametrize('topk', [1, 4, 7])
+def test_ties_stay(path, num_different, topk):
+    query, key, value, upstream = exact_inputs(1, 2, 21, 16)
+    key = key[:, :, torch.arange(21) % num_different]
+    assert_equals_the_reference(path, query, key, value, upstream, topk=topk)
 
 
 @pytest.mark.parametrize('topk', [1, 3, 5, 6, 10])
@@ -69,35 +72,20 @@ def test_what_is_not_finite_reaches_the_output(path, bad):
     assert output[0, 1].isnan().all()
 
 
-def test_views_of_a_fused_projection(path):
-    """What an encoder layer passes: strided, and gradients that are too."""
-    query, key, value, upstream = exact_inputs(2, 2, 20, 16)
-    fused = torch.stack((query, key, value)).permute(1, 3, 0, 2, 4).contiguous()
-    views = fused.permute(2, 0, 3, 1, 4)
-    strided_upstream = upstream.transpose(1, 2).contiguous().transpose(1, 2)
-    for ours, theirs in zip(
-            computed_by(path, *views, strided_upstream, 5),
-            computed_by(path, query, key, value, upstream, 5)):
-        assert torch.equal(ours, theirs)
-
-
 @DTYPES
 @pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
 def test_strides_make_no_difference(path, dtype, layouts):
-    inputs = exact_inputs(2, 2, 20, 16, dtype)
-    assert_equal_up_to_rounding(
-        computed_by(path, *laid_out(inputs, layouts), 5), expected(*inputs, 5))
+    inputs = laid_out(exact_inputs(2, 2, 20, 16, dtype), layouts)
+    assert_equals_the_reference(path, *inputs, topk=5)
 
 
 @DTYPES
 def test_expanded_inputs_and_gradients(path, dtype):
     """One query for all heads, one key for all samples, one gradient."""
     query, key, value, upstream = exact_inputs(2, 2, 20, 16, dtype)
-    inputs = [query[:, :1].expand_as(query), key[:1].expand_as(key), value,
-              upstream[:1, :1, :1, :1].expand_as(upstream)]
-    assert_equal_up_to_rounding(
-        computed_by(path, *inputs, 5),
-        expected(*(tensor.contiguous() for tensor in inputs), 5))
+    assert_equals_the_reference(
+        path, query[:, :1].expand_as(query), key[:1].expand_as(key), value,
+        upstream[:1, :1, :1, :1].expand_as(upstream), topk=5)
 
 
 @DTYPES

@@ -10,8 +10,7 @@ from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from path_contract import *  # noqa: F403 the tests
-from path_contract import DTYPES, assert_selected_like_topk
-from torch.utils.checkpoint import checkpoint
+from path_contract import assert_equals_the_reference, assert_selected_like_topk
 
 from mixedae_mm.ops import attention, blockwise, cpu_kernel, homologous_attention
 from mixedae_mm.utils.errors import ConfigurationError
@@ -28,20 +27,9 @@ def test_the_kernel_is_what_runs_here():
     assert cpu_kernel.supports(torch.zeros(1, 1, 1, 1))
 
 
-@DTYPES
-@pytest.mark.parametrize('num_tokens, head_dim, topk', [
-    (197, 64, 49), (50, 32, 12), (33, 80, 32), (41, 128, 1), (16, 24, 5),
-    (2, 64, 1), (257, 64, 64)
-])
-def test_equals_the_reference(path, dtype, num_tokens, head_dim, topk):
-    inputs = exact_inputs(2, 3, num_tokens, head_dim, dtype)
-    assert_equal_up_to_rounding(computed_by(path, *inputs, topk),
-                                expected(*inputs, topk))
-
-
 @settings(max_examples=60)
 @given(st.data())
-def test_any_shape_and_ties(data):
+def test_any_shape_and_ties(path, data):
     """Few different keys, so that the K-th score is often tied."""
     shape = [data.draw(st.integers(1, most)) for most in (2, 3, 40, 40)]
     topk = data.draw(st.integers(1, shape[2]))
@@ -49,12 +37,9 @@ def test_any_shape_and_ties(data):
     inputs = exact_inputs(*shape, dtype, seed=data.draw(st.integers(0, 999)))
     num_different = data.draw(st.integers(1, shape[2]))
     inputs[1] = inputs[1][:, :, torch.randint(num_different, (shape[2], ))]
-    for path in (cpu_kernel, blockwise):
-        assert_equal_up_to_rounding(computed_by(path, *inputs, topk),
-                                    expected(*inputs, topk))
+    assert_equals_the_reference(path, *inputs, topk=topk)
 
 
-ordinary = st.floats(-20, 20, width=32)
 anything = st.floats(-20, 20, width=32) | st.sampled_from(
     [0., -0., 1e-45, -1e-45, 1e-38, 1., 1.0000001])
 
@@ -67,88 +52,10 @@ def test_any_scores_are_selected_like_topk(path, data):
     assert_selected_like_topk(path, scores, data.draw(st.integers(1, len(scores))))
 
 
-def test_permuting_keys_changes_nothing(path):
-    query, key, value, upstream = exact_inputs(2, 2, 30, 16)
-    order = torch.randperm(30)
-    output, grad_query, grad_key, grad_value = computed_by(
-        path, query, key, value, upstream, 8)
-    permuted = computed_by(path, query, key[:, :, order], value[:, :, order],
-                           upstream, 8)
-    for ours, theirs in zip(
-        (output, grad_query, grad_key[:, :, order], grad_value[:, :, order]),
-            permuted):
-        torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize('topk', [5, 20])
-def test_strides_make_no_difference_to_the_operator(layouts, dtype, topk):
-    """Under autocast too; with all keys it is PyTorch's attention."""
-    inputs = exact_inputs(2, 3, 20, 16, dtype)
-    with torch.autocast('cpu', torch.bfloat16):
-        results = computed(homologous_attention, *laid_out(inputs, layouts), topk)
-    roundings = 2**20 if topk == 20 and dtype == torch.float32 else 8
-    assert_equal_up_to_rounding(results, expected(*inputs, topk), roundings)
-
-
-@pytest.mark.parametrize('topk', [4, 16])
-def test_columns_of_one_batch(topk):
-    """``sum().backward()`` gives a gradient whose strides are all 0."""
-    torch.manual_seed(0)
-    leaves = [torch.randn(1, 2, 8, 16).requires_grad_() for _ in range(3)]
-    contiguous = [t.detach().mT.contiguous().requires_grad_() for t in leaves]
-    output = homologous_attention(*(t.mT for t in leaves), topk)
-    wanted = homologous_attention(*contiguous, topk)
-    torch.testing.assert_close(output, wanted)
-    output.sum().backward()
-    wanted.sum().backward()
-    for ours, theirs in zip(leaves, contiguous):
-        torch.testing.assert_close(ours.grad, theirs.grad.mT)
-
-
-@pytest.mark.parametrize('num_heads, num_tokens, head_dim',
-                         [(1, 9, 8), (3, 9, 1), (1, 2, 1)])
-def test_strides_of_single_rows_and_columns(num_heads, num_tokens, head_dim):
-    """A dimension of size 1 can have any stride."""
-    inputs = exact_inputs(2, num_heads, num_tokens, head_dim)
-    assert_equal_up_to_rounding(
-        computed(homologous_attention,
-                 *laid_out(inputs, ['sliced', 'columns', 'reversed', 'sliced']), 1),
-        expected(*inputs, 1))
-
-
 def test_statistics_in_float64():
     query, key, value, _ = exact_inputs(2, 3, 20, 16, torch.float64)
     _, *statistics = blockwise.forward(query, key, value, 5, 0.3)
     assert_statistics(query, key, 5, 0.3, *statistics)
-
-
-def test_the_backward_takes_the_path_of_the_forward(monkeypatch):
-    inputs = exact_inputs(1, 2, 9, 8)
-    query, key, value, upstream = [t.requires_grad_() for t in inputs]
-    output = homologous_attention(query, key, value, 3)
-    monkeypatch.setattr(attention, '_path', lambda query: blockwise)
-    called = []
-    backward = cpu_kernel.backward
-    monkeypatch.setattr(cpu_kernel, 'backward',
-                        lambda *args: called.append(True) or backward(*args))
-    output.backward(upstream)
-    assert called
-
-
-def test_result_does_not_depend_on_the_number_of_threads():
-    inputs = exact_inputs(2, 3, 20, 16)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = computed(homologous_attention, *inputs, 5)
-        torch.set_num_threads(3)
-        three = computed(homologous_attention, *inputs, 5)
-    finally:
-        torch.set_num_threads(threads)
-    for ours, theirs in zip(one, three):
-        assert torch.equal(ours, theirs)
 
 
 def test_blocks_of_the_batch_make_no_difference(monkeypatch):
@@ -159,25 +66,41 @@ def test_blocks_of_the_batch_make_no_difference(monkeypatch):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_result_does_not_depend_on_the_number_of_threads():
+    inputs = exact_inputs(2, 3, 20, 16)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            results.append(computed_by(cpu_kernel, *inputs, 5))
+    finally:
+        torch.set_num_threads(threads)
+    for one, three in zip(*results):
+        assert torch.equal(one, three)
+
+
+# A dimension of size 1 can have any stride.
+@pytest.mark.parametrize('shape, topk', [
+    ((2, 3, 20, 16), 5), ((2, 3, 20, 16), 20), ((1, 2, 8, 16), 4), ((2, 1, 9, 8), 1),
+    ((2, 3, 9, 1), 1), ((2, 1, 2, 1), 1)], ids=str)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
-def test_gradients_of_the_operator(dtype):
-    inputs = exact_inputs(2, 2, 11, 8, dtype)
-    results = computed(homologous_attention, *inputs, 4, scale=0.3)
-    assert_equal_up_to_rounding(results, expected(*inputs, 4, scale=0.3))
+@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
+def test_the_operator_and_its_gradients(layouts, dtype, shape, topk):
+    """Under autocast too; with all keys it is PyTorch's attention."""
+    inputs = exact_inputs(*shape, dtype)
+    with torch.autocast('cpu', torch.bfloat16):
+        results = computed(homologous_attention, *laid_out(inputs, layouts), topk, 0.3)
+    roundings = 2**20 if topk == 20 and dtype == torch.float32 else 8
+    assert_equal_up_to_rounding(results, expected(*inputs, topk, 0.3), roundings)
 
 
-@pytest.mark.parametrize('scale', [0., -1., float('inf'), float('nan')])
-def test_the_scale_is_positive(scale):
-    query, key, value, _ = exact_inputs(1, 1, 5, 4)
-    with pytest.raises(ConfigurationError, match='must be a positive number'):
-        homologous_attention(query, key, value, 3, scale)
-
-
-def test_gradcheck():
-    query, key, value, _ = exact_inputs(1, 2, 7, 4, torch.float64)
-    inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
-    assert torch.autograd.gradcheck(
-        lambda q, k, v: homologous_attention(q, k, v, 3), inputs)
+@pytest.mark.parametrize('topk', [4, 8])
+def test_a_gradient_without_strides(topk):
+    """That of ``sum()``, for transposed inputs of one sample."""
+    inputs = laid_out(exact_inputs(1, 2, 8, 16), ['columns'] * 4)
+    inputs[3] = torch.ones(()).expand_as(inputs[0])
+    assert_equal_up_to_rounding(
+        computed(homologous_attention, *inputs, topk), expected(*inputs, topk))
 
 
 def test_all_keys_is_plain_attention():
@@ -191,55 +114,25 @@ def test_no_samples():
     assert homologous_attention(empty, empty, empty, 3).shape == empty.shape
 
 
+def test_the_backward_takes_the_path_of_the_forward(monkeypatch):
+    query, key, value, upstream = exact_inputs(1, 2, 9, 8)
+    output = homologous_attention(query.requires_grad_(), key, value, 3)
+    monkeypatch.setattr(attention, '_path', lambda query: blockwise)
+    called = []
+    backward = cpu_kernel.backward
+    monkeypatch.setattr(cpu_kernel, 'backward',
+                        lambda *args: called.append(True) or backward(*args))
+    output.backward(upstream)
+    assert called
+
+
 def test_nothing_as_large_as_the_scores_is_kept_for_the_backward():
     query, key, value, _ = exact_inputs(1, 1, 60, 8)
     sizes = []
-
-    def record(tensor):
-        sizes.append(tensor.numel())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(record, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()), lambda nothing: nothing):
         homologous_attention(query.requires_grad_(), key, value, 15)
     assert sizes and max(sizes) == query.numel()
-
-
-def test_autocast_leaves_scores_in_float32():
-    inputs = exact_inputs(1, 2, 20, 16)
-    with torch.autocast('cpu', torch.bfloat16):
-        results = computed(homologous_attention, *inputs, 5)
-    assert_equal_up_to_rounding(results, expected(*inputs, 5))
-
-
-def test_autocast_around_projections():
-    """A layer as it trains: half-precision projections, one gradient."""
-    projection = torch.nn.Linear(16, 48)
-    tokens = torch.randn(2, 10, 16)
-    with torch.autocast('cpu', torch.bfloat16):
-        qkv = projection(tokens).view(2, 10, 3, 2, 8).permute(2, 0, 3, 1, 4)
-        output = homologous_attention(*qkv, 3)
-    output.float().square().sum().backward()
-    assert output.dtype == torch.bfloat16
-    reference = expected(*qkv.detach(), torch.ones_like(output), 3)[0]
-    assert_equal_up_to_rounding([output.detach()], [reference.detach()])
-    assert projection.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize('use_reentrant', [False, True])
-def test_activation_checkpointing(use_reentrant):
-    inputs = exact_inputs(2, 2, 11, 8)
-    plain = computed(homologous_attention, *inputs, 4)
-
-    def forgetful(query, key, value):
-        return checkpoint(homologous_attention, query, key, value, 4,
-                          use_reentrant=use_reentrant)
-
-    query, key, value, upstream = inputs
-    leaves = [t.detach().requires_grad_() for t in (query, key, value)]
-    output = forgetful(*leaves)
-    output.backward(upstream)
-    for ours, theirs in zip((output, *(leaf.grad for leaf in leaves)), plain):
-        assert torch.equal(ours, theirs)
 
 
 operator = pytest.mark.skipif(
@@ -254,20 +147,6 @@ def test_operator_is_registered_correctly(dtype):
     inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
     torch.library.opcheck(torch.ops.mixedae_mm.homologous_attention.default,
                           (*inputs, 3, 0.5))
-
-
-def scaled_attention(query, key, value):
-    return homologous_attention(2 * query, key, value, 4).tanh()
-
-
-@operator
-def test_compile_sees_one_graph():
-    inputs = exact_inputs(1, 2, 9, 8)
-    compiled = torch.compile(scaled_attention, fullgraph=True,
-                             backend='aot_eager')
-    for ours, theirs in zip(computed(compiled, *inputs),
-                            computed(scaled_attention, *inputs)):
-        torch.testing.assert_close(ours, theirs)
 
 
 @operator
@@ -289,17 +168,14 @@ def test_strides_of_results_are_as_the_compiler_is_told(layouts):
 @pytest.mark.slow
 @pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
 def test_compile_with_inductor(layouts):
+    def scaled_attention(query, key, value):
+        return homologous_attention(2 * query, key, value, 4).tanh()
+
     inputs = exact_inputs(1, 2, 9, 8)
-    strided = laid_out(inputs, layouts)
     compiled = torch.compile(scaled_attention, fullgraph=True)
-    for ours, theirs in zip(computed(compiled, *strided),
+    for ours, theirs in zip(computed(compiled, *laid_out(inputs, layouts)),
                             computed(scaled_attention, *inputs)):
         torch.testing.assert_close(ours, theirs)
-
-
-def test_paths_are_found_by_their_names():
-    for name, path in attention._PATHS.items():
-        assert path.__name__ == name
 
 
 def test_autograd_function_of_older_pytorch(monkeypatch):
@@ -310,50 +186,44 @@ def test_autograd_function_of_older_pytorch(monkeypatch):
     spec.loader.exec_module(older)
     inputs = exact_inputs(1, 2, 9, 8)
     assert_equal_up_to_rounding(
-        computed(older.homologous_attention, *inputs, 3),
-        expected(*inputs, 3))
+        computed(older.homologous_attention, *inputs, 3), expected(*inputs, 3))
     assert older._attention == older._HomologousAttention.apply
 
 
-@pytest.fixture
-def no_compiler(monkeypatch):
+def test_without_a_compiler(monkeypatch, warned):
+    """It works, and says once what it costs and why."""
     monkeypatch.setenv('CC', 'no-such-compiler')
     cpu_kernel._library.cache_clear()
-    yield
-    cpu_kernel._library.cache_clear()
-
-
-def test_without_a_compiler(no_compiler, warned):
-    """It works, and says once what it costs and why."""
     inputs = exact_inputs(1, 2, 9, 8)
-    for _ in range(2):
-        assert_equal_up_to_rounding(
-            computed(homologous_attention, *inputs, 3), expected(*inputs, 3))
+    try:
+        for _ in range(2):
+            assert_equal_up_to_rounding(
+                computed(homologous_attention, *inputs, 3), expected(*inputs, 3))
+    finally:
+        cpu_kernel._library.cache_clear()
     message, = warned
     assert 'no-such-compiler' in message
 
 
-@pytest.mark.parametrize('topk', [0, -1, 10, 2.5, True, None])
-def test_k_outside_its_range(topk):
-    tensor = torch.zeros(1, 2, 9, 8)
-    with pytest.raises(ConfigurationError, match='from 1 to .* 9, got'):
-        homologous_attention(tensor, tensor, tensor, topk)
+GOOD, INTEGERS = torch.zeros(1, 2, 9, 8), torch.zeros(1, 2, 9, 8, dtype=torch.long)
+WRONG_TENSORS = [
+    (torch.zeros(1, 2, 8, 8), r'of one shape .*\(1, 2, 8, 8\)'),
+    (torch.zeros(1, 1, 9, 8), r'of one shape .*\(1, 1, 9, 8\)'),
+    (torch.zeros(2, 9, 8), r'of one shape .*\(2, 9, 8\)'),
+    (GOOD.double(), 'same floating-point dtype .*float64'),
+    (GOOD.to('meta'), 'on the same device.* meta'),
+]
 
 
-@pytest.mark.parametrize('other', [
-    torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 9, 8), torch.zeros(2, 9, 8),
-    torch.zeros(1, 2, 9, 8, dtype=torch.float64),
-    torch.zeros(1, 2, 9, 8, device='meta')
+@pytest.mark.parametrize('arguments, message', [
+    *[((GOOD, GOOD, GOOD, topk), f'topk .* 1 to .* 9, got {topk}')
+      for topk in (0, -1, 10, 2.5, True, None)],
+    *[((GOOD, GOOD, GOOD, 3, scale), f'positive number, got {scale}')
+      for scale in (0., -1., float('inf'), float('nan'))],
+    *[((*(wrong if at == place else GOOD for at in range(3)), 3), message)
+      for wrong, message in WRONG_TENSORS for place in range(3)],
+    ((INTEGERS, INTEGERS, INTEGERS, 3), 'floating-point.*int64'),
 ])
-def test_mismatched_tensors(other):
-    tensor = torch.zeros(1, 2, 9, 8)
-    for arguments in ((other, tensor, tensor), (tensor, other, tensor),
-                      (tensor, tensor, other)):
-        with pytest.raises(ConfigurationError, match='query, key and value'):
-            homologous_attention(*arguments, 3)
-
-
-def test_integers_are_refused():
-    tensor = torch.zeros(1, 2, 9, 8, dtype=torch.long)
-    with pytest.raises(ConfigurationError, match='floating-point'):
-        homologous_attention(tensor, tensor, tensor, 3)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        homologous_attention(*arguments)

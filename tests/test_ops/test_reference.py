@@ -14,32 +14,25 @@ from mixedae_mm.ops.reference import homologous_attention_reference
 def test_equals_the_equation(topk):
     query, key, value, _ = torch.randn(4, 2, 3, 9, 5, dtype=torch.float64)
     output = homologous_attention_reference(query, key, value, topk, 5**-0.5)
-    for sample in range(2):
-        for head in range(3):
-            one = (sample, head)
-            torch.testing.assert_close(
-                output[one],
-                equations.homologous_attention(query[one], key[one],
-                                               value[one], topk))
+    for one in torch.cartesian_prod(torch.arange(2), torch.arange(3)).unbind():
+        one = tuple(one)  # sample and head
+        torch.testing.assert_close(output[one], equations.homologous_attention(
+            query[one], key[one], value[one], topk))
 
 
 def test_gradients_are_those_of_the_kept_scores():
-    inputs = [torch.randn(1, 2, 6, 4, dtype=torch.float64, requires_grad=True)
-              for _ in range(3)]
+    inputs = torch.randn(3, 1, 2, 6, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda q, k, v: homologous_attention_reference(q, k, v, 3, 0.5),
-        inputs)
+        lambda qkv: homologous_attention_reference(*qkv, 3, 0.5), inputs)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype):
     half = exact_inputs(1, 2, 20, 32, dtype)[:3]
-    single = [tensor.float() for tensor in half]
     with torch.autocast('cpu', torch.bfloat16):
         output = homologous_attention_reference(*half, 5, 0.25)
-    expected = homologous_attention_reference(*single, 5, 0.25)
-    assert output.dtype == dtype
-    assert torch.equal(output, expected.to(dtype))
+    expected = homologous_attention_reference(*(t.float() for t in half), 5, 0.25)
+    assert torch.equal(output, expected.to(dtype))  # of one dtype too
 
 
 small_integers = st.integers(-3, 3).map(float)  # so that ties are common
@@ -51,8 +44,7 @@ def test_mask_keeps_the_largest_and_their_ties(data):
     topk = data.draw(st.integers(1, len(row)))
     smallest_kept = sorted(row, reverse=True)[topk - 1]
     assert topk_mask(torch.tensor([row]), topk).tolist() == [
-        [score >= smallest_kept for score in row]
-    ]
+        [score >= smallest_kept for score in row]]
 
 
 def test_mask_never_drops_nan():
