@@ -1,14 +1,14 @@
 """Mixing and unmixing: Eq. 1-4 of the MixedAE paper as pure tensor functions.
 
 Symbols, as in the paper (Sec. 3.1): ``B`` clean images of ``H x W`` pixels are
-cut into ``L`` patches of ``P x P`` pixels and into groups of ``n = 1 / r``
+cut into ``L`` patches of ``P x P`` pixels and into consecutive groups of ``n = 1 / r``
 images, ``r`` being the mixing ratio. A mixing mask ``M`` in ``{0..n-1}^L``
 names, for every position, the source image whose patch is shown there.
 
 ``S`` is the number of mixed samples: ``B / n`` in *compose* mode (one mask per
 group), ``B`` in *full* mode (``n`` masks per group). The masks of one group are
-consecutive. Nothing here loops over groups or waits for the device. Masks are
-int64 everywhere, ``(S, L)``.
+consecutive; all masks are int64. Nothing here loops over groups or waits for the
+device.
 """
 from typing import Optional, Sequence, Tuple
 
@@ -43,17 +43,12 @@ def draw_mix_masks(num_masks: int,
                    num_sources: int,
                    device: Optional[torch.device] = None,
                    generator: Optional[torch.Generator] = None) -> Tensor:
-    """Draw symmetric random mixing masks (Eq. 2), ``(S, L)`` with values in [0, n).
+    """Draw symmetric random mixing masks ``(S, L)`` (Eq. 2).
 
     Every source gets ``L / n`` positions, uniformly at random. Where ``n``
     does not divide ``L`` the shares differ by at most one patch, and which
-    sources get the extra ones is random as well.
-
-    Args:
-        num_masks, num_patches, num_sources (int): ``S``, ``L``, ``n``.
-        device (torch.device, optional): Where to draw.
-        generator (torch.Generator, optional): On the same device; the global
-            one by default.
+    sources get the extra ones is random as well. The generator is one of the same
+    device, by default the global one.
 
     Raises:
         ConfigurationError: If there are fewer patches than sources.
@@ -105,14 +100,7 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
     """Mix each group of images by its masks (Eq. 1).
 
     Position ``l`` of a mixed image shows patch ``l`` of source ``M_l``.
-
-    Args:
-        clean (Tensor): ``(B, C, H, W)``, any dtype; groups are consecutive.
-        mix_masks (Tensor): ``(S, L)``.
-        num_sources, patch_size (int): ``n``, ``P``.
-
-    Returns:
-        Tensor: ``(S, C, H, W)``, dtype of ``clean``.
+    Shapes: ``(B, C, H, W)`` of any dtype, ``(S, L)`` -> ``(S, C, H, W)``.
 
     Raises:
         ConfigurationError: See :func:`check_batch` and :func:`patch_grid`.
@@ -139,14 +127,8 @@ def vectors_of_sources(vectors: Tensor, mix_masks: Tensor) -> Tensor:
 
     The values are those of ``vectors[mix_masks]``, whose gradient would add
     ``S * L`` rows into ``n`` by atomics. The gradient of a product with the
-    one-hot masks is a product as well.
-
-    Args:
-        vectors (Tensor): ``(n, C)``, one per source.
-        mix_masks (Tensor): ``(S, L)``.
-
-    Returns:
-        Tensor: ``(S, L, C)``, dtype of ``vectors``, under autocast too.
+    one-hot masks is a product as well. The dtype stays, under autocast too.
+    Shapes: ``(n, C)``, ``(S, L)`` -> ``(S, L, C)``.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         return is_shown(mix_masks, len(vectors)).to(vectors.dtype) @ vectors
@@ -156,17 +138,9 @@ def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
                  mask_token: Tensor) -> Tensor:
     """Recover one sequence per source from each mixed sample: unmixing, Eq. 3.
 
-    Source ``i`` keeps the token at ``l`` where ``M_l = i`` and holds the
+    Source ``i`` keeps the patch token at ``l`` where ``M_l = i`` and holds the
     ``[MASK]`` token elsewhere.
-
-    Args:
-        tokens (Tensor): ``(S, L, C)``, patch tokens only.
-        mix_masks (Tensor): ``(S, L)``.
-        num_sources (int): ``n``.
-        mask_token (Tensor): ``(C,)``.
-
-    Returns:
-        Tensor: ``(S, n, L, C)``.
+    Shapes: ``(S, L, C)``, ``(S, L)``, ``[MASK]`` ``(C,)`` -> ``(S, n, L, C)``.
     """
     is_own = is_shown(mix_masks, num_sources).mT  # (S, n, L)
     return torch.where(is_own[..., None], tokens[:, None],
@@ -174,15 +148,12 @@ def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
 
 
 def hidden_sources(mix_masks: Tensor, num_sources: int) -> Tensor:
-    """For each position the sources whose patch is *not* shown there.
+    """For each position the sources whose patch is *not* shown there, ascending.
 
     These are the ``n - 1`` pairs ``(l, i)`` with ``M_l != i`` over which
     Eq. 4 sums. Their number does not depend on the mask, so the loss can be
     taken on exactly these without a data-dependent shape.
-
-    Returns:
-        Tensor: ``(..., L, n - 1)`` int64 for masks ``(..., L)``, ascending in the
-        last dimension.
+    Shapes: ``(..., L)`` -> ``(..., L, n - 1)`` int64.
     """
     others = torch.arange(num_sources - 1, device=mix_masks.device)
     return others + (others >= mix_masks[..., None]).long()
@@ -191,12 +162,8 @@ def hidden_sources(mix_masks: Tensor, num_sources: int) -> Tensor:
 def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
     """Pick the entries at the hidden positions of every source.
 
-    Args:
-        sequences (Tensor): ``(..., n, L, C)``, one sequence per source.
-        mix_masks (Tensor): ``(..., L)``, same leading dimensions.
-
-    Returns:
-        Tensor: ``(..., L, n - 1, C)``, in the order of :func:`hidden_sources`.
+    They are in the order of :func:`hidden_sources`.
+    Shapes: ``(..., n, L, C)``, ``(..., L)`` -> ``(..., L, n - 1, C)``.
     """
     sequences = sequences.transpose(-3, -2)  # (..., L, n, C)
     # The j-th hidden source is j, or j + 1 from the shown one on. Choosing
@@ -213,15 +180,10 @@ def hidden_targets(patches: Tensor, mix_masks: Tensor,
 
     Mixed sample ``s`` belongs to group ``g = s // (S / G)``. At position
     ``l`` its targets are the patches ``l`` of the group's images
-    ``g * n + i``, for every source ``i`` that is not shown there.
-
-    Args:
-        patches (Tensor): ``(B, L, D)`` of the clean images, ``B = G * n``.
-        mix_masks (Tensor): ``(S, L)``.
-        num_sources (int): ``n``.
-
-    Returns:
-        Tensor: ``(S, L, n - 1, D)``, in the order of :func:`hidden_sources`.
+    ``g * n + i``, for every source ``i`` that is not shown there, in the order of
+    :func:`hidden_sources`.
+    Shapes: ``(B, L, D)`` of the ``B = G * n`` clean images, ``(S, L)`` ->
+    ``(S, L, n - 1, D)``.
     """
     groups = patches.unflatten(0, (-1, 1, num_sources))  # (G, 1, n, L, D)
     masks = mix_masks.unflatten(0, (len(groups), -1))  # (G, S / G, L)
@@ -232,15 +194,9 @@ def hidden_targets(patches: Tensor, mix_masks: Tensor,
 
 def scatter_hidden(values: Tensor, mix_masks: Tensor,
                    shown: Tensor) -> Tensor:
-    """Inverse of :func:`gather_hidden`: fill hidden positions, keep shown ones.
+    """Inverse of :func:`gather_hidden`; where ``M_l = i`` it takes ``shown``.
 
-    Args:
-        values (Tensor): ``(S, L, n - 1, C)`` for the hidden positions.
-        mix_masks (Tensor): ``(S, L)``.
-        shown (Tensor): ``(S, n, L, C)``, used where ``M_l = i``.
-
-    Returns:
-        Tensor: ``(S, n, L, C)``.
+    Shapes: ``(S, L, n - 1, C)``, ``(S, L)``, ``(S, n, L, C)`` -> ``(S, n, L, C)``.
     """
     hidden = hidden_sources(mix_masks, shown.size(1))
     index = hidden[..., None].expand(-1, -1, -1, shown.size(-1))
@@ -272,8 +228,8 @@ def unpatchify(patches: Tensor, grid: Sequence[int], patch_size: int) -> Tensor:
 def patch_statistics(patches: Tensor) -> Tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, MAE's pixel normalisation.
 
-    Of patches ``(..., P * P * C)`` of at least two values, both are ``(..., 1)``; the
-    standard deviation is ``sqrt(var + 1e-6)`` with the unbiased variance.
+    The latter is ``sqrt(var + 1e-6)`` with the unbiased variance.
+    Shapes: ``(..., P * P * C)`` -> ``(..., 1)`` twice.
     """
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + 1e-6).sqrt()

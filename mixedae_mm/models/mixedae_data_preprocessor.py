@@ -1,10 +1,11 @@
 """The data preprocessor: normalise, group, draw masks, mix on the device."""
-from math import inf
-from typing import Optional, Sequence
+from math import inf, isfinite
+from typing import Optional, Sequence, Union
 
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import SelfSupDataPreprocessor
+from torch import Tensor
 
 from ..mixing import (MODES, check_batch, draw_mix_masks, mix_images,
                       num_sources_of, patch_grid)
@@ -43,8 +44,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True) -> None:
         for value in mean:
-            check_number('a number of mean', value, lambda number: abs(number) < inf,
-                         'be finite')
+            check_number('a number of mean', value, isfinite, 'be finite')
         for value in std:
             check_number('a number of std', value, lambda number: 0 < number < inf,
                          'be finite and above 0')
@@ -96,7 +96,19 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
                 multiple of ``n``, an image side is not one of ``P``, or a
                 given mask does not fit.
         """
-        inputs = data['inputs']
+        inputs = self._as_batch(data['inputs'])
+        if training:  # first, so that a bad batch costs no work on the device
+            check_batch(len(inputs), self.num_sources)
+            patch_grid(inputs.shape[-2:], self.patch_size)
+        out = super().forward(
+            dict(inputs=inputs, data_samples=data.get('data_samples')),
+            training)
+        if training:
+            out['inputs'] = self.mix(out['inputs'], data.get('mix_mask'))
+        return out
+
+    def _as_batch(self, inputs: Union[Tensor, Sequence[Tensor]]) -> Tensor:
+        """One checked tensor ``(B, C, H, W)`` of what the pipeline loaded."""
         if isinstance(inputs, (list, tuple)):
             sizes = {tuple(image.shape) for image in inputs}
             if len(sizes) > 1:
@@ -119,19 +131,11 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
         if not self._values_checked and inputs.dtype != torch.uint8:
             self._values_checked = True
             warn_of_range(inputs, self.mean, self.std)
-        if training:  # first, so that a bad batch costs no work on the device
-            check_batch(len(inputs), self.num_sources)
-            patch_grid(inputs.shape[-2:], self.patch_size)
-        out = super().forward(
-            dict(inputs=inputs, data_samples=data.get('data_samples')),
-            training)
-        if training:
-            out['inputs'] = self.mix(out['inputs'], data.get('mix_mask'))
-        return out
+        return inputs
 
     def mix(self,
-            clean: torch.Tensor,
-            mix_mask: Optional[torch.Tensor] = None,
+            clean: Tensor,
+            mix_mask: Optional[Tensor] = None,
             generator: Optional[torch.Generator] = None) -> dict:
         """Mix normalised images ``(B, C, H, W)``, as :meth:`forward` in training.
 
@@ -155,7 +159,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             clean, mix_mask, self.num_sources, self.patch_size)  # (S, C, H, W)
         return dict(mixed=mixed, clean=clean, mix_mask=mix_mask)
 
-    def _names_sources(self, mix_mask: torch.Tensor) -> bool:
+    def _names_sources(self, mix_mask: Tensor) -> bool:
         """Whether all values are sources; always True on a GPU.
 
         Reading the values there would make the host wait for the device, and the

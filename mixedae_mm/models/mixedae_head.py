@@ -67,7 +67,7 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
 
     def loss(self, encoded: EncodedMix, predictions: Optional[Tensor],
              clean: Tensor, mix_mask: Tensor) -> Dict[str, Tensor]:
-        """All losses of one batch.
+        """Losses of one batch that are in use.
 
         Args:
             encoded (EncodedMix): Tokens of the mixed samples.
@@ -77,8 +77,7 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             mix_mask (Tensor): ``(S, L)`` int64.
 
         Returns:
-            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon`` (already
-            times lambda), those that are in use.
+            dict[str, Tensor]: ``loss_recon``, and ``loss_homocon`` already times lambda.
         """
         losses = {}
         if predictions is not None:

@@ -101,7 +101,7 @@ def _path(query: Tensor) -> ModuleType:
     if cpu_kernel.supports(query):
         return cpu_kernel
     if query.is_cuda and query.numel() > 0:
-        triton_kernel = _triton_kernel()
+        triton_kernel: Any = _triton_kernel()
         reason = ('Triton is not installed' if triton_kernel is None else
                   triton_kernel.unsupported(query))
         if reason is None:
