@@ -1,6 +1,6 @@
 """The data preprocessor: normalise, group, draw masks, mix on the device."""
 from math import inf, isfinite
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence
 
 import torch
 from mmengine.registry import MODELS
@@ -107,7 +107,7 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             out['inputs'] = self.mix(out['inputs'], data.get('mix_mask'))
         return out
 
-    def _as_batch(self, inputs: Union[Tensor, Sequence[Tensor]]) -> Tensor:
+    def _as_batch(self, inputs: Any) -> Tensor:
         """One checked tensor ``(B, C, H, W)`` of what the pipeline loaded."""
         if isinstance(inputs, (list, tuple)):
             sizes = {tuple(image.shape) for image in inputs}

@@ -77,7 +77,7 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             mix_mask (Tensor): ``(S, L)`` int64.
 
         Returns:
-            dict[str, Tensor]: ``loss_recon``, and ``loss_homocon`` already times lambda.
+            dict[str, Tensor]: ``loss_recon``, ``loss_homocon`` (already times lambda).
         """
         losses = {}
         if predictions is not None:
