@@ -3,7 +3,6 @@ import pytest
 import torch
 from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
                              computed, exact_inputs, expected, laid_out)
-from torch.utils.checkpoint import checkpoint
 
 from mixedae_mm.ops import attention, blockwise, homologous_attention
 
@@ -66,23 +65,20 @@ def test_backward_keeps_what_the_forward_kept():
     query, key, value = (torch.randn(16, 12, 197, 64, device='cuda',
                                      dtype=torch.bfloat16) for _ in range(3))
     upstream = torch.ones_like(value)
-    *_, grad_value = computed(homologous_attention, query, key, value,
-                              upstream, 49)
+    *_, grad_value = computed(homologous_attention, query, key, value, upstream, 49)
     torch.testing.assert_close(
-        grad_value.double().sum(2), upstream.double().sum(2), rtol=5e-3,
-        atol=0)
+        grad_value.double().sum(2), upstream.double().sum(2), rtol=5e-3, atol=0)
 
 
 def test_no_memory_for_all_scores():
     shape = (64, 12, 1024, 64)
-    query, key, value, upstream = inputs_on_gpu(*shape)
-    computed(homologous_attention, *(t[:1] for t in (
-        query, key, value, upstream)), 256)
+    inputs = inputs_on_gpu(*shape)
+    computed(homologous_attention, *(tensor[:1] for tensor in inputs), 256)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    computed(homologous_attention, query, key, value, upstream, 256)
+    computed(homologous_attention, *inputs, 256)
     extra = torch.cuda.max_memory_allocated() - before
-    assert extra < 6 * query.numel() * query.element_size()
+    assert extra < 6 * inputs[0].numel() * inputs[0].element_size()
     assert extra < 64 * 12 * 1024**2  # one byte for each score
 
 
@@ -102,17 +98,6 @@ def test_autocast_and_compile_in_one_graph():
         output.float().square().sum().backward()
         results.append((output, projection.weight.grad.clone()))
     torch.testing.assert_close(*results, rtol=2e-2, atol=2e-2)
-
-
-def test_activation_checkpointing():
-    query, key, value, upstream = inputs_on_gpu(2, 3, 197, 64)
-    plain = computed(homologous_attention, query, key, value, upstream, 49)
-    saving = computed(
-        lambda *qkv: checkpoint(homologous_attention, *qkv, 49,
-                                use_reentrant=False),
-        query, key, value, upstream)
-    for ours, theirs in zip(saving, plain):
-        assert torch.equal(ours, theirs)
 
 
 def test_rows_that_do_not_fit_fall_back():
