@@ -6,8 +6,7 @@ from mmengine.config import Config
 from ..models.vit_sizes import SIZES
 from ..utils.preprocessing import resize_side
 from ..version import __version__
-from .description import Description
-from .vit import Vit, backbone_config
+from .vit import Description, Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name
 # only labels the weights: all sizes are given as arguments.

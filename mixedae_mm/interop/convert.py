@@ -13,11 +13,10 @@ from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
-from .description import Description
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
-from .vit import Vit
+from .vit import Description, Vit
 from .writing import check_destination, model_card, write_vit
 
 

@@ -11,7 +11,7 @@ import torch
 from mmpretrain.models import MAEPretrainDecoder
 from torch import Tensor
 
-from ..models.checkpoint_names import canonical
+from ..models.checkpoint_names import below, canonical
 from ..utils.errors import ConfigurationError
 from .configurations import decoder_config, hf_config, timm_arguments
 from .vit import PlainViT, Vit, load_part
@@ -53,7 +53,7 @@ def _mmpretrain(vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     if vit.description.decoder:
         decoder = MAEPretrainDecoder(**decoder_config(vit.description))
         decoder.eval()
-        load_part(decoder, vit.part('neck.'), vit.source.path)
+        load_part(decoder, below(vit.weights, 'neck.'), vit.source.path)
         results['pixels'] = decoder(*_first_quarter(tokens))
     return results
 

@@ -245,8 +245,8 @@ def refusal(path, prefix=None, weights=None, **options):
 @pytest.mark.parametrize('change, message', [
     (lambda w: [w.pop(f'backbone.{name}') for name in (
         'cls_token', 'layers.1.attn.qkv.bias', 'layers.2.ln2.weight')],
-     'would leave backbone weights uninitialised: cls_token, layers.1.attn.qkv.bias, '
-     'layers.2.ln2.weight.'),
+     'would leave weights of this backbone uninitialised: cls_token, '
+     'layers.1.attn.qkv.bias, layers.2.ln2.weight.'),
     # Layer scale is part of the function that was learnt.
     (lambda w: w.update({'backbone.layers.0.attn.gamma1.weight': torch.ones(32)}),
      'no place for (it needs layer_scale_init_value=0.1): layers.0.attn.gamma1'),
