@@ -22,11 +22,7 @@ VISIBLE_SHARE = 0.25
 
 @torch.no_grad()
 def outputs(vit: Vit, images: Tensor) -> Dict[str, Tensor]:
-    """What the library of a checkpoint computes from images.
-
-    Args:
-        vit (Vit): The checkpoint, with its file.
-        images (Tensor): ``(N, 3, H, W)``, normalised.
+    """What the library of a checkpoint computes from normalised ``(N, 3, H, W)``.
 
     Returns:
         dict[str, Tensor]: ``features``, all tokens ``(N, 1 + L, C)``, or

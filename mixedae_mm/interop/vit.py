@@ -146,13 +146,9 @@ def backbone_config(vit: Vit) -> dict:
     """Arguments of ``VisionTransformer`` for the encoder, giving all tokens."""
     sizes, encoder = vit.description, vit.description.encoder
     return dict(
-        arch=dict(
-            embed_dims=encoder.width,
-            num_layers=encoder.depth,
-            num_heads=encoder.heads,
-            feedforward_channels=encoder.mlp_width),
-        img_size=sizes.img_size,
-        patch_size=sizes.patch_size,
+        arch=dict(embed_dims=encoder.width, num_layers=encoder.depth,
+                  num_heads=encoder.heads, feedforward_channels=encoder.mlp_width),
+        img_size=sizes.img_size, patch_size=sizes.patch_size,
         in_channels=sizes.in_channels,
         qkv_bias=sizes.qkv_bias,
         layer_scale_init_value=float(sizes.layer_scale),

@@ -22,11 +22,7 @@ FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 
 def check_destination(path: str, target: Format, overwrite: bool) -> Path:
-    """Refuse, before any work, a place that a checkpoint cannot be written to.
-
-    Raises:
-        ConfigurationError: One sentence that names the path.
-    """
+    """Refuse, before any work, a place that a checkpoint cannot be written to."""
     destination = Path(path).expanduser()
     if destination.suffix in FILE_SUFFIXES:
         if target.is_folder:
@@ -34,7 +30,10 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
                 f'--to {target.title} writes a folder, but {path} is the name of a '
                 'file; leave out the ending.')
         return check_file(path, overwrite)
-    if destination.is_dir() and not _is_ours(destination):
+    # Other things than what a conversion writes into a folder.
+    if destination.is_dir() and {file.name for file in destination.iterdir()} - {
+            'model.safetensors', 'model.pth', 'README.md', 'config.json',
+            'preprocessor_config.json'}:
         raise ConfigurationError(
             f'{path} is a folder with other things in it, which --overwrite '
             'does not delete.')
@@ -43,16 +42,10 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
 
 def write_vit(vit: Vit, destination: Path, target: Format,
               source: str) -> Dict[str, Tensor]:
-    """Write weights and configuration.
+    """Write weights and configuration to a file, or to a folder to be made.
 
-    Args:
-        vit (Vit): What to write.
-        destination (Path): A file, or a folder to be made.
-        target (Format): How.
-        source (str): Name of the checkpoint it comes from.
-
-    Returns:
-        dict[str, Tensor]: The tensors by the names they were written with.
+    ``source`` is the name of the checkpoint that they come from. Returns the tensors by
+    the names they were written with.
     """
     tensors = rename(vit, target)
     if destination.suffix in FILE_SUFFIXES:
@@ -95,15 +88,7 @@ def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
 
 def model_card(vit: Vit, target: Format, name: str, source: str,
                check: str) -> str:
-    """Text of the ``README.md`` of a published folder.
-
-    Args:
-        vit (Vit): What is published.
-        target (Format): How.
-        name (str): Of the folder.
-        source (str): Name of the checkpoint it comes from.
-        check (str): What comparing the features showed.
-    """
+    """Text of the ``README.md`` of a folder; ``check`` says how features compare."""
     sizes = vit.description
     height, width = sizes.img_size
     kind = hf_config(sizes)['architectures'][0]
@@ -157,10 +142,3 @@ Left out: {left_out}.{notes}
 Training data, schedule, results, intended use and licence: the checkpoint does
 not tell them.
 '''
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds what a conversion writes, and nothing else."""
-    known = {'model.safetensors', 'model.pth', 'README.md', 'config.json',
-             'preprocessor_config.json'}
-    return {entry.name for entry in folder.iterdir()} <= known

@@ -188,7 +188,7 @@ def fit_model(module: nn.Module,
     """
     prefix = _find_prefix(module, source, prefix)
     weights = below(source.weights, prefix)
-    if LANDMARK in weights and hasattr(module, 'backbone'):  # the backbone alone was saved
+    if LANDMARK in weights and hasattr(module, 'backbone'):  # saved alone
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     resized: List[str] = []
     if input_channels is not None:
