@@ -17,6 +17,7 @@ class Format(NamedTuple):
     snippet: str  # Python that loads the written folder {path}
     has_decoder: bool = True  # whether there is a place for MAE's
     is_folder: bool = False  # whether it is always a folder, never one file
+    file: str = 'model.safetensors'  # the weights in a folder
     # Contents of JSON files by name.
     configs: Callable[[Vit], Dict[str, dict]] = lambda vit: {}
 
@@ -99,7 +100,7 @@ FORMATS = {one.title: one for one in (
     Format('hf-mae', 'transformers', 'hf', _HF_SNIPPET,
            is_folder=True, configs=hf_configs),
     Format('mae', 'timm', 'timm', 'import torch\n\n'
-           "weights = torch.load('{path}/model.pth')['model']"),
+           "weights = torch.load('{path}/model.pth')['model']", file='model.pth'),
     Format('mm', 'mmpretrain', 'mm',
            "init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
-           "\n    checkpoint='{path}/model.pth')"))}
+           "\n    checkpoint='{path}/model.pth')", file='model.pth'))}

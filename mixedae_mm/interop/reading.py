@@ -154,8 +154,8 @@ def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
         ConfigurationError: If the number of heads cannot be known.
     """
     notes: List[str] = []
-    width, in_channels, _, patch_size = weights[
-        'backbone.patch_embed.projection.weight'].shape
+    shape = weights['backbone.patch_embed.projection.weight'].shape  # (C, 3, P, P)
+    width, in_channels, patch_size = shape[0], shape[1], shape[-1]
     heads = facts.get('heads')
     if facts.get('width') not in (None, width):  # the config is another model's
         heads = None

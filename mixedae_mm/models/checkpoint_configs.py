@@ -175,15 +175,10 @@ def hf_facts(config: dict, path: str) -> dict:
 
 
 def config_beside(path: str, column: str, weights: Dict[str, Tensor]) -> dict:
-    """The ``config.json`` of a checkpoint; empty if it has none.
+    """The ``config.json`` of a checkpoint whose weights have mmpretrain's names by now.
 
-    Args:
-        path (str): File, folder or address of the checkpoint.
-        column (str): Whose names it uses: ``'timm'`` or ``'hf'``.
-        weights (dict[str, Tensor]): By mmpretrain's names.
-
-    Raises:
-        ConfigurationError: As :func:`json_beside`, also if it is another model's.
+    As :func:`json_beside`, and likewise if it is another model's. ``column`` says whose
+    names the checkpoint uses: ``'timm'`` or ``'hf'``.
     """
     config = json_beside(path, 'config.json')
     problem = config and _disagreement(config, column, weights)
@@ -212,10 +207,8 @@ def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
 def json_beside(path: str, name: str) -> dict:
     """Content of a JSON file in or beside a checkpoint; empty if there is none.
 
-    Raises:
-        ConfigurationError: If a file of a folder that is given as a whole
-            cannot be read. Beside a file it may belong to something else,
-            which is said.
+    One that cannot be read is refused in a folder that is given as a whole. Beside a
+    file it may belong to something else, which is said.
     """
     if '://' in path:
         address = urlsplit(path)

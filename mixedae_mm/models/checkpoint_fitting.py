@@ -72,7 +72,7 @@ def fit(part: nn.Module,
         source: str,
         grid: Optional[Grid] = None,
         prefix: str = '') -> Fitted:
-    """Make weights fit a part of a model, which takes all of them or none.
+    """Make weights fit a part of a model, in place; it takes all of them or none.
 
     A part other than a backbone may be wholly new: a backbone is what pre-training
     is for.
@@ -80,14 +80,11 @@ def fit(part: nn.Module,
     Args:
         part (nn.Module): A ``VisionTransformer`` or ``MAEPretrainDecoder`` of
             mmpretrain, which may need other positions, or any other module.
-        weights (dict[str, Tensor]): Changed in place.
+        weights (dict[str, Tensor]): Those of the part have ``prefix`` in front.
         source (str): Where they come from, for messages.
         grid (tuple[int, int], optional): Rows and columns of patches of the
             model that they come from, where it is known.
-        prefix (str): What the names of the part's tensors begin with.
-
-    Returns:
-        Fitted: With the prefix before all names of ``new`` and ``ignored``.
+        prefix (str): In front of all names in what is returned, too.
 
     Raises:
         ConfigurationError: If they are of another architecture, would leave weights

@@ -115,6 +115,9 @@ def load_pretrained(module: nn.Module,
                     complete: bool = False) -> LoadReport:
     """Load a part or a whole model, and log in one line what happened.
 
+    The backbone must be there as a whole, and so must each part of MixedAE that is
+    there. Other parts, such as a head for other classes, may be new.
+
     Args:
         module (nn.Module): A ``VisionTransformer`` of mmpretrain, a neck, a head
             or a whole model.
@@ -125,8 +128,9 @@ def load_pretrained(module: nn.Module,
             the part is searched for.
         grid (tuple[int, int], optional): Rows and columns of patches of the
             checkpoint's positions, for a checkpoint that does not tell them.
-        input_channels (str, optional): As in :func:`fit_model`.
-        complete (bool): As in :func:`fit_model`.
+        input_channels (str, optional): ``'mean'`` makes weights for other channels
+            of them (:func:`.checkpoint_shapes.with_channels`), None refuses them.
+        complete (bool): Refuse new weights, as a test or a comparison needs.
 
     Raises:
         ConfigurationError: If the file cannot be read, has no such part under
@@ -165,26 +169,11 @@ def fit_model(module: nn.Module,
               complete: bool = False,
               input_channels: Optional[str] = None
               ) -> Tuple[Dict[str, Tensor], LoadReport]:
-    """Make the weights of a checkpoint those of a part or a whole model.
-
-    The backbone must be there as a whole, and so must each part of MixedAE that is
-    there. Other parts, such as a head for other classes, may be new.
-
-    Args:
-        module (nn.Module): As in :func:`load_pretrained`.
-        source (Source): Weights, by the model's names or of the backbone alone.
-        prefix (str, optional): What the names of the module's tensors begin with.
-        complete (bool): Refuse new weights, as a test or a comparison needs.
-        input_channels (str, optional): ``'mean'`` makes weights for other channels
-            of them (:func:`.checkpoint_shapes.with_channels`), None refuses them.
+    """As :func:`load_pretrained`, but only make the weights that would be loaded.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: All tensors of the module, those that
         are new with the module's own values; and what became of each.
-
-    Raises:
-        ConfigurationError: If weights are left over, or would stay uninitialised,
-            that must not.
     """
     prefix = _find_prefix(module, source, prefix)
     weights = below(source.weights, prefix)

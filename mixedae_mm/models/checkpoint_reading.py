@@ -65,14 +65,7 @@ def read_weights(path: str) -> Dict[str, torch.Tensor]:
 
 
 def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
-    """The weights in what was read from a file.
-
-    Args:
-        checkpoint (dict): The weights, or a dict with them under a ``WEIGHT_KEYS``.
-        path (str): Of the file, for messages.
-
-    Returns:
-        dict[str, Tensor]: Names without what training wrappers put first.
+    """The weights in what was read from a file, by names without training wrappers'.
 
     Raises:
         ConfigurationError: If there are no weights, or some are not finite.
@@ -114,9 +107,8 @@ def saved_config(checkpoint: dict) -> dict:
 def literal_config(text: str) -> dict:
     """Read the text of a config, as ``Config.pretty_text``, without executing it.
 
-    Returns:
-        dict: The assigned values. What is neither a literal nor ``dict(...)`` becomes
-        the text that it is written with. Empty if the text is not Python.
+    A value that is neither a literal nor ``dict(...)`` becomes the text that it is
+    written with. Empty if the text is not Python.
     """
     try:
         tree = ast.parse(text)
@@ -160,9 +152,11 @@ def _open(path: str) -> BinaryIO:
             return io.BytesIO(fileio.get(local))
         return open(local, 'rb')
     except Exception as error:  # each storage backend has errors of its own
-        reason = {FileNotFoundError: 'does not exist',
-                  IsADirectoryError: 'is a folder; name the checkpoint file in it'}.get(
-                      type(error), f'could not be read: {error}')
+        reason = f'could not be read: {error}'
+        if isinstance(error, FileNotFoundError):
+            reason = 'does not exist'
+        elif isinstance(error, IsADirectoryError):
+            reason = 'is a folder; name the checkpoint file in it'
         raise ConfigurationError(f'The checkpoint {path} {reason}.') from error
 
 

@@ -124,13 +124,7 @@ def with_channels(weights: Dict[str, Tensor], channels: int) -> List[str]:
     An image whose channels are all equal has the same features before and after: each
     new channel gets the sum of the old weights, divided by the new number of channels,
     and what a decoder predicts of a channel is the mean of what it predicted of all.
-
-    Args:
-        weights (dict[str, Tensor]): By mmpretrain's names, with any prefix.
-        channels (int): Of the images.
-
-    Returns:
-        list[str]: What was changed, with both numbers.
+    Names are mmpretrain's with any prefix. Says what was changed, with both numbers.
     """
     found = [name for name in weights if name.endswith(LANDMARKS['mm'])]
     if len(found) != 1 or weights[found[0]].dim() != 4:

@@ -63,7 +63,7 @@ def check_heads(name: str, attention: Any) -> None:
     """Refuse a width that the heads cannot share; mmpretrain fails in the forward."""
     width = attention.embed_dims
     check_number(name, attention.num_heads,
-                 lambda heads: isinstance(heads, Integral) and heads > 0
+                 lambda heads: isinstance(heads, Integral) and int(heads) > 0
                  and width % int(heads) == 0,
                  f'be a positive integer that divides the width, {width}')
 
