@@ -7,16 +7,10 @@ LARGEST_DIFFERENCE = 1e-3
 
 
 class Comparison(NamedTuple):
-    """Largest difference of an output.
-
-    Attributes:
-        name (str): Of the output, or of the size it was computed at.
-        difference (float): Largest absolute difference.
-        largest (float): Largest absolute value, for comparison.
-    """
-    name: str
-    difference: float
-    largest: float
+    """Largest difference of an output."""
+    name: str  # of the output, or of the size it was computed at
+    difference: float  # largest absolute one
+    largest: float  # absolute value, for comparison
 
     def is_small(self) -> bool:
         """Whether the two are the same but for rounding; False for NaN."""

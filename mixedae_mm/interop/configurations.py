@@ -6,8 +6,7 @@ from mmengine.config import Config
 from ..models.vit_sizes import SIZES
 from ..utils.preprocessing import resize_side
 from ..version import __version__
-from .description import Description
-from .vit import Vit, backbone_config
+from .vit import Description, Vit, backbone_config
 
 # (width, depth, patch) of the architectures that timm has a name for; its name
 # only labels the weights: all sizes are given as arguments.
@@ -56,12 +55,9 @@ def decoder_config(sizes: Description) -> dict:
     decoder = sizes.decoder
     assert decoder is not None
     return dict(
-        num_patches=rows * columns,
-        patch_size=sizes.patch_size,
-        in_chans=sizes.in_channels,
-        embed_dim=sizes.encoder.width,
-        decoder_embed_dim=decoder.width,
-        decoder_depth=decoder.depth,
+        num_patches=rows * columns, patch_size=sizes.patch_size,
+        in_chans=sizes.in_channels, embed_dim=sizes.encoder.width,
+        decoder_embed_dim=decoder.width, decoder_depth=decoder.depth,
         decoder_num_heads=decoder.heads,
         mlp_ratio=decoder.mlp_width / decoder.width,
         norm_cfg=dict(type='LN', eps=sizes.norm_eps))
@@ -71,11 +67,8 @@ def timm_arguments(vit: Vit) -> dict:
     """Arguments of timm's ``VisionTransformer``."""
     sizes, encoder = vit.description, vit.description.encoder
     return dict(
-        img_size=_one_or_two(sizes.img_size),
-        patch_size=sizes.patch_size,
-        in_chans=sizes.in_channels,
-        embed_dim=encoder.width,
-        depth=encoder.depth,
+        img_size=_one_or_two(sizes.img_size), patch_size=sizes.patch_size,
+        in_chans=sizes.in_channels, embed_dim=encoder.width, depth=encoder.depth,
         num_heads=encoder.heads,
         mlp_ratio=encoder.mlp_width / encoder.width,
         qkv_bias=sizes.qkv_bias,
@@ -104,10 +97,8 @@ def timm_configs(vit: Vit) -> Dict[str, dict]:
             interpolation='bicubic',
             mean=_shares(sizes.mean),
             std=_shares(sizes.std),
-            num_classes=sizes.num_classes,
-            pool_size=None,
-            first_conv='patch_embed.proj',
-            classifier='head'))
+            num_classes=sizes.num_classes, pool_size=None,
+            first_conv='patch_embed.proj', classifier='head'))
     if sizes.classes:
         config['label_names'] = list(sizes.classes)
     return {'config.json': config}
@@ -117,27 +108,20 @@ def hf_config(sizes: Description) -> dict:
     """Values of ``ViTConfig`` or ``ViTMAEConfig``."""
     encoder, decoder = sizes.encoder, sizes.decoder
     config = dict(
-        architectures=['ViTModel'],
-        model_type='vit',
-        hidden_size=encoder.width,
-        num_hidden_layers=encoder.depth,
-        num_attention_heads=encoder.heads,
-        intermediate_size=encoder.mlp_width,
-        layer_norm_eps=sizes.norm_eps,
-        image_size=_one_or_two(sizes.img_size),
-        patch_size=sizes.patch_size,
-        num_channels=sizes.in_channels,
-        qkv_bias=sizes.qkv_bias)
+        architectures=['ViTModel'], model_type='vit',
+        hidden_size=encoder.width, num_hidden_layers=encoder.depth,
+        num_attention_heads=encoder.heads, intermediate_size=encoder.mlp_width,
+        layer_norm_eps=sizes.norm_eps, qkv_bias=sizes.qkv_bias,
+        image_size=_one_or_two(sizes.img_size), patch_size=sizes.patch_size,
+        num_channels=sizes.in_channels)
     if decoder:
         config.update(
-            architectures=['ViTMAEForPreTraining'],
-            model_type='vit_mae',
+            architectures=['ViTMAEForPreTraining'], model_type='vit_mae',
             decoder_hidden_size=decoder.width,
             decoder_num_hidden_layers=decoder.depth,
             decoder_num_attention_heads=decoder.heads,
             decoder_intermediate_size=decoder.mlp_width,
-            norm_pix_loss=sizes.norm_pix,
-            mask_ratio=0.75)
+            norm_pix_loss=sizes.norm_pix, mask_ratio=0.75)
     elif sizes.num_classes:
         names = sizes.classes or [f'class {i}' for i in range(sizes.num_classes)]
         config.update(
@@ -155,28 +139,19 @@ def hf_configs(vit: Vit) -> Dict[str, dict]:
     preprocessor = dict(
         image_processor_type='BitImageProcessor',
         do_convert_rgb=sizes.in_channels == 3,
-        do_resize=True,
-        size=dict(shortest_edge=resize_side(max(height, width))),
+        do_resize=True, size=dict(shortest_edge=resize_side(max(height, width))),
         resample=3,  # bicubic
-        do_center_crop=True,
-        crop_size=dict(height=height, width=width),
-        do_rescale=True,
-        rescale_factor=1 / 255,
-        do_normalize=True,
-        image_mean=_shares(sizes.mean),
+        do_center_crop=True, crop_size=dict(height=height, width=width),
+        do_rescale=True, rescale_factor=1 / 255,
+        do_normalize=True, image_mean=_shares(sizes.mean),
         image_std=_shares(sizes.std))
-    return {
-        'config.json': hf_config(sizes),
-        'preprocessor_config.json': preprocessor
-    }
+    return {'config.json': hf_config(sizes), 'preprocessor_config.json': preprocessor}
 
 
 def mm_meta(vit: Vit, source: str) -> dict:
     """``meta`` of an mmengine checkpoint."""
-    meta: Dict[str, Any] = dict(
-        cfg=mm_config_text(vit),
-        converted_from=source,
-        mixedae_mm_version=__version__)
+    meta: Dict[str, Any] = dict(cfg=mm_config_text(vit), converted_from=source,
+                                mixedae_mm_version=__version__)
     if vit.description.classes:
         meta['dataset_meta'] = dict(classes=list(vit.description.classes))
     return meta

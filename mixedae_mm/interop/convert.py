@@ -13,27 +13,19 @@ from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
 from .comparison import Comparison
-from .description import Description
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
-from .vit import Vit
+from .vit import Description, Vit
 from .writing import check_destination, model_card, write_vit
 
 
 class Conversion(NamedTuple):
-    """What was done.
-
-    Attributes:
-        vit (Vit): What was written.
-        num_written (int): Tensors in the result.
-        comparisons (list[Comparison]): Empty if they could not be made.
-        not_compared (str): Why not.
-    """
-    vit: Vit
-    num_written: int
-    comparisons: List[Comparison]
-    not_compared: str
+    """What was done."""
+    vit: Vit  # what was written
+    num_written: int  # tensors in the result
+    comparisons: List[Comparison]  # empty if they could not be made
+    not_compared: str  # why not
 
     @property
     def check(self) -> str:
@@ -71,9 +63,6 @@ def convert(source: str,
         input_channels (int, optional): Number of channels of the result. Its
             features of images whose channels are all equal are those of the source.
 
-    Returns:
-        Conversion: What was done.
-
     Raises:
         ConfigurationError: If the source has no place there or cannot be
             read, the destination cannot be written, or features differ.
@@ -100,7 +89,12 @@ def convert(source: str,
         after = read_vit(
             str(temporary), heads=sizes.encoder.heads,
             decoder_heads=sizes.decoder.heads if sizes.decoder else None)
-        _check_identical(vit, after, destination)
+        if vit.weights.keys() != after.weights.keys() or not all(
+                torch.equal(vit.weights[key], after.weights[key])
+                for key in vit.weights):
+            raise ConfigurationError(
+                f'{destination} was not written: what was read back differs from '
+                'the source; this is a fault of mixedae_mm.')
         if input_channels is not None:
             images = images[:, :1].expand(-1, input_channels, -1, -1)
         got, other_problem = _run(replace(after, description=sizes), images)
@@ -114,7 +108,11 @@ def convert(source: str,
             for name in expected if name in got
         ]
         result = Conversion(vit, len(written), comparisons, problem or other_problem)
-        _check_equal(result, source)
+        for comparison in comparisons:
+            if not comparison.is_small():
+                raise ConfigurationError(
+                    f'{source} was not converted: the largest difference in '
+                    f'{comparison} is too large; were all sizes known? ({sizes})')
         if temporary.is_dir():
             (temporary / 'README.md').write_text(
                 model_card(vit, target, final.name, name, result.check))
@@ -130,11 +128,7 @@ def _inputs(sizes: Description, image: Tensor) -> Tensor:
 
 
 def example_image() -> Tensor:
-    """scikit-image's astronaut, or a generated image where that is not installed.
-
-    Returns:
-        Tensor: uint8, ``(3, 512, 512)``.
-    """
+    """scikit-image's astronaut, generated without it; uint8 ``(3, 512, 512)``."""
     try:
         from skimage.data import astronaut
         return to_rgb_tensor(astronaut())
@@ -163,22 +157,3 @@ def _run(vit, images):
         library = error.name or str(error)
         return {}, (f'features were not compared, because {library} is not '
                     'installed.')
-
-
-def _check_identical(vit: Vit, again: Vit, destination: str) -> None:
-    same = vit.weights.keys() == again.weights.keys() and all(
-        torch.equal(value, again.weights[name])
-        for name, value in vit.weights.items())
-    if not same:
-        raise ConfigurationError(
-            f'{destination} was not written: what was read back differs from '
-            'the source; this is a fault of mixedae_mm.')
-
-
-def _check_equal(result: Conversion, source: str) -> None:
-    for comparison in result.comparisons:
-        if not comparison.is_small():
-            raise ConfigurationError(
-                f'{source} was not converted: the largest difference in '
-                f'{comparison} is too large; were all sizes known? '
-                f'({result.vit.description})')

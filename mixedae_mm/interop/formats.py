@@ -10,24 +10,16 @@ from .vit import Vit
 
 
 class Format(NamedTuple):
-    """How a ViT is written.
-
-    Attributes:
-        title (str): What it is called in messages.
-        library (str): The package that loads it.
-        column (str): Its names in :mod:`~mixedae_mm.models.checkpoint_names`.
-        has_decoder (bool): Whether there is a place for MAE's decoder.
-        is_folder (bool): Whether it is always a folder, never one file.
-        configs (callable): :class:`Vit` to contents of JSON files by name.
-        snippet (str): Python that loads the written folder ``{path}``.
-    """
-    title: str
-    library: str
-    column: str
-    has_decoder: bool
-    is_folder: bool
-    configs: Callable[[Vit], Dict[str, dict]]
-    snippet: str
+    """How a ViT is written."""
+    title: str  # what it is called in messages
+    library: str  # the package that loads it
+    column: str  # its names in models/checkpoint_names.py
+    snippet: str  # Python that loads the written folder {path}
+    has_decoder: bool = True  # whether there is a place for MAE's
+    is_folder: bool = False  # whether it is always a folder, never one file
+    file: str = 'model.safetensors'  # the weights in a folder
+    # Contents of JSON files by name.
+    configs: Callable[[Vit], Dict[str, dict]] = lambda vit: {}
 
 
 def rename(vit: Vit, target: Format) -> Dict[str, Tensor]:
@@ -56,57 +48,42 @@ def rename(vit: Vit, target: Format) -> Dict[str, Tensor]:
 
 
 def check(vit: Vit, target: Format) -> None:
-    """Refuse what a format cannot express.
-
-    Raises:
-        ConfigurationError: One sentence that says what and why.
-    """
-    sizes = vit.description
+    """Refuse, with a ConfigurationError, what a format cannot express."""
+    sizes, title, column = vit.description, target.title, target.column
     token_norm = 'backbone.ln1.weight' in vit.weights
     mean_norm = 'backbone.ln2.weight' in vit.weights
-    if sizes.relative_position_bias:
-        raise ConfigurationError(
-            f'This ViT has a relative position bias in every layer, for which '
-            f'{target.title} has no place; init_cfg and mixedae_mm.load take the '
-            'file as it is.')
-    if sizes.layer_scale and target.title not in ('timm', 'mm'):
-        raise ConfigurationError(
-            'This ViT has layer scale, for which a plain ViT of '
-            f'{target.title} has no place; use --to timm or --to mm.')
-    if target.title == 'hf-mae':
-        if not sizes.decoder:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining needs a decoder, which this checkpoint '
-                'does not have; use --to hf.')
-        if sizes.img_size[0] != sizes.img_size[1]:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining knows square images only, but this ViT '
-                f'is for {sizes.img_size[0]} x {sizes.img_size[1]} pixels.')
-        if sizes.num_classes:
-            raise ConfigurationError(
-                'ViTMAEForPreTraining has no classifier; use --to hf or '
-                '--encoder-only.')
-    if target.column == 'hf':
-        if mean_norm or not token_norm:
-            raise ConfigurationError(
-                'Hugging Face normalises every token, but this ViT was '
-                'fine-tuned with a LayerNorm on the mean of its tokens; timm '
-                '(--to timm) can hold it.')
-        if sizes.num_classes and sizes.pooling != 'cls':
-            raise ConfigurationError(
-                'ViTForImageClassification reads the CLS token, but this '
-                'classifier reads the mean of the patch tokens; timm (--to '
-                'timm) can hold it.')
-    if target.column == 'timm' and (token_norm == mean_norm):
-        raise ConfigurationError(
-            'timm has a LayerNorm on the tokens or on their mean, but this '
-            f'ViT has {"both" if token_norm else "neither"}.')
-    if target.column == 'mm' and sizes.num_classes and (
-            (sizes.pooling == 'mean') != mean_norm):
-        raise ConfigurationError(
-            "mmpretrain's classifiers normalise the mean of the tokens and "
-            'not CLS, which is not what this classifier does; --encoder-only '
-            'leaves it out.')
+    on_mean = sizes.pooling == 'mean'
+    height, width = sizes.img_size
+    for is_refused, sentence in (
+        (sizes.relative_position_bias,
+         'This ViT has a relative position bias in every layer, for which '
+         f'{title} has no place; init_cfg and mixedae_mm.load take the file as it is.'),
+        (sizes.layer_scale and title not in ('timm', 'mm'),
+         f'This ViT has layer scale, for which a plain ViT of {title} has no place; '
+         'use --to timm or --to mm.'),
+        (title == 'hf-mae' and not sizes.decoder,
+         'ViTMAEForPreTraining needs a decoder, which this checkpoint does not have; '
+         'use --to hf.'),
+        (title == 'hf-mae' and height != width,
+         'ViTMAEForPreTraining knows square images only, but this ViT is for '
+         f'{height} x {width} pixels.'),
+        (title == 'hf-mae' and sizes.num_classes,
+         'ViTMAEForPreTraining has no classifier; use --to hf or --encoder-only.'),
+        (column == 'hf' and (mean_norm or not token_norm),
+         'Hugging Face normalises every token, but this ViT was fine-tuned with a '
+         'LayerNorm on the mean of its tokens; timm (--to timm) can hold it.'),
+        (column == 'hf' and sizes.num_classes and on_mean,
+         'ViTForImageClassification reads the CLS token, but this classifier reads the '
+         'mean of the patch tokens; timm (--to timm) can hold it.'),
+        (column == 'timm' and token_norm == mean_norm,
+         'timm has a LayerNorm on the tokens or on their mean, but this ViT has '
+         f'{"both" if token_norm else "neither"}.'),
+        (column == 'mm' and sizes.num_classes and on_mean != mean_norm,
+         "mmpretrain's classifiers normalise the mean of the tokens and not CLS, which "
+         'is not what this classifier does; --encoder-only leaves it out.'),
+    ):
+        if is_refused:
+            raise ConfigurationError(sentence)
 
 
 _HF_SNIPPET = (
@@ -114,26 +91,16 @@ _HF_SNIPPET = (
     "model = {model}.from_pretrained('{path}'{extra})\n"
     "processor = AutoImageProcessor.from_pretrained('{path}')")
 
-FORMATS = {
-    'timm': Format(
-        'timm', 'timm', 'timm', has_decoder=False, is_folder=False,
-        configs=timm_configs,
-        snippet='import timm\n\n'
-        "model = timm.create_model('local-dir:{path}', pretrained=True)"),
-    'hf': Format(
-        'hf', 'transformers', 'hf', has_decoder=False, is_folder=True,
-        configs=hf_configs, snippet=_HF_SNIPPET),
-    'hf-mae': Format(
-        'hf-mae', 'transformers', 'hf', has_decoder=True, is_folder=True,
-        configs=hf_configs, snippet=_HF_SNIPPET),
-    'mae': Format(
-        'mae', 'timm', 'timm', has_decoder=True, is_folder=False,
-        configs=lambda vit: {},
-        snippet='import torch\n\n'
-        "weights = torch.load('{path}/model.pth')['model']"),
-    'mm': Format(
-        'mm', 'mmpretrain', 'mm', has_decoder=True, is_folder=False,
-        configs=lambda vit: {},
-        snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
-        "\n    checkpoint='{path}/model.pth')"),
-}
+FORMATS = {one.title: one for one in (
+    Format('timm', 'timm', 'timm', 'import timm\n\n'
+           "model = timm.create_model('local-dir:{path}', pretrained=True)",
+           has_decoder=False, configs=timm_configs),
+    Format('hf', 'transformers', 'hf', _HF_SNIPPET,
+           has_decoder=False, is_folder=True, configs=hf_configs),
+    Format('hf-mae', 'transformers', 'hf', _HF_SNIPPET,
+           is_folder=True, configs=hf_configs),
+    Format('mae', 'timm', 'timm', 'import torch\n\n'
+           "weights = torch.load('{path}/model.pth')['model']", file='model.pth'),
+    Format('mm', 'mmpretrain', 'mm',
+           "init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
+           "\n    checkpoint='{path}/model.pth')", file='model.pth'))}

@@ -11,7 +11,7 @@ import torch
 from mmpretrain.models import MAEPretrainDecoder
 from torch import Tensor
 
-from ..models.checkpoint_names import canonical
+from ..models.checkpoint_names import below, canonical
 from ..utils.errors import ConfigurationError
 from .configurations import decoder_config, hf_config, timm_arguments
 from .vit import PlainViT, Vit, load_part
@@ -22,11 +22,7 @@ VISIBLE_SHARE = 0.25
 
 @torch.no_grad()
 def outputs(vit: Vit, images: Tensor) -> Dict[str, Tensor]:
-    """What the library of a checkpoint computes from images.
-
-    Args:
-        vit (Vit): The checkpoint, with its file.
-        images (Tensor): ``(N, 3, H, W)``, normalised.
+    """What the library of a checkpoint computes from normalised ``(N, 3, H, W)``.
 
     Returns:
         dict[str, Tensor]: ``features``, all tokens ``(N, 1 + L, C)``, or
@@ -53,7 +49,7 @@ def _mmpretrain(vit: Vit, images: Tensor) -> Dict[str, Tensor]:
     if vit.description.decoder:
         decoder = MAEPretrainDecoder(**decoder_config(vit.description))
         decoder.eval()
-        load_part(decoder, vit.part('neck.'), vit.source.path)
+        load_part(decoder, below(vit.weights, 'neck.'), vit.source.path)
         results['pixels'] = decoder(*_first_quarter(tokens))
     return results
 

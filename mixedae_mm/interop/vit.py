@@ -1,40 +1,74 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from torch import Tensor, nn
 
 from ..models import MixedAEViT
-from ..models.checkpoint_channels import with_channels
 from ..models.checkpoint_fitting import fit
 from ..models.checkpoint_names import below
+from ..models.checkpoint_shapes import with_channels
 from ..models.checkpoint_source import Source
-from .description import Description
+from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of transformer layers."""
+    width: int  # channels of a token
+    depth: int
+    heads: int  # of a layer
+    mlp_width: int  # channels inside the MLP of a layer
+
+    def __str__(self) -> str:
+        return f'{self.depth} layers of width {self.width} with {self.heads} heads'
+
+
+@dataclass(frozen=True)
+class Description:
+    """Sizes of a ViT, and how images are made ready for it."""
+    encoder: Stack
+    decoder: Optional[Stack]  # MAE's
+    img_size: Tuple[int, int]  # height and width in pixels
+    patch_size: int  # side in pixels
+    in_channels: int = 3
+    qkv_bias: bool = True  # of queries, keys and values
+    layer_scale: bool = False  # a scale per channel in every layer, as DINOv2's
+    relative_position_bias: bool = False  # BEiT's
+    norm_eps: float = 1e-6  # of every LayerNorm
+    norm_pix: bool = True  # whether the decoder predicts normalised patches
+    num_classes: int = 0  # of the classifier; 0 without one
+    pooling: str = 'cls'  # what a classifier reads, or 'mean' of the patch tokens
+    classes: Tuple[str, ...] = ()  # their names, if they are known
+    mean: Tuple[float, ...] = IMAGENET_MEAN  # of the channels, of RGB in 0..255
+    std: Tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def grid(self) -> Tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self.img_size
+        return height // self.patch_size, width // self.patch_size
+
+    def __str__(self) -> str:
+        height, width = self.img_size
+        text = (f'ViT of {self.encoder}, patch {self.patch_size}, '
+                f'{height} x {width} pixels')
+        if self.decoder:
+            text += f'; decoder of {self.decoder}'
+        if self.num_classes:
+            text += f'; classifier of {self.num_classes} classes ({self.pooling})'
+        return text
 
 
 @dataclass(frozen=True)
 class Vit:
-    """A ViT out of any format.
-
-    Attributes:
-        description (Description): Its sizes.
-        weights (dict[str, Tensor]): By mmpretrain's names, with ``backbone.``,
-            ``neck.`` and ``head.fc.`` in front.
-        left_out (list[str]): Tensors of the file that other libraries have no
-            place for.
-        notes (list[str]): What was assumed because the file does not say it.
-        source (Source): The file as it is.
-    """
+    """A ViT out of any format."""
     description: Description
-    weights: Dict[str, Tensor]
-    left_out: List[str]
-    notes: List[str]
-    source: Source
-
-    def part(self, prefix: str) -> Dict[str, Tensor]:
-        """Weights whose names begin with ``prefix``, without it."""
-        return below(self.weights, prefix)
+    weights: Dict[str, Tensor]  # mmpretrain's names after backbone., neck., head.fc.
+    left_out: List[str]  # tensors of the file that other libraries have no place for
+    notes: List[str]  # what was assumed because the file does not say it
+    source: Source  # the file as it is
 
     def without_decoder(self) -> 'Vit':
         """The same ViT less MAE's decoder."""
@@ -45,7 +79,7 @@ class Vit:
                        weights=kept, left_out=self.left_out + gone)
 
     def with_channels(self, channels: int) -> 'Vit':
-        """The same ViT for other channels, see ``models/checkpoint_channels.py``.
+        """The same ViT for other channels, see ``models/checkpoint_shapes.py``.
 
         Mean and standard deviation of each are the averages over those of now.
         """
@@ -64,9 +98,6 @@ class Vit:
 class PlainViT(nn.Module):
     """A ViT to run: our backbone, and what follows it in a classifier.
 
-    Args:
-        vit (Vit): Sizes and weights.
-
     Raises:
         ConfigurationError: If shapes of the weights disagree.
     """
@@ -75,11 +106,9 @@ class PlainViT(nn.Module):
         super().__init__()
         sizes, encoder = vit.description, vit.description.encoder
         self.description = sizes
-        weights = vit.part('backbone.')
-        pooled_norm = {
-            name: weights.pop(f'ln2.{name}')
-            for name in ('weight', 'bias') if f'ln2.{name}' in weights
-        }
+        weights = below(vit.weights, 'backbone.')
+        pooled_norm = {name: weights.pop(f'ln2.{name}')
+                       for name in below(weights, 'ln2.')}
         self.backbone = MixedAEViT(
             **backbone_config(vit),
             relative_position_bias=sizes.relative_position_bias)
@@ -91,7 +120,7 @@ class PlainViT(nn.Module):
         self.head: Optional[nn.Module] = None
         if sizes.num_classes:
             self.head = nn.Linear(encoder.width, sizes.num_classes)
-            load_part(self.head, vit.part('head.fc.'), path)
+            load_part(self.head, below(vit.weights, 'head.fc.'), path)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -99,12 +128,9 @@ class PlainViT(nn.Module):
         return self.backbone(images)[-1]
 
     def pool(self, tokens: Tensor, pooling: Optional[str] = None) -> Tensor:
-        """One vector per image, ``(N, C)``.
+        """One vector per image, ``(N, C)``, of tokens ``(N, 1 + L, C)``.
 
-        Args:
-            tokens (Tensor): ``(N, 1 + L, C)``, CLS first.
-            pooling (str, optional): ``'cls'`` or ``'mean'``. Defaults to what
-                the classifier reads.
+        ``pooling`` is ``'cls'``, ``'mean'``, or None for what the classifier reads.
         """
         if (pooling or self.description.pooling) == 'cls':
             return tokens[:, 0]
@@ -120,13 +146,9 @@ def backbone_config(vit: Vit) -> dict:
     """Arguments of ``VisionTransformer`` for the encoder, giving all tokens."""
     sizes, encoder = vit.description, vit.description.encoder
     return dict(
-        arch=dict(
-            embed_dims=encoder.width,
-            num_layers=encoder.depth,
-            num_heads=encoder.heads,
-            feedforward_channels=encoder.mlp_width),
-        img_size=sizes.img_size,
-        patch_size=sizes.patch_size,
+        arch=dict(embed_dims=encoder.width, num_layers=encoder.depth,
+                  num_heads=encoder.heads, feedforward_channels=encoder.mlp_width),
+        img_size=sizes.img_size, patch_size=sizes.patch_size,
         in_channels=sizes.in_channels,
         qkv_bias=sizes.qkv_bias,
         layer_scale_init_value=float(sizes.layer_scale),

@@ -22,11 +22,7 @@ FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 
 def check_destination(path: str, target: Format, overwrite: bool) -> Path:
-    """Refuse, before any work, a place that a checkpoint cannot be written to.
-
-    Raises:
-        ConfigurationError: One sentence that names the path.
-    """
+    """Refuse, before any work, a place that a checkpoint cannot be written to."""
     destination = Path(path).expanduser()
     if destination.suffix in FILE_SUFFIXES:
         if target.is_folder:
@@ -34,7 +30,10 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
                 f'--to {target.title} writes a folder, but {path} is the name of a '
                 'file; leave out the ending.')
         return check_file(path, overwrite)
-    if destination.is_dir() and not _is_ours(destination):
+    # Other things than what a conversion writes into a folder.
+    if destination.is_dir() and {file.name for file in destination.iterdir()} - {
+            'model.safetensors', 'model.pth', 'README.md', 'config.json',
+            'preprocessor_config.json'}:
         raise ConfigurationError(
             f'{path} is a folder with other things in it, which --overwrite '
             'does not delete.')
@@ -43,36 +42,25 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
 
 def write_vit(vit: Vit, destination: Path, target: Format,
               source: str) -> Dict[str, Tensor]:
-    """Write weights and configuration.
+    """Write weights, with their patch grid, and configuration.
 
     Args:
         vit (Vit): What to write.
-        destination (Path): A file, or a folder to be made.
+        destination (Path): A file, of the kind that its ending says, or a folder to
+            be made.
         target (Format): How.
         source (str): Name of the checkpoint it comes from.
 
     Returns:
         dict[str, Tensor]: The tensors by the names they were written with.
     """
-    tensors = rename(vit, target)
-    if destination.suffix in FILE_SUFFIXES:
-        write_tensors(tensors, destination, vit, target, source)
-        return tensors
-    destination.mkdir()
-    safe = target.library in ('timm', 'transformers') and target.title != 'mae'
-    write_tensors(tensors,
-                  destination / ('model.safetensors' if safe else 'model.pth'),
-                  vit, target, source)
-    for name, content in target.configs(vit).items():
-        (destination / name).write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + '\n')
-    return tensors
-
-
-def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
-                  target: Format, source: str) -> None:
-    """One file, of the kind that its ending says, which notes the patch grid."""
-    grid = vit.description.grid
+    tensors, grid, file = rename(vit, target), vit.description.grid, destination
+    if destination.suffix not in FILE_SUFFIXES:
+        file = destination / target.file
+        destination.mkdir()
+        for name, content in target.configs(vit).items():
+            (destination / name).write_text(
+                json.dumps(content, indent=2, ensure_ascii=False) + '\n')
     if file.suffix == '.safetensors':
         library = require('safetensors.torch', 'safetensors', f'Writing {file.name}')
         library.save_file(
@@ -81,29 +69,19 @@ def write_tensors(tensors: Dict[str, Tensor], file: Path, vit: Vit,
                       PATCH_GRID: '{}x{}'.format(*grid)})
         os.umask(mask := os.umask(0))
         file.chmod(0o666 & ~mask)  # safetensors lets only the owner read
-        return
+        return tensors
     # Where PyTorch notes the versions of modules, and other libraries look for nothing.
-    tensors = OrderedDict(tensors)
-    tensors._metadata = {'': dict(grid=grid)}  # type: ignore[attr-defined]
-    if target.title == 'mm':
-        torch.save(dict(meta=mm_meta(vit, source), state_dict=tensors), file)
-    elif target.title == 'mae':
-        torch.save(dict(model=tensors), file)
-    else:
-        torch.save(tensors, file)
+    noted = OrderedDict(tensors)
+    noted._metadata = {'': dict(grid=grid)}  # type: ignore[attr-defined]
+    torch.save(
+        dict(meta=mm_meta(vit, source), state_dict=noted) if target.title == 'mm' else
+        dict(model=noted) if target.title == 'mae' else noted, file)
+    return tensors
 
 
 def model_card(vit: Vit, target: Format, name: str, source: str,
                check: str) -> str:
-    """Text of the ``README.md`` of a published folder.
-
-    Args:
-        vit (Vit): What is published.
-        target (Format): How.
-        name (str): Of the folder.
-        source (str): Name of the checkpoint it comes from.
-        check (str): What comparing the features showed.
-    """
+    """Text of the ``README.md`` of a folder; ``check`` says how features compare."""
     sizes = vit.description
     height, width = sizes.img_size
     kind = hf_config(sizes)['architectures'][0]
@@ -157,10 +135,3 @@ Left out: {left_out}.{notes}
 Training data, schedule, results, intended use and licence: the checkpoint does
 not tell them.
 '''
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds what a conversion writes, and nothing else."""
-    known = {'model.safetensors', 'model.pth', 'README.md', 'config.json',
-             'preprocessor_config.json'}
-    return {entry.name for entry in folder.iterdir()} <= known

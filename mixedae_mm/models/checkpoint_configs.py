@@ -1,7 +1,6 @@
 """What the configuration in or beside a checkpoint says about its ViT."""
 import json
 import posixpath
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -10,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 from mmengine import fileio
 from torch import Tensor
 
-from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
 from .checkpoint_reading import saved_config
@@ -23,121 +21,129 @@ CONFIG_KEYS = {
     'hf': ('model_type', 'hidden_size'),
 }
 PREPROCESSOR = 'preprocessor_config.json'
-# What a classifier reads, by mmpretrain's names and by timm's.
-POOLINGS: Dict[Optional[str], str] = {
-    'avg_featmap': 'mean', 'cls_token': 'cls', 'avg': 'mean', 'token': 'cls'}
+# Where each library writes what interop.describe asks for. The first place counts.
+KEYS = {
+    'mm': dict(
+        heads='model.backbone.arch.num_heads', width='model.backbone.arch.embed_dims',
+        decoder_heads='model.neck.decoder_num_heads',
+        img_size='model.backbone.img_size', norm_eps='model.backbone.norm_cfg.eps',
+        norm_pix='model.head.norm_pix', pooling='model.backbone.out_type',
+        mean='model.data_preprocessor.mean data_preprocessor.mean',
+        std='model.data_preprocessor.std data_preprocessor.std',
+        classes='dataset_meta.classes'),
+    'timm': dict(
+        heads='model_args.num_heads', img_size='model_args.img_size',
+        input_size='pretrained_cfg.input_size',
+        mean='pretrained_cfg.mean', std='pretrained_cfg.std',
+        pooling='model_args.global_pool global_pool', classes='label_names'),
+    'hf': dict(
+        heads='num_attention_heads', decoder_heads='decoder_num_attention_heads',
+        img_size='image_size', norm_eps='layer_norm_eps', norm_pix='norm_pix_loss',
+        classes='id2label'),
+    PREPROCESSOR: dict(
+        mean='image_mean', std='image_std', factor='rescale_factor',
+        scales='do_rescale', normalises='do_normalize'),
+}
 
 
-class _Config:
-    """A configuration, whose values are checked as they are read.
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-    Args:
-        values (Any): Of the file, or of a part of it; what is not a dict is empty.
-        place (str): What it is, for messages.
-    """
 
-    def __init__(self, values: Any, place: str) -> None:
-        self.values = values if isinstance(values, dict) else {}
-        self.place = place
+def _flag(value: Any) -> Optional[bool]:
+    return value if isinstance(value, bool) else None
 
-    def get(self, key: str, check: Callable[[str, Any], None], default: Any = None
-            ) -> Any:
-        """A value that a function of ``utils.checks`` allows; the default if none."""
-        value = self.values.get(key)
-        if value is None:
-            return default
-        check(f'{key} in {self.place}', value)
-        return value
 
-    def part(self, key: str) -> '_Config':
-        """A part of it, such as the backbone."""
-        return _Config(self.values.get(key), self.place)
+def _positive(value: Any) -> Optional[float]:
+    return value if _is_number(value) and 0 < value < inf else None
 
-    def count(self, key: str, default: Optional[int] = None) -> Optional[int]:
-        return self.get(key, check_count, default)
 
-    def positive(self, key: str, default: Optional[float] = None) -> Any:
-        return self.get(key, partial(
-            check_number, is_allowed=lambda number: 0 < number < inf,
-            allowed='be above 0'), default)
+def _count(value: Any) -> Optional[int]:
+    return value if isinstance(value, int) and _positive(value) else None
 
-    def size(self, key: str, default: Optional[int] = None
-             ) -> Optional[Tuple[int, int]]:
-        """Height and width, given as one number or two, or behind the channels."""
-        value = self.values.get(key, default)
-        if value is None:
-            return None
-        sides = value if isinstance(value, (list, tuple)) else [value] * 2
-        if len(sides) != 2 and (len(sides) != 3 or key != 'input_size'):
-            raise ConfigurationError(
-                f'{key} in {self.place} is {value!r}, but must be one or two numbers '
-                'of pixels.')
-        for side in sides:
-            check_count(f'{key} in {self.place}', side)
-        return sides[-2], sides[-1]
 
-    def colours(self, key: str, scale: float = 1) -> Optional[Tuple[float, ...]]:
-        """Numbers of the colour channels, or one for all of them, times ``scale``."""
-        values = self.values.get(key)
-        if values is None:
-            return None
-        values = values if isinstance(values, (list, tuple)) else [values] * 3
-        if len(values) == 1 and isinstance(values[0], (list, tuple)):
-            values = values[0]  # how mmengine takes other numbers than one and three
-        if any(isinstance(value, bool) or not isinstance(value, (int, float))
-               for value in values):
-            raise ConfigurationError(
-                f'{key} in {self.place} is {values!r}, but must be numbers of the '
-                'colours.')
-        return tuple(round(value * scale, 6) for value in values)
+def _size(value: Any) -> Optional[Tuple[int, int]]:
+    """Height and width, given as one number or two."""
+    sides = value if isinstance(value, (list, tuple)) else [value] * 2
+    return (sides[0], sides[1]) if len(sides) == 2 and all(map(_count, sides)) else None
 
-    def classes(self, key: str) -> Optional[Tuple[str, ...]]:
-        """Names, in a list or by their number."""
-        names = self.values.get(key) or []
-        if isinstance(names, dict) and all(str(index).isdecimal() for index in names):
-            names = [names[index] for index in sorted(names, key=int)]
-        if not isinstance(names, (list, tuple)):
-            raise ConfigurationError(
-                f'{key} in {self.place} is {names!r}, but must be a list of names, or '
-                'names by number.')
-        return tuple(map(str, names)) or None
+
+def _size_of_input(value: Any) -> Optional[Tuple[int, int]]:
+    """As above, or behind the number of channels."""
+    has_channels = isinstance(value, (list, tuple)) and len(value) == 3
+    return _size(value[1:] if has_channels else value)
+
+
+def _colours(value: Any) -> Optional[Tuple[float, ...]]:
+    """Numbers of the colour channels, or one for all of them."""
+    values = value if isinstance(value, (list, tuple)) else [value] * 3
+    if len(values) == 1 and isinstance(values[0], (list, tuple)):
+        values = values[0]  # how mmengine takes other numbers than one and three
+    return tuple(values) if all(map(_is_number, values)) else None
+
+
+def _classes(value: Any) -> Optional[Tuple[str, ...]]:
+    """Names, in a list or by their number."""
+    if isinstance(value, dict) and all(str(index).isdecimal() for index in value):
+        value = [value[index] for index in sorted(value, key=int)]
+    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else None
+
+
+# How a value is read, which gives None for one that is not allowed, and what is.
+KINDS: Dict[str, Tuple[Callable[[Any], Any], str]] = {
+    'heads': (_count, 'an integer of at least 1'),
+    'decoder_heads': (_count, 'an integer of at least 1'),
+    'img_size': (_size, 'one or two numbers of pixels'),
+    'input_size': (_size_of_input, 'one or two numbers of pixels'),
+    'norm_eps': (_positive, 'above 0'), 'factor': (_positive, 'above 0'),
+    'mean': (_colours, 'numbers of the colours'),
+    'std': (_colours, 'numbers of the colours'),
+    'classes': (_classes, 'a list of names, or names by number'),
+    **dict.fromkeys(('norm_pix', 'scales', 'normalises'), (_flag, 'True or False')),
+}
+
+
+def _at(config: Any, path: str) -> Any:
+    """What is at keys with dots between them; None if nothing is."""
+    for key in path.split('.'):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+def _facts(config: dict, column: str, place: str) -> Dict[str, Any]:
+    """What a configuration says, by our names; ``place`` is its own in messages."""
+    facts: Dict[str, Any] = {}
+    for name, paths in KEYS[column].items():
+        for path in paths.split():
+            value = _at(config, path)
+            if value is None or name in facts:
+                continue
+            convert, allowed = KINDS.get(name, (lambda value: value, ''))
+            facts[name] = convert(value)
+            if facts[name] is None:
+                raise ConfigurationError(
+                    f'{path} in {place} is {value!r}, but must be {allowed}.')
+    return facts
 
 
 def mm_facts(checkpoint: dict, path: str) -> dict:
-    """What the config in a checkpoint of mmengine says, for ``interop.describe``.
-
-    Args:
-        checkpoint (dict): What was read.
-        path (str): Of the checkpoint, for messages.
-    """
-    whole = _Config(saved_config(checkpoint), f'the config in {path}')
-    model = whole.part('model')
-    if not model.values:
+    """What the config in a checkpoint of mmengine says, for ``interop.describe``."""
+    config = dict(saved_config(checkpoint),
+                  dataset_meta=_at(checkpoint, 'meta.dataset_meta'))
+    if not _at(config, 'model'):
         return {}
-    backbone, neck, preprocessor = (
-        model.part(name) for name in ('backbone', 'neck', 'data_preprocessor'))
-    if not preprocessor.values:
-        preprocessor = whole.part('data_preprocessor')
-    if model.values.get('type') == 'MixedAE':  # its preprocessor's defaults
-        preprocessor.values = dict(
-            dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **preprocessor.values)
-    arch = backbone.part('arch')
-    if isinstance(name := backbone.values.get('arch', 'base'), str):
-        arch.values = ARCHES.get(name.lower(), {})
-    facts = dict(
-        heads=arch.count('num_heads') if backbone.values else None,
-        width=arch.values.get('embed_dims'),
-        img_size=backbone.size('img_size', 224),
-        norm_eps=backbone.part('norm_cfg').positive('eps', 1e-6),
-        norm_pix=model.part('head').values.get('norm_pix'),
-        mean=preprocessor.colours('mean'),
-        std=preprocessor.colours('std'),
-        pooling=POOLINGS.get(backbone.values.get('out_type', 'cls_token')),
-        classes=_Config(checkpoint.get('meta'), f'the meta of {path}').part(
-            'dataset_meta').classes('classes'))
-    if neck.values:
-        facts['decoder_heads'] = neck.count('decoder_num_heads', 16)
-    if backbone.values.get('homologous_in_transfer'):
+    facts = dict(dict(img_size=(224, 224), norm_eps=1e-6, pooling='cls_token'),
+                 **_facts(config, 'mm', f'the config in {path}'))
+    backbone = _at(config, 'model.backbone')
+    arch = _at(backbone, 'arch') or 'base'
+    if backbone and isinstance(arch, str):
+        sizes = ARCHES.get(arch.lower(), {})
+        facts.update(heads=sizes.get('num_heads'), width=sizes.get('embed_dims'))
+    if _at(config, 'model.neck'):
+        facts.setdefault('decoder_heads', 16)
+    if _at(config, 'model.type') == 'MixedAE':  # its preprocessor's defaults
+        facts = dict(dict(mean=IMAGENET_MEAN, std=IMAGENET_STD), **facts)
+    if _at(backbone, 'homologous_in_transfer'):
         facts['refuse'] = ('uses homologous attention on plain images '
                            '(homologous_in_transfer), which a plain ViT has not')
     return facts
@@ -145,44 +151,22 @@ def mm_facts(checkpoint: dict, path: str) -> dict:
 
 def timm_facts(config: dict, path: str) -> dict:
     """What timm's ``config.json`` says."""
-    whole = _Config(config, f'the config.json of {path}')
-    arguments, pretrained = whole.part('model_args'), whole.part('pretrained_cfg')
-    return dict(
-        heads=arguments.count('num_heads'),
-        norm_eps=1e-6 if config else None,  # of all its ViTs
-        img_size=arguments.size('img_size') or pretrained.size('input_size'),
-        mean=pretrained.colours('mean', 255),
-        std=pretrained.colours('std', 255),
-        pooling=POOLINGS.get(
-            arguments.values.get('global_pool', config.get('global_pool'))),
-        classes=whole.classes('label_names'))
+    facts = _facts(config, 'timm', f'the config.json of {path}')
+    facts.setdefault('img_size', facts.pop('input_size', None))
+    return dict(facts, scale=255, norm_eps=1e-6 if config else None)  # of all its ViTs
 
 
 def hf_facts(config: dict, path: str) -> dict:
     """What Hugging Face's ``config.json`` and ``preprocessor_config.json`` say."""
-    whole, images = (
-        _Config(values, f'the {name} of {path}') for values, name in (
-            (config, 'config.json'),
-            (json_beside(path, PREPROCESSOR), PREPROCESSOR)))
-    # Its mean and standard deviation, times this, are those of pixels in 0..255.
-    scale = 1 / images.positive('rescale_factor', 1 / 255)
-    if not images.get('do_rescale', check_flag, True):
-        scale = 1
-    mean, std = (images.colours(f'image_{what}', scale) for what in ('mean', 'std'))
-    if not images.get('do_normalize', check_flag, True):
-        mean, std = (0.0, ) * 3, (scale, ) * 3
-    facts = dict(
-        heads=whole.count('num_attention_heads'),
-        decoder_heads=whole.count('decoder_num_attention_heads'),
-        img_size=whole.size('image_size'),
-        # The default, which a config may leave out.
-        norm_eps=whole.positive('layer_norm_eps', 1e-12 if config else None),
-        usual_eps=1e-12,
-        norm_pix=whole.get('norm_pix_loss', check_flag),
-        mean=mean,
-        std=std,
-        pooling='cls',
-        classes=whole.classes('id2label'))
+    facts = _facts(config, 'hf', f'the config.json of {path}')
+    images = _facts(json_beside(path, PREPROCESSOR), PREPROCESSOR,
+                    f'the {PREPROCESSOR} of {path}')
+    factor = images.pop('factor', 1 / 255) if images.pop('scales', True) else 1
+    if not images.pop('normalises', True):
+        images.update(mean=(0, ) * 3, std=(1, ) * 3)
+    facts.update(images, scale=1 / factor, pooling='cls', usual_eps=1e-12)
+    if config:  # which may leave out the default
+        facts.setdefault('norm_eps', 1e-12)
     activation = config.get('hidden_act', 'gelu')
     if activation not in ('gelu', 'gelu_python'):
         facts['refuse'] = (f'has the activation {activation} (hidden_act), but a '
@@ -191,15 +175,10 @@ def hf_facts(config: dict, path: str) -> dict:
 
 
 def config_beside(path: str, column: str, weights: Dict[str, Tensor]) -> dict:
-    """The ``config.json`` of a checkpoint; empty if it has none.
+    """The ``config.json`` of a checkpoint whose weights have mmpretrain's names by now.
 
-    Args:
-        path (str): File, folder or address of the checkpoint.
-        column (str): Whose names it uses: ``'timm'`` or ``'hf'``.
-        weights (dict[str, Tensor]): By mmpretrain's names.
-
-    Raises:
-        ConfigurationError: As :func:`json_beside`, also if it is another model's.
+    As :func:`json_beside`, and likewise if it is another model's. ``column`` says whose
+    names the checkpoint uses: ``'timm'`` or ``'hf'``.
     """
     config = json_beside(path, 'config.json')
     problem = config and _disagreement(config, column, weights)
@@ -212,18 +191,14 @@ def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
     if not any(key in config for key in CONFIG_KEYS[column]):
         return (f'it has none of {CONFIG_KEYS[column]}, but the tensors have the '
                 'names of that library')
-    projection = weights['backbone.patch_embed.projection.weight']
+    width, *_, patch = weights['backbone.patch_embed.projection.weight'].shape
     layers = {name.split('.')[2] for name in weights
               if name.startswith('backbone.layers.')}
-    arguments = _Config(config.get('model_args'), '').values
-    for what, said, there in (
-        ('width', config.get('hidden_size') or arguments.get('embed_dim')
-         or config.get('num_features'), projection.shape[0]),
-        ('number of layers', config.get('num_hidden_layers')
-         or arguments.get('depth'), len(layers)),
-        ('patch size', config.get('patch_size') or arguments.get('patch_size'),
-         projection.shape[-1]),
-    ):
+    for what, keys, there in (
+            ('width', 'hidden_size model_args.embed_dim num_features', width),
+            ('number of layers', 'num_hidden_layers model_args.depth', len(layers)),
+            ('patch size', 'patch_size model_args.patch_size', patch)):
+        said = next(filter(None, (_at(config, key) for key in keys.split())), None)
         if said not in (None, there, [there, there]):
             return f'{what} {said!r}, but {there} in the weights'
     return ''
@@ -232,10 +207,8 @@ def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
 def json_beside(path: str, name: str) -> dict:
     """Content of a JSON file in or beside a checkpoint; empty if there is none.
 
-    Raises:
-        ConfigurationError: If a file of a folder that is given as a whole
-            cannot be read. Beside a file it may belong to something else,
-            which is said.
+    One that cannot be read is refused in a folder that is given as a whole. Beside a
+    file it may belong to something else, which is said.
     """
     if '://' in path:
         address = urlsplit(path)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigurationError
 from ..utils.messages import listed
-from .checkpoint_grids import Grid, fit_decoder_grid, fit_grids
 from .checkpoint_names import COLUMN_TITLES, LANDMARKS, beit_as_vit, below, vit_prefixes
+from .checkpoint_shapes import Grid, fit_decoder_grid, fit_grids
 from .layers.relative_position_bias import TABLE
 
 # What a checkpoint may lack: norms that only some heads need, biases that start at
@@ -61,16 +61,10 @@ def _note_grid(module, state_dict, prefix, local_metadata) -> None:
 
 
 class Fitted(NamedTuple):
-    """What became of the weights of one part.
-
-    Attributes:
-        resized (list[str]): What was made anew for another grid, with both grids.
-        new (list[str]): Tensors of the part that the weights lack.
-        ignored (list[str]): Weights without use here.
-    """
-    resized: List[str]
-    new: List[str]
-    ignored: List[str]
+    """What became of the weights of one part."""
+    resized: List[str]  # for another grid, with both grids
+    new: List[str]  # tensors of the part that the weights lack
+    ignored: List[str]  # weights without use here
 
 
 def fit(part: nn.Module,
@@ -78,7 +72,7 @@ def fit(part: nn.Module,
         source: str,
         grid: Optional[Grid] = None,
         prefix: str = '') -> Fitted:
-    """Make weights fit a part of a model, which takes all of them or none.
+    """Make weights fit a part of a model, in place; it takes all of them or none.
 
     A part other than a backbone may be wholly new: a backbone is what pre-training
     is for.
@@ -86,130 +80,86 @@ def fit(part: nn.Module,
     Args:
         part (nn.Module): A ``VisionTransformer`` or ``MAEPretrainDecoder`` of
             mmpretrain, which may need other positions, or any other module.
-        weights (dict[str, Tensor]): Changed in place.
+        weights (dict[str, Tensor]): Those of the part have ``prefix`` in front.
         source (str): Where they come from, for messages.
         grid (tuple[int, int], optional): Rows and columns of patches of the
             model that they come from, where it is known.
-        prefix (str): What the names of the part's tensors begin with.
-
-    Returns:
-        Fitted: With the prefix before all names of ``new`` and ``ignored``.
+        prefix (str): In front of all names in what is returned, too.
 
     Raises:
         ConfigurationError: If they are of another architecture, would leave weights
             of the part uninitialised, or have positions of an unknown grid.
     """
-    own = below(weights, prefix)
-    if not own and not isinstance(part, VisionTransformer):
+    is_vit = isinstance(part, VisionTransformer)
+    what = 'backbone' if is_vit else type(part).__name__
+    own, target = below(weights, prefix), part.state_dict()
+    if not own and not is_vit:
         return Fitted([], [], [])
     for name in own:
         del weights[prefix + name]
-    if isinstance(part, VisionTransformer):
-        fitted = _fit_vit(part, own, source, grid)
-    else:
-        fitted = _fit_other(part, own, source)
-    weights.update({prefix + name: value for name, value in own.items()})
-    return fitted._replace(new=[prefix + name for name in fitted.new],
-                           ignored=[prefix + name for name in fitted.ignored])
-
-
-def _fit_other(part: nn.Module, weights: Dict[str, Tensor], source: str) -> Fitted:
-    target, what = part.state_dict(), type(part).__name__
-    resized: List[str] = []
-    if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
-        resized = fit_decoder_grid(part, weights)
-    refuse([name for name in weights if name not in target],
-           f'{source} has weights that this {what} has no place for')
-    refuse([name for name in target if name not in weights],
-           f'{source} would leave weights of {what} uninitialised')
-    _refuse_shapes(weights, target, source, what)
-    return Fitted(resized, [], [])
-
-
-def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
-             grid: Optional[Grid]) -> Fitted:
-    target = vit.state_dict()
-    _check_architecture(weights, target, source)
-    renamed = beit_as_vit(weights)
-    weights.clear()
-    weights.update(renamed)
-    unused = [name for name in weights if name not in target]
-    missing = [name for name in target if name not in weights]
-    needed = [option for part, option in OPTIONS.items()
-              if any(part in name for name in unused)]
-    refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
-           f'{source} has weights that this backbone has no place for' +
+    if is_vit:
+        _check_architecture(own, target, source)
+        own = beit_as_vit(own)
+    unused = [name for name in own if name not in target]
+    missing = [name for name in target if name not in own]
+    surplus, lost = unused, missing
+    if is_vit:
+        has_table = any(name.endswith(TABLE) for name in own)
+        surplus = [name for name in unused if not MAY_BE_IGNORED.match(name)]
+        lost = [name for name in missing if not MAY_BE_NEW.match(name)
+                and not (has_table and name == 'pos_embed')]
+    needed = [option for name, option in OPTIONS.items() if name in ' '.join(unused)]
+    refuse(surplus, f'{source} has weights that this {what} has no place for' +
            (f' (it needs {" and ".join(needed)})' if needed else ''))
-    has_table = any(name.endswith(TABLE) for name in weights)
-    lost = [
-        name for name in missing if not MAY_BE_NEW.match(name)
-        and not (has_table and name == 'pos_embed')
-    ]
-    refuse(lost, f'{source} would leave backbone weights uninitialised' +
+    refuse(lost, f'{source} would leave weights of this {what} uninitialised' +
            (' (a ViT without CLS token needs with_cls_token=False)'
             if lost == ['cls_token'] else ''))
-    resized = fit_grids(vit, weights, source, grid)
-    _refuse_shapes(weights, target, source, 'backbone')
+    resized: List[str] = []
+    if is_vit:
+        resized = fit_grids(part, own, source, grid)
+    elif isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
+        resized = fit_decoder_grid(part, own)
+    refuse([f'{name} {tuple(own[name].shape)} for {tuple(value.shape)}'
+            for name, value in target.items()
+            if name in own and own[name].shape != value.shape],
+           f'{source} has weights of other shapes than this {what}')
     if 'pos_embed' in missing:  # of a BEiT with relative positions only
-        weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
-    return Fitted(resized, missing, unused)
+        own['pos_embed'] = torch.zeros_like(target['pos_embed'])
+    weights.update({prefix + name: value for name, value in own.items()})
+    return Fitted(resized, [prefix + name for name in missing],
+                  [prefix + name for name in unused])
 
 
 def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
                         source: str) -> None:
     """Refuse weights of another ViT, or of none in mmpretrain's names."""
-    if not weights:
-        raise ConfigurationError(
-            f'{source} has nothing of this backbone. Names of timm, Meta\'s MAE and '
-            'Hugging Face are converted by tools/train.py, by init_cfg of type '
-            "'Pretrained' of the backbone, and by python "
-            'tools/converters/convert.py FILE OUT --to mm.')
     if LANDMARK not in weights:
-        foreign = [title for column, title in COLUMN_TITLES.items()
+        foreign = [f', but one in those of {title}'
+                   for column, title in COLUMN_TITLES.items()
                    if column != 'mm' and vit_prefixes(weights, column)]
         raise ConfigurationError(
-            f'{source} has no ViT in the names of mmpretrain' +
-            (f', but one in those of {foreign[0]}; convert the file with python '
-             'tools/converters/convert.py FILE OUT --to mm' if foreign else '') +
-            '.')
+            f'{source} has no ViT in the names of mmpretrain{"".join(foreign[:1])}; '
+            "names of timm, Meta's MAE and Hugging Face are converted by "
+            "tools/train.py, by init_cfg of type 'Pretrained' of the backbone, and by "
+            'python tools/converters/convert.py FILE OUT --to mm.')
     if weights[LANDMARK].dim() != 4:
-        _refuse_shapes(weights, target, source, 'backbone')
+        return  # refused by its shape
     given, wanted = _architecture(weights), _architecture(target)
-    differences = [
-        f'{name} {given[name]} instead of {wanted[name]}' for name in wanted
-        if given[name] != wanted[name]
-    ]
+    differences = [f'{name} {given[name]} instead of {wanted[name]}'
+                   for name in wanted if given[name] != wanted[name]]
     if differences:
+        hint = ("; input_channels='mean', at the top of the config, makes weights for "
+                'the other channels of it.')
         raise ConfigurationError(
-            f'{source} holds another ViT than this backbone: '
-            f'{", ".join(differences)}'
-            + ("; input_channels='mean', at the top of the config, makes weights for "
-               'the other channels of it.' if differences[0].startswith('input') else
-               '.'))
+            f'{source} holds another ViT than this backbone: {", ".join(differences)}'
+            + (hint if differences[0].startswith('input') else '.'))
 
 
 def _architecture(weights: Dict[str, Tensor]) -> Dict[str, int]:
     width, channels, height, _ = weights[LANDMARK].shape
-    layers = {
-        int(match[1])
-        for match in (re.match(r'layers\.(\d+)\.', name) for name in weights)
-        if match
-    }
-    return {
-        'patch size': height,
-        'width': width,
-        'layers': len(layers),
-        'input channels': channels
-    }
-
-
-def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,
-                   what: str) -> None:
-    refuse([
-        f'{name} {tuple(weights[name].shape)} for {tuple(value.shape)}'
-        for name, value in target.items()
-        if name in weights and weights[name].shape != value.shape
-    ], f'{source} has weights of other shapes than this {what}')
+    layers = {name.split('.')[1] for name in weights if name.startswith('layers.')}
+    return {'patch size': height, 'width': width, 'layers': len(layers),
+            'input channels': channels}
 
 
 def refuse(names: List[str], what: str) -> None:

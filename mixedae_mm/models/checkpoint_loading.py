@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
-from .checkpoint_channels import INPUT_CHANNELS, with_channels
 from .checkpoint_fitting import LANDMARK, LoadedWhole, fit, refuse
-from .checkpoint_grids import Grid
-from .checkpoint_names import MAIN_ENCODER, prefixes_before
+from .checkpoint_names import MAIN_ENCODER, below, prefixes_before
 from .checkpoint_reading import read_weights
+from .checkpoint_shapes import Grid, with_channels
 from .checkpoint_source import Source, read_source, with_dot
 
 # What a whole model puts before the names of its parts.
@@ -34,16 +33,9 @@ class CheckedPretrainedInit(PretrainedInit):
     """``init_cfg`` of type ``Pretrained``: loads completely or not at all.
 
     Models without a part of MixedAE are loaded as mmengine does, except a plain ViT
-    of mmpretrain from a file of MixedAE's pre-training, and with ``complete``.
-
-    Args:
-        checkpoint (str): As in :func:`.checkpoint_reading.read_checkpoint`.
-        prefix (str, optional): As in :func:`load_pretrained`.
-        map_location (str): As in mmengine.
-        grid (tuple[int, int], optional): As in :func:`load_pretrained`.
-        input_channels (str, optional): As in :func:`fit_model`.
-        complete (bool): Whether any model, such as a ResNet, is loaded completely
-            or refused.
+    of mmpretrain from a file of MixedAE's pre-training, and with ``complete``, which
+    loads any model, such as a ResNet, completely. Other arguments are mmengine's and
+    those of :func:`load_pretrained`.
     """
 
     def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None,
@@ -79,29 +71,18 @@ class CheckedPretrainedInit(PretrainedInit):
 def check_input_channels(value: Optional[str]) -> None:
     """Refuse what the option cannot be."""
     if value is not None:
-        check_choice('input_channels', value, INPUT_CHANNELS)
+        check_choice('input_channels', value, ('mean', ))
 
 
 class LoadReport(NamedTuple):
-    """What became of each tensor of a checkpoint, for one line of the log.
-
-    Attributes:
-        what (str): What was loaded: ``'model'``, ``'backbone'`` or another part.
-        num_loaded (int): Its tensors taken from the checkpoint.
-        num_total (int): Its tensors.
-        resized (list[str]): What was made for another grid or other channels, with
-            both.
-        new (list[str]): Parts of the model that the checkpoint lacks.
-        ignored (list[str]): Parts of the checkpoint without use here.
-        converted (str): Whose names the checkpoint has, if not mmpretrain's.
-    """
-    what: str
-    num_loaded: int
+    """What became of each tensor of a checkpoint, for one line of the log."""
+    what: str  # was loaded: 'model', 'backbone' or another part
+    num_loaded: int  # of its tensors
     num_total: int
-    resized: List[str]
-    new: List[str]
-    ignored: List[str]
-    converted: str = ''
+    resized: List[str]  # for another grid or other channels, with both
+    new: List[str]  # parts of the model that the checkpoint lacks
+    ignored: List[str]  # parts of the checkpoint without use here
+    converted: str = ''  # whose names the checkpoint has, if not mmpretrain's
 
     def __str__(self) -> str:
         text = f'loaded {self.num_loaded} of {self.num_total} {self.what} tensors'
@@ -134,6 +115,9 @@ def load_pretrained(module: nn.Module,
                     complete: bool = False) -> LoadReport:
     """Load a part or a whole model, and log in one line what happened.
 
+    The backbone must be there as a whole, and so must each part of MixedAE that is
+    there. Other parts, such as a head for other classes, may be new.
+
     Args:
         module (nn.Module): A ``VisionTransformer`` of mmpretrain, a neck, a head
             or a whole model.
@@ -144,11 +128,9 @@ def load_pretrained(module: nn.Module,
             the part is searched for.
         grid (tuple[int, int], optional): Rows and columns of patches of the
             checkpoint's positions, for a checkpoint that does not tell them.
-        input_channels (str, optional): As in :func:`fit_model`.
-        complete (bool): As in :func:`fit_model`.
-
-    Returns:
-        LoadReport: What was logged.
+        input_channels (str, optional): ``'mean'`` makes weights for other channels
+            of them (:func:`.checkpoint_shapes.with_channels`), None refuses them.
+        complete (bool): Refuse new weights, as a test or a comparison needs.
 
     Raises:
         ConfigurationError: If the file cannot be read, has no such part under
@@ -187,30 +169,15 @@ def fit_model(module: nn.Module,
               complete: bool = False,
               input_channels: Optional[str] = None
               ) -> Tuple[Dict[str, Tensor], LoadReport]:
-    """Make the weights of a checkpoint those of a part or a whole model.
-
-    The backbone must be there as a whole, and so must each part of MixedAE that is
-    there. Other parts, such as a head for other classes, may be new.
-
-    Args:
-        module (nn.Module): As in :func:`load_pretrained`.
-        source (Source): Weights, by the model's names or of the backbone alone.
-        prefix (str, optional): What the names of the module's tensors begin with.
-        complete (bool): Refuse new weights, as a test or a comparison needs.
-        input_channels (str, optional): ``'mean'`` makes weights for other channels
-            of them, see :mod:`.checkpoint_channels`. By default they are refused.
+    """As :func:`load_pretrained`, but only make the weights that would be loaded.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: All tensors of the module, those that
         are new with the module's own values; and what became of each.
-
-    Raises:
-        ConfigurationError: If weights are left over, or would stay uninitialised,
-            that must not.
     """
     prefix = _find_prefix(module, source, prefix)
-    weights = source.below(prefix)
-    if LANDMARK in weights and _is_whole(module):  # the backbone alone was saved
+    weights = below(source.weights, prefix)
+    if LANDMARK in weights and hasattr(module, 'backbone'):  # saved alone
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     resized: List[str] = []
     if input_channels is not None:
@@ -254,8 +221,12 @@ def fit_model(module: nn.Module,
         raise ConfigurationError(
             f'{source.path} holds nothing of this {type(module).__name__}'
             f'{source.other_names()}.')
-    return _completed(module, weights), LoadReport(
-        _title(module), len(taken), len(target), resized, short_names(new),
+    for name in target:
+        target[name] = weights.get(name, target[name])
+    what = 'backbone' if isinstance(module, VisionTransformer) else (
+        'model' if hasattr(module, 'backbone') else type(module).__name__)
+    return target, LoadReport(
+        what, len(taken), len(target), resized, short_names(new),
         short_names(ignored) + sorted({name.partition('.')[0] for name in left}),
         source.converted)
 
@@ -264,25 +235,13 @@ def _is_part(module: nn.Module) -> bool:
     return isinstance(module, (LoadedWhole, VisionTransformer))
 
 
-def _is_whole(module: nn.Module) -> bool:
-    """Whether it is a model with a backbone, not a part of one."""
-    return hasattr(module, 'backbone')
-
-
-def _title(module: nn.Module) -> str:
-    if isinstance(module, VisionTransformer):
-        return 'backbone'
-    return 'model' if _is_whole(module) else type(module).__name__
-
-
 def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> str:
     """What the names of a part or a model begin with in a checkpoint."""
-    is_part = _is_part(module)
+    is_vit, is_part = isinstance(module, VisionTransformer), _is_part(module)
     if prefix is not None:
         prefix = with_dot(prefix)
         if not is_part:
             return '' if source.converted else prefix
-    is_vit = isinstance(module, VisionTransformer)
     # The first tensor of the part that is there tells where the part is.
     marks = [LANDMARK] if is_vit else list(module.state_dict())
     everywhere = (prefixes_before(source.weights, mark) for mark in marks)
@@ -292,37 +251,25 @@ def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> st
         found = [start for start in found if all(
             start + name in source.weights for name in names)] or found
     what = 'ViT' if is_vit else type(module).__name__
-    if not found and not is_part:
-        return ''
-    if not found:
-        raise ConfigurationError(
-            f'{source.path} has no {what} in the names of mmpretrain'
-            f'{source.other_names()}.')
+    if not found and is_part:
+        raise ConfigurationError(f'{source.path} has no {what} in the names of '
+                                 f'mmpretrain{source.other_names()}.')
+    if prefix in found or not found:
+        return prefix or ''
     if prefix is not None:
         # The part alone was saved, or converted: there is nothing to choose.
-        if (found == [''] and prefix in USUAL_PREFIXES) or (
-                source.converted and prefix not in found):
+        if source.converted or found == [''] and prefix in USUAL_PREFIXES:
             return found[0]
-        if prefix not in found:
-            raise ConfigurationError(
-                f"{source.path} has no {what} under prefix '{prefix}', but under "
-                f'{found}.')
-        return prefix
-    usual = [start for start in (
-        USUAL_PREFIXES if is_part else ('', ) if _is_whole(module)
-        else MAIN_ENCODER) if start in found]
-    if len(found) > 1 and not usual:
+        raise ConfigurationError(f"{source.path} has no {what} under prefix "
+                                 f"'{prefix}', but under {found}.")
+    usual = USUAL_PREFIXES if is_part else (
+        '', ) if hasattr(module, 'backbone') else MAIN_ENCODER
+    choices = found if len(found) == 1 else [
+        start for start in usual if start in found]
+    if not choices:
         raise ConfigurationError(
             f'{source.path} has several {what}s; choose one by prefix= of {found}.')
-    return found[0] if len(found) == 1 else usual[0]
-
-
-def _completed(module: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """The state dict of a module, with these weights in place of its own."""
-    state = module.state_dict()  # notes the grids of the module, not of the file
-    for name in state:
-        state[name] = weights.get(name, state[name])
-    return state
+    return choices[0]
 
 
 def _resizes(model: nn.Module, name: str) -> bool:

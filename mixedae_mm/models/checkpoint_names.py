@@ -54,8 +54,8 @@ ENCODER_LAYERS = ('backbone.layers.{}.', 'blocks.{}.', 'encoder.layer.{}.')
 ENCODER_END = (
     ('backbone.ln1.*', 'norm.*', 'layernorm.*'),
     ('backbone.ln2.*', 'fc_norm.*', None),
+    ('head.fc.*', 'head.*', 'classifier.*'),  # the classifier
 )
-CLASSIFIER = (('head.fc.*', 'head.*', 'classifier.*'), )
 DECODER = (
     ('neck.mask_token', 'mask_token', 'decoder.mask_token'),
     ('neck.decoder_pos_embed', 'decoder_pos_embed',
@@ -109,18 +109,13 @@ OPTIONAL = ('backbone.ln1.', 'backbone.ln2.', 'head.fc.', 'attn.qkv.bias',
 
 
 def below(weights: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
-    """The weights whose names begin with a prefix, without the prefix."""
+    """The weights whose names begin with a prefix, without it."""
     return {name[len(prefix):]: value for name, value in weights.items()
             if name.startswith(prefix)}
 
 
 def vit_prefixes(names: Iterable[str], column: str) -> List[str]:
-    """What stands before the names of each ViT in a file.
-
-    Args:
-        names (Iterable[str]): Of all tensors.
-        column (str): Whose names to look for: ``'mm'``, ``'timm'`` or ``'hf'``.
-    """
+    """What stands before the names of each ViT that a file has in a column's names."""
     return prefixes_before(names, LANDMARKS[column])
 
 
@@ -144,9 +139,9 @@ def to_mm_names(tensors: Dict[str, Tensor], column: str,
         prefix (str): What stands before the names of the ViT.
 
     Returns:
-        dict[str, Tensor]: With ``backbone.``, ``neck.`` and ``head.fc.`` in
-        front. Tensors of the encoder that are not in the table have
-        ``backbone.`` too, others keep their names: nothing is dropped.
+        dict[str, Tensor]: With ``backbone.``, ``neck.`` and ``head.fc.`` in front.
+        Nothing is dropped: what the encoder has and the table has not gets
+        ``backbone.`` too, the rest keeps its names.
     """
     left: Dict[str, Tensor] = {}
     beside: Dict[str, Tensor] = {}
@@ -172,14 +167,8 @@ def beit_as_vit(weights: Dict[str, Tensor], prefix: str = '') -> Dict[str, Tenso
     """Name weights of a BEiT as those of a ViT; a ViT's stay as they are.
 
     It is a ViT with layer scale and, in place of positions or beside them, tables of
-    position biases, which layers share in pre-training. Its keys have no bias.
-
-    Args:
-        weights (dict[str, Tensor]): By mmpretrain's names.
-        prefix (str): What the names of the ViT begin with.
-
-    Returns:
-        dict[str, Tensor]: With a table and biases for each layer.
+    position biases, which layers share in pre-training. Its keys have no bias. Names
+    are mmpretrain's, those of the ViT with ``prefix`` in front.
     """
     renamed = {}
     for name, value in weights.items():
@@ -200,20 +189,16 @@ def beit_as_vit(weights: Dict[str, Tensor], prefix: str = '') -> Dict[str, Tenso
 
 
 class Entry(NamedTuple):
-    """One tensor.
+    """One tensor, by its names.
 
-    Attributes:
-        mm (str): Its name in mmpretrain.
-        timm (str): Its name in timm and in Meta's MAE.
-        hf (tuple[str]): Its name in Hugging Face, or the names of its thirds;
-            empty if it has no place there.
+    In Hugging Face it may be three, its thirds, or none if it has no place there.
     """
     mm: str
     timm: str
     hf: Tuple[str, ...]
 
     def names(self, column: str) -> Tuple[str, ...]:
-        """Names in ``'mm'``, ``'timm'`` or ``'hf'``, as a tuple."""
+        """Those in ``'mm'``, ``'timm'`` or ``'hf'``."""
         value = getattr(self, column)
         return value if isinstance(value, tuple) else (value, )
 
@@ -227,11 +212,7 @@ def canonical(name: str) -> str:
 
 
 def entries(present: Collection[str], column: str) -> Iterator[Entry]:
-    """The table for a ViT of the depth that the names show.
-
-    Args:
-        present (Collection[str]): Names of all tensors, in one layout.
-        column (str): Which one: ``'mm'``, ``'timm'`` or ``'hf'``.
+    """The table for a ViT of the depth that names of a column show.
 
     Yields:
         Entry: Every tensor of the encoder and classifier and, if there are
@@ -240,7 +221,6 @@ def entries(present: Collection[str], column: str) -> Iterator[Entry]:
     yield from _rows(ENCODER)
     yield from _layers(ENCODER_LAYERS, present, column)
     yield from _rows(ENCODER_END)
-    yield from _rows(CLASSIFIER)
     # Not by the mask token, which BEiT and DINOv2 have without a decoder.
     if any(entry.names(column)[0] in present for entry in _rows(DECODER[1:])):
         yield from _rows(DECODER)

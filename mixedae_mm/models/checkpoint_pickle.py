@@ -1,6 +1,6 @@
 """Unpickle tensors and containers without running code."""
 import pickle
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -11,22 +11,15 @@ from ..utils.machine import pytorch_is
 # them. Each is read as an empty stand-in, and the function or class of that name,
 # such as ``getattr``, is never touched.
 SKIPPED_TYPES = (
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'argparse.Namespace',
-    'builtins.getattr',
-    'builtins.slice',
-    '_codecs.encode',
-    'numpy.ndarray',
-    'numpy.dtype',
-    'numpy.core.multiarray._reconstruct',
-    'numpy.core.multiarray.scalar',
-    'numpy._core.multiarray._reconstruct',
-    'numpy._core.multiarray.scalar',
-)
+    'mmengine.logging.history_buffer.HistoryBuffer', 'argparse.Namespace',
+    'builtins.getattr', 'builtins.slice', '_codecs.encode', 'numpy.ndarray',
+    'numpy.dtype', 'numpy.core.multiarray._reconstruct',
+    'numpy.core.multiarray.scalar', 'numpy._core.multiarray._reconstruct',
+    'numpy._core.multiarray.scalar')
 
 
-def unpickle(file) -> Any:
-    """Read what ``torch.save`` wrote into a binary file, onto the CPU.
+def unpickle(file: BinaryIO) -> Any:
+    """Read what ``torch.save`` wrote, onto the CPU.
 
     Raises:
         pickle.UnpicklingError: If it names anything but data; the message has
@@ -34,8 +27,7 @@ def unpickle(file) -> Any:
         Exception: Whatever a damaged file leads to.
     """
     if not pytorch_is('2.6'):
-        return torch.load(
-            file, map_location='cpu', pickle_module=DataOnlyPickle)
+        return torch.load(file, map_location='cpu', pickle_module=DataOnlyPickle)
     skipped: list = [(Skipped, name) for name in SKIPPED_TYPES]
     with torch.serialization.safe_globals(skipped):
         return torch.load(file, map_location='cpu', weights_only=True)

@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 from collections import OrderedDict
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, Dict
 from urllib.parse import urlparse
@@ -27,6 +26,7 @@ from .checkpoint_pickle import unpickle
 WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict', 'teacher', 'module')
 # In the metadata of safetensors: rows and columns of patches, as '14x14'.
 PATCH_GRID = 'patch_grid'
+ADDRESS = ('http://', 'https://')
 
 
 def read_checkpoint(path: str) -> dict:
@@ -51,7 +51,7 @@ def read_checkpoint(path: str) -> dict:
         try:
             return _read(path, file)
         except _UnreadableError as error:
-            if not path.startswith(('http://', 'https://')):
+            if not path.startswith(ADDRESS):
                 raise
             delete(file.name)  # else it would be used again and again
             raise ConfigurationError(
@@ -60,28 +60,15 @@ def read_checkpoint(path: str) -> dict:
 
 
 def read_weights(path: str) -> Dict[str, torch.Tensor]:
-    """The weights in a checkpoint, by name; see :func:`weights_of`.
-
-    Args:
-        path (str): As in :func:`read_checkpoint`.
-    """
+    """The weights in a file (:func:`read_checkpoint`), by name (:func:`weights_of`)."""
     return weights_of(read_checkpoint(path), path)
 
 
 def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
-    """The weights in what was read from a file.
-
-    Args:
-        checkpoint (dict): The weights themselves, or a dict that has them
-            under one of ``WEIGHT_KEYS``.
-        path (str): Of the file, for messages.
-
-    Returns:
-        dict[str, Tensor]: Names without what training wrappers put first.
+    """The weights in what was read from a file, by names without training wrappers'.
 
     Raises:
-        ConfigurationError: If there are no weights, or some are not finite
-            numbers.
+        ConfigurationError: If there are no weights, or some are not finite.
     """
     weights = {
         str(name): value.detach()
@@ -93,10 +80,8 @@ def weights_of(checkpoint: dict, path: str) -> Dict[str, torch.Tensor]:
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in weights):
             weights = {name[len(wrapper):]: v for name, v in weights.items()}
-    broken = [
-        name for name, value in weights.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
+    broken = [name for name, value in weights.items()
+              if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise ConfigurationError(
             f'{path} holds NaN or infinite values in {len(broken)} of '
@@ -111,11 +96,7 @@ def state_dict_of(checkpoint: dict) -> dict:
 
 
 def saved_config(checkpoint: dict) -> dict:
-    """The config that a checkpoint of mmengine carries, see :func:`literal_config`.
-
-    Returns:
-        dict: Empty if there is none.
-    """
+    """The config in a checkpoint of mmengine, empty if there is none."""
     meta = checkpoint.get('meta')
     config = meta.get('cfg') if isinstance(meta, dict) else None
     if isinstance(config, str):
@@ -124,15 +105,10 @@ def saved_config(checkpoint: dict) -> dict:
 
 
 def literal_config(text: str) -> dict:
-    """Read the text of a config without executing it.
+    """Read the text of a config, as ``Config.pretty_text``, without executing it.
 
-    Args:
-        text (str): As ``Config.pretty_text`` writes it: assignments of
-            literals and of ``dict(...)``.
-
-    Returns:
-        dict: The assigned values. What is not a literal becomes the text that it
-        is written with. Empty if the text is not Python.
+    A value that is neither a literal nor ``dict(...)`` becomes the text that it is
+    written with. Empty if the text is not Python.
     """
     try:
         tree = ast.parse(text)
@@ -169,24 +145,19 @@ def _open(path: str) -> BinaryIO:
             "init_cfg = dict(type='Pretrained') needs the path of a file as "
             'checkpoint; init_cfg = None starts from random weights.')
     local = os.path.expanduser(str(path))
-    if local.startswith(('http://', 'https://')):
-        local = _download(local)
-    elif '://' in local:
-        try:
-            return io.BytesIO(fileio.get(local))
-        except Exception as error:  # each storage backend has errors of its own
-            raise ConfigurationError(
-                f'The checkpoint {path} could not be read: {error}') from error
     try:
+        if local.startswith(ADDRESS):
+            local = _download(local)
+        elif '://' in local:
+            return io.BytesIO(fileio.get(local))
         return open(local, 'rb')
-    except FileNotFoundError:
-        raise ConfigurationError(f'The checkpoint {path} does not exist.') from None
-    except IsADirectoryError:
-        raise ConfigurationError(
-            f'{path} is a folder; name the checkpoint file in it.') from None
-    except OSError as error:
-        raise ConfigurationError(
-            f'The checkpoint {path} could not be read: {error}') from error
+    except Exception as error:  # each storage backend has errors of its own
+        reason = f'could not be read: {error}'
+        if isinstance(error, FileNotFoundError):
+            reason = 'does not exist'
+        elif isinstance(error, IsADirectoryError):
+            reason = 'is a folder; name the checkpoint file in it'
+        raise ConfigurationError(f'The checkpoint {path} {reason}.') from error
 
 
 def _download(address: str) -> str:
@@ -195,20 +166,14 @@ def _download(address: str) -> str:
     # Many addresses end in the same file name, on Hugging Face nearly all.
     mark = hashlib.sha256(address.encode()).hexdigest()[:16]
     local = Path(torch.hub.get_dir(), 'checkpoints', f'{name.stem}-{mark}{name.suffix}')
-    if local.is_file():
-        return str(local)
-    local.parent.mkdir(parents=True, exist_ok=True)
-    # One download per machine: the other processes wait for the lock. Where the
-    # download fails, each of them tries and fails by itself; nobody is left
-    # waiting, as in a barrier.
-    with lock(f'{local}.lock'):
-        if not local.is_file():
-            try:
+    if not local.is_file():
+        local.parent.mkdir(parents=True, exist_ok=True)
+        # One download per machine: the other processes wait for the lock. Where the
+        # download fails, each of them tries and fails by itself; nobody is left
+        # waiting, as in a barrier.
+        with lock(f'{local}.lock'):
+            if not local.is_file():
                 torch.hub.download_url_to_file(address, str(local))
-            except (OSError, HTTPException, ValueError) as error:
-                raise ConfigurationError(
-                    f'The checkpoint {address} could not be downloaded: {error}'
-                ) from error
     return str(local)
 
 

@@ -1,36 +1,25 @@
 """What a checkpoint offers to a model: weights by mmpretrain's names, and grids."""
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
 from .checkpoint_configs import config_beside, hf_facts, timm_facts
-from .checkpoint_grids import Grid
 from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_ENCODER, WRAPPERS,
                                below, to_mm_names, vit_prefixes)
 from .checkpoint_reading import (read_checkpoint, saved_config, state_dict_of,
                                  weights_of)
+from .checkpoint_shapes import Grid
 
 
 class Source(NamedTuple):
-    """Weights, and what is known of them.
-
-    Attributes:
-        path (str): Of their file, folder or address.
-        column (str): Whose names the file has: ``'mm'``, ``'timm'``, ``'hf'``.
-        tensors (dict[str, Tensor]): By those names.
-        weights (dict[str, Tensor]): By mmpretrain's names.
-        grids (dict[str, tuple[int, int]]): Rows and columns of patches, by the
-            prefix of the part that has positions, without its dot.
-        config (dict): The ``config.json`` of timm or Hugging Face, or empty.
-        facts (dict): What it says, see :func:`mixedae_mm.interop.description.describe`.
-    """
-    path: str
-    column: str
-    tensors: Dict[str, Tensor]
-    weights: Dict[str, Tensor]
-    grids: Dict[str, Grid]
-    config: dict = {}
-    facts: dict = {}
+    """Weights, and what is known of them."""
+    path: str  # of their file, folder or address
+    column: str  # whose names the file has: 'mm', 'timm', 'hf'
+    tensors: Dict[str, Tensor]  # by those names
+    weights: Dict[str, Tensor]  # by mmpretrain's names
+    grids: Dict[str, Grid]  # of parts that have positions: by prefix without its dot
+    config: dict = {}  # the config.json of timm or Hugging Face
+    facts: dict = {}  # what it says, see mixedae_mm.interop.reading.describe
 
     @property
     def converted(self) -> str:
@@ -41,10 +30,6 @@ class Source(NamedTuple):
         """The patch grid of a part, or that of the backbone; None if not known."""
         names = (prefix[:-1], 'backbone', '')
         return next((self.grids[name] for name in names if name in self.grids), None)
-
-    def below(self, prefix: str) -> Dict[str, Tensor]:
-        """The weights whose names begin with a prefix, without the prefix."""
-        return below(self.weights, prefix)
 
     def other_names(self) -> str:
         """End of a sentence: ViTs in the file that were not chosen or converted."""
@@ -62,14 +47,9 @@ def with_dot(prefix: str) -> str:
 
 
 def read_source(path: str, prefix: Optional[str] = None) -> Source:
-    """Read the weights of a file, and give them mmpretrain's names.
+    """Read weights (``read_checkpoint``), and give them mmpretrain's names.
 
-    Args:
-        path (str): As in :func:`.checkpoint_reading.read_checkpoint`.
-        prefix (str, optional): Which of several ViTs to convert.
-
-    Raises:
-        ConfigurationError: If the file cannot be read as weights.
+    ``prefix`` says which of several ViTs to convert.
     """
     return source_of(read_checkpoint(path), path, prefix)
 
@@ -80,9 +60,7 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
     grids = dict(_noted_grids(checkpoint))
     for column in ('timm', 'hf'):
         found = vit_prefixes(tensors, column)
-        wanted: List[str] = [*MAIN_ENCODER]
-        if prefix is not None:
-            wanted = [with_dot(prefix), '']
+        wanted = list(MAIN_ENCODER) if prefix is None else [with_dot(prefix), '']
         if len(found) == 1 and not prefix:
             wanted = found
         start = next((start for start in wanted if start in found), None)
@@ -91,7 +69,7 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
         weights = to_mm_names(tensors, column, start)
         config = config_beside(path, column, weights)
         facts = (timm_facts if column == 'timm' else hf_facts)(config, path)
-        if facts['img_size'] and not grids:
+        if facts.get('img_size') and not grids:
             patch = weights[f'backbone.{LANDMARKS["mm"]}'].shape[-1]
             height, width = facts['img_size']
             grids['backbone'] = height // patch, width // patch

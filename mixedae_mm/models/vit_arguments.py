@@ -1,10 +1,8 @@
 """Arguments of a MixedAEViT, checked when it is built."""
-from inspect import isclass
 from numbers import Integral
 from typing import Any, List, Optional
 
 from mmengine.model import PretrainedInit
-from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import VisionTransformer
 
 from ..mixing import patch_grid
@@ -63,41 +61,32 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
 
 def check_heads(name: str, attention: Any) -> None:
     """Refuse a width that the heads cannot share; mmpretrain fails in the forward."""
-    width, heads = attention.embed_dims, attention.num_heads
-    if (isinstance(heads, bool) or not isinstance(heads, Integral) or heads < 1
-            or width % int(heads)):
-        raise ConfigurationError(
-            f'{name} is {heads!r}, but must be a positive integer that divides the '
-            f'width, {width}.')
+    width = attention.embed_dims
+    check_number(name, attention.num_heads,
+                 lambda heads: isinstance(heads, Integral) and int(heads) > 0
+                 and width % int(heads) == 0,
+                 f'be a positive integer that divides the width, {width}')
 
 
 def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
     """Make one ``init_cfg`` of the two ways to name a checkpoint.
 
-    Args:
-        init_cfg (dict | list[dict] | None): As for any module of mmengine.
-        pretrained (str, optional): Short for one of type ``Pretrained``.
-
-    Returns:
-        dict | list[dict] | None: For mmengine's ``BaseModule``. mmengine's own class
-        ``PretrainedInit``, which loads whatever fits, is replaced by the name
-        ``'Pretrained'``, which stands for :class:`.CheckedPretrainedInit`.
+    ``pretrained`` is short for one of type ``'Pretrained'``, and so is mmengine's own
+    class ``PretrainedInit`` here, which would load whatever fits: the name stands for
+    :class:`.CheckedPretrainedInit`.
 
     Raises:
         ConfigurationError: If ``init_cfg`` is of another type, or more than one
             checkpoint is named.
     """
-    entries = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
-    if not isinstance(entries, (list, tuple)) or not all(
-            isinstance(entry, dict) and _is_initializer(entry.get('type'))
-            for entry in entries):
+    entries = list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    entries = [entry for entry in entries if entry is not None]
+    if not all(isinstance(entry, dict) and 'type' in entry for entry in entries):
         raise ConfigurationError(
-            f'init_cfg is {init_cfg!r}, but must be a dict, or a list of them, with '
-            f'a type of {sorted(WEIGHT_INITIALIZERS.module_dict)}.')
-    entries = [
-        dict(entry, type='Pretrained') if entry['type'] is PretrainedInit else entry
-        for entry in entries
-    ]
+            f'init_cfg is {init_cfg!r}, but must be a dict with a type, or a list of '
+            'them.')
+    entries = [dict(entry, type='Pretrained') if entry['type'] is PretrainedInit
+               else entry for entry in entries]
     named = [entry for entry in entries if entry['type'] == 'Pretrained']
     if pretrained is not None and named:
         raise ConfigurationError(
@@ -106,13 +95,7 @@ def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
             'model = dict(pretrained=None) drops the first).')
     if len(named) > 1:
         raise ConfigurationError(
-            "init_cfg names several checkpoints; keep one of type "
-            "'Pretrained'.")
+            "init_cfg names several checkpoints; keep one of type 'Pretrained'.")
     if pretrained is not None:
         entries.append(dict(type='Pretrained', checkpoint=pretrained))
     return entries[0] if len(entries) == 1 else entries or None
-
-
-def _is_initializer(kind) -> bool:
-    return isclass(kind) or (
-        isinstance(kind, str) and WEIGHT_INITIALIZERS.get(kind) is not None)

@@ -5,20 +5,12 @@ from mmpretrain.models import VisionTransformer
 
 
 class Size(NamedTuple):
-    """A size of the literature, of any patch size.
-
-    Attributes:
-        width (int): Channels of a token; the MLP has four times as many.
-        depth (int): Layers.
-        heads (int): Attention heads of a layer.
-        timm (str): What timm calls it.
-        patches (tuple[int]): Patch sizes that timm has a name for.
-    """
-    width: int
+    """A size of the literature, of any patch size."""
+    width: int  # channels of a token; the MLP has four times as many
     depth: int
     heads: int
-    timm: str
-    patches: Tuple[int, ...]
+    timm: str  # what timm calls it
+    patches: Tuple[int, ...]  # that timm has a name for
 
     @property
     def arch(self) -> Dict[str, int]:

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import mixedae_mm  # noqa: F401
+import small_vit
 from converters import layouts
 
 WIDTH, DEPTH, HEADS, MLP, SIZE, PATCH = 96, 2, 4, 192, 64, 16
@@ -18,25 +19,15 @@ shaken = partial(layouts.shaken, scale=.1)
 
 
 def mixedae_model() -> dict:
-    return dict(
-        type='MixedAE',
-        data_preprocessor=dict(
-            type='MixedAEDataPreprocessor', patch_size=PATCH,
-            mean=[120., 110., 100.]),
+    return small_vit.config(
+        data_preprocessor=dict(type='MixedAEDataPreprocessor', patch_size=PATCH,
+                               mean=[120., 110., 100.]),
         backbone=dict(
-            type='MixedAEViT',
-            arch=dict(
-                embed_dims=WIDTH, num_layers=DEPTH, num_heads=HEADS,
-                feedforward_channels=MLP),
-            img_size=SIZE,
-            patch_size=PATCH,
-            out_type='raw'),
-        neck=dict(
-            type='MixedAEDecoder',
-            decoder_embed_dim=DECODER['width'],
-            decoder_depth=DECODER['depth'],
-            decoder_num_heads=DECODER['heads']),
-        head=dict(type='MixedAEPretrainHead', proj_dim=8))
+            img_size=SIZE, patch_size=PATCH,
+            arch=dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=HEADS,
+                      feedforward_channels=MLP)),
+        neck={f'decoder_{name}': value for name, value in zip(
+            ('embed_dim', 'depth', 'num_heads'), DECODER.values())})
 
 
 def classifier_model(pooling: str, num_classes: int = 5) -> dict:
@@ -68,21 +59,15 @@ def mm_save(model: nn.Module, config: dict, path, **meta) -> None:
 
 
 def timm_model(**kwargs) -> nn.Module:
-    return shaken(
-        timm.models.VisionTransformer(**{
-            **dict(img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH,
-                   num_heads=HEADS, mlp_ratio=MLP / WIDTH, num_classes=0),
-            **kwargs
-        }))
+    return shaken(timm.models.VisionTransformer(**dict(
+        dict(img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH,
+             num_heads=HEADS, mlp_ratio=MLP / WIDTH, num_classes=0), **kwargs)))
 
 
 def hf_sizes(**kwargs) -> dict:
-    return {
-        **dict(hidden_size=WIDTH, num_hidden_layers=DEPTH,
-               num_attention_heads=HEADS, intermediate_size=MLP,
-               image_size=SIZE, patch_size=PATCH),
-        **kwargs
-    }
+    return dict(
+        dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
+             intermediate_size=MLP, image_size=SIZE, patch_size=PATCH), **kwargs)
 
 
 def hf_model(**kwargs) -> nn.Module:

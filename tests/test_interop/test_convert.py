@@ -69,27 +69,38 @@ def from_hub(kind, folder, **options):
 # Out of mixedae_mm
 
 
-def test_timm_computes_the_same_features(mixedae, tmp_path, images):
-    path, model = mixedae
-    result = convert(path, tmp_path / 'timm', 'timm')
-    theirs = timm.create_model(f'local-dir:{tmp_path}/timm', pretrained=True)
-    with torch.no_grad():
-        got = theirs.eval().forward_features(images)
-    torch.testing.assert_close(got, tokens_of_mm(model, images), **CLOSE)
-    assert result.num_written == len(theirs.state_dict()) == 6 + 12 * DEPTH
-    assert theirs.pretrained_cfg['mean'] == pytest.approx(
+def by_timm(folder):
+    model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+    assert model.pretrained_cfg['mean'] == pytest.approx(
         (120 / 255, 110 / 255, 100 / 255))
+    return model, model.forward_features
 
 
-def test_hugging_face_computes_the_same_features(mixedae, tmp_path, images):
+def by_hugging_face(folder):
+    model = from_hub(transformers.ViTModel, folder, add_pooling_layer=False)
+    assert model.config.layer_norm_eps == 1e-6  # its default is 1e-12
+    return model, lambda images: model(images).last_hidden_state
+
+
+def by_mmpretrain(folder):
+    model = plain_backbone(folder / 'model.pth')
+    return model, lambda images: model(images)[0]
+
+
+@pytest.mark.parametrize('to, library', [
+    ('timm', by_timm), ('hf', by_hugging_face), ('mm', by_mmpretrain)])
+def test_a_library_computes_the_same_features(mixedae, tmp_path, images, to, library):
     path, model = mixedae
-    convert(path, tmp_path / 'hf', 'hf')
-    theirs = from_hub(
-        transformers.ViTModel, tmp_path / 'hf', add_pooling_layer=False)
-    assert theirs.config.layer_norm_eps == 1e-6  # its default is 1e-12
+    result = convert(path, tmp_path / 'out', to)
+    theirs, features = library(tmp_path / 'out')
     with torch.no_grad():
-        got = theirs(images).last_hidden_state
-    torch.testing.assert_close(got, tokens_of_mm(model, images), **CLOSE)
+        torch.testing.assert_close(
+            features(images), tokens_of_mm(model, images), **CLOSE)
+    if to == 'mm':  # with the decoder
+        assert result.vit.left_out == [
+            'backbone.segment_embed', 'head.projector.weight', 'head.projector.bias']
+    else:
+        assert result.num_written == len(theirs.state_dict())
 
 
 def test_hugging_face_mae_computes_the_same_pixels(mixedae, tmp_path, images):
@@ -139,18 +150,6 @@ def test_metas_mae_computes_the_same(mixedae, tmp_path, images):
         torch.testing.assert_close(
             theirs.decode(tokens[:, :5]),
             peer.decoder(tokens[:, :5], restore).logits, **CLOSE)
-
-
-def test_plain_mmpretrain_computes_the_same(mixedae, tmp_path, images):
-    path, model = mixedae
-    result = convert(path, tmp_path / 'plain.pth', 'mm')
-    backbone = plain_backbone(tmp_path / 'plain.pth')
-    with torch.no_grad():
-        got, = backbone(images)
-    assert torch.equal(got, tokens_of_mm(model, images))
-    assert result.vit.left_out == [
-        'backbone.segment_embed', 'head.projector.weight', 'head.projector.bias'
-    ]
 
 
 @pytest.mark.parametrize('to, pooling', [
@@ -219,13 +218,6 @@ def test_from_hugging_face(tmp_path, images, eps):
     with torch.no_grad():
         torch.testing.assert_close(
             backbone(images)[0], theirs(images).last_hidden_state, **CLOSE)
-
-
-def test_epsilon_that_timm_does_not_have_is_refused(tmp_path):
-    hf_model(layer_norm_eps=1e-2).save_pretrained(tmp_path / 'hf')
-    with pytest.raises(ConfigurationError, match='largest difference'):
-        convert(tmp_path / 'hf', tmp_path / 'timm', 'timm')
-    assert not (tmp_path / 'timm').exists()
 
 
 @pytest.mark.parametrize('library', ['transformers', 'meta'])
@@ -393,20 +385,30 @@ def test_what_cannot_be_mapped_is_refused(tmp_path, change, message):
         PlainViT(read_vit(tmp_path / 'timm.pth', heads=HEADS))
 
 
-def test_heads_must_be_known(tmp_path):
-    torch.save(timm_model().state_dict(), tmp_path / 'timm.pth')
+def test_heads_are_known_given_or_assumed_aloud(tmp_path):
+    path = tmp_path / 'timm.pth'
+    torch.save(timm_model().state_dict(), path)
     with pytest.raises(ConfigurationError, match='how many attention heads.*--heads'):
-        read_vit(tmp_path / 'timm.pth')
-    with pytest.raises(ConfigurationError, match='--heads is 5, but must divide'):
-        read_vit(tmp_path / 'timm.pth', heads=5)
-
-
-def test_heads_of_a_usual_width_are_assumed_aloud(tmp_path):
-    theirs = timm_model(embed_dim=192, num_heads=3, mlp_ratio=4)
-    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
-    result = convert(tmp_path / 'timm.pth', tmp_path / 'mm.pth', 'mm')
+        read_vit(path)
+    with pytest.raises(ConfigurationError, match='--heads is 5, but must .* divides'):
+        read_vit(path, heads=5)
+    torch.save(timm_model(embed_dim=192, num_heads=3, mlp_ratio=4).state_dict(), path)
+    result = convert(path, tmp_path / 'mm.pth', 'mm')
     assert result.vit.notes[0] == '3 heads, as is usual for width 192'
     assert result.comparisons[0].difference < 1e-4
+
+
+@pytest.mark.parametrize('text', [
+    # Where the config in a checkpoint has its backbone elsewhere.
+    'model = dict(detector=dict(backbone=dict(arch="large")))',
+    'model = dict(backbone=dict(arch="large"))'])
+def test_heads_of_another_models_config_are_not_taken(tmp_path, mixedae, text):
+    path, model = mixedae
+    torch.save(dict(meta=dict(cfg=text), state_dict=model.state_dict()), path)
+    with pytest.raises(ConfigurationError, match='give the number with --heads'):
+        read_vit(path)
+    vit = read_vit(path, heads=HEADS, decoder_heads=DECODER['heads'])
+    assert vit.description.encoder.heads == HEADS
 
 
 def test_other_heads_are_left_out_only_when_asked(tmp_path, mixedae):
@@ -422,42 +424,31 @@ def test_other_heads_are_left_out_only_when_asked(tmp_path, mixedae):
         'decode_head.conv_seg.weight', 'backbone.segment_embed'}
 
 
-def test_layouts_refuse_what_they_cannot_hold(tmp_path, mixedae):
-    mm_checkpoint(tmp_path / 'mean.pth', classifier_model('mean'))
-    for source, to, message in (
-        (tmp_path / 'mean.pth', 'hf', 'LayerNorm on the mean'),
-        (tmp_path / 'mean.pth', 'hf-mae', 'needs a decoder'),
-    ):
-        with pytest.raises(ConfigurationError, match=message):
-            convert(source, tmp_path / 'out', to)
+def with_topk():
     config = mixedae_model()
     config['backbone']['homologous_in_transfer'] = True
-    mm_checkpoint(tmp_path / 'topk.pth', config)
-    with pytest.raises(ConfigurationError, match='homologous_in_transfer'):
-        convert(tmp_path / 'topk.pth', tmp_path / 'out', 'timm')
+    return config
 
 
-def test_wrong_heads_are_noticed(mixedae, tmp_path):
-    """The library that knows the heads computes other features."""
-    path, _ = mixedae
-    convert(path, tmp_path / 'hf', 'hf')
-    with pytest.raises(ConfigurationError, match='largest difference'):
-        convert(tmp_path / 'hf', tmp_path / 'mm', 'mm', heads=2 * HEADS)
-
-
-def test_heads_of_another_models_config_are_not_taken(tmp_path):
-    """Where the config in a checkpoint has its backbone elsewhere."""
-    config = mixedae_model()
-    model = MODELS.build(config)
-    for text in ('model = dict(detector=dict(backbone=dict(arch="large")))',
-                 'model = dict(backbone=dict(arch="large"))'):
-        torch.save(dict(meta=dict(cfg=text), state_dict=model.state_dict()),
-                   tmp_path / 'model.pth')
-        with pytest.raises(ConfigurationError, match='give the number with --heads'):
-            read_vit(tmp_path / 'model.pth')
-        vit = read_vit(tmp_path / 'model.pth', heads=HEADS,
-                       decoder_heads=DECODER['heads'])
-        assert vit.description.encoder.heads == HEADS
+@pytest.mark.parametrize('make, to, message', [
+    (lambda path: mm_checkpoint(path, classifier_model('mean')), 'hf',
+     'LayerNorm on the mean'),
+    (lambda path: mm_checkpoint(path, classifier_model('mean')), 'hf-mae',
+     'needs a decoder'),
+    (lambda path: mm_checkpoint(path, with_topk()), 'timm', 'homologous_in_transfer'),
+    # An epsilon that timm does not have, and a wrong number of heads: the library of
+    # the source computes other features.
+    (lambda path: hf_model(layer_norm_eps=1e-2).save_pretrained(path), 'timm',
+     'largest difference'),
+    (lambda path: hf_model(num_attention_heads=8).save_pretrained(path), 'mm',
+     'largest difference'),
+], ids=['norm', 'decoder', 'topk', 'epsilon', 'heads'])
+def test_what_a_format_cannot_hold_is_refused(tmp_path, make, to, message):
+    make(tmp_path / 'source')
+    with pytest.raises(ConfigurationError, match=message):
+        convert(tmp_path / 'source', tmp_path / 'out', to,
+                heads=HEADS if to == 'mm' else None)
+    assert not (tmp_path / 'out').exists()
 
 
 def test_without_the_library_it_says_what_it_did_not_do(

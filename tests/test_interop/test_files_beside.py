@@ -49,16 +49,12 @@ def test_by_file_as_by_folder(tmp_path, make):
     assert again[1].notes == []
 
 
-def test_what_the_files_say(tmp_path):
-    sizes = mixedae_mm.load(hugging_face(tmp_path / 'model')).description
+def test_what_the_files_say_and_what_is_assumed_without_them(tmp_path, warned):
+    file = hugging_face(tmp_path / 'model')
+    sizes = mixedae_mm.load(file).description
     assert (sizes.encoder.heads, sizes.norm_eps) == (6, 1e-3)
     assert sizes.mean == pytest.approx((25.5, ) * 3)
     assert sizes.std == pytest.approx((76.5, ) * 3)
-
-
-def test_what_is_assumed_is_one_line(tmp_path, warned):
-    file = hugging_face(tmp_path / 'model')
-    mixedae_mm.load(file)
     assert warned == []
     for name in ('config.json', 'preprocessor_config.json'):
         (file.parent / name).unlink()

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from converters.layouts import layout_rows, shaken
+from converters.layouts import hf_sizes, hf_vit, layout_rows, shaken, timm_vit
 from mixedae_mm.interop.convert import Conversion, convert
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.models.vit_sizes import SIZES
@@ -38,17 +38,13 @@ def make_mixedae(folder: Path, size: str) -> Path:
 
 
 def make_timm(folder: Path, size: str) -> Path:
-    timm = require('timm', 'timm', 'The table')
-    name = f'vit_{size}_patch{patch_of(size)}_224'
-    model = shaken(timm.create_model(name, num_classes=0))
-    torch.save(model.state_dict(), folder / 'timm.pth')
+    model, _ = timm_vit(sizes_of(size))
+    torch.save(shaken(model).state_dict(), folder / 'timm.pth')
     return folder / 'timm.pth'
 
 
 def make_hf(folder: Path, size: str) -> Path:
-    transformers = require('transformers', 'transformers', 'The table')
-    model = transformers.ViTModel(
-        transformers.ViTConfig(**_hf_sizes(size)), add_pooling_layer=False)
+    model, _ = hf_vit(sizes_of(size), layer_norm_eps=1e-12)  # its own
     shaken(model).save_pretrained(folder / 'hf')
     return folder / 'hf'
 
@@ -56,7 +52,7 @@ def make_hf(folder: Path, size: str) -> Path:
 def make_hf_mae(folder: Path, size: str) -> Path:
     transformers = require('transformers', 'transformers', 'The table')
     model = transformers.ViTMAEForPreTraining(
-        transformers.ViTMAEConfig(**_hf_sizes(size)))
+        transformers.ViTMAEConfig(**hf_sizes(sizes_of(size))))
     shaken(model).save_pretrained(folder / 'hf-mae')
     return folder / 'hf-mae'
 
@@ -67,14 +63,10 @@ def make_mae(folder: Path, size: str) -> Path:
     return folder / 'mae.pth'
 
 
-def _hf_sizes(size: str) -> dict:
+def sizes_of(size: str) -> dict:
     width, depth, heads, *_ = SIZES[f'vit-{size[0]}']
-    return dict(hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
-                intermediate_size=4 * width, patch_size=patch_of(size))
-
-
-def patch_of(size: str) -> int:
-    return 14 if size == 'huge' else 16
+    return dict(img_size=224, patch_size=14 if size == 'huge' else 16,
+                embed_dim=width, depth=depth, num_heads=heads)
 
 
 MAKERS: Dict[str, Callable[[Path, str], Path]] = {
@@ -99,11 +91,8 @@ def conversions(size: str) -> Iterator[Tuple[str, str, Conversion]]:
 def run(args: argparse.Namespace) -> None:
     """Print the table as Markdown."""
     if args.layouts:
-        width, depth, heads, *_ = SIZES[f'vit-{args.size[0]}']
         with tempfile.TemporaryDirectory(prefix='layouts-') as folder:
-            header, *found = layout_rows(dict(
-                img_size=224, patch_size=patch_of(args.size), embed_dim=width,
-                depth=depth, num_heads=heads), Path(folder))
+            header, *found = layout_rows(sizes_of(args.size), Path(folder))
         print(markdown_table(header, found))
         return
     print('| from | to | tensors mapped | left out | '

@@ -75,14 +75,19 @@ def timm_beit(sizes: dict, **options):
     return beit, beit.forward_features
 
 
-def hf_vit(sizes: dict):
-    """Hugging Face's ViT, likewise."""
-    transformers = require('transformers', 'transformers', 'The table')
-    vit = transformers.ViTModel(transformers.ViTConfig(
+def hf_sizes(sizes: dict) -> dict:
+    """Arguments of Hugging Face's ``ViTConfig`` for the same sizes."""
+    return dict(
         hidden_size=sizes['embed_dim'], num_hidden_layers=sizes['depth'],
         num_attention_heads=sizes['num_heads'], image_size=sizes['img_size'],
-        intermediate_size=4 * sizes['embed_dim'], patch_size=sizes['patch_size'],
-        layer_norm_eps=1e-6), add_pooling_layer=False)
+        intermediate_size=4 * sizes['embed_dim'], patch_size=sizes['patch_size'])
+
+
+def hf_vit(sizes: dict, layer_norm_eps: float = 1e-6):
+    """Hugging Face's ViT, likewise; by default with timm's epsilon."""
+    transformers = require('transformers', 'transformers', 'The table')
+    vit = transformers.ViTModel(transformers.ViTConfig(
+        **hf_sizes(sizes), layer_norm_eps=layer_norm_eps), add_pooling_layer=False)
     return vit, lambda images: vit(images).last_hidden_state
 
 
@@ -117,19 +122,12 @@ def backbones(source: Callable, sizes: dict, **options) -> dict:
 
 
 class Layout(NamedTuple):
-    """How a published file is made up.
-
-    Attributes:
-        content (callable): The weights of the model and those of another one, to what
-            ``torch.save`` is given.
-        source (callable): What makes the model.
-        options (dict): Of that function.
-        ours (dict): Options of the backbone that loads it.
-    """
+    """How a published file is made up."""
+    # The weights of the model and those of another one, to what is saved.
     content: Callable[[Weights, Weights], Any]
-    source: Callable = timm_vit
-    options: dict = {}
-    ours: dict = {}
+    source: Callable = timm_vit  # what makes the model
+    options: dict = {}  # of that function
+    ours: dict = {}  # options of the backbone that loads it
 
 
 LAYER_SCALE = dict(layer_scale_init_value=.1)
@@ -192,31 +190,19 @@ LAYOUTS = {
 
 
 class Loaded(NamedTuple):
-    """What became of a file of a layout.
-
-    Attributes:
-        report (LoadReport): Of the backbone that was given it by ``init_cfg``.
-        difference (float): Of its features from those of the source library.
-        largest (float): Largest absolute value of those.
-        by_load (float, optional): Difference of ``mixedae_mm.load``; None if the file
-            holds no ViT.
-    """
-    report: LoadReport
-    difference: float
-    largest: float
-    by_load: Optional[float]
+    """What became of a file of a layout."""
+    report: LoadReport  # of the backbone that was given it by init_cfg
+    difference: float  # of its features from those of the source library
+    largest: float  # absolute value of those
+    by_load: Optional[float]  # difference of mixedae_mm.load; None without a ViT
 
 
 @torch.no_grad()
 def load_layout(title: str, sizes: dict, folder: Path, scale: float = .02) -> Loaded:
-    """Make a file of a layout, load it in both ways, and compare features.
+    """Make a file of a layout in ``folder``, load it both ways, and compare features.
 
-    Args:
-        title (str): Key of :data:`LAYOUTS`.
-        sizes (dict): ``img_size``, ``patch_size``, ``embed_dim``, ``depth`` and
-            ``num_heads`` of the ViT.
-        folder (Path): For the file.
-        scale (float): Standard deviation of what is added to every weight.
+    ``sizes`` of the ViT are ``img_size``, ``patch_size``, ``embed_dim``, ``depth`` and
+    ``num_heads``; ``scale`` is the deviation of what is added to every weight.
     """
     layout = LAYOUTS[title]
     model, features = layout.source(sizes, **layout.options)

@@ -1,4 +1,4 @@
-"""Positions and bias tables of a checkpoint, brought to the patch grid of a model."""
+"""Weights of a checkpoint brought to the patch grid and the channels of a model."""
 from math import isqrt
 from typing import Dict, List, Optional, Tuple
 
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
+from .checkpoint_names import LANDMARKS
 from .layers.position_embedding import SinCosTable, recognize_sincos
 from .layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE, resize_table,
                                             table_grid)
 
 Grid = Tuple[int, int]
+PREDICTIONS = ('decoder_pred.weight', 'decoder_pred.bias')
 HOW_TO_SAY = 'say it as grid=(rows, columns) beside checkpoint in init_cfg'
 
 
@@ -26,7 +28,7 @@ def fit_grids(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
     those of :func:`.checkpoint_fitting.fit`.
 
     Returns:
-        list[str]: What was made anew for another grid, with both grids.
+        list[str]: What was made anew, with both grids.
 
     Raises:
         ConfigurationError: If positions or tables do not tell their grid.
@@ -48,9 +50,8 @@ def fit_grids(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
             if table is not None and getattr(vit, 'is_pretraining', False):
                 positions = _computed(positions, table, wanted)
             else:
-                positions = resize_pos_embed(
-                    positions, grid, wanted, vit.interpolate_mode,
-                    vit.num_extra_tokens)
+                positions = resize_pos_embed(positions, grid, wanted,
+                                             vit.interpolate_mode, vit.num_extra_tokens)
             resized.append(_change('pos_embed', grid, wanted))
         weights['pos_embed'] = positions
     num_cls = NUM_CLS_ENTRIES if has_cls else 0
@@ -115,3 +116,31 @@ def _change(name: str, source: Grid, target: Grid) -> str:
 
 def _text(grid: Grid) -> str:
     return f'{grid[0]}x{grid[1]}'
+
+
+def with_channels(weights: Dict[str, Tensor], channels: int) -> List[str]:
+    """Make weights those of a ViT, and of its decoder, for other channels, in place.
+
+    An image whose channels are all equal has the same features before and after: each
+    new channel gets the sum of the old weights, divided by the new number of channels,
+    and what a decoder predicts of a channel is the mean of what it predicted of all.
+    Names are mmpretrain's with any prefix. Says what was changed, with both numbers.
+    """
+    found = [name for name in weights if name.endswith(LANDMARKS['mm'])]
+    if len(found) != 1 or weights[found[0]].dim() != 4:
+        return []
+    projection = weights[found[0]]  # (D, C, P, P)
+    before = projection.shape[1]
+    if before == channels:
+        return []
+    weights[found[0]] = (projection.sum(1, keepdim=True) / channels).repeat(
+        1, channels, 1, 1)
+    changed = found
+    pixels = projection[0].numel()
+    for name in [name for name in weights if name.endswith(PREDICTIONS)]:
+        value = weights[name]
+        if len(value) == pixels:  # (P * P * C, ...), the channels of a pixel together
+            mean = value.unflatten(0, (-1, before)).mean(1)
+            weights[name] = mean.repeat_interleave(channels, 0)
+            changed.append(name)
+    return [f'{name} {before} -> {channels} channels' for name in changed]
