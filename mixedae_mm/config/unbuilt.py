@@ -15,11 +15,16 @@ from .tree import walk
 
 
 class Part(NamedTuple):
-    """A part of the config that was being built."""
+    """A part of the config that was being built; the whole one has no path."""
 
     path: str
     given: dict
     frame: FrameType
+
+    def __str__(self) -> str:
+        kind = self.given.get('type') if self.path else None
+        return (self.path or 'The config') + (
+            f' ({getattr(kind, "__name__", kind)})' if kind else '')
 
 
 def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str:
@@ -45,8 +50,8 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
         return (f'{_key_of(message, part, cfg)} is {message!r}, but there is nothing '
                 'of this name.')
     if missing or looked_up:
-        return (f'{part.path or "The config"}{_type(part)} needs '
-                f'{missing[1] if missing else message}, which the config does not set.')
+        return (f'{part} needs {missing[1] if missing else message}, which the config '
+                'does not set.')
     unregistered = next(_unregistered(part), None)
     if unregistered:
         return _unknown_type(part, unregistered, frames)
@@ -57,8 +62,11 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
     place = users_line(error)
     if place and not part.path:  # all parts are built: a hook, for one
         return f'{place} fails before the first step: {reason}'
-    return (f'{part.path or "The config"}{_type(part)} cannot be built'
-            f'{_arguments(part)}: {reason}{f" ({place})" if place else ""}')
+    values = [f'{key}={value!r}' for key, value in part.given.items() if part.path
+              and isinstance(value, (str, int, float)) and key != 'type'
+              and key[:1] != '_']
+    given = f' with {", ".join(values)[:LONGEST]}' if values else ''
+    return f'{part} cannot be built{given}: {reason}{f" ({place})" if place else ""}'
 
 
 def _failed_part(frames: List[FrameType], cfg: Config) -> Optional[Part]:
@@ -167,17 +175,3 @@ def _parameters(cls: type) -> List[str]:
         if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
             break
     return list(dict.fromkeys(names))
-
-
-def _type(part: Part) -> str:
-    kind = part.given.get('type') if part.path else None
-    return f' ({getattr(kind, "__name__", kind)})' if kind else ''
-
-
-def _arguments(part: Part) -> str:
-    """The plain values that a part was given."""
-    if not part.path:
-        return ''
-    values = [f'{key}={value!r}' for key, value in part.given.items() if key != 'type'
-              and isinstance(value, (str, int, float)) and key[:1] != '_']
-    return f' with {", ".join(values)[:LONGEST]}' if values else ''

@@ -10,7 +10,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..config.boundary import preparing
-from ..config.tree import type_name
+from ..config.tree import scope_of, type_name
 from ..datasets.checks.walking import leaf_configs
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
@@ -93,10 +93,6 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             metric.keep_results = True
     if args.no_pin_memory:
         cfg.test_dataloader.pin_memory = False
-
-
-def scope_of(cfg: Config) -> str:
-    return cfg.get('default_scope') or 'mmpretrain'
 
 
 def check_output(args: argparse.Namespace, scope: str) -> None:

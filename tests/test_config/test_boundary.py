@@ -10,7 +10,7 @@ from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
-from mixedae_mm.config.boundary import preparing
+from mixedae_mm.config.boundary import preparing, read_config
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -93,6 +93,13 @@ def refuse(project, monkeypatch, capsys):
      ['model.head', 'VisionTransformerClsHead', "num_classes='abc'"]),
     ("optim_wrapper = dict(optimizer=dict(momentum='abc'))",
      ['optim_wrapper.optimizer', 'SGD', "momentum='abc'"]),
+    ("optim_wrapper = dict(optimizer=dict(lr='abc'))",
+     ['optim_wrapper.optimizer', 'SGD', "lr='abc'"]),
+    *((f'train_dataloader = dict({key}={value!r})',
+       ['train_dataloader', f'{key}={value!r}', allowed])
+      for key, value, allowed in (
+          ('batch_size', 0, 'positive integer'), ('batch_size', 4.0, 'integer'),
+          ('num_workers', -1, 'non-negative'), ('num_workers', 'x', 'int'))),
     ("model = dict(backbone=dict(arch='foo', _delete_=True, type='VisionTransformer'))",
      ['model.backbone', "arch='foo'", 'deit-tiny']),
     ('default_hooks = dict(timer=dict(_delete_=True))', ['default_hooks.timer']),
@@ -141,6 +148,29 @@ def test_so_do_errors_of_what_follows_the_training():
     with pytest.raises(ConfigurationError, match='of a hook'):
         with preparing(Config()):
             call_hook('before_run')
+
+
+@pytest.mark.parametrize('option, facts', [
+    ('train_dataloader.dataset.pipeline.7.scale', ['Index 7', 'PackInputs']),
+    ('train_dataloader.dataset.pipeline.last.scale', ['list', 'integer']),
+    ('custom_hooks.0.interval', ['Index 0', '[]']),
+    ('val_evaluator.0.topk', ['_delete_=True'])])
+def test_options_that_have_no_place(refuse, option, facts):
+    sentence = refuse('custom_hooks = []\nval_evaluator = None',
+                      options=['--cfg-options', f'{option}=1'])
+    place = option.rpartition('.')[0].replace('evaluator.0', 'evaluator')
+    assert all(fact in sentence for fact in [place, *facts]), sentence
+
+
+def test_options_in_the_place_of_none(project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / 'mine.py').write_text(
+        "_base_ = 'classify.py'\nmodel = dict(backbone=dict(init_cfg=None))")
+    init_cfg = 'model.backbone.init_cfg'
+    cfg = read_config('mine.py', {
+        f'{init_cfg}.type': 'Pretrained', f'{init_cfg}.checkpoint': 'a.pth',
+        f'{init_cfg}._delete_': True})
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='a.pth')
 
 
 # ----------------------------------------------------------- code of the user's own
