@@ -56,7 +56,7 @@ def check_keys(cfg: Config) -> None:
             continue
         # 0.88 lie between test_pipeline, a helper, and tta_pipeline.
         close = nearest(name, READ, cutoff=0.881)
-        if close and not any(_places(cfg, value)):
+        if close and not _places(cfg, value):
             raise ConfigurationError(
                 f'{cfg.filename} sets {name}, which nothing reads: did you mean '
                 f'{close}?')
@@ -149,7 +149,11 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
         value = resolve(cfg, keys[:depth])
         if value is None:
             break
-        places = _alike(keys[depth - 1], list(_places(cfg, value)), value)
+        places = _places(cfg, value)
+        if not isinstance(value, (str, dict, list, tuple)) or len(value) < 2:
+            # A number may be equal by chance: the names must be alike, too.
+            places = [place for place in places if SequenceMatcher(
+                None, keys[depth - 1], place.rpartition('.')[2]).ratio() > 0.6]
         if places:
             found = ['.'.join([place, *keys[depth:]]) for place in places]
             return f': set {listed(found, 4)} instead.'
@@ -161,7 +165,7 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
     close = nearest(keys[0], READ, cutoff=0.75)
     if close:
         return f': did you mean {".".join([close, *keys[1:]])}?'
-    places = [place for place, _ in _nodes(cfg)]
+    places = [place for place, _ in _read(cfg)]
     same = ['.'.join([place, *keys[1:]]) for place in places
             if place.rpartition('.')[2] == keys[0]]
     same = same or [place for place in places if place.rpartition('.')[2] == keys[-1]]
@@ -170,30 +174,15 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
     return f'; what is read are {", ".join(key for key in cfg.keys() if key in READ)}.'
 
 
-def _alike(name: str, places: List[str], value: Any) -> List[str]:
-    """Those of equal value that are this variable, and not a chance equality.
-
-    A number is only taken for the same where the names say so, too.
-    """
-    if isinstance(value, (str, dict, list, tuple)) and len(value) > 1:
-        return places
-    return [place for place in places
-            if SequenceMatcher(None, name, place.rpartition('.')[2]).ratio() > 0.6]
-
-
-def _places(cfg: Config, value: Any) -> Iterator[str]:
+def _places(cfg: Config, value: Any) -> List[str]:
     """Keys with dots, in what is read, that hold an equal value."""
-    for path, node in _nodes(cfg):
-        if type(node) is type(value) and node == value:
-            yield path
+    return [path for path, node in _read(cfg)
+            if type(node) is type(value) and node == value]
 
 
-def _nodes(cfg: Config) -> Iterator[Tuple[str, Any]]:
+def _read(cfg: Config) -> Iterator[Tuple[str, Any]]:
     """All that is read, with keys with dots."""
-    for key in cfg.keys():
-        if key in READ:
-            yield key, cfg[key]
-            yield from walk(cfg[key], key)
+    return walk({key: value for key, value in cfg.items() if key in READ})
 
 
 def _has_own_runner(cfg: Config) -> bool:

@@ -137,8 +137,6 @@ def folder(tmp_path_factory):
     ('knn_and_probe model.py model.pth images --name random --versus random a b',
      ['3 models', 'random weights, random, random']),
     ('object_awareness model.py model.pth no_images', ['no_images', 'JPEGImages']),
-    ('channel_statistics images --channels 0', ['--channels', 'at least 1']),
-    ('channel_statistics no_images --channels 4', ['No image', 'no_images']),
     ('plot_logs no_images', ['no_images', 'has no log']),
     ('plot_logs no_images no_images', ['2 runs', '--names', 'no_images, no_images']),
     ('plot_logs no_images --out a.xyz', ['a.xyz', '.png']),
