@@ -45,7 +45,9 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
     if argument:
         return _unknown_argument(part, argument[1], argument[2], cfg)
     missing = re.search(r"missing \d+ required \S+ arguments?: (.+)", message)
-    looked_up = isinstance(error, KeyError) and re.fullmatch(r'\w+', message)
+    place = users_line(error)
+    looked_up = (isinstance(error, KeyError) and re.fullmatch(r'\w+', message)
+                 and not place)  # of code of the user's own, it may be any key
     if looked_up and _key_of(message, part, cfg):
         return (f'{_key_of(message, part, cfg)} is {message!r}, but there is nothing '
                 'of this name.')
@@ -59,7 +61,6 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
         frame, line = lines_of(error)[-1]
         message = getline(frame.f_code.co_filename, line).strip()
     reason = f'{type(error).__name__}: {message}'
-    place = users_line(error)
     if place and not part.path:  # all parts are built: a hook, for one
         return f'{place} fails before the first step: {reason}'
     values = [f'{key}={value!r}' for key, value in part.given.items() if part.path

@@ -185,13 +185,14 @@ class Mine(Hook):
         self.a = 1 / a
 
     def before_run(self, runner):
-        [].index(self.a)
+        dict(one=1)['two'] if self.a < 1 else [].index(self.a)
 """
 
 
 @pytest.mark.parametrize('a, facts', [
     (0, ['custom_hooks.0 (Mine)', 'a=0', 'ZeroDivisionError', 'line 8 of']),
-    (1, ['ValueError', 'line 11 of'])])
+    (1, ['ValueError', 'line 11 of']),
+    (2, ['KeyError: two', 'line 11 of'])])
 def test_errors_of_own_code_show_where_they_are(
         project, monkeypatch, capsys, a, facts):
     monkeypatch.chdir(project)
