@@ -100,6 +100,8 @@ def report_errors(command: Callable[[argparse.Namespace], None],
     except ConfigurationError as error:
         if shown:
             raise
+        # Ends progress bars, which would write behind the sentence.
+        traceback.clear_frames(error.__traceback__)
         if error.__cause__ is not None and users_line(error.__cause__):
             traceback.print_exception(error.__cause__)
         rank = os.environ.get('RANK')

@@ -28,6 +28,7 @@ from mixedae_mm.launch import entry as launch
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.progress import with_progress
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
@@ -362,6 +363,16 @@ def test_only_our_own_errors_lose_their_traceback(capsys):
     assert capsys.readouterr().err == 'error: r is 3\n'
     with pytest.raises(ValueError, match='deep inside'):
         report(ValueError('deep inside'))
+
+
+def test_a_refusal_is_the_last_line(capsys):
+    """Also where it interrupts a progress bar, which ends with the generator."""
+    def command(args):
+        items = with_progress([1, 2], 'reading', 2)  # kept by the traceback
+        raise ConfigurationError(f'r is {next(items)}')
+
+    assert launch.report_errors(command, None) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == 'error: r is 1'
 
 
 # ----------------------------------------------------- launch scripts, recorded
