@@ -9,6 +9,7 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from ..datasets.checks import explain_failure
 from ..utils.errors import nearest
 from .tracing import LONGEST, equal, lines_of, message_of, short, users_line
 from .tree import walk
@@ -30,6 +31,8 @@ class Part(NamedTuple):
 def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str:
     """One sentence about the part of a config that cannot be built."""
     part = _failed_part(frames, cfg) or Part('', cfg, frames[-1])
+    if re.search(r'(dataloader|dataset|datasets\.\d+)$', part.path):
+        explain_failure(part.given.get('dataset', part.given), part.path)
     message = message_of(error)
     unknown = re.match(r'(?:Failed to get )?(\S+)(?: is not in the|$)', message)
     if unknown and isinstance(error, (KeyError, RuntimeError)) and (

@@ -28,8 +28,9 @@ def pretraining(**changes):
     cfg = classification()
     cfg.model, cfg.data_preprocessor = small_vit.config(), None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-    cfg.train_dataloader.update(drop_last=True, dataset=dict(
-        type='UnlabelledImageFolder', data_root='train', pipeline=PIPELINE))
+    cfg.train_dataloader.drop_last = True
+    cfg.train_dataloader.dataset = dict(
+        type='UnlabelledImageFolder', data_root='train', pipeline=PIPELINE)
     cfg.merge_from_dict(changes)
     return cfg
 

@@ -7,7 +7,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...datasets import checks
-from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
 
 
@@ -73,7 +72,7 @@ class DataCheckHook(Hook):
                 runner does not have are left out.
         """
         model = bare(runner.model) if isinstance(runner.model, nn.Module) else None
-        built = {mode: _built_loop(runner, mode) for mode in modes}
+        built = {mode: getattr(runner, f'{mode}_loop', None) for mode in modes}
         loops = {mode: loop for mode, loop in built.items() if loop is not None}
         for mode, loop in loops.items():
             if (mode, model is not None) not in self.done:
@@ -87,7 +86,8 @@ class DataCheckHook(Hook):
     def _check_positions(self, runner: Runner, mode: str) -> None:
         if not retrieves(bare(runner.model)):
             checks.check_positions(
-                self.trained_classes, _built_loop(runner, mode).dataloader.dataset,
+                self.trained_classes,
+                getattr(runner, f'{mode}_loop').dataloader.dataset,
                 f'{mode}_dataloader')
 
 
@@ -109,17 +109,6 @@ def heads_of(model: Optional[nn.Module]) -> Dict[str, int]:
             heads[name] = number
     # The heads first: refusals name the first part that does not fit.
     return dict(sorted(heads.items(), key=lambda item: 'head' not in item[0]))
-
-
-def _built_loop(runner: Runner, mode: str) -> Any:
-    try:
-        return getattr(runner, f'{mode}_loop', None)
-    except ConfigurationError:
-        raise
-    except Exception:
-        loader = runner.cfg.get(f'{mode}_dataloader')
-        checks.explain_failure((loader or {}).get('dataset'), f'{mode}_dataloader')
-        raise
 
 
 def _evaluated_file(runner: Runner, mode: str) -> str:
