@@ -65,24 +65,27 @@ def explain_failure(dataset: Any, name: str) -> None:
     """
     for config in leaf_configs(dataset):
         try:
-            part = DATASETS.build(dict(config, lazy_init=True))
-        except Exception:  # its arguments are wrong, not its files
-            return
-        check_coco(part, name)
-        _check_endings(part, name)
-        folder = _listed_folder(part)
-        if not folder:
-            part.serialize_data = False  # which fails where there is nothing
-            try:
-                part.full_init()
-            except Exception:  # the error that there was before says more
-                continue
-            check_not_empty(part, name)
-        elif (not hasattr(part, 'img_suffix') and getattr(part, 'with_label', False)
-              and not any(one.is_dir() for one in Path(folder).iterdir())):
-            raise ConfigurationError(
-                f'{name}: {folder} has images, but must have a folder of images '
-                'for each class; with_label=False takes images without classes.')
+            _explain(DATASETS.build(dict(config, lazy_init=True)), name)
+        except ConfigurationError:
+            raise
+        except Exception:  # its arguments are wrong: the error that there was says more
+            continue
+
+
+def _explain(part: ToolboxDataset, name: str) -> None:
+    """Refuse a data set, which lists its samples here, for what is wrong with files."""
+    check_coco(part, name)
+    _check_endings(part, name)
+    folder = _listed_folder(part)
+    if not folder:
+        part.serialize_data = False  # which fails where there is nothing
+        part.full_init()
+        check_not_empty(part, name)
+    elif (not hasattr(part, 'img_suffix') and getattr(part, 'with_label', False)
+          and not any(one.is_dir() for one in Path(folder).iterdir())):
+        raise ConfigurationError(
+            f'{name}: {folder} has images, but must have a folder of images '
+            'for each class; with_label=False takes images without classes.')
 
 
 def _listed_folder(part: ToolboxDataset) -> str:
