@@ -33,8 +33,9 @@ def scope_of(cfg: Config) -> str:
     Configs in Python's own syntax may name the class of a model instead of a scope.
     """
     model = cfg.get('model')
-    kind = model.get('type', '') if isinstance(model, dict) else ''
-    package = (kind if isinstance(kind, str) else kind.__module__).partition('.')[0]
+    kind = model.get('type') if isinstance(model, dict) else None
+    name = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
+    package = name.partition('.')[0]
     toolbox = package if package in ('mmpretrain', 'mmseg', 'mmdet') else 'mmengine'
     return cfg.get('default_scope') or toolbox
 

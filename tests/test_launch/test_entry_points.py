@@ -216,7 +216,8 @@ def of_module(name):
     (dict(default_scope='mmseg'), 'mmseg'), (dict(), 'mmengine'),
     (dict(default_scope=None, model=dict(type=of_module('mmdet.models'))), 'mmdet'),
     (dict(model=dict(type='mmpretrain.ImageClassifier')), 'mmpretrain'),
-    (dict(model=dict(type='Mine')), 'mmengine'), (dict(model='Mine'), 'mmengine')])
+    *((dict(model=model), 'mmengine') for model in (
+        dict(type='Mine'), dict(type=None), dict(type=dict()), 'Mine', None))])
 def test_the_toolbox_of_a_config(cfg, scope):
     assert scope_of(Config(cfg)) == scope
 
