@@ -13,9 +13,8 @@ from PIL import Image
 from torch import nn
 
 from ..analysis.drawn_samples import draw, drawn_pixels
-from ..config.boundary import preparing, read_config
+from ..config.boundary import check_toolbox, preparing, read_config
 from ..config.own_channels import loaded_channels
-from ..config.toolbox import check_toolbox
 from ..datasets.channels import decode_channels, extensions_of
 from ..datasets.decode import decode_rgb
 from ..datasets.folder_index import image_files

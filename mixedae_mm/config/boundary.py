@@ -13,23 +13,27 @@ from typing import Iterator, Optional
 from mmengine.config import Config
 from mmengine.runner import BaseLoop
 
+from .. import compat
 from ..utils.config_names import PREFIX, config_path, similar_config
 from ..utils.errors import ConfigurationError, nearest
 from .tracing import chain_of, frames_of, lines_of, message_of, users_line
+from .tree import scope_of
 from .unbuilt import why_not_built
 from .unread import check_keys, check_options
+from .values import check_values
 
 
 def read_config(name: str, options: Optional[dict] = None) -> Config:
-    """Read a config file, refuse keys that nothing reads, and apply options.
+    """Read a config file, apply options, and check what both say.
 
     Args:
         name (str): A file, or ``mixedae_mm::NAME``.
         options (dict, optional): Key with dots -> value, of ``--cfg-options``.
 
     Raises:
-        ConfigurationError: For a file that does not exist or cannot be read, and
-            for a key or an option that nothing reads.
+        ConfigurationError: For a file that does not exist or cannot be read, a key
+            or an option that nothing reads, a value that is not allowed, and a
+            toolbox that is not installed.
     """
     path = Path(config_path(name) if name.startswith(PREFIX) else name)
     if not path.is_file():
@@ -44,7 +48,26 @@ def read_config(name: str, options: Optional[dict] = None) -> Config:
         raise
     except Exception as error:
         raise ConfigurationError(_why_unreadable(error, path)) from error
+    check_values(cfg)
+    check_toolbox(cfg, name)
     return cfg
+
+
+def check_toolbox(cfg: Config, name: str) -> None:
+    """Refuse a config whose toolbox is not installed or cannot work."""
+    scope = scope_of(cfg)
+    if scope not in ('mmseg', 'mmdet'):
+        return
+    if not compat.is_available(scope):
+        raise ConfigurationError(
+            f'{name} is a config of {scope}, which is not installed: run '
+            f'`{compat.install_command(scope)}`')
+    if not compat.has_compiled_mmcv():
+        raise ConfigurationError(
+            f'{name} is a config of {scope}, which needs the compiled operators '
+            'of mmcv, but the installed mmcv has none: build it with '
+            '`pip install --no-build-isolation --no-cache-dir` against this PyTorch, '
+            'or in a checkout of this project run `make test`')
 
 
 @contextmanager
@@ -73,32 +96,38 @@ def _is_running(frame: FrameType) -> bool:
         frame.f_locals.get('self'), BaseLoop)
 
 
-def _why_unreadable(error: Exception, path: Path) -> str:
-    frames = frames_of(error)
-    in_function = {frame.f_code.co_name: frame.f_locals for frame in frames}
-    if 'import_modules_from_strings' in in_function:
-        module = in_function['import_modules_from_strings'].get('imp')
-        return _why_not_imported(module, error, path)
+def _why_unreadable(error: Exception, config: Path) -> str:
+    frames, cause = frames_of(error), chain_of(error)[-1]
+    values = {frame.f_code.co_name: frame.f_locals for frame in frames}
+    # The config, and what it inherits, down to the file that cannot be read.
     opened = [frame.f_locals.get('filename') for frame in frames
               if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import')]
-    files = [str(path), *(file for file in opened if isinstance(file, str))]
+    files = [str(config), *(file for file in opened if isinstance(file, str))]
     file = files[-1]
-    for cause in reversed(chain_of(error)):
+    if 'import_modules_from_strings' in values:
+        module = values['import_modules_from_strings'].get('imp')
+        place = users_line(error)
         if isinstance(cause, SyntaxError) and cause.lineno:
-            lines = Path(file).read_text(errors='replace').splitlines()
-            text = ''.join(lines[cause.lineno - 1:cause.lineno]).strip()
-            return f'line {cause.lineno} of {file} is not Python: {cause.msg}: {text}'
+            place = f'line {cause.lineno} of {cause.filename}'
+        elif isinstance(cause, ModuleNotFoundError) and not place:
+            place = 'PYTHONPATH says where to look'
+        return (f'custom_imports of {config}'
+                + (f' names {module}, which' if module else '')
+                + f' cannot be imported: {type(cause).__name__}: {message_of(cause)}'
+                + (f' ({place})' if place else ''))
+    if isinstance(cause, SyntaxError) and cause.lineno:
+        lines = Path(file).read_text(errors='replace').splitlines()
+        text = ''.join(lines[cause.lineno - 1:cause.lineno]).strip()
+        return f'line {cause.lineno} of {file} is not Python: {cause.msg}: {text}'
     if isinstance(error, FileNotFoundError) and not Path(file).exists():
         near = nearest(Path(file).name,
                        [other.name for other in Path(file).parent.glob('*.*')])
-        inherits = next((other for other in reversed(files) if Path(other).exists()),
-                        path)
+        inherits = next(other for other in reversed(files) if Path(other).exists())
         return (f'_base_ of {inherits} names {file}, which does not exist'
                 + (f': did you mean {near}?' if near else '.'))
-    variables = in_function.get('_substitute_env_variables')
-    if variables is not None and isinstance(error, KeyError):
-        return (f'the environment variable {variables.get("var_name")} is empty, but '
-                f'{file} needs it.')
+    if '_substitute_env_variables' in values and isinstance(error, KeyError):
+        name = values['_substitute_env_variables'].get('var_name')
+        return f'the environment variable {name} is empty, but {file} needs it.'
     merged = [str(frame.f_locals.get('k')) for frame in frames
               if frame.f_code.co_name == '_merge_a_into_b']
     if merged:
@@ -106,15 +135,3 @@ def _why_unreadable(error: Exception, path: Path) -> str:
     line = next((f'line {number} of ' for frame, number in reversed(lines_of(error))
                  if frame.f_code.co_filename == file), '')
     return f'{line}{file} cannot be read: {type(error).__name__}: {message_of(error)}'
-
-
-def _why_not_imported(module: Optional[str], error: Exception, config: Path) -> str:
-    cause = chain_of(error)[-1]
-    place = users_line(error)
-    if isinstance(cause, SyntaxError) and cause.lineno:
-        place = f'line {cause.lineno} of {cause.filename}'
-    hint = ('; PYTHONPATH says where to look.'
-            if isinstance(cause, ModuleNotFoundError) and not place else '')
-    return (f'custom_imports of {config}{f" names {module}, which" if module else ""} '
-            f'cannot be imported: {type(cause).__name__}: {message_of(cause)}'
-            f'{f" ({place})" if place else ""}{hint}')

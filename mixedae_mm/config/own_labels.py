@@ -11,17 +11,16 @@ from ..datasets.channels import CHANNEL_EXTENSIONS
 from ..datasets.decode import EXTENSIONS
 from ..datasets.folder_index import scan_folder
 from ..models.checkpoint_reading import read_checkpoint, saved_config
-from ..utils.checks import check_flag
 from ..utils.errors import ConfigurationError
 from .own_channels import take_channels
 from .own_sizes import resize, take_architecture
 from .tree import expand_home, walk
+from .values import DATALOADERS
 
 # Top-level keys that a user sets. They are not in the config that a run saves, which
 # is an ordinary one and needs neither the data nor the checkpoint to be read.
 KEYS = ('own_labels', 'data_root', 'pretrained', 'classes', 'reduce_zero_label',
         'image_size', 'channels', 'mean', 'std')
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes in the recipe of each task, which ``image_size`` replaces: the crop, or the
 # shorter side of the largest images.
 RECIPE_SIZES = dict(folders=224, masks=512, coco=800)
@@ -51,12 +50,13 @@ def fill_in(cfg: Config) -> None:
     else:
         cfg.model.backbone.init_cfg.checkpoint = weights
         if os.path.isfile(weights):
-            theirs = config_of(weights)
+            saved = saved_config(read_checkpoint(weights))
+            theirs = saved if isinstance(saved.get('model'), dict) else {}
             take_architecture(cfg, theirs)
     if given['image_size'] is not None:
-        resize(cfg, LOADERS, given['image_size'], RECIPE_SIZES[given['own_labels']])
+        resize(cfg, given['image_size'], RECIPE_SIZES[given['own_labels']])
     take_channels(cfg, theirs, given['channels'], given['mean'], given['std'])
-    datasets = [cfg[name].dataset for name in LOADERS]
+    datasets = [cfg[name].dataset for name in DATALOADERS]
     for dataset in datasets:
         dataset.data_root = root
     train = datasets[0]
@@ -100,26 +100,22 @@ def fill_in(cfg: Config) -> None:
 
 def check_given(given: Mapping[str, Any], config: Optional[str]) -> None:
     """Refuse values of :data:`KEYS` of other types than the ones that are used."""
-    for key in ('data_root', 'pretrained'):
-        value = given[key]
-        if not isinstance(value, str) and (value is not None or key == 'data_root'):
-            raise ConfigurationError(
-                f'{key} in {config} is {value!r}, but must be a path'
-                + (', or None to start from random weights.' if key == 'pretrained'
-                   else '.'))
-    if given['reduce_zero_label'] is not None:
-        check_flag(f'reduce_zero_label in {config}', given['reduce_zero_label'])
     classes = given['classes']
-    if isinstance(classes, str):  # would be one class per letter
-        raise ConfigurationError(
-            f'classes in {config} is the text {classes!r}, but must be a tuple of '
-            f'names; one name is ({classes!r}, ), with a comma.')
-    if classes is not None and not (
-            isinstance(classes, (list, tuple)) and len(set(classes)) == len(classes)
-            and all(isinstance(name, str) for name in classes)):
-        raise ConfigurationError(
-            f'classes in {config} is {classes!r}, but must be a tuple of different '
-            'names.')
+    comma = f'; one name is ({classes!r}, ), with a comma' if isinstance(
+        classes, str) else ''  # which would be one class per letter
+    nothing = type(None)
+    for key, kinds, allowed in (
+            ('data_root', str, 'a path'),
+            ('pretrained', (str, nothing), 'a path, or None to start from random '
+             'weights'),
+            ('reduce_zero_label', (bool, nothing), 'True or False'),
+            ('classes', (list, tuple, nothing), f'a tuple of different names{comma}')):
+        value = given[key]
+        if not isinstance(value, kinds) or key == 'classes' and value and (
+                {type(name) for name in value} != {str}
+                or len(set(value)) < len(value)):
+            raise ConfigurationError(
+                f'{key} in {config} is {value!r}, but must be {allowed}.')
 
 
 def folders_in(path: str) -> Sequence[str]:
@@ -137,19 +133,17 @@ def folders_in(path: str) -> Sequence[str]:
 def check_class_folders(path: str, classes: Sequence[str], source: str) -> None:
     """Refuse class folders that are not the classes; mmpretrain counts them only."""
     folders = folders_in(path)
-    if not folders or list(folders) == list(classes):
-        return
-    missing = ', '.join(sorted(set(classes) - set(folders)))
-    other = ', '.join(sorted(set(folders) - set(classes)))
-    if missing or other:
+    differing = [f'{what}: {", ".join(sorted(names))}' for what, names in (
+        ('missing', set(classes) - set(folders)),
+        ('in it only', set(folders) - set(classes))) if names]
+    if folders and differing:
         raise ConfigurationError(
-            f'{path} does not have the folders of {source}: '
-            + '; '.join(filter(None, [missing and f'missing: {missing}',
-                                      other and f'in it only: {other}']))
-            + ' (an empty folder keeps the place of a missing class).')
-    raise ConfigurationError(
-        f'classes are in another order than the folders in {path}, which are the '
-        f'labels: leave classes out, or write ({", ".join(map(repr, folders))}).')
+            f'{path} does not have the folders of {source}: {"; ".join(differing)} (an '
+            'empty folder keeps the place of a missing class).')
+    if folders and list(folders) != list(classes):
+        raise ConfigurationError(
+            f'classes are in another order than the folders in {path}, which are the '
+            f'labels: leave classes out, or write ({", ".join(map(repr, folders))}).')
 
 
 def categories_of(path: str) -> Sequence[str]:
@@ -166,13 +160,9 @@ def categories_of(path: str) -> Sequence[str]:
 
 def usual_suffix(folder: str) -> str:
     """How most names of images in a folder end, '' if there are none."""
-    images, _ = scan_folder(folder, (*EXTENSIONS, *CHANNEL_EXTENSIONS)) if (
-        os.path.isdir(folder)) else ((), ())
+    if not os.path.isdir(folder):
+        return ''
+    images, _ = scan_folder(folder, (*EXTENSIONS, *CHANNEL_EXTENSIONS))
     suffixes = Counter(os.path.splitext(name)[1] for name in images).most_common(1)
     return suffixes[0][0] if suffixes else ''
 
-
-def config_of(weights: str) -> dict:
-    """The config that a checkpoint of mmengine says it was made with, or empty."""
-    config = saved_config(read_checkpoint(weights))
-    return config if isinstance(config.get('model'), dict) else {}

@@ -1,11 +1,10 @@
 """Configs of ``own_labels/`` for encoders and images of other sizes."""
-from typing import Sequence
-
 from mmengine.config import Config
 
 from ..models.vit_sizes import ARCHES
 from ..utils.errors import ConfigurationError
 from .tree import walk
+from .values import DATALOADERS
 
 WIDTH = 768  # of ViT-B, which these configs inherit
 # Where a recipe has the size of images, or a multiple of it.
@@ -43,7 +42,7 @@ def take_architecture(cfg: Config, config: dict) -> None:
                 node[key] = new
 
 
-def resize(cfg: Config, loaders: Sequence[str], wanted: int, recipe: int) -> None:
+def resize(cfg: Config, wanted: int, recipe: int) -> None:
     """Replace the size of images in a recipe, wherever it or a part of it stands.
 
     Resizing, crops, windows and their strides keep their proportions. The grid of
@@ -70,7 +69,7 @@ def resize(cfg: Config, loaders: Sequence[str], wanted: int, recipe: int) -> Non
 
     if cropped:
         backbone.img_size = wanted
-    parts = [cfg[name].dataset.pipeline for name in loaders]
+    parts = [cfg[name].dataset.pipeline for name in DATALOADERS]
     parts += [cfg.get('tta_pipeline'), cfg.model.get('data_preprocessor'),
               cfg.model.get('test_cfg')]
     for _, node in list(walk(parts)):

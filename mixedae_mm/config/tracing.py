@@ -2,8 +2,9 @@
 import re
 import sysconfig
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 # Packages whose errors are explained here, wherever they are installed.
 LIBRARIES = ('mixedae_mm', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'torch')
@@ -12,23 +13,17 @@ LONGEST = 300  # characters of a library's message; some print whole configs
 
 def chain_of(error: BaseException) -> List[BaseException]:
     """An error, and those that it was raised from or during."""
-    chain = [error]
-    while True:
-        following = chain[-1].__cause__ or chain[-1].__context__
-        if following is None or following in chain:
-            return chain
+    chain: List[BaseException] = []
+    following: Optional[BaseException] = error
+    while following is not None and following not in chain:
         chain.append(following)
+        following = following.__cause__ or following.__context__
+    return chain
 
 
 def lines_of(error: BaseException) -> List[Tuple[FrameType, int]]:
     """Frames from the outermost to where the error began, each with its line."""
-    lines = []
-    for one in chain_of(error):
-        traceback = one.__traceback__
-        while traceback is not None:
-            lines.append((traceback.tb_frame, traceback.tb_lineno))
-            traceback = traceback.tb_next
-    return lines
+    return [line for one in chain_of(error) for line in walk_tb(one.__traceback__)]
 
 
 def frames_of(error: BaseException) -> List[FrameType]:

@@ -27,6 +27,24 @@ def resolve(node: Any, keys: Sequence[str]) -> Any:
     return node
 
 
+def scope_of(cfg: Config) -> str:
+    """The toolbox of a config, or mmengine.
+
+    Configs in Python's own syntax may name the class of a model instead of a scope.
+    """
+    model = cfg.get('model')
+    kind = model.get('type') if isinstance(model, dict) else None
+    name = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
+    package = name.partition('.')[0]
+    toolbox = package if package in ('mmpretrain', 'mmseg', 'mmdet') else 'mmengine'
+    return cfg.get('default_scope') or toolbox
+
+
+def runner_of(cfg: Config) -> str:
+    """Name of the runner that a config asks for, by its name or as the class."""
+    return type_name(dict(type=cfg.get('runner_type'))) or 'Runner'
+
+
 def expand_home(node: Any) -> None:
     """Replace, in place, ``~`` and a leading ``~/`` of every path in a config.
 

@@ -9,22 +9,30 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from ..datasets.checks import explain_failure
 from ..utils.errors import nearest
 from .tracing import LONGEST, equal, lines_of, message_of, short, users_line
 from .tree import walk
 
 
 class Part(NamedTuple):
-    """A part of the config that was being built."""
+    """A part of the config that was being built; the whole one has no path."""
 
     path: str
     given: dict
     frame: FrameType
 
+    def __str__(self) -> str:
+        kind = self.given.get('type') if self.path else None
+        return (self.path or 'The config') + (
+            f' ({getattr(kind, "__name__", kind)})' if kind else '')
+
 
 def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str:
     """One sentence about the part of a config that cannot be built."""
     part = _failed_part(frames, cfg) or Part('', cfg, frames[-1])
+    if re.search(r'(dataloader|dataset|datasets\.\d+)$', part.path):
+        explain_failure(part.given.get('dataset', part.given), part.path)
     message = message_of(error)
     unknown = re.match(r'(?:Failed to get )?(\S+)(?: is not in the|$)', message)
     if unknown and isinstance(error, (KeyError, RuntimeError)) and (
@@ -40,13 +48,15 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
     if argument:
         return _unknown_argument(part, argument[1], argument[2], cfg)
     missing = re.search(r"missing \d+ required \S+ arguments?: (.+)", message)
-    looked_up = isinstance(error, KeyError) and re.fullmatch(r'\w+', message)
+    place = users_line(error)
+    looked_up = (isinstance(error, KeyError) and re.fullmatch(r'\w+', message)
+                 and not place)  # of code of the user's own, it may be any key
     if looked_up and _key_of(message, part, cfg):
         return (f'{_key_of(message, part, cfg)} is {message!r}, but there is nothing '
                 'of this name.')
     if missing or looked_up:
-        return (f'{part.path or "The config"}{_type(part)} needs '
-                f'{missing[1] if missing else message}, which the config does not set.')
+        return (f'{part} needs {missing[1] if missing else message}, which the config '
+                'does not set.')
     unregistered = next(_unregistered(part), None)
     if unregistered:
         return _unknown_type(part, unregistered, frames)
@@ -54,11 +64,13 @@ def why_not_built(error: Exception, frames: List[FrameType], cfg: Config) -> str
         frame, line = lines_of(error)[-1]
         message = getline(frame.f_code.co_filename, line).strip()
     reason = f'{type(error).__name__}: {message}'
-    place = users_line(error)
     if place and not part.path:  # all parts are built: a hook, for one
         return f'{place} fails before the first step: {reason}'
-    return (f'{part.path or "The config"}{_type(part)} cannot be built'
-            f'{_arguments(part)}: {reason}{f" ({place})" if place else ""}')
+    values = [f'{key}={value!r}' for key, value in part.given.items() if part.path
+              and isinstance(value, (str, int, float)) and key != 'type'
+              and key[:1] != '_']
+    given = f' with {", ".join(values)[:LONGEST]}' if values else ''
+    return f'{part} cannot be built{given}: {reason}{f" ({place})" if place else ""}'
 
 
 def _failed_part(frames: List[FrameType], cfg: Config) -> Optional[Part]:
@@ -167,17 +179,3 @@ def _parameters(cls: type) -> List[str]:
         if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
             break
     return list(dict.fromkeys(names))
-
-
-def _type(part: Part) -> str:
-    kind = part.given.get('type') if part.path else None
-    return f' ({getattr(kind, "__name__", kind)})' if kind else ''
-
-
-def _arguments(part: Part) -> str:
-    """The plain values that a part was given."""
-    if not part.path:
-        return ''
-    values = [f'{key}={value!r}' for key, value in part.given.items() if key != 'type'
-              and isinstance(value, (str, int, float)) and key[:1] != '_']
-    return f' with {", ".join(values)[:LONGEST]}' if values else ''

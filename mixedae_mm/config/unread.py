@@ -13,7 +13,7 @@ from mmengine.runner import FlexibleRunner, Runner
 
 from ..utils.errors import ConfigurationError, nearest
 from ..utils.messages import listed
-from .tree import resolve, walk
+from .tree import resolve, runner_of, walk
 
 # Top-level keys: what the two runners take as arguments, what they look up in
 # the config besides, and what mmengine's and the toolboxes' commands read.
@@ -56,7 +56,7 @@ def check_keys(cfg: Config) -> None:
             continue
         # 0.88 lie between test_pipeline, a helper, and tta_pipeline.
         close = nearest(name, READ, cutoff=0.881)
-        if close and not any(_places(cfg, value)):
+        if close and not _places(cfg, value):
             raise ConfigurationError(
                 f'{cfg.filename} sets {name}, which nothing reads: did you mean '
                 f'{close}?')
@@ -78,9 +78,9 @@ def check_options(cfg: Config, options: dict) -> None:
         options (dict): Key with dots -> value.
 
     Raises:
-        ConfigurationError: For a helper variable, a misspelt key, a position that
-            a list does not have, and text where the config has True or False.
-            The sentence names the key that is read instead.
+        ConfigurationError: For a helper variable, a misspelt key, and text where the
+            config has a number or True or False. The sentence names what is read
+            instead.
     """
     for option, value in options.items():
         keys = option.split('.')
@@ -98,7 +98,7 @@ def check_options(cfg: Config, options: dict) -> None:
             raise ConfigurationError(
                 f'--cfg-options {option} changes nothing, because the model has its '
                 f'own data_preprocessor: set model.{option} instead.')
-        _check_path(cfg, option, keys, options)
+        _check_path(cfg, option, keys)
         _check_kind(option, resolve(cfg, keys), value)
 
 
@@ -116,55 +116,31 @@ def _check_kind(option: str, present: Any, value: Any) -> None:
             f'{present} of the config.')
 
 
-def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) -> None:
-    """Refuse a key that leads nowhere below the top level."""
-    node: Any = cfg
-    for depth, key in enumerate(keys):
-        path = '.'.join(keys[:depth])
-        if isinstance(node, (list, tuple)):
-            if not node:
-                raise ConfigurationError(
-                    f'--cfg-options {option} is not possible: {path} is empty; give '
-                    f'the whole list, {path}="[dict(...)]" in a config.')
-            if not key.isdigit() or int(key) >= len(node):
-                raise ConfigurationError(
-                    f'--cfg-options {option} is not possible: {path} is a list of '
-                    f'{len(node)}, so that {key} must be a position from 0 to '
-                    f'{len(node) - 1}.')
-            node = node[int(key)]
-            continue
-        if node is None and f'{path}._delete_' not in options:
-            raise ConfigurationError(
-                f'--cfg-options {option} is not possible: {path} is None in '
-                f'{cfg.filename}; give {path}._delete_=True as well, which puts the '
-                'given keys in its place.')
-        if not isinstance(node, (dict, Config)):
-            return  # mmengine refuses to merge keys into a value
-        if key in node:
-            node = node[key]
-            continue
-        known = READ_KEY_BY_KEY.get(path)
-        # The names in custom_keys are anything that parameters contain.
-        if (path and key not in (*SPECIAL, *(known or ()))
-                and keys[depth - 1] != 'custom_keys'):
-            close = nearest(key, known or _siblings(node), 0.6 if known else 0.85)
-            if known or close:
-                hint = '.'.join([path, close, *keys[depth + 1:]])
-                raise ConfigurationError(
-                    f'--cfg-options {option} changes nothing, because nothing reads '
-                    f'{key} in {path}: ' + (
-                        f'did you mean {hint}?' if close else
-                        f'there are {", ".join(known or ())}.'))
-        node = {}
+def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
+    """Refuse a key below the top level that is not read, but very like one that is.
 
-
-def _siblings(node: dict) -> List[str]:
-    """Keys that stand for one thing each, so that one like them is a mistake.
-
-    A registered class may have arguments with names like ``pos_iou_thr`` and
-    ``neg_iou_thr``, and refuses itself what it does not know.
+    What cannot be merged, such as a position that a list does not have, is refused by
+    mmengine.
     """
-    return [] if 'type' in node else list(node)
+    for depth, key in enumerate(keys[1:], 1):
+        path, node = '.'.join(keys[:depth]), resolve(cfg, keys[:depth])
+        siblings = list(node) if isinstance(node, (dict, Config)) else []
+        known = READ_KEY_BY_KEY.get(path, ())
+        # The names in custom_keys are anything that parameters contain.
+        if key in (*siblings, *known, *SPECIAL) or keys[depth - 1] == 'custom_keys':
+            continue
+        if 'type' in siblings:
+            # A class may have arguments like each other, such as pos_iou_thr and
+            # neg_iou_thr, and refuses itself what it does not know.
+            siblings = []
+        close = nearest(key, known or siblings, 0.6 if known else 0.85)
+        if known or close:
+            hint = '.'.join([path, close, *keys[depth + 1:]])
+            raise ConfigurationError(
+                f'--cfg-options {option} changes nothing, because nothing reads '
+                f'{key} in {path}: ' + (
+                    f'did you mean {hint}?' if close else
+                    f'there are {", ".join(known)}.'))
 
 
 def _instead(cfg: Config, keys: Sequence[str]) -> str:
@@ -173,7 +149,11 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
         value = resolve(cfg, keys[:depth])
         if value is None:
             break
-        places = _alike(keys[depth - 1], list(_places(cfg, value)), value)
+        places = _places(cfg, value)
+        if not isinstance(value, (str, dict, list, tuple)) or len(value) < 2:
+            # A number may be equal by chance: the names must be alike, too.
+            places = [place for place in places if SequenceMatcher(
+                None, keys[depth - 1], place.rpartition('.')[2]).ratio() > 0.6]
         if places:
             found = ['.'.join([place, *keys[depth:]]) for place in places]
             return f': set {listed(found, 4)} instead.'
@@ -185,7 +165,7 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
     close = nearest(keys[0], READ, cutoff=0.75)
     if close:
         return f': did you mean {".".join([close, *keys[1:]])}?'
-    places = [place for place, _ in _nodes(cfg)]
+    places = [place for place, _ in _read(cfg)]
     same = ['.'.join([place, *keys[1:]]) for place in places
             if place.rpartition('.')[2] == keys[0]]
     same = same or [place for place in places if place.rpartition('.')[2] == keys[-1]]
@@ -194,32 +174,17 @@ def _instead(cfg: Config, keys: Sequence[str]) -> str:
     return f'; what is read are {", ".join(key for key in cfg.keys() if key in READ)}.'
 
 
-def _alike(name: str, places: List[str], value: Any) -> List[str]:
-    """Those of equal value that are this variable, and not a chance equality.
-
-    A number is only taken for the same where the names say so, too.
-    """
-    if isinstance(value, (str, dict, list, tuple)) and len(value) > 1:
-        return places
-    return [place for place in places
-            if SequenceMatcher(None, name, place.rpartition('.')[2]).ratio() > 0.6]
-
-
-def _places(cfg: Config, value: Any) -> Iterator[str]:
+def _places(cfg: Config, value: Any) -> List[str]:
     """Keys with dots, in what is read, that hold an equal value."""
-    for path, node in _nodes(cfg):
-        if type(node) is type(value) and node == value:
-            yield path
+    return [path for path, node in _read(cfg)
+            if type(node) is type(value) and node == value]
 
 
-def _nodes(cfg: Config) -> Iterator[Tuple[str, Any]]:
+def _read(cfg: Config) -> Iterator[Tuple[str, Any]]:
     """All that is read, with keys with dots."""
-    for key in cfg.keys():
-        if key in READ:
-            yield key, cfg[key]
-            yield from walk(cfg[key], key)
+    return walk({key: value for key, value in cfg.items() if key in READ})
 
 
 def _has_own_runner(cfg: Config) -> bool:
     """Whether a runner of the user's own may read any key."""
-    return cfg.get('runner_type') not in (None, 'Runner', 'FlexibleRunner')
+    return runner_of(cfg) not in ('Runner', 'FlexibleRunner')

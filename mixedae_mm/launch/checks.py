@@ -9,8 +9,7 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from .. import compat
-from ..config.tree import type_name, walk
+from ..config.tree import runner_of, type_name, walk
 from ..datasets.checks.walking import leaf_configs
 from ..utils.errors import ConfigurationError, nearest
 
@@ -37,29 +36,17 @@ def check_checkpoints(cfg: Config) -> None:
 
 
 def check_checkpoint(path: str, advice: str = '') -> None:
-    """Refuse a checkpoint path that names no file; URLs are left to mmengine."""
-    # A sharded checkpoint is a folder.
-    if '://' not in path and not os.path.exists(os.path.expanduser(path)):
+    """Refuse a checkpoint that does not exist."""
+    if _is_missing(path):
         raise ConfigurationError(f'checkpoint {path} does not exist{advice}')
 
 
 def check_data_paths(cfg: Config, loaders: Sequence[str]) -> None:
-    """Refuse a config whose data folders or annotation files are missing.
-
-    Args:
-        cfg (Config): Of any of the three toolboxes.
-        loaders (Sequence[str]): Which will be used, such as
-            ``'train_dataloader'``.
-
-    Raises:
-        ConfigurationError: Naming the first path that does not exist.
-    """
+    """Refuse loaders, such as ``'train_dataloader'``, whose data are missing."""
     for name in loaders:
-        loader = cfg.get(name)
-        for dataset in leaf_configs((loader or {}).get('dataset') or {}):
+        for dataset in leaf_configs((cfg.get(name) or {}).get('dataset')):
             for path in _paths(dataset):
-                if '://' not in path and not os.path.exists(
-                        os.path.expanduser(path)):
+                if _is_missing(path):
                     raise ConfigurationError(
                         f'{name} needs {path}, which does not exist; the '
                         'environment variable DATA_ROOT, or data_root in the '
@@ -118,23 +105,16 @@ def check_launcher(launcher: str) -> None:
 def check_strategy(cfg: Config) -> None:
     """Refuse a strategy that cannot start here, or that the runner does not read."""
     kind = type_name(cfg.get('strategy') or {})
-    if kind and cfg.get('runner_type') in (None, 'Runner'):
+    if kind and runner_of(cfg) == 'Runner':
         raise ConfigurationError(
             f'The config sets strategy ({kind}), which the ordinary Runner does not '
             "read: set runner_type='FlexibleRunner', or leave strategy out.")
-    if kind in ('', 'SingleDeviceStrategy'):
-        return
-    if cfg.get('launcher', 'none') == 'none':
+    if kind not in ('', 'SingleDeviceStrategy') and (
+            cfg.get('launcher', 'none') == 'none'):
         raise ConfigurationError(
             f'The config trains with {kind}, which needs several processes: start '
             'with tools/dist_train.sh CONFIG PROCESSES, or add --cfg-options '
             'strategy.type=SingleDeviceStrategy')
-    package = {'DeepSpeedStrategy': 'deepspeed',
-               'ColossalAIStrategy': 'colossalai'}.get(kind)
-    if package and not compat.is_available(package):
-        raise ConfigurationError(
-            f'The config trains with {kind}, which needs the package {package}: run '
-            f'`pip install {package}`, or use ViTFSDPStrategy, which needs none')
 
 
 def check_checkpoint_hook(runner: Runner) -> None:
@@ -142,16 +122,19 @@ def check_checkpoint_hook(runner: Runner) -> None:
 
     mmengine's constructor takes every name and fails at the first save.
     """
+    known = set(inspect.signature(CheckpointHook.__init__).parameters)
     for hook in runner.hooks:
-        if not isinstance(hook, CheckpointHook):
-            continue
-        for name in hook.args:
-            known = inspect.signature(CheckpointHook.__init__).parameters
-            close = nearest(name, set(known) - {'self', 'kwargs'})
+        for name in hook.args if isinstance(hook, CheckpointHook) else ():
+            close = nearest(name, known - {'self', 'kwargs'})
             hint = f': did you mean {close}?' if close else '.'
             raise ConfigurationError(
                 f'default_hooks.checkpoint.{name} is not an argument of '
                 f'{type(hook).__name__}{hint}')
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is neither file nor folder; addresses are left to mmengine."""
+    return '://' not in path and not os.path.exists(os.path.expanduser(path))
 
 
 def _paths(dataset: dict) -> Iterator[str]:

@@ -1,9 +1,8 @@
 """From a config file to a Runner: what ``tools/train.py`` and ``test.py`` share.
 
 One path serves configs of mmpretrain, mmseg and mmdet, one process or many, GPU
-or CPU. What is refused at once is in :mod:`.unread`, :mod:`.values` and
-:mod:`.checks`; what others raise becomes a sentence in :mod:`.boundary`; what the
-GPU, or a CPU in its place, changes in a config is in :mod:`.device`.
+or CPU. What is refused before anything is built is in :mod:`..config.boundary` and
+:mod:`.checks`; what the GPU, or a CPU in its place, changes is in :mod:`.device`.
 """
 
 import argparse
@@ -23,10 +22,9 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
 from ..config.boundary import read_config
-from ..config.toolbox import check_toolbox
 from ..config.tracing import users_line
-from ..config.tree import expand_home
-from ..config.values import DATALOADERS, check_values
+from ..config.tree import expand_home, scope_of
+from ..config.values import DATALOADERS
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..models.checkpoint_loading import check_input_channels
 from ..models.checkpoint_reading import read_checkpoint
@@ -102,6 +100,8 @@ def report_errors(command: Callable[[argparse.Namespace], None],
     except ConfigurationError as error:
         if shown:
             raise
+        # Ends progress bars, which would write behind the sentence.
+        traceback.clear_frames(error.__traceback__)
         if error.__cause__ is not None and users_line(error.__cause__):
             traceback.print_exception(error.__cause__)
         rank = os.environ.get('RANK')
@@ -115,15 +115,8 @@ def report_errors(command: Callable[[argparse.Namespace], None],
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config file, apply the options of :func:`add_arguments`, check both.
-
-    Raises:
-        ConfigurationError: For a file that cannot be read, a key or an option that
-            nothing reads, a value that is not allowed.
-    """
+    """The config with the options of :func:`add_arguments`, see :func:`read_config`."""
     cfg = read_config(args.config, args.cfg_options)
-    check_values(cfg)
-    check_toolbox(cfg, args.config)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -215,7 +208,7 @@ def set_dataloader_defaults(cfg: Config) -> None:
         loader = cfg.get(name)
         if loader is None:
             continue
-        if cfg.get('default_scope') == 'mmpretrain':
+        if scope_of(cfg) == 'mmpretrain':
             loader.setdefault('collate_fn', dict(type='default_collate'))
             # Pinning means nothing without a GPU, and PyTorch warns about it.
             loader.setdefault('pin_memory', torch.cuda.is_available())

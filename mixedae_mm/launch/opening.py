@@ -3,7 +3,7 @@ import logging
 import os
 import re
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List
 
 from mmengine.config import Config
 from mmengine.dist import master_only
@@ -28,30 +28,27 @@ class BackgroundFilter(logging.Filter):
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
         self.logger = logger
-        self.held: Optional[List[logging.LogRecord]] = []
+        self.held: List[logging.LogRecord] = []
+        self.is_holding = True
         logger.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         # Not getMessage(), which fails where a user's arguments do not fit.
         if not BACKGROUND.match(str(record.msg)):
             return True
-        if self.held is not None:
-            self.held.append(record)
-        else:
-            self._write(record)
+        self.held.append(record)
+        if not self.is_holding:
+            self.release()
         return False
 
     def release(self) -> None:
         """Write what was held back, and hold nothing back from now on."""
-        for record in self.held or ():
-            self._write(record)
-        self.held = None
-
-    def _write(self, record: logging.LogRecord) -> None:
-        for handler in self.logger.handlers:
-            if (isinstance(handler, logging.FileHandler)
-                    and record.levelno >= handler.level):
-                handler.handle(record)
+        for record in self.held:
+            for handler in self.logger.handlers:
+                if (isinstance(handler, logging.FileHandler)
+                        and record.levelno >= handler.level):
+                    handler.handle(record)
+        self.held, self.is_holding = [], False
 
 
 @contextmanager

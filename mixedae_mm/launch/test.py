@@ -10,7 +10,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..config.boundary import preparing
-from ..config.tree import type_name
+from ..config.tree import scope_of, type_name
 from ..datasets.checks.walking import leaf_configs
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
@@ -54,14 +54,15 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def test(args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
+    scope = scope_of(cfg)  # before --tta puts another model around the one that says it
     with preparing(cfg), background_written():
         apply_options(cfg, args)
         check_data_paths(cfg, ['test_dataloader'])
         runner = build_runner(cfg, for_test=True)
         DataCheckHook.of(runner).check(runner, 'test')
         log_found(runner, 'test')
-        if args.out and args.out_item != 'metrics' and scope_of(cfg) != 'mmseg':
-            dump_predictions(runner, args.out, scope_of(cfg))
+        if args.out and args.out_item != 'metrics' and scope != 'mmseg':
+            dump_predictions(runner, args.out, scope)
         metrics = runner.test()
     if args.out and args.out_item == 'metrics' and runner.rank == 0:
         mmengine.dump(metrics, args.out)
@@ -73,20 +74,21 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         if cfg.get(needed) is None:
             raise ConfigurationError(f'{args.config} has no {needed}: there is '
                                      'nothing in it to test, as in all pre-training')
-    check_output(args, scope_of(cfg))
+    scope = scope_of(cfg)
+    check_output(args, scope)
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.amp:
         cfg.test_cfg.fp16 = True
-    if args.tta:
-        enable_test_time_augmentation(cfg, args.config)
     if args.show or args.show_dir:
-        if args.tta and scope_of(cfg) == 'mmpretrain':
+        if args.tta and scope == 'mmpretrain':
             raise ConfigurationError(
                 "--tta and --show cannot be combined with mmpretrain's configs: its "
                 'visualization hook takes one result per image, not several')
         enable_pictures(cfg, args)
-    if args.out and args.out_item != 'metrics' and scope_of(cfg) == 'mmseg':
+    if args.tta:
+        enable_test_time_augmentation(cfg, args.config)
+    if args.out and args.out_item != 'metrics' and scope == 'mmseg':
         metrics = cfg.test_evaluator
         for metric in metrics if isinstance(metrics, list) else [metrics]:
             metric.output_dir = args.out
@@ -95,23 +97,16 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_dataloader.pin_memory = False
 
 
-def scope_of(cfg: Config) -> str:
-    return cfg.get('default_scope') or 'mmpretrain'
-
-
 def check_output(args: argparse.Namespace, scope: str) -> None:
     """Refuse a file type that could only fail after the whole test has run."""
-    if args.out is None:
-        if args.out_item is not None:
-            raise ConfigurationError(f'--out-item {args.out_item} needs --out FILE')
-        return
+    if args.out is None and args.out_item is not None:
+        raise ConfigurationError(f'--out-item {args.out_item} needs --out FILE')
+    allowed: Tuple[str, ...] = ('.pkl', '.pickle')
     if args.out_item == 'metrics':
-        allowed: Tuple[str, ...] = ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+        allowed = ('.json', '.yml', '.yaml', *allowed)
     elif scope == 'mmseg':
-        return
-    else:
-        allowed = ('.pkl', '.pickle')
-    if not args.out.endswith(allowed):
+        return  # a folder
+    if args.out is not None and not args.out.endswith(allowed):
         raise ConfigurationError(
             f'--out {args.out} must end in one of {", ".join(allowed)}')
 
@@ -131,16 +126,12 @@ def enable_pictures(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir need a visualization hook in default_hooks, but '
             f'{args.config} has none')
     hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
-    if scope_of(cfg) == 'mmseg':
-        hook.draw = True
-        if args.show_dir:
-            cfg.visualizer.save_dir = args.show_dir
-    elif scope_of(cfg) == 'mmdet':
-        hook.draw = True
-        hook.test_out_dir = args.show_dir
-    else:
-        hook.enable = True
-        hook.out_dir = args.show_dir
+    scope = scope_of(cfg)
+    if scope == 'mmseg' and args.show_dir:
+        cfg.visualizer.save_dir = args.show_dir
+    hook.update(dict(draw=True) if scope == 'mmseg' else
+                dict(draw=True, test_out_dir=args.show_dir) if scope == 'mmdet' else
+                dict(enable=True, out_dir=args.show_dir))
 
 
 def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:

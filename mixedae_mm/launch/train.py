@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 from mmengine.config import Config, ConfigDict
 
 from ..config.boundary import preparing
-from ..config.tree import type_name
+from ..config.tree import runner_of, type_name
 from ..config.values import DATALOADERS
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.checkpoint_files import (find_resumable_checkpoint, has_checkpoints,
@@ -96,7 +96,7 @@ def set_resumed(cfg: Config, checkpoint: str) -> None:
         cfg.load_from = checkpoint
     elif start and not has_checkpoints(cfg.work_dir, out_dir_of(cfg)):
         cfg.load_from, cfg.resume = start, False
-    elif type_name(dict(type=cfg.get('runner_type'))) == 'FlexibleRunner':
+    elif runner_of(cfg) == 'FlexibleRunner':
         # It loads before SafeCheckpointHook could skip a damaged file.
         cfg.load_from = find_resumable_checkpoint(cfg.work_dir, out_dir_of(cfg))
 

@@ -10,7 +10,7 @@ from toy_projects import write_project
 
 from mixedae_mm.launch import test as launch_test
 from mixedae_mm.launch import train as launch_train
-from mixedae_mm.config.boundary import preparing
+from mixedae_mm.config.boundary import preparing, read_config
 from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -23,9 +23,10 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture
-def refuse(project, monkeypatch, capsys):
-    """Train with a config that changes the toy one; returns the sentence."""
+def train(project, monkeypatch, capsys):
+    """Train with a config that changes the toy one; returns status and last line."""
     monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
     # It asks compilers for their versions, which takes most of a runner's start.
     monkeypatch.setattr('mmengine.runner.Runner._log_env', lambda self, env_cfg: None)
@@ -33,12 +34,24 @@ def refuse(project, monkeypatch, capsys):
     # Runs of the same second share a logger, which writes to the stream of its test.
     MMLogger._instance_dict.clear()
 
-    def run(text='', base='classify.py', options=(), main=launch_train.main):
+    def run(text='', base='classify.py', options=(), main=launch_train.main,
+            own_code=False):
         (project / 'mine.py').write_text(f'_base_ = {base!r}\n{text}\n')
-        assert main(['mine.py', *options]) == 2
+        status = main(['mine.py', *options])
         printed = capsys.readouterr().err
-        last = printed.splitlines()[-1]
-        assert last.startswith('error: ') and 'Traceback' not in printed
+        assert ('Traceback' in printed) == own_code
+        return status, printed.splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture
+def refuse(train):
+    """The same with a config that must be refused; returns the sentence."""
+
+    def run(*args, **kwargs):
+        status, last = train(*args, **kwargs)
+        assert status == 2 and last.startswith('error: ')
         return last
 
     return run
@@ -93,6 +106,13 @@ def refuse(project, monkeypatch, capsys):
      ['model.head', 'VisionTransformerClsHead', "num_classes='abc'"]),
     ("optim_wrapper = dict(optimizer=dict(momentum='abc'))",
      ['optim_wrapper.optimizer', 'SGD', "momentum='abc'"]),
+    ("optim_wrapper = dict(optimizer=dict(lr='abc'))",
+     ['optim_wrapper.optimizer', 'SGD', "lr='abc'"]),
+    *((f'train_dataloader = dict({key}={value!r})',
+       ['train_dataloader', f'{key}={value!r}', allowed])
+      for key, value, allowed in (
+          ('batch_size', 0, 'positive integer'), ('batch_size', 4.0, 'integer'),
+          ('num_workers', -1, 'non-negative'), ('num_workers', 'x', 'int'))),
     ("model = dict(backbone=dict(arch='foo', _delete_=True, type='VisionTransformer'))",
      ['model.backbone', "arch='foo'", 'deit-tiny']),
     ('default_hooks = dict(timer=dict(_delete_=True))', ['default_hooks.timer']),
@@ -121,13 +141,10 @@ def test_a_checkpoint_of_other_classes_is_not_tested(refuse, project, tmp_path):
         'ant, bee', 'cat, dog', 'test_dataloader')), sentence
 
 
-def test_errors_of_the_training_keep_their_traceback(project, monkeypatch):
+def test_errors_of_the_training_keep_their_traceback(train):
     """As do all of a user's own runner, which does not come here."""
-    monkeypatch.chdir(project)
-    (project / 'mine.py').write_text(
-        "_base_ = 'classify.py'\nmodel = dict(head=None)\n")
     with pytest.raises(AttributeError, match="'loss'"):
-        launch_train.main(['mine.py'])
+        train('model = dict(head=None)')
 
 
 def test_so_do_errors_of_what_follows_the_training():
@@ -143,6 +160,27 @@ def test_so_do_errors_of_what_follows_the_training():
             call_hook('before_run')
 
 
+@pytest.mark.parametrize('option, facts', [
+    ('train_dataloader.dataset.pipeline.7.scale', ['Index 7', 'PackInputs']),
+    ('train_dataloader.dataset.pipeline.last.scale', ['list', 'integer']),
+    ('custom_hooks.0.interval', ['Index 0', '[]']),
+    ('val_evaluator.0.topk', ['_delete_=True'])])
+def test_options_that_have_no_place(refuse, option, facts):
+    sentence = refuse('custom_hooks = []\nval_evaluator = None',
+                      options=['--cfg-options', f'{option}=1'])
+    place = option.rpartition('.')[0].replace('evaluator.0', 'evaluator')
+    assert all(fact in sentence for fact in [place, *facts]), sentence
+
+
+def test_options_in_the_place_of_none(project):
+    (project / 'none.py').write_text('model = dict(backbone=dict(init_cfg=None))')
+    init_cfg = 'model.backbone.init_cfg'
+    cfg = read_config(str(project / 'none.py'), {
+        f'{init_cfg}.type': 'Pretrained', f'{init_cfg}.checkpoint': 'a.pth',
+        f'{init_cfg}._delete_': True})
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='a.pth')
+
+
 # ----------------------------------------------------------- code of the user's own
 
 OWN_MODULE = """
@@ -155,69 +193,51 @@ class Mine(Hook):
         self.a = 1 / a
 
     def before_run(self, runner):
-        [].index(self.a)
+        dict(one=1)['two'] if self.a < 1 else [].index(self.a)
 """
 
 
 @pytest.mark.parametrize('a, facts', [
     (0, ['custom_hooks.0 (Mine)', 'a=0', 'ZeroDivisionError', 'line 8 of']),
-    (1, ['ValueError', 'line 11 of'])])
-def test_errors_of_own_code_show_where_they_are(
-        project, monkeypatch, capsys, a, facts):
-    monkeypatch.chdir(project)
-    monkeypatch.syspath_prepend(project)
+    (1, ['ValueError', 'line 11 of']),
+    (2, ['KeyError: two', 'line 11 of'])])
+def test_errors_of_own_code_show_where_they_are(project, refuse, a, facts):
+    """Behind their traceback."""
     (project / 'own_module.py').write_text(OWN_MODULE)
-    (project / 'mine.py').write_text(
-        f"_base_ = 'classify.py'\ncustom_imports = dict(imports=['own_module'])\n"
-        f"custom_hooks = [dict(type='Mine', a={a})]\n")
-    assert launch_train.main(['mine.py']) == 2
-    printed, _, last = capsys.readouterr().err.rstrip().rpartition('\n')
-    assert last.startswith('error: ') and 'own_module.py' in last
-    assert all(fact in last for fact in facts), last
-    assert 'Traceback' in printed and 'own_module.py", line' in printed
+    last = refuse("custom_imports = dict(imports=['own_module'])\n"
+                  f"custom_hooks = [dict(type='Mine', a={a})]", own_code=True)
+    assert all(fact in last for fact in ['own_module.py', *facts]), last
 
 
-@pytest.mark.parametrize('module, text, facts', [
-    ('no_module', None, ['ModuleNotFoundError', 'PYTHONPATH']),
-    ('raises', 'a = 1\nb = a / 0', ['ZeroDivisionError', 'line 2 of', 'raises.py']),
-    ('imports', '\nimport no_other', ['no_other', 'line 2 of', 'imports.py']),
-    ('unfinished', 'a = (', ['SyntaxError', 'line 1 of', 'unfinished.py']),
+@pytest.mark.parametrize('module, text, own_code, facts', [
+    ('no_module', None, False, ['ModuleNotFoundError', 'PYTHONPATH']),
+    ('raises', '\n1 / 0', True, ['ZeroDivisionError', 'line 2 of', 'raises.py']),
+    ('imports', '\nimport no_other', True, ['no_other', 'line 2 of', 'imports.py']),
+    ('unfinished', 'a = (', False, ['SyntaxError', 'line 1 of', 'unfinished.py']),
 ])
-def test_custom_imports_that_fail(project, monkeypatch, capsys, module, text, facts):
-    monkeypatch.chdir(project)
-    monkeypatch.syspath_prepend(project)
+def test_custom_imports_that_fail(project, refuse, module, text, own_code, facts):
     if text is not None:
         (project / f'{module}.py').write_text(text)
-    (project / 'mine.py').write_text(f"custom_imports = dict(imports=['{module}'])")
-    assert launch_train.main(['mine.py']) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
+    last = refuse(f"custom_imports = dict(imports=['{module}'])", own_code=own_code)
     assert all(fact in last for fact in ['custom_imports', 'mine.py', module, *facts])
 
 
-@pytest.mark.parametrize('text', [
-    'raise KeyboardInterrupt', "_base_ = 'classify.py'\nlog_level = 'LOUD'"])
-def test_ctrl_c_before_the_first_step(project, monkeypatch, capsys, text):
+@pytest.mark.parametrize('text', ['raise KeyboardInterrupt', ''])
+def test_ctrl_c_before_the_first_step(train, monkeypatch, text):
     def interrupt(cfg):
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(project)
     monkeypatch.setattr('mmengine.runner.Runner.from_cfg', interrupt)
-    (project / 'mine.py').write_text(text)
-    assert launch_train.main(['mine.py']) == 130
-    assert capsys.readouterr().err == 'interrupted\n'
+    assert train(text) == (130, 'interrupted')
     with pytest.raises(KeyboardInterrupt):
-        launch_train.main(['mine.py', '--traceback'])
+        train(text, options=['--traceback'])
 
 
-@pytest.mark.parametrize('how', ['option', 'environment'])
-def test_the_traceback_is_an_option(project, monkeypatch, how):
-    monkeypatch.chdir(project)
-    (project / 'mine.py').write_text("_base_ = 'classify.py'\n"
-                                     "log_level = 'LOUD'\n")
-    if how == 'environment':
-        monkeypatch.setenv('MIXEDAE_TRACEBACK', '1')
+@pytest.mark.parametrize('options, shown', [(['--traceback'], '0'), ([], '1')])
+def test_the_traceback_is_an_option(train, monkeypatch, options, shown):
+    monkeypatch.setenv('MIXEDAE_TRACEBACK', shown)
     with pytest.raises(ConfigurationError) as error:
-        launch_train.main(['mine.py', *(['--traceback'] if how == 'option' else [])])
+        train("log_level = 'LOUD'", options=options)
     assert error.value.__cause__ is not None
 
 

@@ -49,6 +49,9 @@ def refusal(check, *arguments):
     ('launcher', '--launcher 1'),
     ('vis_backends.0.type', 'visualizer.vis_backends.0.type'),
     ('pipeline.0.color_type', 'train_dataloader.dataset.pipeline.0.color_type'),
+    # Nothing is like them.
+    ('env_cfg.anything', 'there are cudnn_benchmark, mp_cfg'),
+    ('nothing.like_it', 'train_dataloader'),
 ])
 def test_what_is_read_instead(cfg, option, instead):
     message = refusal(check_options, cfg, {option: 1})
@@ -62,19 +65,6 @@ def test_what_is_read_instead(cfg, option, instead):
 ])
 def test_the_options_of_pretraining(pretraining, option, instead):
     assert instead in refusal(check_options, pretraining, {option: 0.5})
-
-
-@pytest.mark.parametrize('option, facts', [
-    ('train_dataloader.dataset.pipeline.7.scale', ['a list of 2', 'from 0 to 1']),
-    ('train_dataloader.dataset.pipeline.last.scale', ['a list of 2', 'last']),
-    ('custom_hooks.0.interval', ['custom_hooks', 'empty']),
-    ('env_cfg.anything', ['cudnn_benchmark', 'mp_cfg']),
-    ('nothing.like_it', ['nothing', 'model', 'train_dataloader']),
-])
-def test_what_is_possible(cfg, option, facts):
-    cfg.custom_hooks = []
-    message = refusal(check_options, cfg, {option: 1})
-    assert all(fact in message for fact in [option, *facts])
 
 
 @pytest.mark.parametrize('option, value, allowed', [
@@ -151,16 +141,9 @@ def test_configs_of_the_toolboxes_are_let_through(path):
 
 
 @pytest.mark.parametrize('key, value, allowed', [
-    ('train_dataloader.batch_size', 0, 'at least 1'),
-    ('train_dataloader.batch_size', 'x', 'at least 1'),
-    ('train_dataloader.batch_size', 4.0, 'an integer'),
-    ('train_dataloader.batch_size', None, 'at least 1'),
-    ('val_dataloader.num_workers', -1, 'at least 0'),
-    ('val_dataloader.num_workers', None, 'at least 0'),
     ('train_dataloader.persistent_workers', 'no', 'True or False'),
     ('train_cfg.max_epochs', 0, 'at least 1'),
-    ('optim_wrapper.optimizer.lr', 'abc', 'at least 0'),
-    ('optim_wrapper.optimizer.lr', float('nan'), 'at least 0'),
+    ('train_cfg.val_interval', 'x', 'at least 1'),
     ('auto_scale_lr.base_batch_size', 0, 'above 0'),
     # Text counts as True.
     ('auto_scale_lr.enable', 'no', 'True or False'),
@@ -181,17 +164,3 @@ def test_values_that_are_allowed(cfg, pretraining):
     cfg.train_cfg.val_interval = 57300.0  # as a quotient in a config of mmdet
     check_values(cfg)
     check_values(pretraining)
-
-
-def test_keys_below_a_value_that_is_none(cfg):
-    """There is nothing to put them into, and mmengine says so in its own words."""
-    cfg.model.backbone.init_cfg = None
-    options = {'model.backbone.init_cfg.type': 'Pretrained',
-               'model.backbone.init_cfg.checkpoint': 'a.pth'}
-    message = refusal(check_options, cfg, options)
-    assert 'model.backbone.init_cfg is None' in message
-    assert 'model.backbone.init_cfg._delete_=True' in message
-    options['model.backbone.init_cfg._delete_'] = True
-    check_options(cfg, options)
-    cfg.merge_from_dict(options)
-    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='a.pth')

@@ -1,160 +1,123 @@
 """The checks as a run meets them: before the first step, whatever the config says."""
 import pytest
+import small_vit
 from mmengine.config import Config
 from PIL import Image
+from toy_projects import CLASSIFICATION
 
 from mixedae_mm.launch import test as test_command
 from mixedae_mm.launch import train as train_command
 
-VIT = dict(
-    type='MixedAEViT', img_size=16, patch_size=4,
-    arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
 PIPELINE = [
-    dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', size=16),
-    dict(type='PackInputs', meta_keys=('img_path', ))
-]
+    dict(type='LoadImageTensor'), dict(type='TensorRandomResizedCrop', size=32),
+    dict(type='PackInputs', meta_keys=('img_path', ))]
 
 
-def loader(folder, prefix, **kwargs):
-    kind = 'CustomDataset' if prefix else 'UnlabelledImageFolder'
-    return dict(
-        batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=dict(type=kind, data_root=str(folder), data_prefix=prefix,
-                     pipeline=PIPELINE), **kwargs)
+def classification(**changes):
+    cfg = Config.fromstring(CLASSIFICATION, '.py')
+    cfg.work_dir, cfg.log_level = 'work', 'ERROR'
+    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 3
+    for name, prefix in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        cfg[f'{name}_dataloader'].update(num_workers=0, dataset=dict(
+            type='CustomDataset', data_root='.', data_prefix=prefix, pipeline=PIPELINE))
+    cfg.merge_from_dict(changes)
+    return cfg
 
 
-def common(folder):
-    return dict(
-        default_scope='mmpretrain', work_dir=str(folder / 'work'), log_level='ERROR',
-        custom_imports=dict(imports=['mixedae_mm']), randomness=dict(seed=0),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), param_scheduler=[],
-        train_cfg=dict(by_epoch=True, max_epochs=1))
+def pretraining(**changes):
+    cfg = classification()
+    cfg.model, cfg.data_preprocessor = small_vit.config(), None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.train_dataloader.drop_last = True
+    cfg.train_dataloader.dataset = dict(
+        type='UnlabelledImageFolder', data_root='train', pipeline=PIPELINE)
+    cfg.merge_from_dict(changes)
+    return cfg
 
 
-def pretraining(folder):
-    return dict(
-        model=dict(
-            type='MixedAE', backbone=VIT, neck=dict(
-                type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=1,
-                decoder_num_heads=2), head=dict(type='MixedAEPretrainHead')),
-        train_dataloader=loader(folder / 'train', '', drop_last=True),
-        **common(folder))
-
-
-def classification(folder):
-    val = loader(folder, 'val')
-    evaluator = dict(type='Accuracy', topk=(1, ))
-    return dict(
-        model=dict(
-            type='ImageClassifier', backbone=dict(VIT, out_type='avg_featmap'),
-            head=dict(type='LinearClsHead', in_channels=16, num_classes=3),
-            data_preprocessor=dict(num_classes=3)),
-        train_dataloader=loader(folder, 'train'), val_dataloader=val, val_cfg=dict(),
-        val_evaluator=evaluator, test_dataloader=val, test_cfg=dict(),
-        test_evaluator=evaluator, **common(folder))
-
-
-def write_images(folder, names):
-    for name in names:
-        (folder / name).mkdir(parents=True)
-        for index in range(2):
-            Image.new('RGB', (20, 20), (9 * index, 0, 0)).save(
-                folder / name / f'{index}.jpg')
-
-
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
     for split in ('train', 'val'):
-        write_images(tmp_path / split, ['ant', 'bee', 'cat'])
+        for name in ('ant', 'bee', 'cat'):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(2):
+                Image.new('RGB', (20, 20), (9 * index, 0, 0)).save(
+                    tmp_path / split / name / f'{index}.jpg')
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def run(command, folder, config, *arguments):
-    path = folder / 'config.py'
-    Config(config).dump(path)
-    return command.main([str(path), *map(str, arguments)])
+@pytest.fixture
+def refuse(capsys):
+    """Run a command, which must refuse the config with a sentence of these facts."""
+    def refuse(command, cfg, *facts, options=()):
+        cfg.dump('config.py')
+        capsys.readouterr()
+        assert command.main(['config.py', *options]) == 2
+        said = capsys.readouterr().err
+        assert all(fact in said for fact in facts), said
+    return refuse
+
+
+def run(command, cfg, *options):
+    cfg.dump('config.py')
+    assert command.main(['config.py', *options]) == 0
 
 
 SCHEDULE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 
 
-@pytest.mark.parametrize('settings', [
+@pytest.mark.parametrize('changes', [
     dict(), dict(param_scheduler=[SCHEDULE]),
-    dict(train_cfg=dict(by_epoch=False, max_iters=2))])
-def test_fewer_images_than_a_batch(folder, settings, capsys):
+    dict(train_cfg=dict(_delete_=True, by_epoch=False, max_iters=2))])
+def test_fewer_images_than_a_batch(folder, refuse, changes):
     """Neither a run of no step nor an error of mmengine's schedules."""
-    config = dict(pretraining(folder), **settings)
-    config['train_dataloader']['batch_size'] = 8
-    assert run(train_command, folder, config) == 2
-    said = capsys.readouterr().err
-    assert '6 images' in said and 'batch_size=8' in said and 'at most 4' in said
+    cfg = pretraining(**{'train_dataloader.batch_size': 8}, **changes)
+    refuse(train_command, cfg, '6 images', 'batch_size=8', 'at most 4')
     assert not list((folder / 'work').glob('*.pth'))
 
 
-def test_other_classes_to_validate_or_test_on(folder, capsys):
-    assert run(train_command, folder, classification(folder)) == 0
+def test_other_classes_to_validate_or_test_on(folder, refuse):
+    run(train_command, classification())
     checkpoint = folder / 'work/epoch_1.pth'
-    config = classification(folder)
-    assert run(test_command, folder, config, checkpoint) == 0
+    run(test_command, classification(), str(checkpoint))
     (folder / 'val/cat').rename(folder / 'val/aardvark')
-    capsys.readouterr()
-    assert run(test_command, folder, config, checkpoint) == 2
-    said = capsys.readouterr().err
-    assert "'ant'" in said and 'checkpoint' in said and f'{folder}/val' in said
+    refuse(test_command, classification(), "'ant'", 'checkpoint', 'test_dataloader',
+           options=[str(checkpoint)])
     (folder / 'train/cat').rename(folder / 'train/aardvark')
-    config['train_cfg']['max_epochs'] = 2
-    assert run(train_command, folder, config, '--resume') == 2  # labels moved by one
-    said = capsys.readouterr().err
-    assert "'ant'" in said and 'checkpoint' in said and f'{folder}/train' in said
+    refuse(train_command, classification(**{'train_cfg.max_epochs': 2}), "'ant'",
+           'checkpoint', 'train_dataloader', options=['--resume'])
     (folder / 'train/aardvark').rename(folder / 'train/cat')
     checkpoint.unlink()
-    assert run(train_command, folder, config) == 2
-    said = capsys.readouterr().err
-    assert "'ant'" in said and "'aardvark'" in said
+    refuse(train_command, classification(), "'ant'", "'aardvark'")
     assert not checkpoint.exists()
 
 
-def test_an_evaluation_of_all_images(folder, capsys):
-    """``drop_last`` would leave out the last two of six."""
-    for command, name in ((train_command, 'val'), (test_command, 'test')):
-        config = classification(folder)
-        config[f'{name}_dataloader'] = loader(folder, 'val', drop_last=True)
-        arguments = [__file__] if name == 'test' else []
-        assert run(command, folder, config, *arguments) == 2
-        said = capsys.readouterr().err
-        assert f'{name}_dataloader.drop_last' in said and 'last 2 of 6' in said
+@pytest.mark.parametrize('command, name, options', [
+    (train_command, 'val', []), (test_command, 'test', [__file__])])
+@pytest.mark.parametrize('changes, facts', [
+    # The last two of six would be left out.
+    ({'dataloader.drop_last': True}, ['dataloader.drop_last', 'last 2 of 6']),
+    ({'evaluator.topk': (1, 5)}, ['evaluator', 'top-5', '3 classes'])])
+def test_evaluations_that_cannot_be(refuse, command, name, options, changes, facts):
+    (key, value), = changes.items()
+    refuse(command, classification(**{f'{name}_{key}': value}), f'{name}_{facts[0]}',
+           *facts[1:], options=options)
 
 
 @pytest.mark.parametrize('labels, facts', [
     (None, ['no file that ends in', '.jpeg']), ('', ['no samples', 'labels.txt'])])
-def test_no_samples(folder, capsys, labels, facts):
+def test_no_samples(folder, refuse, labels, facts):
     """An empty folder and an empty file, where mmpretrain fails to list them."""
-    config, empty = classification(folder), folder / 'empty'
-    empty.mkdir()
-    dataset = config['train_dataloader']['dataset']
-    dataset['data_prefix'] = 'empty'
+    (folder / 'empty').mkdir()
+    cfg = classification(**{'train_dataloader.dataset.data_prefix': 'empty'})
     if labels is not None:
         (folder / 'labels.txt').write_text(labels)
-        dataset['ann_file'] = 'labels.txt'
-    assert run(train_command, folder, config) == 2
-    said = capsys.readouterr().err
-    assert all(fact in said for fact in ['train_dataloader', *facts])
+        cfg.train_dataloader.dataset.ann_file = 'labels.txt'
+    refuse(train_command, cfg, 'train_dataloader', *facts)
 
 
-def test_images_that_are_none(folder, capsys):
+def test_images_that_are_none(folder, refuse):
     (folder / 'val/bee/1.jpg').write_text('not an image')
-    assert run(train_command, folder, classification(folder)) == 2
-    said = capsys.readouterr().err
-    assert 'val_dataloader' in said and 'val/bee/1.jpg' in said
+    refuse(train_command, classification(), 'val_dataloader', 'val/bee/1.jpg')
     assert not list((folder / 'work').glob('*.pth'))
-
-
-def test_impossible_metrics(folder, capsys):
-    for name, command, arguments in (
-            ('val_evaluator', train_command, []),
-            ('test_evaluator', test_command, [__file__])):
-        config = classification(folder)
-        config[name] = dict(type='Accuracy', topk=(1, 5))
-        assert run(command, folder, config, *arguments) == 2
-        said = capsys.readouterr().err
-        assert name in said and 'top-5' in said and '3 classes' in said

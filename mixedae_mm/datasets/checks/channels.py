@@ -11,19 +11,17 @@ from ...utils.random import own_random_numbers
 
 
 def check_channels(sample: dict, model: nn.Module, name: str, warn: bool,
-                   packed: Callable[[], dict]) -> bool:
+                   pack: Callable[[], dict]) -> bool:
     """Refuse an image with other channels than a ViT takes; warn of its values.
 
     Args:
         sample (dict): Of a pipeline, with its image loaded, or without.
         model (nn.Module): Whatever is trained.
         name (str): What the config calls the data set.
-        warn (bool): Whether to warn, too.
-        packed (callable): What the whole pipeline makes of the sample. Its steps may
+        warn (bool): Whether to warn of values out of the range of mean and std, too;
+            returned is whether that was done.
+        pack (callable): What the whole pipeline makes of the sample. Its steps may
             change the number of channels: make grey, or put two images together.
-
-    Returns:
-        bool: Whether it was warned of values out of the range of mean and std.
     """
     image: Any = sample.get('img')
     embedding = getattr(getattr(model, 'backbone', None), 'patch_embed', None)
@@ -34,7 +32,7 @@ def check_channels(sample: dict, model: nn.Module, name: str, warn: bool,
         image = torch.from_numpy(np.atleast_3d(image).astype(np.float32))
         image = image.permute(2, 0, 1)
     if len(image) != wanted:
-        if _packed_channels(packed) == wanted:
+        if _packed_channels(pack) == wanted:
             return False
         raise ConfigurationError(
             f'{name} loads {sample.get("img_path")} with {len(image)} channels, but '
@@ -51,11 +49,11 @@ def check_channels(sample: dict, model: nn.Module, name: str, warn: bool,
     return warn and warn_of_range(image, mean, std, f'{sample.get("img_path")} has')
 
 
-def _packed_channels(packed: Callable[[], dict]) -> Optional[int]:
+def _packed_channels(pack: Callable[[], dict]) -> Optional[int]:
     """How many channels a model is given; None if that cannot be told."""
     try:
         with own_random_numbers(0):
-            inputs = packed()['inputs']
+            inputs = pack()['inputs']
     except Exception:  # whatever steps make of other channels
         return None
     image = inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # of views

@@ -1,19 +1,15 @@
 """Labels are numbers: each must stand for the same class everywhere."""
-from typing import Iterator, Mapping, Optional, Sequence, Tuple
+from itertools import product, zip_longest
+from typing import Mapping, Optional, Sequence, Tuple
 
 from torch.utils.data import Dataset
 
 from ...utils.errors import ConfigurationError
 from ...utils.messages import listed, refuse_or_warn
-from .walking import leaves, place_of, sample_infos
+from .walking import declared_names, leaves, place_of, sample_infos
 
 # How many labels of an annotation file are checked.
 NUM_LABELS = 10_000
-
-
-def declared_names(dataset: Dataset) -> Optional[Sequence[str]]:
-    """The classes in a data set's meta information, in the order of labels."""
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 
 def folder_names(dataset: Dataset) -> Optional[Sequence[str]]:
@@ -30,55 +26,51 @@ def check_same_classes(first: Dataset, second: Dataset, first_name: str,
     """Refuse two data sets in which one label stands for different classes.
 
     Folders are compared with folders and declared names with declared names.
-
-    Args:
-        first (Dataset): Of any toolbox, in any wrappers.
-        second (Dataset): Likewise.
-        first_name (str): What the config calls it, as ``train_dataloader``.
-        second_name (str): Likewise.
     """
-    for one in leaves(first):
-        for other in leaves(second):
-            for names_of in (folder_names, declared_names):
-                names, other_names = names_of(one), names_of(other)
-                if names and other_names and list(names) != list(other_names):
-                    raise ConfigurationError(_disagreement(
-                        names, other_names, f'{first_name} ({place_of(one)})',
-                        f'{second_name} ({place_of(other)})'))
-            zero = [getattr(part, 'reduce_zero_label', None)
-                    for part in (one, other)]
-            if None not in zero and zero[0] != zero[1]:
+    for one, other in product(leaves(first), leaves(second)):
+        for names_of in (folder_names, declared_names):
+            names, other_names = names_of(one) or (), names_of(other) or ()
+            if names and other_names and list(names) != list(other_names):
+                label, pair = next(
+                    (i, pair) for i, pair in enumerate(zip_longest(names, other_names))
+                    if pair[0] != pair[1])
+                says = ['no class' if name is None else f"'{name}'" for name in pair]
+                only = [listed([name for name in mine if name not in theirs], 20)
+                        or 'none' for mine, theirs in (
+                            (names, other_names), (other_names, names))]
                 raise ConfigurationError(
-                    f'reduce_zero_label is {zero[0]} in {first_name}, but {zero[1]} '
-                    f'in {second_name}: all labels would differ by one; set both '
-                    'alike.')
+                    f'Label {label} is {says[0]} in {first_name} ({place_of(one)}), '
+                    f'but {says[1]} in {second_name} ({place_of(other)}); both must '
+                    'have the same classes in the same order (an empty folder keeps '
+                    f'the place of a missing class). Only in the first: {only[0]}; '
+                    f'only in the second: {only[1]}.')
+        zero = [getattr(part, 'reduce_zero_label', None) for part in (one, other)]
+        if None not in zero and zero[0] != zero[1]:
+            raise ConfigurationError(
+                f'reduce_zero_label is {zero[0]} in {first_name}, but {zero[1]} in '
+                f'{second_name}: all labels would differ by one; set both alike.')
 
 
 def check_folder_names(dataset: Dataset, name: str) -> None:
     """Refuse class names in another order than the folders they name."""
     for part in leaves(dataset):
-        folders, declared = folder_names(part), declared_names(part)
-        if folders and declared:
-            moved = _moved(folders, declared)
-            if moved:
-                raise ConfigurationError(
-                    f'{name}: the folder {moved[0]} of {place_of(part)} has label '
-                    f'{moved[1]}, since folders are numbered in alphabetical order, '
-                    f'but classes names it as label {moved[2]}; give classes in the '
-                    f'order {listed(folders, 20)}, or leave them out.')
+        folders = folder_names(part) or ()
+        moved = _moved(folders, declared_names(part) or ())
+        if moved:
+            raise ConfigurationError(
+                f'{name}: the folder {moved[0]} of {place_of(part)} has label '
+                f'{moved[1]}, since folders are numbered in alphabetical order, but '
+                f'classes names it as label {moved[2]}; give classes in the order '
+                f'{listed(folders, 20)}, or leave them out.')
 
 
 def check_positions(trained: Optional[Sequence[str]], dataset: Dataset,
                     name: str) -> None:
     """Refuse a class that had another label when the model was trained.
 
-    Args:
-        trained (Sequence[str], optional): Classes that a checkpoint names. Only
-            the positions of names that both know are compared, because releases
-            spell the names of public data sets differently; but some names must
-            be the same.
-        dataset (Dataset): To be tested on.
-        name (str): What the config calls it.
+    Of the classes that a checkpoint names, only the positions of those that the data
+    set knows are compared, because releases spell the names of public data sets
+    differently; but some must be the same.
     """
     names = declared_names(dataset)
     if not trained or not names:
@@ -103,18 +95,16 @@ def check_num_classes(dataset: Dataset, heads: Mapping[str, int],
 
     With more, labels stay right, and the head's last classes are never trained.
     """
-    meta = getattr(dataset, 'metainfo', None) or {}
     classes = declared_names(dataset)
     # Heads for things and for stuff divide the classes among them.
-    if classes is None or 'thing_classes' in meta:
+    if classes is None or 'thing_classes' in getattr(dataset, 'metainfo', {}):
         return
     for head, num_classes in heads.items():
-        if num_classes == len(classes):
-            continue
-        sentence = (
-            f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
-            f'but the model predicts {num_classes} ({head}.num_classes).')
-        refuse_or_warn(sentence, num_classes < len(classes))
+        if num_classes != len(classes):
+            refuse_or_warn(
+                f'The {type(dataset).__name__} of {name} has {len(classes)} classes, '
+                f'but the model predicts {num_classes} ({head}.num_classes).',
+                num_classes < len(classes))
 
 
 def check_label_range(dataset: Dataset, heads: Mapping[str, int],
@@ -122,26 +112,16 @@ def check_label_range(dataset: Dataset, heads: Mapping[str, int],
     """Refuse labels in an annotation file that a head does not predict."""
     if not heads:
         return
-    limit = min(heads.values())
-    head = next(head for head, number in heads.items() if number == limit)
+    head = min(heads, key=heads.__getitem__)
     for part in leaves(dataset):
-        if folder_names(part):
-            continue
-        for info in sample_infos(part, NUM_LABELS):
-            for label in _labels_of(info):
-                if not 0 <= label < limit:
+        for info in () if folder_names(part) else sample_infos(part, NUM_LABELS):
+            labels = info.get('gt_label')
+            for label in labels if isinstance(labels, (list, tuple)) else [labels]:
+                if isinstance(label, int) and not 0 <= label < heads[head]:
                     raise ConfigurationError(
                         f'{info.get("img_path", name)} has the label {label} in '
-                        f'{place_of(part)} ({name}), but {head} has {limit} classes, '
-                        f'0 to {limit - 1}.')
-
-
-def _labels_of(info: dict) -> Iterator[int]:
-    labels = info.get('gt_label')
-    if isinstance(labels, int):
-        yield labels
-    elif isinstance(labels, (list, tuple)):
-        yield from (label for label in labels if isinstance(label, int))
+                        f'{place_of(part)} ({name}), but {head} has {heads[head]} '
+                        f'classes, 0 to {heads[head] - 1}.')
 
 
 def _moved(names: Sequence[str], others: Sequence[str]
@@ -151,18 +131,3 @@ def _moved(names: Sequence[str], others: Sequence[str]
     return next(((name, positions[name], index)
                  for index, name in enumerate(others)
                  if positions.get(name, index) != index), None)
-
-
-def _disagreement(names, other_names, place, other_place) -> str:
-    pairs = zip(names, other_names)
-    label = next((index for index, (one, other) in enumerate(pairs)
-                  if one != other), min(len(names), len(other_names)))
-    says = [f"'{part[label]}'" if label < len(part) else 'no class'
-            for part in (names, other_names)]
-    only = [listed([name for name in one if name not in set(other)], 20) or 'none'
-            for one, other in ((names, other_names), (other_names, names))]
-    return (
-        f'Label {label} is {says[0]} in {place}, but {says[1]} in {other_place}; '
-        'both must have the same classes in the same order (an empty folder keeps '
-        f'the place of a missing class). Only in the first: {only[0]}; only in the '
-        f'second: {only[1]}.')

@@ -1,7 +1,7 @@
 """Data sets without samples, which the toolboxes fail to build or train on."""
 import os
 from pathlib import Path
-from typing import Sequence, Sized, cast
+from typing import Any, Sequence, Sized, cast
 
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
@@ -26,17 +26,10 @@ def check_not_empty(dataset: Sized, name: str) -> None:
 
 def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
                  ignore_case: bool = False) -> None:
-    """Name the images that a data set leaves out because of how their names end.
+    """Warn of images that a data set leaves out because of how their names end.
 
-    Args:
-        folder (str): Searched at any depth.
-        suffixes (Sequence[str]): Endings that the data set takes.
-        name (str): What the config calls its loader.
-        option (str): The data set's argument that says the endings.
-        ignore_case (bool): Whether the data set does.
-
-    Raises:
-        ConfigurationError: If the folder has no file that is taken.
+    ``option`` is the data set's argument that says which endings it takes. A folder
+    without a file that is taken, at any depth, is refused.
     """
     if not is_local(folder) or not os.path.isdir(folder):
         return
@@ -56,44 +49,43 @@ def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
         warn(f'{where}, which are left out: {takes}.')
 
 
-def explain_failure(dataset: dict, name: str) -> None:
-    """Find what is wrong with the files of a data set that failed to be built.
-
-    The toolboxes fail with errors such as "need at least one array to
-    concatenate" or a KeyError.
-
-    Args:
-        dataset (dict): Its config, in any wrappers.
-        name (str): What the config calls its loader.
-
-    Raises:
-        ConfigurationError: If the reason is found; returns if not.
-    """
-    for config in leaf_configs(dataset):
-        try:
-            part = DATASETS.build(dict(config, lazy_init=True))
-        except Exception:  # its arguments are wrong, not its files
-            return
-        check_coco(part, name)
-        folder = _listed_folder(part)
-        if not folder:
-            _check_listed(part, name)
-            continue
-        _check_endings(part, folder, name)
-        if not hasattr(part, 'img_suffix') and hasattr(part, 'extensions'):
-            if getattr(part, 'with_label', False) and not any(
-                    one.is_dir() for one in Path(folder).iterdir()):
-                raise ConfigurationError(
-                    f'{name}: {folder} has images, but must have a folder of images '
-                    'for each class; with_label=False takes images without classes.')
-
-
 def check_left_out(dataset: Dataset, name: str) -> None:
     """Warn of images that a data set leaves out because of how their names end."""
     for part in leaves(dataset):
-        folder = _listed_folder(part)
-        if folder and not hasattr(part, 'max_bad_share'):  # that one says so itself
-            _check_endings(part, folder, name)
+        if not hasattr(part, 'max_bad_share'):  # that one says so itself
+            _check_endings(part, name)
+
+
+def explain_failure(dataset: Any, name: str) -> None:
+    """Find what is wrong with the files of a data set that failed to be built.
+
+    The toolboxes fail with errors such as "need at least one array to
+    concatenate" or a KeyError. ``dataset`` is the config; where the reason is not
+    found, or it is something else, nothing is done.
+    """
+    for config in leaf_configs(dataset):
+        try:
+            _explain(DATASETS.build(dict(config, lazy_init=True)), name)
+        except ConfigurationError:
+            raise
+        except Exception:  # its arguments are wrong: the error that there was says more
+            continue
+
+
+def _explain(part: ToolboxDataset, name: str) -> None:
+    """Refuse a data set, which lists its samples here, for what is wrong with files."""
+    check_coco(part, name)
+    _check_endings(part, name)
+    folder = _listed_folder(part)
+    if not folder:
+        part.serialize_data = False  # which fails where there is nothing
+        part.full_init()
+        check_not_empty(part, name)
+    elif (not hasattr(part, 'img_suffix') and getattr(part, 'with_label', False)
+          and not any(one.is_dir() for one in Path(folder).iterdir())):
+        raise ConfigurationError(
+            f'{name}: {folder} has images, but must have a folder of images '
+            'for each class; with_label=False takes images without classes.')
 
 
 def _listed_folder(part: ToolboxDataset) -> str:
@@ -103,18 +95,9 @@ def _listed_folder(part: ToolboxDataset) -> str:
     return '' if getattr(part, 'ann_file', '') or not folder else folder
 
 
-def _check_endings(part: ToolboxDataset, folder: str, name: str) -> None:
-    if hasattr(part, 'img_suffix'):  # mmseg
+def _check_endings(part: ToolboxDataset, name: str) -> None:
+    folder = _listed_folder(part)
+    if folder and hasattr(part, 'img_suffix'):  # mmseg
         check_suffix(folder, [part.img_suffix], name, 'img_suffix')
-    elif hasattr(part, 'extensions'):  # mmpretrain
+    elif folder and hasattr(part, 'extensions'):  # mmpretrain
         check_suffix(folder, part.extensions, name, 'extensions', ignore_case=True)
-
-
-def _check_listed(part: ToolboxDataset, name: str) -> None:
-    """Refuse an annotation file that names no sample."""
-    part.serialize_data = False  # which fails where there is nothing
-    try:
-        part.full_init()
-    except Exception:  # the error that there was before says more
-        return
-    check_not_empty(part, name)

@@ -10,10 +10,6 @@ def check_iou(metrics: Iterable, name: str) -> None:
     """Refuse names that mmseg's ``IoUMetric`` does not know.
 
     It says so itself, but only after the first evaluation.
-
-    Args:
-        metrics (Iterable): Of an evaluator.
-        name (str): What the config calls it.
     """
     for metric in metrics:
         compute = getattr(metric, 'total_area_to_metrics', None)
@@ -31,25 +27,20 @@ def check_iou(metrics: Iterable, name: str) -> None:
 def check_topk(metrics: Iterable, heads: Mapping[str, int], name: str) -> None:
     """Refuse the accuracy of the best k of fewer than k classes.
 
-    Args:
-        metrics (Iterable): Of an evaluator, or parts of a model that have
-            ``topk`` because they log this accuracy themselves.
-        heads (Mapping[str, int]): Number of classes of each head.
-        name (str): What the config calls the evaluator or part.
+    ``metrics`` are those of an evaluator, or parts of a model that log it themselves.
     """
     if not heads:
         return
     num_classes = min(heads.values())
     for metric in metrics:
-        topk = getattr(metric, 'topk', (1, ))
-        topk = (topk, ) if isinstance(topk, int) else topk
+        given = getattr(metric, 'topk', (1, ))
+        topk = (given, ) if isinstance(given, int) else given
         if not topk or not all(isinstance(k, int) and k >= 1 for k in topk):
             raise ConfigurationError(
                 f'{name}: topk of {type(metric).__name__} is {topk}, but must be one '
                 'or several integers of at least 1.')
-        largest = max(topk)
-        if largest > num_classes:
+        if max(topk) > num_classes:
             raise ConfigurationError(
-                f'{name}: {type(metric).__name__} asks for the top-{largest} '
+                f'{name}: {type(metric).__name__} asks for the top-{max(topk)} '
                 f'accuracy of {num_classes} classes; set its topk to at most '
                 f'{num_classes}, such as topk=(1, ).')

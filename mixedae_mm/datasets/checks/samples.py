@@ -1,6 +1,5 @@
 """Files, sizes and labels of a few samples, loaded as the pipeline loads them."""
 import os
-from functools import partial
 from typing import Callable, List, Mapping, Optional, Set
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 from ...utils.errors import ConfigurationError
 from ...utils.messages import reason_of, warn
 from .channels import check_channels
-from .walking import ToolboxDataset, is_local, leaves, place_of, sample_infos
+from .walking import is_local, leaves, place_of, sample_infos
 
 # Files of a sample, by the names that the toolboxes' data sets give them.
 FILES = ('img_path', 'seg_map_path')
@@ -26,40 +25,30 @@ def check_samples(dataset: Dataset, name: str,
     That is a file that is missing or not an image, an image of other channels than
     the model takes, a mask or an annotation that was made for another size, and a mask
     with a label that a head does not predict. The other masks of mmseg's data sets are
-    checked when they are loaded.
-
-    Args:
-        dataset (Dataset): In any wrappers.
-        name (str): What the config calls it.
-        heads (Mapping[str, int], optional): Number of classes of each head.
-        ignore_index (int): The label that losses ignore.
-        model (nn.Module, optional): What is trained.
+    checked when they are loaded. Losses ignore the label ``ignore_index``.
     """
-    warned = False
+    warned, check = False, MaskCheck(heads or {}, ignore_index)
     for part in leaves(dataset):
+        transforms = getattr(getattr(part, 'pipeline', None), 'transforms', [])
         # Those of a test may load the annotations after resizing the image.
-        steps = [step for step in getattr(
-            getattr(part, 'pipeline', None), 'transforms', ())
-            if type(step).__name__.startswith('Load')]
+        steps = [step for step in transforms if type(step).__name__.startswith('Load')]
         if hasattr(part, 'max_bad_share') and not part.test_mode:
             continue  # it replaces images that cannot be read
         if not all(map(_reads_from_disk, steps)):
             continue  # workers must not inherit an open data base
         labels: Set[int] = set()
         for info in sample_infos(part):
-            said = {f'{place_of(part)} says': (info.get('height'), info.get('width'))}
             sample = _load(info, steps, name)
             if model is not None:
                 warned |= check_channels(sample, model, name, not warned,
-                                         partial(_packed, part, info))
+                                         lambda: part.pipeline(dict(info)))
+            _check_size(sample, f'{place_of(part)} says',
+                        (info.get('height'), info.get('width')))
             # Of mmseg: those of mmdet hold other numbers.
-            if 'gt_seg_map' in sample and hasattr(part, 'reduce_zero_label'):
-                said[f'The mask {info["seg_map_path"]} has'] = sample[
-                    'gt_seg_map'].shape[:2]
-                labels |= _check_labels(sample, heads or {}, ignore_index)
-            _check_size(sample, said)
+            if hasattr(part, 'reduce_zero_label'):
+                labels |= check.labels_of(sample)
         if hasattr(part, 'reduce_zero_label'):
-            _watch_masks(part.pipeline.transforms, heads or {}, ignore_index)
+            _watch_masks(transforms, check)
         if labels in ({0, 255}, {255}) and ignore_index == 255:
             held = ' and '.join(map(str, sorted(labels)))
             warn(f'{name}: the masks that were checked hold {held} only, and 255 is '
@@ -76,26 +65,47 @@ class MaskCheck:
         self.heads, self.ignore_index = heads, ignore_index
 
     def __call__(self, sample: dict) -> dict:
-        if 'gt_seg_map' in sample:
-            _check_labels(sample, self.heads, self.ignore_index)
-            _check_size(dict(sample, img_shape=sample.get('ori_shape')), {
-                f'The mask {sample["seg_map_path"]} has': sample['gt_seg_map'].shape[:2]
-            })
+        # A test may have resized the image before.
+        self.labels_of(dict(sample, img_shape=sample.get('ori_shape')))
         return sample
 
+    def labels_of(self, sample: dict) -> Set[int]:
+        """The labels in a mask's file, where these are what is loaded.
 
-def _watch_masks(steps: List[Callable], heads: Mapping[str, int],
-                 ignore_index: int) -> None:
+        Raises:
+            ConfigurationError: For a label that a head does not predict, and another
+                size than the image's.
+        """
+        if 'gt_seg_map' not in sample:
+            return set()
+        path, mask = sample['seg_map_path'], sample['gt_seg_map']
+        if mask.ndim != 2:
+            raise ConfigurationError(
+                f'The mask {path} is an image of {mask.shape[-1]} channels, but must '
+                'hold one label per pixel: grey or palette.')
+        _check_bits(path, mask)
+        labels = set(np.unique(mask).tolist())
+        reduced = bool(sample.get('reduce_zero_label'))
+        largest = max(labels - {self.ignore_index}, default=0)
+        for head, num_classes in self.heads.items():
+            if largest >= num_classes:
+                hint = '' if reduced else (
+                    '; is 0 the background? Then set reduce_zero_label=True, which '
+                    'leaves it out')
+                raise ConfigurationError(
+                    f'The mask {path} holds the label {largest + reduced}, but {head} '
+                    f'has {num_classes} classes, 0 to {num_classes - 1} '
+                    f'({self.ignore_index} is ignored){hint}.')
+        _check_size(sample, f'The mask {path} has', mask.shape[:2])
+        return set() if reduced or sample.get('label_map') else labels
+
+
+def _watch_masks(steps: List[Callable], check: MaskCheck) -> None:
     """Put one :class:`MaskCheck` behind the annotations' loading, in place."""
     steps[:] = [step for step in steps if not isinstance(step, MaskCheck)]
-    for index, step in enumerate(steps):
-        if type(step).__name__ == 'LoadAnnotations':
-            steps.insert(index + 1, MaskCheck(heads, ignore_index))
-            return
-
-
-def _packed(dataset: ToolboxDataset, info: dict) -> dict:
-    return dataset.pipeline(dict(info))
+    names = [type(step).__name__ for step in steps]
+    if 'LoadAnnotations' in names:
+        steps.insert(names.index('LoadAnnotations') + 1, check)
 
 
 def _load(info: dict, steps: List[Callable], name: str) -> dict:
@@ -125,50 +135,16 @@ def _reads_from_disk(step: Callable) -> bool:
     return backend in ('local', 'disk')
 
 
-def _check_size(sample: dict, said: Mapping[str, tuple]) -> None:
-    """Refuse an image of another size than what was drawn on it.
-
-    Args:
-        sample (dict): With its image loaded, or without.
-        said (Mapping[str, tuple]): Who says or has a size -> (height, width).
-    """
+def _check_size(sample: dict, claim: str, size: tuple) -> None:
+    """Refuse an image of another size ``(height, width)`` than what was drawn on it."""
     loaded = tuple(sample.get('img_shape') or ())[:2]
-    for claim, size in said.items():
-        if loaded and None not in size and tuple(size) != loaded:
-            turned = ('; images are turned as their EXIF orientation says: write them '
-                      'turned and without it' if tuple(size) == loaded[::-1] else '')
-            raise ConfigurationError(
-                f'{claim} {size[1]} x {size[0]} pixels (width x height), but the image '
-                f'{sample.get("img_path")} has {loaded[1]} x {loaded[0]} when it is '
-                f'loaded{turned}.')
-
-
-def _check_labels(sample: dict, heads: Mapping[str, int],
-                  ignore_index: int) -> Set[int]:
-    """Refuse a mask with a label that a head does not predict.
-
-    Returns:
-        set[int]: The labels in the file, where these are what is loaded.
-    """
-    path, mask = sample['seg_map_path'], sample['gt_seg_map']
-    if mask.ndim != 2:
+    if loaded and None not in size and tuple(size) != loaded:
+        turned = ('; images are turned as their EXIF orientation says: write them '
+                  'turned and without it' if tuple(size) == loaded[::-1] else '')
         raise ConfigurationError(
-            f'The mask {path} is an image of {mask.shape[-1]} channels, but must '
-            'hold one label per pixel: grey or palette.')
-    _check_bits(path, mask)
-    labels = set(np.unique(mask).tolist())
-    reduced = bool(sample.get('reduce_zero_label'))
-    for head, num_classes in heads.items():
-        wrong = [label for label in labels - {ignore_index} if label >= num_classes]
-        if wrong:
-            hint = '' if reduced else (
-                '; is 0 the background? Then set reduce_zero_label=True, which leaves '
-                'it out')
-            raise ConfigurationError(
-                f'The mask {path} holds the label {max(wrong) + reduced}, but {head} '
-                f'has {num_classes} classes, 0 to {num_classes - 1} ({ignore_index} is '
-                f'ignored){hint}.')
-    return set() if reduced or sample.get('label_map') else labels
+            f'{claim} {size[1]} x {size[0]} pixels (width x height), but the image '
+            f'{sample.get("img_path")} has {loaded[1]} x {loaded[0]} when it is '
+            f'loaded{turned}.')
 
 
 def _check_bits(path: str, mask: np.ndarray) -> None:

@@ -1,5 +1,5 @@
-"""Find the data sets inside wrappers, and a few of their samples."""
-from typing import Any, Iterator, List, TypeGuard
+"""Find the data sets inside wrappers, and what they say of themselves."""
+from typing import Any, Iterator, List, Optional, Sequence, TypeGuard
 
 from torch.utils.data import Dataset
 
@@ -9,10 +9,8 @@ ToolboxDataset = Any
 
 def leaves(dataset: Dataset) -> Iterator[ToolboxDataset]:
     """The data sets inside of wrappers, such as those that repeat or combine."""
-    parts = getattr(dataset, 'datasets', None)
-    if parts is None:
-        part = getattr(dataset, 'dataset', None)
-        parts = [] if part is None else [part]
+    part = getattr(dataset, 'dataset', None)
+    parts = getattr(dataset, 'datasets', None) or ([] if part is None else [part])
     if not parts:
         yield dataset
     for part in parts:
@@ -39,6 +37,11 @@ def sample_infos(dataset: ToolboxDataset, count: int = 8) -> List[dict]:
     length = len(dataset)
     count = min(length, count)
     return [dataset.get_data_info(i * length // count) for i in range(count)]
+
+
+def declared_names(dataset: Dataset) -> Optional[Sequence[str]]:
+    """The classes in a data set's meta information, in the order of labels."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 
 def place_of(dataset: ToolboxDataset) -> str:

@@ -11,6 +11,7 @@ from ...models.checkpoint_loading import check_input_channels, fit_model
 from ...models.checkpoint_source import source_of
 from ...utils.errors import ConfigurationError
 from ...utils.messages import warn
+from ..resume.rank_state import is_sharded
 
 
 @HOOKS.register_module()
@@ -43,14 +44,9 @@ class CheckedLoadingHook(Hook):
         """Replace the checkpoint's weights by all weights of the model."""
         drop_empty_loss_scaler(checkpoint)
         model, resumed = runner.model, bool(runner._resume)
-        kinds = {type(part).__name__ for part in model.modules()}
-        if 'MMDeepSpeedEngineWrapper' in kinds:
-            return  # it has loaded its weights already, from files of its own
-        is_sharded = bool(kinds & {'MMFullyShardedDataParallel',
-                                   'FullyShardedDataParallel'})
-        if is_sharded and resumed:
-            return
-        if is_sharded:
+        if is_sharded(runner):
+            if resumed:
+                return
             # Each process has a share of the weights only; here are their shapes.
             with device('meta'):
                 model = MODELS.build(runner.cfg.model)

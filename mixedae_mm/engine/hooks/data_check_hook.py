@@ -1,5 +1,5 @@
 """Data that cannot work with the model, refused before the first step."""
-from typing import Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -7,7 +7,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...datasets import checks
-from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
 
 
@@ -47,20 +46,15 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.check(runner, 'train', 'val')
-        if getattr(runner, '_resume', False) and not retrieves(bare(runner.model)):
-            checks.check_positions(self.trained_classes,
-                                   runner.train_loop.dataloader.dataset,
-                                   'train_dataloader')
+        if getattr(runner, '_resume', False):
+            self._check_positions(runner, 'train')
 
     def before_val(self, runner: Runner) -> None:
         self.check(runner, 'val')
 
     def before_test(self, runner: Runner) -> None:
         self.check(runner, 'test')
-        if not retrieves(bare(runner.model)):
-            checks.check_positions(self.trained_classes,
-                                   runner.test_loop.dataloader.dataset,
-                                   'test_dataloader')
+        self._check_positions(runner, 'test')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember what the checkpoint says of the classes it was trained on."""
@@ -78,21 +72,23 @@ class DataCheckHook(Hook):
                 runner does not have are left out.
         """
         model = bare(runner.model) if isinstance(runner.model, nn.Module) else None
-        heads = {} if model is None else heads_of(model)
-        loops = {}
-        for mode in modes:
-            loop = _built_loop(runner, mode)
-            if loop is not None:
-                loops[mode] = loop
+        built = {mode: getattr(runner, f'{mode}_loop', None) for mode in modes}
+        loops = {mode: loop for mode, loop in built.items() if loop is not None}
         for mode, loop in loops.items():
-            if (mode, model is not None) in self.done:
-                continue
-            self.done.add((mode, model is not None))
-            _check_loop(loop, mode, heads, model, _evaluated_file(runner, mode))
+            if (mode, model is not None) not in self.done:
+                self.done.add((mode, model is not None))
+                _check_loop(loop, mode, model, _evaluated_file(runner, mode))
         if 'train' in loops and 'val' in loops and not retrieves(model):
             checks.check_same_classes(
                 loops['train'].dataloader.dataset, loops['val'].dataloader.dataset,
                 'train_dataloader', 'val_dataloader')
+
+    def _check_positions(self, runner: Runner, mode: str) -> None:
+        if not retrieves(bare(runner.model)):
+            checks.check_positions(
+                self.trained_classes,
+                getattr(runner, f'{mode}_loop').dataloader.dataset,
+                f'{mode}_dataloader')
 
 
 def retrieves(model: Optional[nn.Module]) -> bool:
@@ -100,10 +96,10 @@ def retrieves(model: Optional[nn.Module]) -> bool:
     return hasattr(model, 'prototype')  # mmpretrain's ImageToImageRetriever
 
 
-def heads_of(model: nn.Module) -> Dict[str, int]:
+def heads_of(model: Optional[nn.Module]) -> Dict[str, int]:
     """Parts that know how many classes a data set has, with the number."""
     heads = {}
-    for name, module in model.named_modules():
+    for name, module in model.named_modules() if model is not None else ():
         number = getattr(module, 'num_classes', None)
         # mmpretrain's preprocessor makes one-hot labels of mixup. A region
         # proposal has one class, object; a semantic branch has its own.
@@ -115,39 +111,24 @@ def heads_of(model: nn.Module) -> Dict[str, int]:
     return dict(sorted(heads.items(), key=lambda item: 'head' not in item[0]))
 
 
-def _built_loop(runner: Runner, mode: str):
-    name = f'{mode}_dataloader'
-    try:
-        return getattr(runner, f'{mode}_loop', None)
-    except ConfigurationError:
-        raise
-    except Exception:
-        config = getattr(runner, 'cfg', {}).get(name) or {}
-        if isinstance(config.get('dataset'), dict):
-            checks.explain_failure(config['dataset'], name)
-        raise
-
-
 def _evaluated_file(runner: Runner, mode: str) -> str:
     """The annotation file that the config gives a metric, or that option's name."""
-    name = f'{mode}_evaluator'
-    metrics = getattr(runner, 'cfg', {}).get(name) or []
+    metrics = runner.cfg.get(f'{mode}_evaluator') or []
     for metric in metrics if isinstance(metrics, list) else [metrics]:
         if isinstance(metric, dict) and metric.get('ann_file'):
             return metric['ann_file']
-    return f'{name}.ann_file'
+    return f'{mode}_evaluator.ann_file'
 
 
-def _check_loop(loop, mode: str, heads: Dict[str, int],
-                model: Optional[nn.Module], evaluated_file: str) -> None:
-    loader, name = loop.dataloader, f'{mode}_dataloader'
-    dataset = loader.dataset
+def _check_loop(loop: Any, mode: str, model: Optional[nn.Module],
+                evaluated_file: str) -> None:
+    loader, name, evaluator = loop.dataloader, f'{mode}_dataloader', f'{mode}_evaluator'
+    dataset, heads = loader.dataset, heads_of(model)
     checks.check_not_empty(dataset, name)
     checks.check_left_out(dataset, name)
-    by_epoch = mode != 'train' or isinstance(loop, EpochBasedTrainLoop)
     preprocessor = getattr(model, 'data_preprocessor', None)
     checks.check_batches(
-        loader, name, by_epoch,
+        loader, name, mode != 'train' or isinstance(loop, EpochBasedTrainLoop),
         getattr(preprocessor, 'num_sources', 1) if mode == 'train' else 1,
         evaluates=mode != 'train')
     checks.check_folder_names(dataset, name)
@@ -159,12 +140,11 @@ def _check_loop(loop, mode: str, heads: Dict[str, int],
         head: number for head, number in heads.items() if 'head' in head},
         getattr(getattr(model, 'decode_head', None), 'ignore_index', 255), model)
     metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
-    accuracies = [one for one in metrics if type(one).__name__ == 'Accuracy']
-    checks.check_topk(accuracies, heads, f'{mode}_evaluator')
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    checks.check_iou(metrics, f'{mode}_evaluator')
+    checks.check_topk([one for one in metrics if type(one).__name__ == 'Accuracy'],
+                      heads, evaluator)
+    checks.check_iou(metrics, evaluator)
     for metric in metrics:
-        checks.check_coco_metric(metric, classes, evaluated_file)
+        checks.check_coco_metric(metric, checks.declared_names(dataset), evaluated_file)
     if mode == 'train' and model is not None:
         checks.check_topk(
             [part for part in model.modules() if getattr(part, 'cal_acc', False)],

@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Subset
 
 from ...datasets import checks
@@ -15,7 +14,7 @@ from ...utils.checks import check_count, check_number
 from ...utils.errors import ConfigurationError
 from ...utils.random import own_random_numbers
 from ...utils.undisturbed import evaluating
-from ..resume.rank_state import bare
+from ..resume.rank_state import bare, is_sharded
 from .probe_hook import is_due
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class KNNEvaluationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the data sets, so that what is wrong with them shows now."""
-        self.is_off = isinstance(runner.model, FullyShardedDataParallel)
+        self.is_off = is_sharded(runner)
         if self.is_off:
             runner.logger.warning(
                 'KNNEvaluationHook is off: a model that FSDP has sharded cannot '
@@ -155,8 +154,7 @@ class KNNEvaluationHook(Hook):
         try:
             dataset = build_labelled_dataset(given)
         except Exception:
-            if isinstance(given, dict):
-                checks.explain_failure(given, name)
+            checks.explain_failure(given, name)
             raise
         checks.check_not_empty(dataset, name)
         checks.check_samples(dataset, name, model=model)

@@ -6,10 +6,9 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...utils.checks import check_count
-from ..resume.rank_state import bare
+from ..resume.rank_state import bare, is_sharded
 
 
 class ProbeHook(Hook):
@@ -49,7 +48,7 @@ class ProbeHook(Hook):
     @master_only
     def before_train(self, runner: Runner) -> None:
         """Load the images."""
-        if isinstance(runner.model, FullyShardedDataParallel):
+        if is_sharded(runner):
             runner.logger.warning(
                 f'{type(self).__name__} is off: a single process cannot run a '
                 'model that FSDP has sharded. Look at its checkpoints instead.')

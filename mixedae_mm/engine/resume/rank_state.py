@@ -2,6 +2,7 @@
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import torch
+from mmengine._strategy import SingleDeviceStrategy
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -68,8 +69,7 @@ def is_sharded(runner) -> bool:
     """Whether each rank has parts of tensors only (FSDP, DeepSpeed)."""
     strategy = getattr(runner, 'strategy', None)  # of FlexibleRunner
     return isinstance(runner.model, FullyShardedDataParallel) or (
-        strategy is not None and type(strategy).__name__ not in (
-            'SingleDeviceStrategy', 'DDPStrategy'))
+        strategy is not None and not isinstance(strategy, SingleDeviceStrategy))
 
 
 def bare(model: nn.Module) -> Any:
