@@ -36,8 +36,7 @@ def config_path(name: str) -> str:
             before it and ``.py`` behind it.
 
     Raises:
-        ConfigurationError: If there is no config of this name; the sentence
-            names the most similar one.
+        ConfigurationError: If there is none; it names the most similar one.
     """
     relative = Path(name.removeprefix(PREFIX))
     file = mim_folder() / 'configs' / relative
@@ -61,14 +60,10 @@ def similar_config(path: Path) -> str:
 def register(complete: Callable) -> None:
     """Make our configs known to mmengine and, as models, to mmpretrain.
 
-    ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
-    packages, components keep the scope of the config that is read: ours are
-    registered under their bare names. ``mmpretrain.list_models`` and
-    ``get_model`` know what ``model-index.yml`` lists. Environment variables in
-    configs may hold any path, see :func:`write_as_literals`.
-
-    Args:
-        complete (callable): Changes every config that is read from a file, in place.
+    ``_base_`` of any config may then name ours; components keep the scope of the config
+    that is read. ``mmpretrain.list_models`` and ``get_model`` know what
+    ``model-index.yml`` lists. Environment variables in configs may hold any path.
+    ``complete`` changes every config that is read from a file, in place.
     """
     from mmengine.config import Config
     from mmpretrain.apis.model import ModelHub
@@ -104,15 +99,9 @@ def register(complete: Callable) -> None:
 def write_as_literals(file: Path) -> Dict[str, str]:
     """Fill in environment variables that would break the text of a config.
 
-    mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it
-    is, so that a quote in a folder's name ends the string, and a backslash begins
-    an escape.
-
-    Args:
-        file (Path): A copy of a config, which is changed in place.
-
-    Returns:
-        dict: Name -> value of the variables that were filled in.
+    mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it is, so
+    that a quote in a folder's name ends the string, and a backslash begins an escape.
+    The file, a copy of a config, is changed; returns name -> value of what was filled in.
     """
     escapes = str.maketrans(
         {'\\': r'\\', "'": r"\'", '"': r'\"', '\n': r'\n'})

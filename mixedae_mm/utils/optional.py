@@ -6,15 +6,15 @@ from .errors import ConfigurationError
 
 
 def require(module: str, package: str, purpose: str) -> ModuleType:
-    """Import a module, or say in one sentence what to install.
+    """Import a module, such as ``'pyarrow.parquet'``.
 
     Args:
-        module (str): To import, such as ``'pyarrow.parquet'``.
+        module (str): To import.
         package (str): What ``pip install`` calls it.
         purpose (str): What needs it: the beginning of the sentence.
 
     Raises:
-        ConfigurationError: If it cannot be imported.
+        ConfigurationError: If it cannot be imported; it says what to install.
     """
     try:
         return importlib.import_module(module)
