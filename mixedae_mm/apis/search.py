@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..analysis.figures import FORMATS, check_figure_file
 from ..datasets.decode import UnreadableImageError
 from ..datasets.reading import read_file
-from ..utils.arguments import positive_int
+from ..utils.arguments import FIGURE_SUFFIXES, figure_file, positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from .encoder import decode_image, load
-from .feature_table import pyarrow, read_metadata
+from .feature_table import pyarrow, read_settings
 
 ROWS_AT_A_TIME = 8192
 COLUMNS = 5
@@ -30,17 +29,10 @@ class Neighbour(NamedTuple):
 
 
 def nearest_neighbours(file: str, query: Tensor, count: int) -> List[Neighbour]:
-    """The most similar rows of a Parquet file of features.
+    """The ``count`` rows of a file of features that are most similar, best first.
 
-    The file is read in pieces; memory does not grow with it.
-
-    Args:
-        file (str): Of :func:`~.features.write_features`.
-        query (Tensor): ``(C, )`` float32.
-        count (int): How many, at least 1.
-
-    Returns:
-        list[Neighbour]: The most similar first.
+    The file, of :func:`~.features.write_features`, is read in pieces; memory does not
+    grow with it. The query is ``(C, )`` float32.
     """
     query = normalize(query, dim=0)
     best: List[Neighbour] = []
@@ -69,9 +61,7 @@ def search(file: str, image: str, count: int,
         ConfigurationError: If a file is missing, or the checkpoint is not the
             one that the features were made with.
     """
-    settings = read_metadata(file)
-    if 'fingerprint' not in settings:
-        raise ConfigurationError(f'{file} is a part of a file that is not finished.')
+    settings = read_settings(file)
     check_count('count', count)
     if not Path(image).is_file():
         raise ConfigurationError(f'There is no image {image}.')
@@ -122,8 +112,7 @@ def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
     axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def parse_arguments(
-        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """The command line of ``tools/analysis_tools/nearest_neighbours.py``."""
     parser = argparse.ArgumentParser(
         description='Show the images most like a given one (cosine similarity '
@@ -131,8 +120,8 @@ def parse_arguments(
     parser.add_argument('features', metavar='FEATURES',
                         help='Parquet file of tools/analysis_tools/extract_features.py')
     parser.add_argument('image', metavar='IMAGE', help='the image to compare with')
-    parser.add_argument('--out', default='neighbours.png',
-                        help=f'sheet to write: {", ".join(FORMATS)} '
+    parser.add_argument('--out', type=figure_file, default='neighbours.png',
+                        help=f'sheet to write: {", ".join(FIGURE_SUFFIXES)} '
                         '(default: %(default)s)')
     parser.add_argument('--count', type=positive_int, default=15,
                         help='how many neighbours')
@@ -147,10 +136,9 @@ def parse_arguments(
 
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
-    out = check_figure_file(args.out)
     neighbours, folder, channels = search(
         args.features, args.image, args.count, args.checkpoint, args.folder, args.heads)
-    with whole(out) as path:
+    with whole(args.out) as path:
         contact_sheet(args.image, neighbours, folder, channels).savefig(path, dpi=120)
     for neighbour in neighbours:
         print(f'{neighbour.similarity:.4f}  {neighbour.path}')

@@ -20,6 +20,7 @@ from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 import mixedae_mm
 from mixedae_mm.apis import features as feature_extraction
 from mixedae_mm.apis import search as nearest_neighbours
+from mixedae_mm.apis.feature_table import read_settings
 from mixedae_mm.apis.features import parse_arguments, write_features
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.errors import ConfigurationError
@@ -87,7 +88,7 @@ class Interrupted(Exception):
 def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
     """Stopped again and again; what is done is not computed twice."""
     out = tmp_path / 'out.parquet'
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
+    monkeypatch.setattr(feature_extraction, 'SHARD_SIZE', 4)
     computed = []
 
     class Stopping:
@@ -130,14 +131,14 @@ def extract_slowly(said, *arguments):
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
-    write_table = feature_extraction.write_table
+    write_shard = feature_extraction.write_shard
 
     def write_slowly(*args):
         time.sleep(.3)
-        write_table(*args)
+        write_shard(*args)
 
-    with mock.patch.multiple(feature_extraction, PART_SIZE=2,
-                             write_table=write_slowly):
+    with mock.patch.multiple(feature_extraction, SHARD_SIZE=2,
+                             write_shard=write_slowly):
         sys.exit(report_errors(feature_extraction.run, parse_arguments(arguments)))
 
 
@@ -149,7 +150,7 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
                  '--batch-size', '2', '--workers', '1')
     for enough in (1, 4, 7):
         process = preloaded.process(extract_slowly, *arguments)
-        while len(list(tmp_path.glob('out.parquet.parts/part-*'))) < enough:
+        while len(list(tmp_path.glob('out.parquet.parts/shard-*'))) < enough:
             assert process.is_alive(), said.read_text()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
@@ -168,8 +169,8 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
 
 
 def test_begun_with_other_settings(encoder, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
-    monkeypatch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
+    monkeypatch.setattr(feature_extraction, 'SHARD_SIZE', 4)
+    monkeypatch.setattr(feature_extraction, 'join', lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         extract(folder, tmp_path / 'out', encoder)
     with pytest.raises(ConfigurationError, match='pooling mean instead of cls'):
@@ -183,11 +184,11 @@ def test_new_images_are_added_to_what_was_begun(encoder, tmp_path, monkeypatch):
     """A part whose images are other ones than before is computed again."""
     images = tmp_path / 'images'
     images.mkdir()
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 2)
+    monkeypatch.setattr(feature_extraction, 'SHARD_SIZE', 2)
     for name in 'abde':
         Image.fromarray(coffee()).save(images / f'{name}.png')
     with monkeypatch.context() as patch:
-        patch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
+        patch.setattr(feature_extraction, 'join', lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             extract(images, tmp_path / 'out', encoder)
     Image.fromarray(astronaut()).save(images / 'c.png')
@@ -246,7 +247,7 @@ def test_a_checkpoint_is_found_again(encoder, tmp_path, name, recorded):
     elsewhere.name = name
     Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
     extract(tmp_path, tmp_path / 'out', elsewhere)
-    settings = feature_extraction.read_metadata(tmp_path / 'out')
+    settings = read_settings(tmp_path / 'out')
     assert settings['checkpoint'] == recorded
 
 
@@ -329,8 +330,8 @@ def test_search_refuses(features, folder, tmp_path, encoder):
         ((str(features), image, 1, str(tmp_path / 'other.pth')), 'another checkpoint'),
         ((str(features), 'absent.png', 1), 'no image absent.png'),
         ((str(tmp_path / 'absent'), image, 1), 'no file'),
-        ((image, image, 1), 'not written by'),
-        ((str(tmp_path / 'a.parquet'), image, 1), 'not written by'),
+        ((image, image, 1), 'is not a finished file of'),
+        ((str(tmp_path / 'a.parquet'), image, 1), 'is not a finished file of'),
         ((str(features), image, 0), 'at least 1'),
     ):
         with pytest.raises(ConfigurationError, match=message):
