@@ -10,6 +10,7 @@ from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Se
                     Tuple)
 
 from mixedae_mm.utils.files import lock
+from mixedae_mm.utils.machine import cpu_cores
 from .training_run import TrainingRun
 
 # Exit status: run me again. It is the PreemptionHook's.
@@ -121,7 +122,7 @@ def default_workers() -> int:
     import torch
     if torch.cuda.is_available():
         return 4 * torch.cuda.device_count()
-    return len(os.sched_getaffinity(0))
+    return cpu_cores()
 
 
 class _Progress:
