@@ -107,7 +107,7 @@ class Encoder:
         if not {1, sizes.in_channels}.issuperset(numbers):
             raise ConfigurationError(
                 f'{name} takes images of {sizes.in_channels} channels, but has mean '
-                f'and standard deviation of {" and ".join(map(str, numbers))}; it needs '
+                f'and standard deviation of {numbers[0]} and {numbers[1]}; it needs '
                 'the config of its training.')
         self.model = PlainViT(vit, name).to(self.device)
         self.preprocessing = Preprocessing(

@@ -101,7 +101,7 @@ def write_as_literals(file: Path) -> Dict[str, str]:
 
     mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it is, so
     that a quote in a folder's name ends the string, and a backslash begins an escape.
-    The file, a copy of a config, is changed; returns name -> value of what was filled in.
+    The file, a copy of a config, is changed; returns what was filled in, by name.
     """
     escapes = str.maketrans(
         {'\\': r'\\', "'": r"\'", '"': r'\"', '\n': r'\n'})

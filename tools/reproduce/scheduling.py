@@ -1,5 +1,4 @@
 """Run many trainings, some at a time; stop and go on at any moment."""
-import os
 import signal
 import subprocess
 import time

@@ -11,7 +11,6 @@ first, MixedAE by the demo. What is finished is not repeated, and a training
 that was interrupted goes on where it was: repeat the command.
 """
 import argparse
-import os
 import shutil
 import subprocess
 import sys

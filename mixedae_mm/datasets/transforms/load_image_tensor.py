@@ -13,9 +13,9 @@ from ..reading import read_file
 class LoadImageTensor(BaseTransform):
     """Read and decode an image into a uint8 RGB tensor (3, H, W).
 
-    The fast counterpart of ``LoadImageFromFile`` for pipelines that work on tensors. The
-    result is Pillow's, see :func:`~.decode.decode_rgb` for formats and limits. Channels
-    are RGB: the data preprocessor must not swap them.
+    The fast counterpart of ``LoadImageFromFile`` for pipelines of tensors. The result
+    is Pillow's, see :func:`~.decode.decode_rgb` for formats and limits. Channels are
+    RGB: the data preprocessor must not swap them.
 
     **Required Keys:** img_path
 
