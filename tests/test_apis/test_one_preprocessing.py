@@ -80,7 +80,7 @@ TOOLS = dict(
 
 @pytest.mark.parametrize('name', MODELS)
 def test_every_tool_shows_the_model_the_same(name, pictures, tmp_path):
-    """A mix of four copies of a picture is that picture; its features are one vector."""
+    """A mix of four copies of a picture is that picture, with one feature vector."""
     model = mm_checkpoint(tmp_path / 'model.pth', MODELS[name])
     encoder = mixedae_mm.load(tmp_path / 'model.pth', 'cpu')
     features = encoder.features(pictures)
