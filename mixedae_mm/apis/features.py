@@ -36,18 +36,11 @@ SHARD_SIZE = 1024  # images: what a kill can cost
 
 
 class Summary(NamedTuple):
-    """What a run of :func:`write_features` did.
-
-    Attributes:
-        num_images (int): Rows of the result.
-        num_new (int): Of these, computed in this run.
-        bad (dict[str, str]): Unreadable images, with the reason.
-        seconds (float): That this run took to compute its images.
-    """
-    num_images: int
-    num_new: int
-    bad: Dict[str, str]
-    seconds: float
+    """What a run of :func:`write_features` did."""
+    num_images: int  # rows of the result
+    num_new: int  # of these, computed in this run
+    bad: Dict[str, str]  # unreadable images, with the reason
+    seconds: float  # that this run took to compute its images
 
 
 class ImageCrops(Dataset):
@@ -90,10 +83,9 @@ def write_features(folder: str,
                    progress: bool = True) -> Summary:
     """Write one feature per image into a Parquet file, or go on with it.
 
-    The columns are ``path`` (relative to the folder) and ``feature`` (float32,
-    as many as the encoder is wide). Unreadable images are not in it; they are
-    listed in ``OUT.bad.tsv``. Memory does not grow with the number of images,
-    except for their names.
+    The columns are ``path`` (relative to the folder) and ``feature`` (float32, as many
+    as the encoder is wide). Unreadable images are not in it; they are listed in
+    ``OUT.bad.tsv``. Memory grows only with the names of the images.
 
     Args:
         folder (str): Searched at any depth.
@@ -106,14 +98,12 @@ def write_features(folder: str,
         progress (bool): Show a progress bar.
 
     Raises:
-        ConfigurationError: If the folder is missing or has no image that can be
-            read, ``out`` is there, was begun with other settings or is being
-            written, or pyarrow is not installed.
+        ConfigurationError: If no image can be read, ``out`` is there, was begun with
+            other settings or is being written, or pyarrow is not installed.
     """
     pyarrow()  # before hours of work
     check_choice('pooling', pooling, POOLINGS)
     check_count('batch_size', batch_size)
-    check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
     index = index_folder(str(source), extensions_of(encoder.channels))
@@ -200,11 +190,9 @@ def _compute(shards: Dict[Path, range], images: ImageCrops, encoder: Encoder,
 
 
 def _check_settings(file: Path, settings: dict) -> None:
-    """Remember what the shards are computed with; refuse other settings.
-
-    The checkpoint may have been moved: its fingerprint counts.
-    """
+    """Remember what the shards are computed with; refuse other settings."""
     before = json.loads(file.read_text()) if file.exists() else settings
+    # The checkpoint may have been moved: its fingerprint counts.
     changed = [f'{name} {before.get(name)} instead of {value}'
                for name, value in settings.items()
                if name != 'checkpoint' and before.get(name) != value]

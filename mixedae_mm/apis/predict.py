@@ -47,8 +47,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         checkpoint (str | Path): Of a fine-tuning with mmpretrain, mmseg or mmdet. It
             is read as data; nothing in it is executed.
         out (str | Path): Folder for the results.
-        config (str | Path, optional): Config of the checkpoint. By default the one
-            that the run saved in the checkpoint.
+        config (str | Path, optional): By default that in the checkpoint.
         threshold (float): Least score of an object, in [0, 1].
         device (str, optional): A GPU by default, if there is one.
         channels (sequence[int], optional): Which to draw as red, green and blue, see
@@ -61,10 +60,9 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         COCO's run lengths).
 
     Raises:
-        ConfigurationError: If no image can be used, the checkpoint is not that of
-            a fine-tuning, ``out`` is a file or the folder of the images, or
-            ``threshold`` is not in [0, 1]. One image of many that cannot be used is
-            warned of.
+        ConfigurationError: If no image can be used (one of many is warned of), the
+            checkpoint is not that of a fine-tuning, ``out`` is a file or the folder
+            of the images, or ``threshold`` is not in [0, 1].
     """
     check_number('threshold', threshold, lambda number: 0 <= number <= 1,
                  'be in [0, 1]')

@@ -53,13 +53,10 @@ def search(file: str, image: str, count: int,
            folder: Optional[str] = None,
            heads: Optional[int] = None
            ) -> Tuple[List[Neighbour], Path, Optional[int]]:
-    """Neighbours of an image file, itself left out, the images' folder and channels.
+    """Neighbours of an image file, itself left out; the images' folder and channels.
 
-    Channels are None for RGB.
-
-    Raises:
-        ConfigurationError: If a file is missing, or the checkpoint is not the
-            one that the features were made with.
+    Channels are None for RGB. A missing file and another checkpoint than that of the
+    features are ConfigurationErrors.
     """
     settings = read_settings(file)
     check_count('count', count)
@@ -81,10 +78,7 @@ def search(file: str, image: str, count: int,
 
 def contact_sheet(query: str, neighbours: Sequence[Neighbour],
                   folder: Path, channels: Optional[int] = None) -> Figure:
-    """The query and its neighbours, each with its similarity and name.
-
-    Of images with other ``channels`` than RGB the first three are drawn, or one.
-    """
+    """The query and its neighbours, each with its similarity and name."""
     rows = max(1, -(-len(neighbours) // COLUMNS))
     figure = Figure(figsize=(1.7 * (COLUMNS + 1), 2.1 * rows), layout='constrained')
     axes = figure.subplots(rows, COLUMNS + 1, squeeze=False)
@@ -100,7 +94,7 @@ def contact_sheet(query: str, neighbours: Sequence[Neighbour],
 def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
     try:
         pixels = decode_image(read_file(str(file)), str(file), channels)  # (C, H, W)
-        if channels is not None:
+        if channels is not None:  # of other channels than RGB the first three, or one
             pixels = pixels[[0, 1, 2] if channels > 2 else [0, 0, 0]].float()
             low, high = (limit(pixels, dim=(1, 2), keepdim=True)
                          for limit in (torch.amin, torch.amax))

@@ -64,12 +64,12 @@ def decode_rgb(data: Buffer, name: str = 'image', max_pixels: int = MAX_PIXELS,
         min_side (int): Smallest allowed length of the shorter side.
 
     Returns:
-        torch.Tensor: uint8, (3, H, W), values in [0, 255].
+        torch.Tensor: uint8, (3, H, W).
 
     Raises:
-        UnreadableImageError: If the file is empty, not an image, damaged, truncated,
-            too large, too small, or has pixels without an agreed range (32-bit
-            integers, floating point outside 0..1).
+        UnreadableImageError: If the file is empty, not an image, damaged, too large or
+            small, or has pixels without an agreed range (32-bit integers, floating
+            point outside 0..1).
     """
     image = opened(data, name, max_pixels)
     check_size(name, *image.size, max_pixels, min_side)

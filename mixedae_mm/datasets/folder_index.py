@@ -27,13 +27,9 @@ class FolderIndex(NamedTuple):
 
     Two arrays, about as many bytes as the paths have letters, which all worker
     processes share; a list of strings would be copied by each of them.
-
-    Attributes:
-        names (np.ndarray): uint8, the encoded paths, one after the other.
-        ends (np.ndarray): int64, ``(number of images, )``: where each path ends.
     """
-    names: np.ndarray
-    ends: np.ndarray
+    names: np.ndarray  # uint8, the encoded paths, one after the other
+    ends: np.ndarray  # int64, (number of images, ): where each path ends
 
     @classmethod
     def from_paths(cls, paths: Iterable[bytes]) -> 'FolderIndex':
@@ -54,15 +50,10 @@ class FolderIndex(NamedTuple):
 
 def index_folder(folder: str,
                  extensions: Sequence[str] = EXTENSIONS) -> FolderIndex:
-    """List the images below a folder, in this process.
+    """List the images below a folder at any depth, in this process.
 
-    Files whose names are not those of images are left out, named and counted in
-    the log.
-
-    Args:
-        folder (str): Searched at any depth. Links to folders are followed; names
-            that begin with a dot are left out.
-        extensions (Sequence[str]): Accepted extensions in lower case, with dot.
+    Links to folders are followed; names that begin with a dot are left out. So are
+    files whose names are not those of images, which the log names and counts.
 
     Raises:
         ConfigurationError: If the folder is missing, cannot be listed, or does
@@ -116,16 +107,11 @@ def natural_key(name: str) -> tuple:
 
 def scan_folder(folder: str,
                 extensions: Sequence[str]) -> Tuple[List[str], List[str]]:
-    """Walk through a folder.
-
-    Returns:
-        tuple: Relative paths of all images, in natural order of the folders and
-        of the files in each; relative paths of all other files.
+    """Relative paths of all images, in natural order, and of all other files.
 
     Raises:
-        OSError: If a folder cannot be listed. One that is not allowed to be
-            read, or is removed meanwhile, is left out with a warning; but not
-            ``folder`` itself.
+        OSError: If a folder cannot be listed. One that is not allowed to be read, or
+            is removed meanwhile, is left out with a warning; but not ``folder`` itself.
     """
     list_one = partial(_list_folder, folder, tuple(extensions))
     listed: List[_Listing] = []

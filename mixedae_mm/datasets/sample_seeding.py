@@ -35,9 +35,8 @@ class SharedNumbers:
 def sample_generators(seed: int, epoch: int, index: int):
     """Seed all generators for one sample, see :func:`~.random.seed_generators`.
 
-    In the main process the generators are as they were after the block. In a
-    worker process of a data loader they are not restored: only the loading of
-    samples draws from them there, and restoring costs more than seeding.
+    After the block they are as they were, but not in a worker of a data loader: only
+    the loading of samples draws from them there, and restoring costs more than seeding.
     """
     if get_worker_info() is None:
         with own_random_numbers(seed, epoch, index):
@@ -151,8 +150,8 @@ class SampleSeededDataset(SampleSeeding, _Delegate):
 
     Args:
         dataset (dict | Dataset): The dataset to wrap, or its config.
-        seed (int, optional): The seed, in [0, 2**63). None (default) leaves
-            the samples unseeded until ``dataset.seed`` is set.
+        seed (int, optional): In [0, 2**63). With None samples are not seeded until
+            ``dataset.seed`` is set.
     """
 
     def __init__(self, dataset, seed: Optional[int] = None):

@@ -41,11 +41,9 @@ def find_resumable_checkpoint(work_dir: str,
                               out_dir: Optional[str] = None) -> Optional[str]:
     """Find the newest whole checkpoint of a run.
 
-    Returns:
-        str, optional: The checkpoint that ``last_checkpoint`` names, if there is not a
-        newer one that has come further. If it is damaged or gone, or nothing is named,
-        the newest whole one in the run's folders, with a warning. None if there are
-        none.
+    It is the one that ``last_checkpoint`` names, if there is not a newer one that has
+    come further. If that is damaged or gone, or nothing is named, it is the newest
+    whole one in the run's folders, with a warning; None if there are none.
 
     Raises:
         ConfigurationError: If all that there are are damaged.

@@ -12,11 +12,8 @@ def check_number(name: str, value: Any, is_allowed: Callable[[Any], bool],
                  allowed: str) -> None:
     """Refuse a value that is not a number, such as a bool, or not an allowed number.
 
-    Args:
-        name (str): Of the argument.
-        value: What was given.
-        is_allowed (callable): Of a number; False for NaN, as comparisons are.
-        allowed (str): The same in words, after "but must".
+    ``is_allowed`` is False for NaN, as comparisons are; ``allowed`` says the same in
+    words, after "but must".
     """
     if isinstance(value, bool) or not (isinstance(value, Real) and is_allowed(value)):
         raise ConfigurationError(f'{name} is {value!r}, but must {allowed}.')

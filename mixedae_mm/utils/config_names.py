@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def mim_folder() -> Path:
     """Folder with ``configs/``, ``tools/`` and ``model-index.yml``.
 
-    ``.mim`` inside an installed package, as in all packages of OpenMMLab; the
-    checkout itself where nothing was installed, or where ``.mim`` only links to it.
+    ``.mim`` inside an installed package, as in all packages of OpenMMLab, otherwise the
+    checkout, to which ``.mim`` may link.
     """
     installed = PACKAGE / '.mim/configs'
     return installed.resolve().parent if installed.is_dir() else PACKAGE.parent
@@ -31,12 +31,8 @@ def config_path(name: str) -> str:
     >>> file = mixedae_mm.config_path('mixedae_vitb_300e.py')
     >>> config = mmengine.Config.fromfile(file)
 
-    Args:
-        name (str): Relative to ``configs/``, with or without ``mixedae_mm::``
-            before it and ``.py`` behind it.
-
-    Raises:
-        ConfigurationError: If there is none; it names the most similar one.
+    The name is relative to ``configs/``, with or without ``mixedae_mm::`` before it and
+    ``.py`` behind it. If there is none, a ConfigurationError names the most similar.
     """
     relative = Path(name.removeprefix(PREFIX))
     file = mim_folder() / 'configs' / relative

@@ -19,12 +19,8 @@ def atomically(destination: Union[str, Path]) -> Iterator[Path]:
     Data reaches the disk before the name does, so that not even a power cut leaves the
     name with half a file. What is there is replaced, and stays if the block fails.
 
-    Yields:
-        Path: Where to write: hidden, in the same folder, with the same ending. It does
-        not exist yet.
-
-    Raises:
-        OSError: If the disk refuses.
+    Yields where to write: hidden, in the same folder, with the same ending; it does not
+    exist yet. If the disk refuses, that is an OSError.
     """
     destination = Path(destination)
     temporary = destination.with_name(
@@ -73,10 +69,7 @@ def check_file(path: Union[str, Path], overwrite: bool,
                suffixes: Sequence[str] = ()) -> Path:
     """Refuse, before any work, a place that a file cannot be written to.
 
-    Args:
-        path (str | Path): The file; ``~`` is the home folder.
-        overwrite (bool): Whether a file that is there may be replaced.
-        suffixes (Sequence[str]): How its name may end; any way by default.
+    ``~`` is the home folder, ``suffixes`` how the name may end: any way by default.
 
     Raises:
         ConfigurationError: One sentence that names the path.
@@ -121,13 +114,8 @@ def lock(path: Union[str, Path], refusal: Optional[str] = None) -> Iterator[int]
     The lock ends with the process, however that ends. The file is made where it is
     missing, keeps its content, and stays.
 
-    Args:
-        path (str | Path): The file.
-        refusal (str, optional): The :class:`ConfigurationError` if another process
-            holds the lock. None waits for it instead.
-
-    Yields:
-        int: A file descriptor. Processes that inherit it hold the lock too.
+    If another process holds it, ``refusal`` is the :class:`ConfigurationError`; None
+    waits instead. Processes that inherit the file descriptor it yields hold it too.
     """
     with open(path, 'a') as file:
         try:

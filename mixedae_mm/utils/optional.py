@@ -8,13 +8,9 @@ from .errors import ConfigurationError
 def require(module: str, package: str, purpose: str) -> ModuleType:
     """Import a module, such as ``'pyarrow.parquet'``.
 
-    Args:
-        module (str): To import.
-        package (str): What ``pip install`` calls it.
-        purpose (str): What needs it: the beginning of the sentence.
-
     Raises:
-        ConfigurationError: If it cannot be imported; it says what to install.
+        ConfigurationError: If it cannot be imported: ``purpose``, the beginning of the
+            sentence, needs ``package``, which is what ``pip install`` calls it.
     """
     try:
         return importlib.import_module(module)

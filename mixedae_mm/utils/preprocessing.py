@@ -31,11 +31,7 @@ def resize_side(img_size: int, margin: float = MARGIN) -> int:
 
 
 def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
-    """The size of a crop, given as one number of pixels or as two.
-
-    Raises:
-        ConfigurationError: If it is neither.
-    """
+    """The size of a crop, given as one number of pixels or as two."""
     sides: Sequence[Any] = (
         img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
     if len(sides) != 2 or not all(
@@ -61,9 +57,6 @@ def evaluation_crop(image: Tensor, img_size: ImageSize, margin: float = MARGIN,
 
     Returns:
         Tensor: ``(C, *img_size)``, of the image's type.
-
-    Raises:
-        ConfigurationError: If ``img_size`` or ``margin`` is not one.
     """
     wanted_height, wanted_width = height_and_width(img_size)
     if not 1 <= margin < float('inf'):
@@ -167,9 +160,7 @@ def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
 class Preprocessing:
     """Resize, cut the centre out (:func:`evaluation_crop`), normalise.
 
-    Args:
-        img_size (tuple[int, int]): Height and width of the result.
-        mean, std (Sequence[float]): Of each channel, for RGB in 0..255.
+    The size is height and width; mean and std are of each channel, for RGB in 0..255.
     """
 
     def __init__(self, img_size: Tuple[int, int], mean: Sequence[float],
