@@ -31,11 +31,7 @@ TOO_NEW_TRANSFORMERS = {'onedl-mmpretrain': (5, 0), 'mmpretrain': (4, 50)}
 
 
 def check_dependencies() -> None:
-    """Refuse to start on packages that cannot work together.
-
-    Takes milliseconds: it looks up a dozen distribution names and imports
-    nothing. Where all is well, :func:`drop_misleading_warning` prepares the
-    imports that follow.
+    """Refuse to start on packages that cannot work together, in milliseconds.
 
     Raises:
         ImportError: If an import name is provided by two distributions, or one
@@ -45,9 +41,9 @@ def check_dependencies() -> None:
     installed = {name: installed_providers(name) for name in PROVIDERS}
     doubled = {name: dists for name, dists in installed.items() if len(dists) > 1}
     if doubled:
-        listing = '; '.join(f'{name} from ' + ' and '.join(dists)
+        listing = '; '.join(f'{name} from {" and ".join(dists)}'
                             for name, dists in doubled.items())
-        every = ' '.join(dist for dists in doubled.values() for dist in dists)
+        every = ' '.join(sum(doubled.values(), []))
         keep = ' '.join(_preferred(name, installed) for name in doubled)
         raise ImportError(
             'mixedae_mm found import names that are installed twice, so that each '
@@ -102,10 +98,9 @@ def drop_misleading_warning() -> None:
 def leave_out_language_models() -> None:
     """Let mmpretrain be imported beside a transformers that is too new for it.
 
-    mmpretrain imports its language models wherever transformers is installed, and
-    fails with them. It decides that in one small module, which is loaded here
-    before the rest, and told that they are not to be had. Who asks for one of these
-    models is told why.
+    mmpretrain imports its language models wherever transformers is installed, and fails
+    with them. It decides that in one small module, which is loaded here before the rest
+    and changed. Who asks for one of these models is told why.
     """
     name = 'mmpretrain.utils.dependency'
     transformers = _version('transformers')
@@ -140,9 +135,8 @@ def leave_out_language_models() -> None:
 def silence_onedl_notice() -> None:
     """Do not print "Could not import OneDL" on every command.
 
-    The maintained mmpretrain and mmdet say so when they are imported, of a package
-    that nobody here needs: as a debug message, but without a logger, and then
-    mmengine prints messages of any level.
+    The maintained mmpretrain and mmdet say so of a package that nobody here needs: as a
+    debug message, but without a logger, and then mmengine prints messages of any level.
     """
     from mmengine import logging as mmengine_logging
     print_log = mmengine_logging.print_log
@@ -158,10 +152,10 @@ def silence_onedl_notice() -> None:
 def separate_subset_copies() -> None:
     """Let no ``BaseDataset.get_subset`` see what an earlier call has copied.
 
-    mmengine 0.10 keeps one dictionary of copies, by the address of what was
-    copied, until the process ends. Where an object lies at the address
-    of one that is gone, its subset gets the copy of that other object: another
-    data set's transform, say, without a warning. OneDL's mmengine has fixed this.
+    mmengine 0.10 keeps one dictionary of copies, by the address of what was copied,
+    until the process ends. Where an object lies at the address of one that is gone, its
+    subset gets the copy of that one: another data set's transform, say, without a
+    warning. OneDL's mmengine has fixed this.
     """
     from mmengine.dataset import BaseDataset
     copy_without_annotation = BaseDataset._copy_without_annotation
@@ -180,11 +174,10 @@ def _preferred(import_name: str, installed: Dict[str, List[str]]) -> str:
     if import_name not in PROVIDERS:
         return import_name
     maintained, classic = PROVIDERS[import_name][:2]
-    has_maintained = any(dist == PROVIDERS[name][0]
-                         for name, dists in installed.items() for dist in dists)
-    has_classic = any(dist != PROVIDERS[name][0]
-                      for name, dists in installed.items() for dist in dists)
-    return classic if has_classic and not has_maintained else maintained
+    # Whether each that is installed is of the maintained stack.
+    found = [dist == PROVIDERS[name][0]
+             for name, dists in installed.items() for dist in dists]
+    return classic if found and not any(found) else maintained
 
 
 def _version(distribution: str) -> Optional[str]:

@@ -15,6 +15,11 @@ from mixedae_mm import compat
 ROOT = Path(__file__).parents[1]
 
 
+ONEDL = ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain']
+CLASSIC = ['mmengine', 'mmcv', 'mmpretrain']
+TORCH = {'torch', 'torchvision'}
+
+
 @pytest.fixture
 def packages(monkeypatch):
     """Pretend that exactly these distributions and import names are there."""
@@ -22,8 +27,7 @@ def packages(monkeypatch):
     def pretend(distributions, importable=None):
         provided = {name for name, dists in compat.PROVIDERS.items()
                     if set(dists) & set(distributions)}
-        importable = provided | {'torch', 'torchvision'} if importable is None \
-            else importable
+        there = provided | TORCH if importable is None else importable
 
         def version(name):
             if name not in distributions:
@@ -31,77 +35,43 @@ def packages(monkeypatch):
             return '1.0'
 
         monkeypatch.setattr(compat.metadata, 'version', version)
-        monkeypatch.setattr(compat, 'is_available', lambda name: name in importable)
+        monkeypatch.setattr(compat, 'is_available', lambda name: name in there)
 
     return pretend
 
 
-def refusal():
+@pytest.mark.parametrize('stack, mmdet', [
+    (ONEDL, 'onedl-mmdetection'), (CLASSIC, 'mmdet'),
+    (['mmengine', 'mmcv-lite', 'mmpretrain'], 'mmdet')])
+def test_either_stack_without_mmseg_and_mmdet_is_accepted(packages, stack, mmdet):
+    compat.check_dependencies()  # of the tests themselves
+    packages(stack)
+    compat.check_dependencies()
+    assert compat.install_command('mmdet') == f'pip install {mmdet}'
+
+
+@pytest.mark.parametrize('installed, importable, facts', [
+    (ONEDL[:2], None, ['needs mmpretrain,', '`pip install onedl-mmpretrain`']),
+    (ONEDL[::2], None, ['needs mmcv,', '`pip install onedl-mmcv`']),
+    (CLASSIC[:2], None, ['`pip install mmpretrain`']),
+    ([], None, ['`pip install onedl-mmengine onedl-mmcv onedl-mmpretrain`']),
+    ([*ONEDL, 'mmengine'], None, [
+        'mmengine from onedl-mmengine and mmengine',
+        '`pip uninstall -y onedl-mmengine mmengine && pip install onedl-mmengine`']),
+    ([*CLASSIC, 'mmsegmentation', 'onedl-mmsegmentation', 'mmcv-lite'], None, [
+        'mmcv from mmcv and mmcv-lite',
+        'mmseg from onedl-mmsegmentation and mmsegmentation']),
+    # What is left after uninstalling only one of two.
+    (ONEDL, TORCH | {'mmcv', 'mmpretrain'}, [
+        '`pip install --force-reinstall --no-deps onedl-mmengine`'])])
+def test_missing_and_doubled_packages_are_named_with_the_way_out(
+        packages, installed, importable, facts):
+    packages(installed, importable)
     with pytest.raises(ImportError) as caught:
         compat.check_dependencies()
     message = str(caught.value)
     assert '\n' not in message and message.endswith('`.')
-    return message
-
-
-ONEDL = ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain']
-CLASSIC = ['mmengine', 'mmcv', 'mmpretrain']
-
-
-def test_the_environment_of_the_tests_is_accepted():
-    compat.check_dependencies()
-
-
-@pytest.mark.parametrize('stack', [ONEDL, CLASSIC, ['mmengine', 'mmcv-lite',
-                                                    'mmpretrain']])
-def test_either_stack_without_mmseg_and_mmdet_is_accepted(packages, stack):
-    packages(stack)
-    compat.check_dependencies()
-
-
-@pytest.mark.parametrize('missing, command', [
-    ('mmpretrain', 'pip install onedl-mmpretrain'),
-    ('mmcv', 'pip install onedl-mmcv'),
-])
-def test_a_missing_package_is_named_with_its_maintained_distribution(
-        packages, missing, command):
-    packages([name for name in ONEDL if name != f'onedl-{missing}'])
-    message = refusal()
-    assert f'needs {missing},' in message and f'`{command}`' in message
-
-
-def test_the_advice_stays_within_the_stack_that_is_in_use(packages):
-    packages(['mmengine', 'mmcv'])
-    assert '`pip install mmpretrain`' in refusal()
-    assert compat.install_command('mmdet') == 'pip install mmdet'
-    packages(ONEDL)
-    assert compat.install_command('mmdet') == 'pip install onedl-mmdetection'
-
-
-def test_an_empty_environment_is_advised_to_take_the_maintained_stack(packages):
-    packages([])
-    assert '`pip install onedl-mmengine onedl-mmcv onedl-mmpretrain`' in refusal()
-
-
-def test_a_doubled_package_is_refused_with_both_names_and_the_way_out(packages):
-    packages([*ONEDL, 'mmengine'])
-    message = refusal()
-    assert 'mmengine from onedl-mmengine and mmengine' in message
-    assert ('`pip uninstall -y onedl-mmengine mmengine && pip install onedl-mmengine`'
-            in message)
-
-
-def test_a_doubled_optional_package_is_refused_too(packages):
-    packages([*CLASSIC, 'mmsegmentation', 'onedl-mmsegmentation', 'mmcv-lite'])
-    message = refusal()
-    assert 'mmcv from mmcv and mmcv-lite' in message
-    assert 'mmseg from onedl-mmsegmentation and mmsegmentation' in message
-
-
-def test_a_package_that_lost_its_files_is_to_be_reinstalled(packages):
-    """What is left after uninstalling only one of two."""
-    packages(ONEDL, importable={'torch', 'torchvision', 'mmcv', 'mmpretrain'})
-    assert ('`pip install --force-reinstall --no-deps onedl-mmengine`' in refusal())
+    assert all(fact in message for fact in facts), message
 
 
 def import_package(*flags, then='', **environment):

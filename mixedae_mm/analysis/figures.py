@@ -5,8 +5,7 @@ Each function takes plain numbers and returns a matplotlib figure, which its
 state, so that hooks can draw in the middle of a training run.
 """
 import io
-from pathlib import Path
-from typing import Iterable, Mapping, Sequence, Union
+from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,17 +17,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from ..utils.files import check_file
 from .run_log import Curve
 
-FORMATS = ('.png', '.jpg', '.jpeg', '.webp', '.pdf', '.svg')
 LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
                 '#56B4E9', '#555555', '#8C564B')
-
-
-def check_figure_file(path: Union[str, Path]) -> Path:
-    """Refuse, before any work, a file that a figure cannot be written to."""
-    return check_file(path, overwrite=True, suffixes=FORMATS)
 
 
 def figure_to_array(figure: Figure, dpi: int = 100) -> np.ndarray:

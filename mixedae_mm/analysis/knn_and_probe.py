@@ -8,7 +8,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from ..utils.arguments import non_negative_int, positive_float, positive_int
+from ..utils.arguments import (non_negative_int, output_file, positive_float,
+                               positive_int)
 from ..utils.files import write_json
 from ..utils.undisturbed import evaluating
 from .frozen_classifiers import ReadoutAccuracy, best_knn, best_probe
@@ -100,7 +101,8 @@ def parse_arguments(
     parser.add_argument('--batch-size', type=positive_int, default=128)
     parser.add_argument('--num-workers', type=non_negative_int, default=2,
                         help='processes that load images (default: 2)')
-    parser.add_argument('--json', type=Path, help='also write the numbers there')
+    parser.add_argument('--json', type=output_file(),
+                        help='also write the numbers there')
     return parser.parse_args(argv)
 
 

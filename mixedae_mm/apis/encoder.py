@@ -26,14 +26,9 @@ Images = Union[ImageLike, Iterable[ImageLike]]
 
 
 class Encoded(NamedTuple):
-    """Tokens of ``N`` images after the last layer, on the CPU, float32.
-
-    Attributes:
-        cls (Tensor): ``(N, C)``.
-        patches (Tensor): ``(N, L, C)``, row by row.
-    """
-    cls: Tensor
-    patches: Tensor
+    """Tokens of ``N`` images after the last layer, on the CPU, float32."""
+    cls: Tensor  # (N, C)
+    patches: Tensor  # (N, L, C), row by row
 
 
 def load(checkpoint: Union[str, Path],
@@ -41,7 +36,7 @@ def load(checkpoint: Union[str, Path],
          img_size: Union[int, Tuple[int, int], None] = None,
          amp: bool = False,
          heads: Optional[int] = None) -> 'Encoder':
-    """Load the encoder of a checkpoint with its preprocessing.
+    """Load the encoder of a checkpoint with its preprocessing, in evaluation mode.
 
     >>> encoder = mixedae_mm.load('work_dirs/mixedae_vitb_300e/epoch_300.pth')
     >>> cls, patches = encoder.encode('photo.jpg')
@@ -58,9 +53,6 @@ def load(checkpoint: Union[str, Path],
             are interpolated. Defaults to the size of the training.
         amp (bool): Compute in bfloat16 where that is safe.
         heads (int, optional): Attention heads, for files that do not say.
-
-    Returns:
-        Encoder: In evaluation mode.
 
     Raises:
         ConfigurationError: If the file is not a checkpoint of a plain ViT, or
@@ -89,7 +81,8 @@ class Encoder:
     or a batch ``(N, H, W, 3)`` as array, ``(N, 3, H, W)`` as tensor. Colours
     are RGB. The shorter side is resized, the centre cut out. An encoder of another
     number of channels takes files, arrays and tensors of so many, in the units of its
-    mean (:func:`~mixedae_mm.datasets.channels.decode_channels`).
+    mean (:func:`~mixedae_mm.datasets.channels.decode_channels`). There are
+    ``batch_size`` images in a batch; features come on the CPU, float32.
 
     Attributes:
         model (PlainViT): Normalised images to tokens.
@@ -104,24 +97,22 @@ class Encoder:
                  img_size: Union[int, Tuple[int, int], None] = None,
                  amp: bool = False,
                  name: str = 'The checkpoint') -> None:
-        if device is None:
-            device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        self.device = torch.device(device)
+        self.device = torch.device(
+            device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.amp = amp
         self.name = name
-        self.description = vit.description
-        channels = vit.description.in_channels
-        self.channels = channels_to_read(channels, vit.description.mean)
-        numbers = len(vit.description.mean), len(vit.description.std)
-        if not {1, channels}.issuperset(numbers):
+        sizes = self.description = vit.description
+        self.channels = channels_to_read(sizes.in_channels, sizes.mean)
+        numbers = len(sizes.mean), len(sizes.std)
+        if not {1, sizes.in_channels}.issuperset(numbers):
             raise ConfigurationError(
-                f'{name} takes images of {channels} channels, but has mean and '
-                f'standard deviation of {" and ".join(map(str, numbers))}; it needs '
+                f'{name} takes images of {sizes.in_channels} channels, but has mean '
+                f'and standard deviation of {numbers[0]} and {numbers[1]}; it needs '
                 'the config of its training.')
         self.model = PlainViT(vit, name).to(self.device)
         self.preprocessing = Preprocessing(
-            self._check_img_size(img_size), vit.description.mean,
-            vit.description.std)
+            sizes.img_size if img_size is None else self._checked(img_size),
+            sizes.mean, sizes.std)
 
     def __repr__(self) -> str:
         height, width = self.preprocessing.img_size
@@ -130,22 +121,16 @@ class Encoder:
                 f'{", bfloat16" if self.amp else ""})')
 
     def encode(self, images: Images, batch_size: int = 32) -> Encoded:
-        """Tokens of images.
+        """Tokens of images, ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``.
 
-        Args:
-            images: See :class:`Encoder`.
-            batch_size (int): Images per batch.
-
-        Returns:
-            Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one
-            image ``N`` is 1. All in memory: for many images take
-            :meth:`batches` or :meth:`features`.
+        For one image ``N`` is 1. All are in memory: for many images take
+        :meth:`batches` or :meth:`features`.
 
         Raises:
             ConfigurationError: If something is not an image, or there are none.
         """
         encoded = list(self.batches(images, batch_size))
-        return Encoded(*(torch.cat(parts) for parts in zip(*encoded)))
+        return Encoded(*map(torch.cat, zip(*encoded)))
 
     def batches(self, images: Images, batch_size: int = 32) -> Iterator[Encoded]:
         """As :meth:`encode`, one batch after the other."""
@@ -153,22 +138,15 @@ class Encoder:
             tokens = self.tokens(crops).float().cpu()
             yield Encoded(tokens[:, 0], tokens[:, 1:])
 
-    def features(self,
-                 images: Images,
-                 pooling: str = 'mean',
+    def features(self, images: Images, pooling: str = 'mean',
                  batch_size: int = 32) -> Tensor:
         """One vector per image, ``(N, C)``.
 
-        Args:
-            images: See :class:`Encoder`.
-            pooling (str): ``'mean'`` of the patch tokens (normalised, if the
-                checkpoint was fine-tuned so), or ``'cls'``.
-            batch_size (int): Images per batch.
+        ``pooling`` is the ``'mean'`` of the patch tokens (normalised, if the
+        checkpoint was fine-tuned so), or ``'cls'``.
         """
-        return torch.cat([
-            self.pool(crops, pooling)
-            for crops in self._crops(images, batch_size)
-        ])
+        return torch.cat([self.pool(crops, pooling)
+                          for crops in self._crops(images, batch_size)])
 
     @torch.no_grad()
     def classify(self, images: Images, batch_size: int = 32) -> Tensor:
@@ -179,10 +157,8 @@ class Encoder:
         """
         if self.model.head is None:
             raise ConfigurationError(f'{self.name} has no classifier.')
-        return torch.cat([
-            self.model.logits(self.tokens(crops).float()).cpu()
-            for crops in self._crops(images, batch_size)
-        ])
+        return torch.cat([self.model.logits(self.tokens(crops).float()).cpu()
+                          for crops in self._crops(images, batch_size)])
 
     @torch.no_grad()
     def tokens(self, crops: Tensor) -> Tensor:
@@ -209,18 +185,15 @@ class Encoder:
 
     def _crops(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         check_count('batch_size', batch_size)
-        crops = map(self.preprocessing.crop,
-                    images_of(images, self.channels))
-        empty = True
-        while batch := list(islice(crops, batch_size)):
-            empty = False
-            yield torch.stack(batch)
-        if empty:
+        crops = map(self.preprocessing.crop, images_of(images, self.channels))
+        batch = list(islice(crops, batch_size))
+        if not batch:
             raise ConfigurationError('There is no image to encode.')
+        while batch:
+            yield torch.stack(batch)
+            batch = list(islice(crops, batch_size))
 
-    def _check_img_size(self, img_size) -> Tuple[int, int]:
-        if img_size is None:
-            return self.description.img_size
+    def _checked(self, img_size: Union[int, Tuple[int, int]]) -> Tuple[int, int]:
         patch_size = self.description.patch_size
         try:
             size = height_and_width(img_size)
@@ -238,10 +211,11 @@ def images_of(images: Images, channels: Optional[int] = None) -> Iterator[Tensor
     if isinstance(images, (str, os.PathLike)):
         for file, _ in image_files(images, extensions_of(channels)):
             yield decode_image(read_file(str(file)), str(file), channels)
-    elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
-        yield from (_in_memory(image, channels) for image in images)
-    elif isinstance(images, (np.ndarray, Tensor, bytes, bytearray)) or not hasattr(
-            images, '__iter__'):
+        return
+    is_one = isinstance(images, (bytes, bytearray)) or not hasattr(images, '__iter__')
+    if isinstance(images, (np.ndarray, Tensor)):
+        is_one = images.ndim != 4
+    if is_one:
         yield _in_memory(images, channels)
     else:
         for image in images:

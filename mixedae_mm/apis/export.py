@@ -4,7 +4,7 @@ import json
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..interop.comparison import Comparison
 from ..interop.vit import PlainViT
-from ..utils.files import check_file, whole
-from ..utils.arguments import positive_int
+from ..utils.arguments import output_file, positive_int
 from ..utils.errors import ConfigurationError
+from ..utils.files import check_file, whole
 from ..utils.machine import pytorch_is
 from ..utils.optional import require
 from .encoder import Encoder, load
@@ -30,35 +30,27 @@ class ExportableViT(nn.Module):
     """A ViT for batches and image sizes that are unknown when it is exported.
 
     Normalisation is part of it, so that nobody has to know mean and standard
-    deviation. Image sides are multiples of the patch size, at least two
-    patches. Positions are always interpolated, which at the size of the
-    training changes nothing; a test for that size would tie the program to
-    it.
-
-    Args:
-        model (PlainViT): The ViT.
-        mean (Tensor): ``(C, 1, 1)``, in the units of the images.
-        std (Tensor): Likewise.
-        classifier (bool): Give logits instead of tokens.
+    deviation. Image sides are multiples of the patch size, at least two patches.
+    Positions are always interpolated, which at the size of the training changes
+    nothing; a test for that size would tie the program to it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: PlainViT, mean: Tensor, std: Tensor,
-                 classifier: bool) -> None:
+    def __init__(self, encoder: Encoder, classifier: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model: PlainViT = encoder.model
         self.classifier = classifier
-        self.register_buffer('mean', mean)
-        self.register_buffer('std', std)
+        for name in ('mean', 'std'):  # (C, 1, 1), in the units of the images
+            value = getattr(encoder.preprocessing, name)
+            self.register_buffer(name, _scale(encoder) * value)
 
-    def forward(self, images: Tensor):
+    def forward(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, Tensor]]:
         """RGB images in 0..1, or of other channels, to ``cls`` and ``patches``.
 
-        Returns:
-            tuple[Tensor, Tensor] | Tensor: ``(N, C)`` and ``(N, L, C)``; for a
-            classifier the logits ``(N, num_classes)``.
+        These are ``(N, C)`` and ``(N, L, C)``; a classifier gives its logits
+        ``(N, num_classes)`` instead.
         """
         backbone: VisionTransformer = self.model.backbone
         x = backbone.patch_embed.projection((images - self.mean) / self.std)
@@ -74,22 +66,24 @@ class ExportableViT(nn.Module):
             x = layer(x)
         if backbone.final_norm:
             x = backbone.ln1(x)
-        if self.classifier:
-            return self.model.logits(x)
-        return x[:, 0], x[:, 1:]
+        return _outputs(self.model, x, self.classifier)
+
+
+def _outputs(model: PlainViT, tokens: Tensor,
+             classifier: bool) -> Union[Tensor, Tuple[Tensor, Tensor]]:
+    return model.logits(tokens) if classifier else (tokens[:, 0], tokens[:, 1:])
 
 
 def export(encoder: Encoder,
-           out: str,
+           out: Union[str, Path],
            classifier: bool = False,
            overwrite: bool = False) -> List[Comparison]:
     """Export, check at several sizes, and only then put the file in its place.
 
     Args:
         encoder (Encoder): From :func:`mixedae_mm.load`, on the CPU.
-        out (str): ``.onnx``, or ``.pt2`` for ``torch.export``.
-        classifier (bool): Export the fine-tuned classifier instead of the
-            encoder.
+        out (str | Path): ``.onnx``, or ``.pt2`` for ``torch.export``.
+        classifier (bool): Export the fine-tuned classifier, not the encoder.
         overwrite (bool): Replace a file that is there.
 
     Returns:
@@ -100,22 +94,19 @@ def export(encoder: Encoder,
             the file cannot be written, or results differ.
     """
     destination = check_file(out, overwrite, SUFFIXES)
-    suffix = destination.suffix.lower()
-    _check_possible(encoder, suffix, classifier)
-    scale, preprocessing = _scale(encoder), encoder.preprocessing
-    module = ExportableViT(encoder.model, scale * preprocessing.mean,
-                           scale * preprocessing.std, classifier).eval()
-    program = _trace(module, encoder)
+    to_onnx = destination.suffix.lower() == '.onnx'
+    _check_possible(encoder, to_onnx, classifier)
+    program = _trace(encoder, classifier)
     # Beside the destination, so that nothing is copied when it is moved there.
     with tempfile.TemporaryDirectory(
             dir=destination.parent, prefix='.export-') as folder:
         path = Path(folder) / destination.name
-        if suffix == '.pt2':
-            torch.export.save(program, path)
-            run: Callable = torch.export.load(path).module()
-        else:
+        if to_onnx:
             _write_onnx(program, path, encoder, classifier)
             run = _onnx_runtime(path)
+        else:
+            torch.export.save(program, path)
+            run = torch.export.load(path).module()
         checks = _check(encoder, classifier, run)
         for file in sorted(Path(folder).iterdir(), reverse=True):  # .onnx.data first
             with whole(destination.with_name(file.name)) as temporary:
@@ -123,7 +114,7 @@ def export(encoder: Encoder,
     return checks
 
 
-def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
+def _check_possible(encoder: Encoder, to_onnx: bool, classifier: bool) -> None:
     if not pytorch_is(FIRST_TORCH):
         raise ConfigurationError(
             f'Exporting needs PyTorch {FIRST_TORCH} or newer, but this is '
@@ -134,9 +125,8 @@ def _check_possible(encoder: Encoder, suffix: str, classifier: bool) -> None:
         raise ConfigurationError(
             f'{encoder.name} has a relative position bias in every layer, which '
             'cannot be exported.')
-    if suffix == '.onnx':
-        for package in ('onnx', 'onnxruntime', 'onnxscript'):
-            require(package, package, 'An ONNX file')
+    for package in ('onnx', 'onnxruntime', 'onnxscript') if to_onnx else ():
+        require(package, package, 'An ONNX file')
 
 
 def _scale(encoder: Encoder) -> int:
@@ -144,29 +134,23 @@ def _scale(encoder: Encoder) -> int:
     return 1 if encoder.channels is None else 255
 
 
-def _values(encoder: Encoder) -> str:
-    return ('RGB in 0..1' if encoder.channels is None else
-            f'{encoder.channels} channels in the units of their files')
-
-
-def _trace(module: ExportableViT, encoder: Encoder):
-    patch_size = encoder.description.patch_size
-    rows, columns = encoder.description.grid
+def _trace(encoder: Encoder, classifier: bool):
+    sizes = encoder.description
+    rows, columns = sizes.grid
     # Any size but 1, which programs treat as a case of its own.
-    example = torch.rand(2, encoder.description.in_channels,
-                         (rows + 1) * patch_size, (columns + 2) * patch_size)
+    example = torch.rand(2, sizes.in_channels, (rows + 1) * sizes.patch_size,
+                         (columns + 2) * sizes.patch_size)
     dims = {
         0: torch.export.Dim('batch', min=1, max=4096),
-        2: patch_size * torch.export.Dim('rows', min=2, max=512),
-        3: patch_size * torch.export.Dim('columns', min=2, max=512),
+        2: sizes.patch_size * torch.export.Dim('rows', min=2, max=512),
+        3: sizes.patch_size * torch.export.Dim('columns', min=2, max=512),
     }
     with torch.no_grad():
-        return torch.export.export(
-            module, (example, ), dynamic_shapes=(dims, ))
+        return torch.export.export(ExportableViT(encoder, classifier).eval(),
+                                   (example, ), dynamic_shapes=(dims, ))
 
 
 def _write_onnx(program, path: Path, encoder: Encoder, classifier: bool) -> None:
-    numbers = sum(value.numel() for value in encoder.model.state_dict().values())
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
         onnx_program = torch.onnx.export(
@@ -174,14 +158,18 @@ def _write_onnx(program, path: Path, encoder: Encoder, classifier: bool) -> None
             output_names=['logits'] if classifier else ['cls', 'patches'],
             dynamo=True, verbose=False)
     sizes = encoder.description
+    values = ('RGB in 0..1' if encoder.channels is None else
+              f'{encoder.channels} channels in the units of their files')
     assert onnx_program is not None  # with dynamo=True
     onnx_program.model.metadata_props.update(
         model=str(sizes),
-        input=f'{_values(encoder)}, float32; sides are multiples of '
-        f'{sizes.patch_size}; normalisation is part of the model',
+        input=f'{values}, float32; sides are multiples of {sizes.patch_size}; '
+        'normalisation is part of the model',
         img_size=json.dumps(list(sizes.img_size)),
         classes=json.dumps(list(sizes.classes)))
-    onnx_program.save(path, external_data=4 * numbers > LARGEST_SINGLE_FILE)
+    num_bytes = 4 * sum(
+        value.numel() for value in encoder.model.state_dict().values())
+    onnx_program.save(path, external_data=num_bytes > LARGEST_SINGLE_FILE)
 
 
 def _onnx_runtime(path: Path) -> Callable[[Tensor], Tuple[Tensor, ...]]:
@@ -198,24 +186,22 @@ def _onnx_runtime(path: Path) -> Callable[[Tensor], Tuple[Tensor, ...]]:
 @torch.no_grad()
 def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison]:
     """Compare with the model's own forward at its size and at others."""
-    model, patch_size = encoder.model, encoder.description.patch_size
-    rows, columns = encoder.description.grid
+    sizes = encoder.description
+    rows, columns = sizes.grid
     checks = []
     generator = torch.Generator().manual_seed(0)
     for batch_size, grid in ((1, (rows, columns)), (3, (rows, columns)),
                              (2, (rows + 4, max(2, columns // 2))),
                              (1, (max(2, rows // 3), columns + 3))):
-        img_size = (grid[0] * patch_size, grid[1] * patch_size)
-        shares = torch.rand(batch_size, encoder.description.in_channels, *img_size,
-                            generator=generator)
-        images = shares * _scale(encoder)
-        tokens = model(encoder.preprocessing.normalize(shares))  # (N, 1 + L, C)
-        want = ((model.logits(tokens), ) if classifier else
-                (tokens[:, 0], tokens[:, 1:]))
-        got = run(images)
-        got = got if isinstance(got, tuple) else (got, )
+        height, width = (side * sizes.patch_size for side in grid)
+        shares = torch.rand(
+            batch_size, sizes.in_channels, height, width, generator=generator)
+        tokens = encoder.model(encoder.preprocessing.normalize(shares))  # (N, 1 + L, C)
+        # One tensor, or a tuple of two; ONNX Runtime gives a tuple of one.
+        got, want = (value if isinstance(value, tuple) else (value, ) for value in (
+            run(shares * _scale(encoder)), _outputs(encoder.model, tokens, classifier)))
         check = Comparison(
-            f'{batch_size} x {img_size[0]} x {img_size[1]}',
+            f'{batch_size} x {height} x {width}',
             max((a - b).abs().max().item() for a, b in zip(got, want, strict=True)),
             max(value.abs().max().item() for value in want))
         if not check.is_small():
@@ -225,8 +211,7 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison
     return checks
 
 
-def parse_arguments(
-        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """The command line of ``tools/converters/export.py``."""
     parser = argparse.ArgumentParser(
         description='Export an encoder or a fine-tuned classifier as ONNX or as '
@@ -235,7 +220,8 @@ def parse_arguments(
         'patches. The result is compared with the model at several sizes.')
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='of mixedae_mm, mmpretrain, timm, Hugging Face or MAE')
-    parser.add_argument('out', metavar='OUT', help='file to write: .onnx or .pt2')
+    parser.add_argument('out', metavar='OUT', type=output_file(*SUFFIXES),
+                        help='file to write: .onnx or .pt2')
     parser.add_argument('--classifier', action='store_true',
                         help='logits of the fine-tuned classifier, not tokens')
     parser.add_argument('--heads', type=positive_int,
@@ -250,7 +236,7 @@ def run(args: argparse.Namespace) -> None:
     encoder = load(args.checkpoint, 'cpu', heads=args.heads)
     print(f'{args.checkpoint}: {encoder.description}')
     checks = export(encoder, args.out, args.classifier, args.overwrite)
-    runtime = 'onnxruntime' if args.out.lower().endswith('.onnx') else 'torch.export'
+    runtime = 'onnxruntime' if args.out.suffix.lower() == '.onnx' else 'torch.export'
     print(f'{args.out}: {"logits" if args.classifier else "cls, patches"}; largest '
           f'difference between {runtime} and the model')
     for check in checks:

@@ -1,54 +1,52 @@
 """Tables of features: Parquet files with the columns ``path`` and ``feature``."""
 import json
 from pathlib import Path
-from typing import Dict, Sequence, Union
+from typing import Dict, Optional, Sequence, Union
 
 from torch import Tensor
 
-from ..utils.files import whole
 from ..utils.errors import ConfigurationError
+from ..utils.files import whole
 from ..utils.optional import require
 
 # Name of our settings in the metadata of a Parquet file.
 METADATA_KEY = b'mixedae_mm'
 
 
-def write_table(file: Path, names: Sequence[str], features: Tensor,
-                 bad: Dict[str, str]) -> None:
-    """Write the features of some images as a Parquet file.
-
-    Args:
-        file (Path): The file to write.
-        names (Sequence[str]): Of the ``N`` images that could be read.
-        features (Tensor): ``(N, C)`` float32.
-        bad (dict[str, str]): Unreadable images, with the reason.
-    """
+def write_shard(file: Path, names: Sequence[str], features: Tensor,
+                reasons: Sequence[Optional[str]]) -> None:
+    """Write the features ``(N, C)`` of some images, or why an image has none."""
     pa = pyarrow()
     column = pa.FixedSizeListArray.from_arrays(
         pa.array(features.flatten().numpy()), features.shape[1])
-    table = pa.table([pa.array(names, pa.string()), column], ['path', 'feature'])
+    table = pa.table(dict(
+        path=names, feature=column, reason=pa.array(reasons, pa.string())))
     with whole(file) as path:
-        pa.parquet.write_table(_with_metadata(table, dict(bad=bad)), path)
+        pa.parquet.write_table(table, path)
 
 
-def merge(files: Sequence[Path], destination: Path, settings: dict) -> None:
-    """Join Parquet files, one in memory at a time."""
+def join(shards: Sequence[Path], destination: Path, settings: dict) -> Dict[str, str]:
+    """Join shards without those images that have no feature, whose reasons it returns.
+
+    If none has one, nothing is written.
+    """
     pa = pyarrow()
-    first = _with_metadata(pa.parquet.read_table(files[0]), settings)
-    with whole(destination) as path, pa.parquet.ParquetWriter(
-            path, first.schema) as writer:
-        writer.write_table(first)
-        for file in files[1:]:
-            writer.write_table(
-                _with_metadata(pa.parquet.read_table(file), settings))
+    images = pa.dataset.dataset(list(map(str, shards)))
+    is_bad = pa.dataset.field('reason').is_valid()
+    bad = images.to_table(columns=['path', 'reason'], filter=is_bad).to_pydict()
+    if len(bad['path']) < images.count_rows():
+        good = images.scanner(columns=['path', 'feature'], filter=~is_bad)
+        schema = good.projected_schema.with_metadata(
+            {METADATA_KEY: json.dumps(settings)})
+        with whole(destination) as path, pa.parquet.ParquetWriter(
+                path, schema) as writer:
+            for batch in good.to_batches():  # not all in memory
+                writer.write_batch(batch)
+    return dict(zip(bad['path'], bad['reason']))
 
 
-def _with_metadata(table, content: dict):
-    return table.replace_schema_metadata({METADATA_KEY: json.dumps(content)})
-
-
-def read_metadata(file: Union[str, Path]) -> dict:
-    """What :func:`write_features` keeps in the metadata of a Parquet file.
+def read_settings(file: Union[str, Path]) -> dict:
+    """What :func:`join` keeps in the metadata of a file.
 
     Raises:
         ConfigurationError: If there is no such file, or something else wrote it.
@@ -62,15 +60,13 @@ def read_metadata(file: Union[str, Path]) -> dict:
         metadata = {}
     if METADATA_KEY not in metadata:
         raise ConfigurationError(
-            f'{file} was not written by tools/analysis_tools/extract_features.py.')
+            f'{file} is not a finished file of '
+            'tools/analysis_tools/extract_features.py.')
     return json.loads(metadata[METADATA_KEY])
 
 
 def pyarrow():
-    """The package, with what we use of it.
-
-    Raises:
-        ConfigurationError: If it is not installed.
-    """
+    """The package, with what we use of it; a ConfigurationError if it is missing."""
     require('pyarrow.parquet', 'pyarrow', 'A Parquet file')
+    require('pyarrow.dataset', 'pyarrow', 'A Parquet file')
     return require('pyarrow', 'pyarrow', 'A Parquet file')

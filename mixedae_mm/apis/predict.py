@@ -46,8 +46,7 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         checkpoint (str | Path): Of a fine-tuning with mmpretrain, mmseg or mmdet. It
             is read as data; nothing in it is executed.
         out (str | Path): Folder for the results.
-        config (str | Path, optional): Config of the checkpoint. By default the one
-            that the run saved in the checkpoint.
+        config (str | Path, optional): By default that in the checkpoint.
         threshold (float): Least score of an object, in [0, 1].
         device (str, optional): A GPU by default, if there is one.
         channels (sequence[int], optional): Which to draw as red, green and blue, see
@@ -60,10 +59,9 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         COCO's run lengths).
 
     Raises:
-        ConfigurationError: If no image can be used, the checkpoint is not that of
-            a fine-tuning, ``out`` is a file or the folder of the images, or
-            ``threshold`` is not in [0, 1]. One image of many that cannot be used is
-            warned of.
+        ConfigurationError: If no image can be used (one of many is warned of), the
+            checkpoint is not that of a fine-tuning, ``out`` is a file or the folder
+            of the images, or ``threshold`` is not in [0, 1].
     """
     check_number('threshold', threshold, lambda number: 0 <= number <= 1,
                  'be in [0, 1]')
@@ -77,9 +75,9 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
     pipeline = Compose([step for step in cfg.test_dataloader.dataset.pipeline
                         if not str(step['type']).endswith('LoadAnnotations')])
     count = loaded_channels(cfg.test_dataloader)
-    preprocessor = deepcopy(model.data_preprocessor).cpu()
+    preprocessor = deepcopy(model.data_preprocessor).cpu()  # to draw by its mean
     results: List[Dict[str, Any]] = []
-    refused = None
+    refused: Optional[ConfigurationError] = None
     earlier = out.resolve() if images.resolve() in out.resolve().parents else None
     for path, name in image_files(images, extensions_of(count)):
         if earlier in path.resolve().parents:  # a result of an earlier call
@@ -87,10 +85,9 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         try:
             pixels = _drawn(path, count, preprocessor, channels)
             sample = _predicted(path, pixels.shape[:2], pipeline, model)
-        except (ConfigurationError, OSError) as error:
-            refused = error if isinstance(error, ConfigurationError) else (
-                ConfigurationError(f'{path} cannot be read: {reason_of(error)}.'))
-            warn(str(refused))
+        except ConfigurationError as error:
+            refused = error
+            warn(str(error))
             continue
         target = Path(out, name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +110,7 @@ def fine_tuned(checkpoint: str, config: Optional[PathLike] = None,
     """
     content = read_checkpoint(checkpoint)
     saved = content.get('meta') or {}
-    if config is not None:
-        cfg = read_config(str(config))
-    else:
-        cfg = Config(saved_config(content))
+    cfg = Config(saved_config(content)) if config is None else read_config(str(config))
     if 'test_dataloader' not in cfg or cfg.test_dataloader is None:
         raise ConfigurationError(
             f'{config or checkpoint} has no test_dataloader: predictions take a '
@@ -142,12 +136,12 @@ def _drawn(path: Path, count: Optional[int], preprocessor: nn.Module,
     """An image upright in RGB, to be drawn on: ``(H, W, 3)`` uint8.
 
     ``count`` is that of ``LoadChannels`` in the pipeline, None for RGB.
-
-    Raises:
-        UnreadableImageError: If it is not such an image.
-        OSError: If the file cannot be read.
     """
-    data = read_file(str(path))
+    try:
+        data = read_file(str(path))
+    except OSError as error:
+        raise ConfigurationError(
+            f'{path} cannot be read: {reason_of(error)}.') from error
     if count is None:
         return decode_rgb(data, str(path)).permute(1, 2, 0).numpy()
     image = decode_channels(data, count, str(path))
@@ -156,11 +150,7 @@ def _drawn(path: Path, count: Optional[int], preprocessor: nn.Module,
 
 def _predicted(path: Path, size: Tuple[int, int], pipeline: Compose,
                model: BaseModel) -> Any:
-    """What the model says of an image file of a size (height, width).
-
-    Raises:
-        ConfigurationError: If a step of the pipeline or the model cannot take it.
-    """
+    """What the model says of an image file of a size (height, width)."""
     # mmdet's pipelines ask for a number.
     sample, step = dict(img_path=str(path), img_id=0), None
     try:

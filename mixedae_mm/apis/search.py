@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..analysis.figures import FORMATS, check_figure_file
 from ..datasets.decode import UnreadableImageError
 from ..datasets.reading import read_file
-from ..utils.arguments import positive_int
+from ..utils.arguments import FIGURE_SUFFIXES, figure_file, positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from .encoder import decode_image, load
-from .feature_table import pyarrow, read_metadata
+from .feature_table import pyarrow, read_settings
 
 ROWS_AT_A_TIME = 8192
 COLUMNS = 5
@@ -30,17 +29,10 @@ class Neighbour(NamedTuple):
 
 
 def nearest_neighbours(file: str, query: Tensor, count: int) -> List[Neighbour]:
-    """The most similar rows of a Parquet file of features.
+    """The ``count`` rows of a file of features that are most similar, best first.
 
-    The file is read in pieces; memory does not grow with it.
-
-    Args:
-        file (str): Of :func:`~.features.write_features`.
-        query (Tensor): ``(C, )`` float32.
-        count (int): How many, at least 1.
-
-    Returns:
-        list[Neighbour]: The most similar first.
+    The file, of :func:`~.features.write_features`, is read in pieces; memory does not
+    grow with it. The query is ``(C, )`` float32.
     """
     query = normalize(query, dim=0)
     best: List[Neighbour] = []
@@ -61,17 +53,12 @@ def search(file: str, image: str, count: int,
            folder: Optional[str] = None,
            heads: Optional[int] = None
            ) -> Tuple[List[Neighbour], Path, Optional[int]]:
-    """Neighbours of an image file, itself left out, the images' folder and channels.
+    """Neighbours of an image file, itself left out; the images' folder and channels.
 
-    Channels are None for RGB.
-
-    Raises:
-        ConfigurationError: If a file is missing, or the checkpoint is not the
-            one that the features were made with.
+    Channels are None for RGB. A missing file and another checkpoint than that of the
+    features are ConfigurationErrors.
     """
-    settings = read_metadata(file)
-    if 'fingerprint' not in settings:
-        raise ConfigurationError(f'{file} is a part of a file that is not finished.')
+    settings = read_settings(file)
     check_count('count', count)
     if not Path(image).is_file():
         raise ConfigurationError(f'There is no image {image}.')
@@ -91,10 +78,7 @@ def search(file: str, image: str, count: int,
 
 def contact_sheet(query: str, neighbours: Sequence[Neighbour],
                   folder: Path, channels: Optional[int] = None) -> Figure:
-    """The query and its neighbours, each with its similarity and name.
-
-    Of images with other ``channels`` than RGB the first three are drawn, or one.
-    """
+    """The query and its neighbours, each with its similarity and name."""
     rows = max(1, -(-len(neighbours) // COLUMNS))
     figure = Figure(figsize=(1.7 * (COLUMNS + 1), 2.1 * rows), layout='constrained')
     axes = figure.subplots(rows, COLUMNS + 1, squeeze=False)
@@ -110,7 +94,7 @@ def contact_sheet(query: str, neighbours: Sequence[Neighbour],
 def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
     try:
         pixels = decode_image(read_file(str(file)), str(file), channels)  # (C, H, W)
-        if channels is not None:
+        if channels is not None:  # of other channels than RGB the first three, or one
             pixels = pixels[[0, 1, 2] if channels > 2 else [0, 0, 0]].float()
             low, high = (limit(pixels, dim=(1, 2), keepdim=True)
                          for limit in (torch.amin, torch.amax))
@@ -122,8 +106,7 @@ def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
     axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def parse_arguments(
-        argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """The command line of ``tools/analysis_tools/nearest_neighbours.py``."""
     parser = argparse.ArgumentParser(
         description='Show the images most like a given one (cosine similarity '
@@ -131,8 +114,8 @@ def parse_arguments(
     parser.add_argument('features', metavar='FEATURES',
                         help='Parquet file of tools/analysis_tools/extract_features.py')
     parser.add_argument('image', metavar='IMAGE', help='the image to compare with')
-    parser.add_argument('--out', default='neighbours.png',
-                        help=f'sheet to write: {", ".join(FORMATS)} '
+    parser.add_argument('--out', type=figure_file, default='neighbours.png',
+                        help=f'sheet to write: {", ".join(FIGURE_SUFFIXES)} '
                         '(default: %(default)s)')
     parser.add_argument('--count', type=positive_int, default=15,
                         help='how many neighbours')
@@ -147,10 +130,9 @@ def parse_arguments(
 
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
-    out = check_figure_file(args.out)
     neighbours, folder, channels = search(
         args.features, args.image, args.count, args.checkpoint, args.folder, args.heads)
-    with whole(out) as path:
+    with whole(args.out) as path:
         contact_sheet(args.image, neighbours, folder, channels).savefig(path, dpi=120)
     for neighbour in neighbours:
         print(f'{neighbour.similarity:.4f}  {neighbour.path}')

@@ -5,14 +5,14 @@ bits. Their values stay as they are: nothing is turned into RGB or cut to 8 bits
 """
 import io
 from math import prod
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from PIL import ImageOps
 
 from ..utils.optional import require
-from .decode import (EXTENSIONS, MAX_PIXELS, UnreadableImageError, damaged, opened,
+from .decode import (EXTENSIONS, MAX_PIXELS, Buffer, check_size, naming, opened,
                      unreadable)
 
 NPY = b'\x93NUMPY'
@@ -36,23 +36,14 @@ def loading_step(channels: Optional[int]) -> dict:
     return dict(type='LoadChannels', channels=channels, min_side=1)
 
 
-def decode_channels(data: Union[bytes, bytearray, memoryview],
-                    channels: int,
-                    name: str = 'image',
-                    max_pixels: int = MAX_PIXELS,
-                    min_side: int = 1) -> torch.Tensor:
+def decode_channels(data: Buffer, channels: int, name: str = 'image',
+                    max_pixels: int = MAX_PIXELS, min_side: int = 1) -> torch.Tensor:
     """Decode a NumPy file, a TIFF or another image file, all its channels as they are.
 
     Channels come first or last; where both sides have ``channels`` entries, they come
     last. TIFF goes through ``tifffile`` and stays as it lies in the file; other formats
-    go through Pillow and are turned as their EXIF orientation says.
-
-    Args:
-        data: The content of the file.
-        channels (int): How many channels the image must have.
-        name (str): Name of the file for error messages.
-        max_pixels (int): Largest number of pixels, height times width.
-        min_side (int): Smallest allowed length of the shorter side.
+    go through Pillow and are turned as their EXIF orientation says. Arguments are those
+    of :func:`~.decode.decode_rgb`; ``channels`` is how many the image must have.
 
     Returns:
         torch.Tensor: ``(channels, H, W)``: uint8 as it is, other types as float32.
@@ -61,27 +52,17 @@ def decode_channels(data: Union[bytes, bytearray, memoryview],
         UnreadableImageError: If the file is damaged or too large or small, has other
             channels or another type, or a pixel is not finite.
     """
-    try:
+    with naming(name):
         pixels = _read(bytes(data), channels, name, max_pixels)
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # decoders raise whatever bad bytes lead to
-        raise damaged(name, error) from error
     return tensor_of_channels(pixels, channels, name, max_pixels, min_side)
 
 
-def tensor_of_channels(pixels: np.ndarray,
-                       channels: int,
-                       name: str = 'array',
-                       max_pixels: int = MAX_PIXELS,
-                       min_side: int = 1) -> torch.Tensor:
+def tensor_of_channels(pixels: np.ndarray, channels: int, name: str = 'array',
+                       max_pixels: int = MAX_PIXELS, min_side: int = 1) -> torch.Tensor:
     """Check an array and bring it to the tensor of :func:`decode_channels`."""
     pixels = _channels_first(pixels, channels, name)
     height, width = pixels.shape[1:]
-    if not min_side <= min(height, width) or height * width > max_pixels:
-        raise unreadable(
-            name, f'it has {width} x {height} pixels, the shorter side must have at '
-            f'least {min_side} and the image at most {max_pixels}')
+    check_size(name, width, height, max_pixels, min_side)
     if pixels.dtype.name not in TYPES:
         raise unreadable(
             name, f'its pixels are {pixels.dtype}, allowed are {", ".join(TYPES)}')

@@ -5,14 +5,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from typing import (Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set,
+                    Tuple, Union)
 
 import numpy as np
 from mmengine.logging import print_log
 
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
-from ..utils.processes import from_main_process
 from .decode import EXTENSIONS
 from .other_files import SYSTEM_FILES, describe_files
 from .reading import try_again
@@ -27,13 +27,9 @@ class FolderIndex(NamedTuple):
 
     Two arrays, about as many bytes as the paths have letters, which all worker
     processes share; a list of strings would be copied by each of them.
-
-    Attributes:
-        names (np.ndarray): uint8, the encoded paths, one after the other.
-        ends (np.ndarray): int64, ``(number of images, )``: where each path ends.
     """
-    names: np.ndarray
-    ends: np.ndarray
+    names: np.ndarray  # uint8, the encoded paths, one after the other
+    ends: np.ndarray  # int64, (number of images, ): where each path ends
 
     @classmethod
     def from_paths(cls, paths: Iterable[bytes]) -> 'FolderIndex':
@@ -54,15 +50,10 @@ class FolderIndex(NamedTuple):
 
 def index_folder(folder: str,
                  extensions: Sequence[str] = EXTENSIONS) -> FolderIndex:
-    """List the images below a folder, in this process.
+    """List the images below a folder at any depth, in this process.
 
-    Files whose names are not those of images are left out, named and counted in
-    the log.
-
-    Args:
-        folder (str): Searched at any depth. Links to folders are followed; names
-            that begin with a dot are left out.
-        extensions (Sequence[str]): Accepted extensions in lower case, with dot.
+    Links to folders are followed; names that begin with a dot are left out. So are
+    files whose names are not those of images, which the log names and counts.
 
     Raises:
         ConfigurationError: If the folder is missing, cannot be listed, or does
@@ -107,19 +98,6 @@ def image_files(path: Union[str, os.PathLike],
         raise ConfigurationError(f'{path} is neither an image file nor a folder.')
 
 
-def index_folder_together(folder: str,
-                          extensions: Sequence[str] = EXTENSIONS) -> FolderIndex:
-    """List in the first process and hand the list to all others.
-
-    All have the same list then, whatever changes in the folder meanwhile. A
-    collective operation: every process of a distributed run must call it.
-
-    Raises:
-        ConfigurationError: As :func:`index_folder`, in every process.
-    """
-    return from_main_process(lambda: index_folder(folder, extensions))
-
-
 def natural_key(name: str) -> tuple:
     """Sort key under which ``img2`` comes before ``img10``."""
     parts: list = DIGITS.split(name)
@@ -129,31 +107,26 @@ def natural_key(name: str) -> tuple:
 
 def scan_folder(folder: str,
                 extensions: Sequence[str]) -> Tuple[List[str], List[str]]:
-    """Walk through a folder.
-
-    Returns:
-        tuple: Relative paths of all images, in natural order of the folders and
-        of the files in each; relative paths of all other files.
+    """Relative paths of all images, in natural order, and of all other files.
 
     Raises:
-        OSError: If a folder cannot be listed. One that is not allowed to be
-            read, or is removed meanwhile, is left out with a warning; but not
-            ``folder`` itself.
+        OSError: If a folder cannot be listed. One that is not allowed to be read, or
+            is removed meanwhile, is left out with a warning; but not ``folder`` itself.
     """
     list_one = partial(_list_folder, folder, tuple(extensions))
-    listed, seen = [], set()
+    listed: List[_Listing] = []
+    seen: Set[Tuple[int, int]] = set()
     # Folder by folder in breadth, those of one depth in parallel.
     level = ['']
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         while level:
-            next_level = []
-            for listing in pool.map(list_one, level):
+            next_level: List[str] = []
+            for listing in filter(None, pool.map(list_one, level)):
                 # A folder that links lead to twice, or in a circle, counts once.
-                if listing is None or listing.identity in seen:
-                    continue
-                seen.add(listing.identity)
-                listed.append(listing)
-                next_level += listing.subfolders
+                if listing.identity not in seen:
+                    seen.add(listing.identity)
+                    listed.append(listing)
+                    next_level += listing.subfolders
             level = next_level
     listed.sort(key=lambda listing: natural_key(listing.relative))
     images = [path for listing in listed for path in listing.images]
@@ -168,7 +141,8 @@ class _Listing(NamedTuple):
     subfolders: List[str]
 
 
-def _list_folder(folder: str, extensions: Tuple[str, ...], relative: str):
+def _list_folder(folder: str, extensions: Tuple[str, ...],
+                 relative: str) -> Optional[_Listing]:
     """What lies in ``folder/relative``, or None if it must be left out."""
     path = os.path.join(folder, relative)
     try:
@@ -180,9 +154,8 @@ def _list_folder(folder: str, extensions: Tuple[str, ...], relative: str):
         return None
 
 
-def _list_entries(path: str, extensions: Tuple[str, ...], relative: str):
+def _list_entries(path: str, extensions: Tuple[str, ...], relative: str) -> _Listing:
     status = os.stat(path)
-    prefix = os.path.join(relative, '')
     images: List[str] = []
     others: List[str] = []
     subfolders: List[str] = []
@@ -195,21 +168,21 @@ def _list_entries(path: str, extensions: Tuple[str, ...], relative: str):
             if name.lower().endswith(extensions) and entry.is_file():
                 images.append(name)
             elif entry.is_dir():
-                subfolders.append(prefix + name)
+                subfolders.append(name)
             else:
-                others.append(prefix + name)
-    images = [prefix + name for name in sorted(images, key=natural_key)]
-    return _Listing(relative, (status.st_dev, status.st_ino), images, others,
-                    sorted(subfolders))
+                others.append(name)
+    images.sort(key=natural_key)
+    return _Listing(relative, (status.st_dev, status.st_ino), *(
+        [os.path.join(relative, name) for name in names]
+        for names in (images, others, sorted(subfolders))))
 
 
 def _describe(folder: str) -> str:
     """The folder, with the environment variable that it comes from, if any."""
-    path = os.path.abspath(folder)
+    path = Path(os.path.abspath(folder))
     for name, value in sorted(os.environ.items()):
-        if not name.endswith('_ROOT') or not value:
-            continue
-        root = os.path.abspath(value)
-        if path == root or path.startswith(root.rstrip(os.sep) + os.sep):
-            return f'{folder} (from the environment variable {name}={value})'
+        if name.endswith('_ROOT') and value:
+            root = Path(os.path.abspath(value))
+            if root in (path, *path.parents):
+                return f'{folder} (from the environment variable {name}={value})'
     return folder

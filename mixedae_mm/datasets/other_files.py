@@ -8,10 +8,9 @@ SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
 MAX_KINDS, MAX_NAMES = 6, 3
 
 
-def describe_files(paths: Sequence[str],
-                   extensions: Sequence[str] = (),
+def describe_files(paths: Sequence[str], extensions: Sequence[str] = (),
                    keep_case: bool = False) -> str:
-    """Describe files by kind, the most frequent kinds first.
+    """Describe files by kind, the most frequent kinds first; '' if there are none.
 
     >>> describe_files(['a.txt', 'b/c.TXT', 'README'])
     '2 .txt (a.txt, b/c.TXT), 1 without an extension (README)'
@@ -21,25 +20,20 @@ def describe_files(paths: Sequence[str],
         extensions (Sequence[str]): Those of images. What has one of them and was
             left out nevertheless is not a file, but a broken link, for example.
         keep_case (bool): Tell ``.JPG`` from ``.jpg``.
-
-    Returns:
-        str: Without a full stop; empty if there are no files.
     """
     kinds: Dict[str, List[str]] = defaultdict(list)
     for path in paths:
         extension = os.path.splitext(path)[1]
-        if not keep_case:
-            extension = extension.lower()
-        kind = extension or 'without an extension'
-        if extension in extensions:
+        kind = extension if keep_case else extension.lower()
+        if kind in extensions:
             kind = 'broken links or special files'
         # A name may hold bytes that cannot be written to a log.
-        kinds[kind].append(os.fsencode(path).decode(errors='replace'))
+        kinds[kind or 'without an extension'].append(
+            os.fsencode(path).decode(errors='replace'))
     ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
     parts = [
         f'{len(names)} {kind} ({", ".join(names[:MAX_NAMES])}'
         f'{", ..." if len(names) > MAX_NAMES else ""})'
-        for kind, names in ordered[:MAX_KINDS]
-    ]
+        for kind, names in ordered[:MAX_KINDS]]
     rest = sum(len(names) for _, names in ordered[MAX_KINDS:])
     return ', '.join(parts + ([f'{rest} others'] if rest else []))

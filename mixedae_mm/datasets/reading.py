@@ -16,15 +16,7 @@ LASTING = frozenset((errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR,
 
 
 def read_file(path: str, backend_args: Optional[dict] = None) -> bytes:
-    """Read a file, and try again where an error may pass.
-
-    Args:
-        path (str): Of a local file, or what a file backend of mmengine takes.
-        backend_args (dict, optional): See :func:`mmengine.fileio.get`.
-
-    Raises:
-        OSError: If the error is about the path, or remains after three tries.
-    """
+    """Read a file as :func:`mmengine.fileio.get`; see :func:`try_again`."""
     return try_again(lambda: fileio.get(path, backend_args=backend_args))
 
 

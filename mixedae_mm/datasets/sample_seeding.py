@@ -6,23 +6,37 @@ change what every later sample looks like. Here each sample starts from
 generators seeded by its own (seed, epoch, index).
 """
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, Sequence, Union
 
+import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import get_worker_info
 
 from ..utils.errors import ConfigurationError
 from ..utils.random import own_random_numbers, seed_generators
-from .shared_numbers import SharedNumbers
+
+
+class SharedNumbers:
+    """A few integers in memory shared with the workers of data loaders.
+
+    A deep copy has shared memory of its own. A deep copy of a tensor would be in
+    private memory, and what the main process writes would not reach the workers.
+    """
+
+    def __init__(self, values: Union[Sequence[int], torch.Tensor],
+                 dtype: torch.dtype = torch.int64):
+        self.tensor = torch.as_tensor(values, dtype=dtype).clone().share_memory_()
+
+    def __deepcopy__(self, memo):
+        return type(self)(self.tensor, self.tensor.dtype)
 
 
 @contextmanager
 def sample_generators(seed: int, epoch: int, index: int):
     """Seed all generators for one sample, see :func:`~.random.seed_generators`.
 
-    In the main process the generators are as they were after the block. In a
-    worker process of a data loader they are not restored: only the loading of
-    samples draws from them there, and restoring costs more than seeding.
+    After the block they are as they were, but not in a worker of a data loader: only
+    the loading of samples draws from them there, and restoring costs more than seeding.
     """
     if get_worker_info() is None:
         with own_random_numbers(seed, epoch, index):
@@ -35,9 +49,8 @@ def sample_generators(seed: int, epoch: int, index: int):
 class SampleIndex(int):
     """A sample's index that carries the epoch it is drawn for.
 
-    A sampler without epochs (``InfiniteSampler``) can yield these, so that
-    the next pass over the data gets other augmentations. It takes precedence
-    over ``set_epoch``.
+    A sampler without epochs (``InfiniteSampler``) can yield these, so that the next
+    pass over the data gets other augmentations. It goes before ``set_epoch``.
     """
     epoch: int
 
@@ -53,11 +66,10 @@ class SampleIndex(int):
 class SampleSeeding:
     """Mixin for datasets: ``__getitem__`` runs on generators of its own.
 
-    Put it before the dataset class and call :meth:`init_sample_seeding` in
-    the constructor. With ``seed=None`` the dataset behaves as without it.
-    Seed and epoch are kept in shared memory, so setting them in the main
-    process reaches persistent workers, which draw the next epoch's indices only
-    after the loader was iterated anew.
+    Put it before the dataset class and call :meth:`init_sample_seeding` in the
+    constructor. Seed and epoch are kept in shared memory: what the main process sets
+    reaches persistent workers, which draw the next epoch's indices only after the
+    loader was iterated anew.
     """
     _sample_seeding: SharedNumbers
 
@@ -138,8 +150,8 @@ class SampleSeededDataset(SampleSeeding, _Delegate):
 
     Args:
         dataset (dict | Dataset): The dataset to wrap, or its config.
-        seed (int, optional): The seed, in [0, 2**63). None (default) leaves
-            the samples unseeded until ``dataset.seed`` is set.
+        seed (int, optional): In [0, 2**63). With None samples are not seeded until
+            ``dataset.seed`` is set.
     """
 
     def __init__(self, dataset, seed: Optional[int] = None):

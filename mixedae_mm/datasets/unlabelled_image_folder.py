@@ -1,7 +1,7 @@
 """Any folder of images, without labels or annotation files."""
-import hashlib
 import os
-import struct
+import random
+from functools import partial
 from typing import Callable, Iterator, List, Optional, Sequence, Union
 from urllib.error import URLError
 
@@ -11,10 +11,10 @@ from mmengine.registry import DATASETS
 
 from ..utils.errors import ConfigurationError
 from ..utils.messages import listed, warn
+from ..utils.processes import from_main_process
 from .decode import EXTENSIONS, UnreadableImageError
-from .folder_index import FolderIndex, index_folder, index_folder_together
-from .sample_seeding import SampleSeeding
-from .shared_numbers import SharedNumbers
+from .folder_index import FolderIndex, index_folder
+from .sample_seeding import SampleSeeding, SharedNumbers
 
 # UNREADABLE stays so for the run; what is MISSED is tried again when it is due.
 UNSEEN, READABLE, UNREADABLE, MISSED = range(4)
@@ -26,35 +26,32 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
 
     Samples are ``dict(img_path=..., sample_idx=...)`` for the pipeline.
 
-    An image that cannot be read is named in one warning, counted, and replaced
-    by another image, whose choice depends on nothing but the index. If its
-    content is to blame (:class:`UnreadableImageError`), it is not tried again;
-    if it could not be reached (:class:`OSError`), it is, the next time it is due.
-    When more than ``max_bad_share`` of the images read so far are bad (and at
-    least ``min_bad``, so that single ones do not stop a small set), the run
-    stops with a summary. Counts are kept in memory shared with the
-    workers: ``num_bad`` and ``bad_images()`` tell the main process; each process
-    of a distributed run counts for itself. With ``test_mode=True`` an
+    An image that cannot be read is named in one warning, counted, and replaced by
+    another image, whose choice depends on nothing but the index. If its content is to
+    blame (:class:`UnreadableImageError`), it is not tried again; if it could not be
+    reached (:class:`OSError`), it is, the next time it is due. When more than
+    ``max_bad_share`` of the images read so far are bad (and at least ``min_bad``, so
+    that single ones do not stop a small set), the run stops with a summary. Counts are
+    shared with the workers: ``num_bad`` and ``bad_images()`` tell the main process;
+    each process of a distributed run counts for itself. With ``test_mode=True`` an
     unreadable image is an error at once.
 
     Args:
         data_root (str): The folder. Searched at any depth; links are followed,
             hidden files and folders are left out.
         data_prefix (str | dict): Folder below ``data_root``, as a string or as
-            ``dict(img_path=...)``. Defaults to ''.
+            ``dict(img_path=...)``.
         pipeline (Sequence): Transforms, or their configs.
         extensions (Sequence[str]): Accepted extensions, in lower case.
-        max_bad_share (float): Share of unreadable images, in [0, 1], above
-            which the run stops. Defaults to 0.01.
-        min_bad (int): Number of unreadable images below which the run is never
-            stopped. Defaults to 10.
+        max_bad_share (float): Share of unreadable images, in [0, 1], above which the
+            run stops.
+        min_bad (int): Number of unreadable images below which it never stops.
         listed_together (bool): In a distributed run the first process lists the
-            folder and hands the list to all others, so that all have the same
-            images. Every process must then build the data set; with False each
-            lists for itself. Defaults to True.
+            folder for all, so that all have the same images. Every process must then
+            build the data set; with False each lists for itself.
         seed (int, optional): Seed of the augmentations, see
             :class:`~.sample_seeding.SampleSeeding`. Whoever sets it must also
-            call ``set_epoch`` before each epoch. Defaults to None.
+            call ``set_epoch`` before each epoch. With None they are not seeded.
         indices, metainfo, test_mode, lazy_init, max_refetch: As in
             :class:`mmengine.dataset.BaseDataset`.
 
@@ -91,14 +88,9 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         self.listed_together = listed_together
         self.init_sample_seeding(seed)
         super().__init__(
-            data_root=data_root,
-            data_prefix=data_prefix,
-            pipeline=list(pipeline),
-            indices=indices,
-            metainfo=metainfo,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-            max_refetch=max_refetch)
+            data_root=data_root, data_prefix=data_prefix, pipeline=list(pipeline),
+            indices=indices, metainfo=metainfo, test_mode=test_mode,
+            lazy_init=lazy_init, max_refetch=max_refetch)
 
     @property
     def folder(self) -> str:
@@ -107,15 +99,15 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
     def full_init(self) -> None:
         """List the folder.
 
-        The base class serializes one dictionary per sample into ``data_bytes``
-        and ``data_address``; here these hold the bare paths, a third of the
-        memory, and the subset methods of the base class work on them.
+        The base class serializes one dictionary per sample into ``data_bytes`` and
+        ``data_address``; here these hold the bare paths, a third of the memory, and
+        the subset methods of the base class work on them.
         """
         if self._fully_initialized:
             return
-        list_images = index_folder_together if self.listed_together else index_folder
-        self.data_bytes, self.data_address = list_images(
-            self.folder, self.extensions)
+        list_images = partial(index_folder, self.folder, self.extensions)
+        self.data_bytes, self.data_address = (
+            from_main_process(list_images) if self.listed_together else list_images())
         self._fully_initialized = True
         self._forget_bad()
         if self._indices is not None:
@@ -180,10 +172,10 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
         """
         idx = range(len(self))[idx]
         yield idx
-        for attempt in range(self.max_refetch):
-            digest = hashlib.blake2b(
-                struct.pack('<2q', idx, attempt), digest_size=8).digest()
-            yield int.from_bytes(digest, 'little') % len(self)
+        generator = random.Random(idx)
+        for _ in range(self.max_refetch):
+            other = 1 + int(generator.random() * (len(self) - 1))
+            yield (idx + other) % len(self)
 
     def _forget_bad(self) -> None:
         """Start counting anew; one byte per image."""

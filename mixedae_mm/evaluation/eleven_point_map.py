@@ -11,15 +11,11 @@ from torch import Tensor
 class ElevenPointMAP(VOCAveragePrecision):
     """Precision averaged over eleven levels of recall, then over classes.
 
-    At each recall of 0, 0.1, ..., 1 the highest precision at that recall or
-    a higher one is taken (Everingham et al., 2010, Sec. 4.2). mmpretrain's
-    own ``AveragePrecision`` averages over all positives instead, which gives
-    other numbers. Images in which a class is only marked difficult are left
-    out for that class.
-
-    Args:
-        **kwargs: As in ``VOCAveragePrecision``. With ``average=None`` each
-            class is reported, as ``AP_classwise``.
+    At each recall of 0, 0.1, ..., 1 the highest precision at that recall or a higher
+    one is taken (Everingham et al., 2010, Sec. 4.2). mmpretrain's ``AveragePrecision``
+    averages over all positives instead, which gives other numbers. Images in which a
+    class is only marked difficult are left out for that class. Arguments are those of
+    ``VOCAveragePrecision``: with ``average=None`` each class is reported.
     """
     default_prefix = '11-point'
 
@@ -27,17 +23,10 @@ class ElevenPointMAP(VOCAveragePrecision):
     def calculate(pred: Tensor,
                   target: Tensor,
                   average: Optional[str] = 'macro') -> Tensor:
-        """Average precision, in percent.
+        """Average precision in percent, of every class or their mean (``'macro'``).
 
-        Args:
-            pred (Tensor): Scores ``(N, classes)``.
-            target (Tensor): ``(N, classes)``: 1 where the class is in the
-                image, 0 where not, -1 where the image does not count.
-            average (str, optional): ``'macro'``, the mean over classes, or
-                None, every class.
-
-        Returns:
-            Tensor: Scalar or ``(classes, )``.
+        ``pred`` are scores ``(N, classes)``; ``target``, likewise, is 1 where the class
+        is in the image, 0 where not, -1 where the image does not count.
         """
         precisions = torch.stack([
             _eleven_point_precision(scores[truth >= 0], truth[truth >= 0])

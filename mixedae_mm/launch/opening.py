@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..config.tree import resolve, type_name
+from ..utils.machine import cpu_cores
 from ..utils.messages import listed
 from .checks import initial_weights
 
@@ -148,8 +149,7 @@ def log_found(runner: Runner, *modes: str) -> None:
     """Say how many images and batches there are, then what was held back."""
     parts: List[str] = []
     notes: List[str] = []
-    cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
-             else os.cpu_count() or 1)  # macOS
+    cores = cpu_cores()
     for mode in modes:
         loop = getattr(runner, f'{mode}_loop', None)
         if loop is not None:

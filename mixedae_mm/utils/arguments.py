@@ -1,43 +1,53 @@
 """Types for argparse, which refuses other values while it parses."""
 import argparse
-from typing import Callable
+from pathlib import Path
+from typing import Any, Callable
 
 import torch
 
+from .errors import ConfigurationError
+from .files import check_file
 
-def integer_from(smallest: int) -> Callable[[str], int]:
-    """A ``type`` for argparse: whole numbers of at least ``smallest``."""
+FIGURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.pdf', '.svg')
 
-    def parse(text: str) -> int:
+
+def _number(kind: Callable[[str], Any], is_allowed: Callable[[Any], bool],
+            allowed: str) -> Callable[[str], Any]:
+
+    def parse(text: str) -> Any:
         try:
-            number = int(text)
+            number = kind(text)
         except ValueError:
-            number = smallest - 1
-        if number < smallest:
-            raise argparse.ArgumentTypeError(
-                f'{text!r} must be a whole number of at least {smallest}')
+            number = float('nan')
+        if not is_allowed(number):
+            raise argparse.ArgumentTypeError(f'{text!r} must be {allowed}')
         return number
 
     return parse
 
 
-positive_int = integer_from(1)
-non_negative_int = integer_from(0)
+positive_int = _number(int, lambda n: n >= 1, 'a whole number of at least 1')
+non_negative_int = _number(int, lambda n: n >= 0, 'a whole number of at least 0')
+positive_float = _number(float, lambda n: 0 < n < float('inf'), 'a number above 0')
 
 
-def positive_float(text: str) -> float:
-    """A ``type`` for argparse: finite numbers above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} must be a number above 0')
-    return number
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """A file that can be written: its folder is there, its name ends in a suffix."""
+
+    def parse(text: str) -> Path:
+        try:
+            return check_file(text, overwrite=True, suffixes=suffixes)
+        except ConfigurationError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+figure_file = output_file(*FIGURE_SUFFIXES)
 
 
 def device_name(text: str) -> str:
-    """A ``type`` for argparse: a device of PyTorch that is there."""
+    """A device of PyTorch that is there."""
     try:
         torch.empty(0, device=text)
     except (RuntimeError, AssertionError) as error:  # the latter without CUDA
@@ -49,7 +59,7 @@ def device_name(text: str) -> str:
 
 
 def add_shown_channels(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that draw images with more channels than RGB."""
+    """Add the option of commands that draw images with more channels than RGB."""
     parser.add_argument(
         '--show-channels', nargs=3, type=non_negative_int, metavar=('R', 'G', 'B'),
         help='of images with other channels than RGB: which to draw as red, green and '

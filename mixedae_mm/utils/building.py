@@ -5,16 +5,9 @@ from mmengine.registry import MODELS, init_default_scope
 
 
 def build_model(cfg: Config) -> BaseModel:
-    """A config's model, with the preprocessor that may stand beside it.
-
-    Classifiers and most configs of mmpretrain have their mean and standard deviation
-    in ``data_preprocessor`` at the top level, which the Runner gives to the model.
-
-    Args:
-        cfg (Config): Of mmpretrain, mmseg or mmdet.
-    """
+    """A config's model, with the ``data_preprocessor`` that may stand beside it."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = cfg.model.copy()
-    if cfg.get('data_preprocessor'):
+    if cfg.get('data_preprocessor'):  # which the Runner gives to the model
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return MODELS.build(model)

@@ -14,10 +14,7 @@ COMPLETE = 'complete'  # a file in a sharded checkpoint that has all its shards
 def checkpoint_folders(work_dir: str, out_dir: Optional[str] = None) -> List[str]:
     """Where a run's checkpoints are.
 
-    Args:
-        work_dir (str): Of the run.
-        out_dir (str, optional): Of its ``CheckpointHook``, which adds the name
-            of the run to it.
+    ``out_dir`` is that of its ``CheckpointHook``, which adds the name of the run to it.
     """
     folders = [str(work_dir)]
     if out_dir and str(out_dir) != str(work_dir):
@@ -44,15 +41,9 @@ def find_resumable_checkpoint(work_dir: str,
                               out_dir: Optional[str] = None) -> Optional[str]:
     """Find the newest whole checkpoint of a run.
 
-    Args:
-        work_dir (str): Of the run.
-        out_dir (str, optional): Of its ``CheckpointHook``.
-
-    Returns:
-        str, optional: The checkpoint that ``last_checkpoint`` names, if there
-        is not a newer one that has come further. If it is damaged or gone, or
-        nothing is named, the newest whole one in the run's folders, with a
-        warning. None if there are none.
+    It is the one that ``last_checkpoint`` names, if there is not a newer one that has
+    come further. If that is damaged or gone, or nothing is named, it is the newest
+    whole one in the run's folders, with a warning; None if there are none.
 
     Raises:
         ConfigurationError: If all that there are are damaged.
@@ -83,13 +74,9 @@ def has_checkpoints(work_dir: str, out_dir: Optional[str] = None) -> bool:
 
 
 def damage(path: str) -> Optional[str]:
-    """Say what is wrong with a checkpoint, None if nothing is.
+    """Say what is wrong with a checkpoint (a file, or a folder of them), or None.
 
-    Every byte is read and compared with the checksums in the file, at the
-    disk's speed.
-
-    Args:
-        path (str): A file that ``torch.save`` wrote, or a folder of them.
+    Every byte is read and compared with the checksums in the file.
     """
     if osp.isdir(path):
         if not osp.exists(osp.join(path, COMPLETE)):
@@ -111,8 +98,7 @@ def damage(path: str) -> Optional[str]:
 def progress(path: str) -> Optional[int]:
     """Read how many iterations were done, without loading or running anything.
 
-    Returns:
-        int, optional: None if this is not a readable checkpoint of a runner.
+    None if this is not a readable checkpoint of a runner.
     """
     if osp.isdir(path):
         path = osp.join(path, 'rank0.pth')
@@ -136,12 +122,7 @@ def _last_checkpoint(work_dir: str) -> Optional[str]:
 
 
 def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
-    """What may be resumed from, best first.
-
-    Args:
-        folders (list[str]): Of the run.
-        named (str, optional): The content of ``last_checkpoint``.
-    """
+    """What may be resumed from, best first; ``last_checkpoint`` holds ``named``."""
     paths = [
         osp.join(folder, name) for folder in folders if osp.isdir(folder)
         for name in os.listdir(folder)
@@ -151,22 +132,22 @@ def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
     done = {path: progress(path) for path in paths}
     # Not a runner's checkpoint, but weights that somebody has put here.
     paths = [path for path in paths if done[path] is not None or damage(path)]
-    age = {path: osp.getmtime(path) for path in paths}
     for path in paths:
         if named and osp.basename(path) == osp.basename(named):
             named = path  # also where the work folder was moved or copied
             break
     if named is None or not osp.exists(named):
-        paths.sort(key=lambda path: (done[path] or 0, age[path]), reverse=True)
+        paths.sort(key=lambda path: (done[path] or 0, osp.getmtime(path)), reverse=True)
         return ([] if named is None else [named]) + paths
-    others = sorted((path for path in paths if path != named),
-                    key=lambda path: age[path], reverse=True)
     reached, since = progress(named), osp.getmtime(named)
-    # Files of an earlier run in this folder may have come further, but are older.
-    ahead = [path for path in others if reached is not None
-             and age[path] >= since and (done[path] or 0) > reached]
-    ahead.sort(key=lambda path: done[path] or 0, reverse=True)
-    return ahead + [named] + [path for path in others if path not in ahead]
+
+    def rank(path: str) -> tuple:
+        # Files of an earlier run in this folder may have come further, but are older.
+        age, iterations = osp.getmtime(path), done.get(path) or 0
+        is_ahead = reached is not None and age >= since and iterations > reached
+        return is_ahead, path == named, iterations if is_ahead else age
+
+    return sorted({*paths, named}, key=rank, reverse=True)
 
 
 class _Outline(pickle.Unpickler):

@@ -1,4 +1,7 @@
-"""Checks of arguments, each with one sentence that says what is allowed."""
+"""Checks of arguments, each with one sentence that says what is allowed.
+
+All of them raise a :class:`ConfigurationError`.
+"""
 from numbers import Integral, Real
 from typing import Any, Callable, Collection, Optional, Sequence
 
@@ -9,47 +12,34 @@ def check_number(name: str, value: Any, is_allowed: Callable[[Any], bool],
                  allowed: str) -> None:
     """Refuse a value that is not a number, such as a bool, or not an allowed number.
 
-    Args:
-        name (str): Of the argument.
-        value: What was given.
-        is_allowed (callable): Of a number; False for NaN, as comparisons are.
-        allowed (str): The same in words, after "but must".
-
-    Raises:
-        ConfigurationError: Naming argument, value and what is allowed.
+    ``is_allowed`` is False for NaN, as comparisons are; ``allowed`` says the same in
+    words, after "but must".
     """
-    if (isinstance(value, bool) or not isinstance(value, Real)
-            or not is_allowed(value)):
+    if isinstance(value, bool) or not (isinstance(value, Real) and is_allowed(value)):
         raise ConfigurationError(f'{name} is {value!r}, but must {allowed}.')
 
 
 def check_count(name: str, value: Any, at_least: int = 1,
                 at_most: Optional[int] = None) -> None:
     """Refuse what is not a whole number from ``at_least`` to ``at_most``."""
-    allowed = f'be an integer of at least {at_least}'
-    if at_most is not None:
-        allowed = f'be an integer in [{at_least}, {at_most}]'
+    allowed = (f'of at least {at_least}' if at_most is None else
+               f'in [{at_least}, {at_most}]')
     check_number(
         name, value, lambda number: isinstance(number, Integral)
         and at_least <= int(number) and (at_most is None or int(number) <= at_most),
-        allowed)
+        f'be an integer {allowed}')
 
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither True nor False."""
     if not isinstance(value, bool):
-        raise ConfigurationError(
-            f'{name} is {value!r}, but must be True or False.')
+        raise ConfigurationError(f'{name} is {value!r}, but must be True or False.')
 
 
 def check_names(names: Sequence[str], number: int, of: str, option: str) -> None:
     """Refuse names that are not as many as needed, or of which two are the same.
 
-    Args:
-        names (Sequence[str]): Of what is compared.
-        number (int): How many are needed.
-        of (str): What they name, in the plural.
-        option (str): What gives them.
+    ``of`` is what they name, in the plural, and ``option`` what gives them.
     """
     if len(names) != number or len(set(names)) != len(names):
         raise ConfigurationError(

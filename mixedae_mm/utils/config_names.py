@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def mim_folder() -> Path:
     """Folder with ``configs/``, ``tools/`` and ``model-index.yml``.
 
-    ``.mim`` inside an installed package, as in all packages of OpenMMLab; the
-    checkout itself where nothing was installed, or where ``.mim`` only links to it.
+    ``.mim`` inside an installed package, as in all packages of OpenMMLab, otherwise the
+    checkout, to which ``.mim`` may link.
     """
     installed = PACKAGE / '.mim/configs'
     return installed.resolve().parent if installed.is_dir() else PACKAGE.parent
@@ -31,13 +31,8 @@ def config_path(name: str) -> str:
     >>> file = mixedae_mm.config_path('mixedae_vitb_300e.py')
     >>> config = mmengine.Config.fromfile(file)
 
-    Args:
-        name (str): Relative to ``configs/``, with or without ``mixedae_mm::``
-            before it and ``.py`` behind it.
-
-    Raises:
-        ConfigurationError: If there is no config of this name; the sentence
-            names the most similar one.
+    The name is relative to ``configs/``, with or without ``mixedae_mm::`` before it and
+    ``.py`` behind it. If there is none, a ConfigurationError names the most similar.
     """
     relative = Path(name.removeprefix(PREFIX))
     file = mim_folder() / 'configs' / relative
@@ -61,14 +56,10 @@ def similar_config(path: Path) -> str:
 def register(complete: Callable) -> None:
     """Make our configs known to mmengine and, as models, to mmpretrain.
 
-    ``_base_`` of any config may then name ours. Unlike with OpenMMLab's own
-    packages, components keep the scope of the config that is read: ours are
-    registered under their bare names. ``mmpretrain.list_models`` and
-    ``get_model`` know what ``model-index.yml`` lists. Environment variables in
-    configs may hold any path, see :func:`write_as_literals`.
-
-    Args:
-        complete (callable): Changes every config that is read from a file, in place.
+    ``_base_`` of any config may then name ours; components keep the scope of the config
+    that is read. ``mmpretrain.list_models`` and ``get_model`` know what
+    ``model-index.yml`` lists. Environment variables in configs may hold any path.
+    ``complete`` changes every config that is read from a file, in place.
     """
     from mmengine.config import Config
     from mmpretrain.apis.model import ModelHub
@@ -104,15 +95,9 @@ def register(complete: Callable) -> None:
 def write_as_literals(file: Path) -> Dict[str, str]:
     """Fill in environment variables that would break the text of a config.
 
-    mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it
-    is, so that a quote in a folder's name ends the string, and a backslash begins
-    an escape.
-
-    Args:
-        file (Path): A copy of a config, which is changed in place.
-
-    Returns:
-        dict: Name -> value of the variables that were filled in.
+    mmengine puts the value of ``'{{$DATA_ROOT:data}}'`` between the quotes as it is, so
+    that a quote in a folder's name ends the string, and a backslash begins an escape.
+    The file, a copy of a config, is changed; returns what was filled in, by name.
     """
     escapes = str.maketrans(
         {'\\': r'\\', "'": r"\'", '"': r'\"', '\n': r'\n'})

@@ -1,28 +1,21 @@
 """The one error type for arguments, configurations and data that cannot work."""
 from difflib import get_close_matches
-from typing import Dict, Iterable
+from typing import Iterable
 
 
 class ConfigurationError(ValueError):
     """A value given by the user is not allowed.
 
     The message is one sentence: what is wrong, where, and what is allowed.
-    Subclassing :class:`ValueError` keeps ``except ValueError`` of existing
-    code working.
     """
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Find the known name that is most like a mistyped one, '' if there is none.
 
-    Args:
-        name (str): What was given. Upper and lower case do not count.
-        known (Iterable[str]): The names that exist.
-        cutoff (float): Least likeness of the two, in [0, 1], as in
-            :func:`difflib.get_close_matches`.
+    Upper and lower case do not count. ``cutoff`` is the least likeness, in [0, 1], as
+    in :func:`difflib.get_close_matches`.
     """
-    by_lower: Dict[str, str] = {}
-    for each in known:
-        by_lower.setdefault(each.lower(), each)
+    by_lower = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[close[0]] if close else ''

@@ -14,22 +14,13 @@ PARTIAL = '.partial-'  # in the name of what is being written
 
 @contextmanager
 def atomically(destination: Union[str, Path]) -> Iterator[Path]:
-    """Write a file or a folder that takes its place as a whole.
+    """Write a file, or a folder, that takes its place as a whole.
 
-    Data reaches the disk before the name does, so that not even a power cut
-    leaves the name with half a file. On an error inside the ``with``, what was
-    written is deleted, and what was at ``destination`` stays.
+    Data reaches the disk before the name does, so that not even a power cut leaves the
+    name with half a file. What is there is replaced, and stays if the block fails.
 
-    Args:
-        destination (str | Path): A file, or a folder if the block makes one.
-            A file or folder that is there is replaced.
-
-    Yields:
-        Path: Where to write: hidden, in the same folder, with the same ending.
-        It does not exist yet.
-
-    Raises:
-        OSError: If the disk refuses.
+    Yields where to write: hidden, in the same folder, with the same ending; it does not
+    exist yet. If the disk refuses, that is an OSError.
     """
     destination = Path(destination)
     temporary = destination.with_name(
@@ -68,11 +59,7 @@ def write_json(path: Union[str, Path], content: Any) -> None:
 
 
 def write_atomically(path: Union[str, Path], content: Union[str, bytes]) -> None:
-    """Write a file as a whole; text is encoded as UTF-8.
-
-    Raises:
-        OSError: If the disk refuses. The file is then what it was before.
-    """
+    """Write bytes, or text as UTF-8, :func:`atomically`."""
     with atomically(path) as temporary:
         temporary.write_bytes(
             content.encode() if isinstance(content, str) else content)
@@ -82,18 +69,14 @@ def check_file(path: Union[str, Path], overwrite: bool,
                suffixes: Sequence[str] = ()) -> Path:
     """Refuse, before any work, a place that a file cannot be written to.
 
-    Args:
-        path (str | Path): The file; ``~`` is the home folder.
-        overwrite (bool): Whether a file that is there may be replaced.
-        suffixes (Sequence[str]): How its name may end; any way by default.
+    ``~`` is the home folder, ``suffixes`` how the name may end: any way by default.
 
     Raises:
         ConfigurationError: One sentence that names the path.
     """
     destination = Path(path).expanduser()
     if suffixes and destination.suffix.lower() not in suffixes:
-        raise ConfigurationError(
-            f'{path} must end in one of {", ".join(suffixes)}.')
+        raise ConfigurationError(f'{path} must end in one of {", ".join(suffixes)}.')
     if destination.is_dir():
         raise ConfigurationError(f'{path} must be a file, but is a folder.')
     return check_place(destination, overwrite)
@@ -101,18 +84,17 @@ def check_file(path: Union[str, Path], overwrite: bool,
 
 def check_place(destination: Path, overwrite: bool) -> Path:
     """As :func:`check_file`, for a file or a folder."""
+    folder = destination.parent
     if destination.exists() and not overwrite:
         raise ConfigurationError(
             f'{destination} exists already; choose another name, or replace it with '
             '--overwrite.')
-    if not destination.parent.is_dir():
+    if not folder.is_dir():
         raise ConfigurationError(
-            f'{destination} cannot be written: the folder {destination.parent} does '
-            'not exist.')
-    if not os.access(destination.parent, os.W_OK):
+            f'{destination} cannot be written: the folder {folder} does not exist.')
+    if not os.access(folder, os.W_OK):
         raise ConfigurationError(
-            f'{destination} cannot be written: no permission for the folder '
-            f'{destination.parent}.')
+            f'{destination} cannot be written: no permission for the folder {folder}.')
     return destination
 
 
@@ -129,19 +111,11 @@ def delete(path: Union[str, Path]) -> None:
 def lock(path: Union[str, Path], refusal: Optional[str] = None) -> Iterator[int]:
     """Hold a lock file, which no second process gets at the same time.
 
-    The lock ends with the process, however that ends. The file stays.
+    The lock ends with the process, however that ends. The file is made where it is
+    missing, keeps its content, and stays.
 
-    Args:
-        path (str | Path): The file; it is made where it is missing, and its
-            content is not touched.
-        refusal (str, optional): What to say if another process holds the lock. None
-            waits for it instead.
-
-    Yields:
-        int: A file descriptor. Processes that inherit it hold the lock too.
-
-    Raises:
-        ConfigurationError: With ``refusal``.
+    If another process holds it, ``refusal`` is the :class:`ConfigurationError`; None
+    waits instead. Processes that inherit the file descriptor it yields hold it too.
     """
     with open(path, 'a') as file:
         try:

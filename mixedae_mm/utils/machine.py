@@ -1,5 +1,7 @@
 """Facts about this machine: what a figure was measured on, what its GPU can do."""
+import os
 import platform
+from pathlib import Path
 
 import torch
 from mmengine.utils import digit_version
@@ -18,6 +20,13 @@ def machine(device: torch.device) -> dict:
     return facts
 
 
+def cpu_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
 def pytorch_is(version: str) -> bool:
     """Whether PyTorch has this version or a newer one."""
     return digit_version(torch.__version__) >= digit_version(version)
@@ -30,11 +39,8 @@ def has_recent_gpu() -> bool:
 
 
 def _processor() -> str:
-    try:
-        with open('/proc/cpuinfo') as lines:
-            for line in lines:
-                if line.startswith('model name'):
-                    return line.split(':', 1)[1].strip()
-    except OSError:  # not Linux
-        pass
+    file = Path('/proc/cpuinfo')  # of Linux
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        if line.startswith('model name'):
+            return line.split(':', 1)[1].strip()
     return platform.processor() or platform.machine()

@@ -6,15 +6,11 @@ from .errors import ConfigurationError
 
 
 def require(module: str, package: str, purpose: str) -> ModuleType:
-    """Import a module, or say in one sentence what to install.
-
-    Args:
-        module (str): To import, such as ``'pyarrow.parquet'``.
-        package (str): What ``pip install`` calls it.
-        purpose (str): What needs it: the beginning of the sentence.
+    """Import a module, such as ``'pyarrow.parquet'``.
 
     Raises:
-        ConfigurationError: If it cannot be imported.
+        ConfigurationError: If it cannot be imported: ``purpose``, the beginning of the
+            sentence, needs ``package``, which is what ``pip install`` calls it.
     """
     try:
         return importlib.import_module(module)

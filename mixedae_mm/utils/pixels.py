@@ -1,8 +1,11 @@
-"""Pixels of any type as 8-bit RGB.
+"""Pixels of any type as 8-bit RGB: ``(3, H, W)`` uint8.
 
-All image files, PIL images, arrays and tensors are converted here, so that an
-image is the same tensor in whichever form it comes.
+All image files, PIL images, arrays and tensors are converted here, so that an image is
+the same tensor in whichever form it comes. What has no agreed range is a ValueError,
+whose message has no full stop, for a caller who puts it into a sentence.
 """
+from typing import Optional
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -15,53 +18,38 @@ UNMULTIPLIED = {'La': 'LA', 'RGBa': 'RGBA'}
 def rgb_of_pil(image: Image.Image) -> Tensor:
     """Convert a PIL image of any mode.
 
-    The EXIF orientation is applied, an alpha channel dropped, a palette looked
-    up, grey values are repeated; for more than 8 bits see :func:`to_8_bits`.
-
-    Returns:
-        Tensor: uint8, ``(3, H, W)``.
-
-    Raises:
-        ValueError: If the pixels have no agreed range, or Pillow cannot convert
-            the mode.
+    The EXIF orientation is applied, an alpha channel dropped, a palette looked up, grey
+    values are repeated; for more than 8 bits see :func:`to_8_bits`.
     """
     # Older versions of Pillow open a 16-bit grey PNG as 'I'.
     is_16_bit = image.mode == 'I' and image.format == 'PNG'
     image = ImageOps.exif_transpose(image)
     if is_16_bit:
-        pixels = np.asarray(image).astype(np.uint16)
-    elif image.mode.startswith('I') or image.mode == 'F':
+        return rgb_of_array(np.asarray(image).astype(np.uint16))
+    if image.mode.startswith('I') or image.mode == 'F':
         # Pillow's conversion to RGB would clip at 255, to almost white.
-        pixels = np.asarray(image)
-    else:
-        if image.mode in UNMULTIPLIED:
-            image = image.convert(UNMULTIPLIED[image.mode])
-        pixels = np.array(image.convert('RGB'))
-    return rgb_of_array(pixels)
+        return rgb_of_array(np.asarray(image))
+    if image.mode in UNMULTIPLIED:
+        image = image.convert(UNMULTIPLIED[image.mode])
+    return rgb_of_array(np.array(image.convert('RGB')))
 
 
-def rgb_of_array(pixels: np.ndarray) -> Tensor:
-    """Convert ``(H, W)`` or ``(H, W, C)`` with 1 to 4 channels.
+def rgb_of_array(pixels: np.ndarray, type_name: Optional[str] = None) -> Tensor:
+    """Convert ``(H, W)`` or ``(H, W, C)``: grey, grey and alpha, RGB, RGB and alpha.
 
-    Two channels are grey and alpha, four are RGB and alpha; alpha is dropped.
-
-    Returns:
-        Tensor: uint8, ``(3, H, W)``.
-
-    Raises:
-        ValueError: See :func:`to_8_bits`.
+    Alpha is dropped. ``type_name`` is what the message calls the type of the pixels.
     """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.shape[2] in (2, 4):
         pixels = pixels[:, :, :-1]
-    pixels = to_8_bits(pixels, str(pixels.dtype))
+    pixels = to_8_bits(pixels, type_name or str(pixels.dtype))
     pixels = np.require(pixels, requirements=['C', 'W'])  # what from_numpy takes
     return torch.from_numpy(pixels).permute(2, 0, 1).expand(3, -1, -1)  # (3, H, W)
 
 
 def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
-    """Bring pixel values to uint8 in 0..255.
+    """Bring pixel values, of any shape but not empty, to uint8 in 0..255.
 
     ==================  ====================================================
     uint8               as it is
@@ -70,14 +58,6 @@ def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
     wider integers      as uint16, if the largest value needs 9 to 16 bits
     floating point      0..1 becomes 0..255, rounded
     ==================  ====================================================
-
-    Args:
-        values (np.ndarray): Of any shape, not empty.
-        type_name (str): Their type, for the message.
-
-    Raises:
-        ValueError: If the values have no agreed range. The message has no full
-            stop, for a caller who puts it into a sentence.
     """
     if values.dtype == np.uint8:
         return values
@@ -94,7 +74,7 @@ def to_8_bits(values: np.ndarray, type_name: str) -> np.ndarray:
         raise ValueError(
             'floating-point pixels have no agreed range outside 0..1, but this '
             f'image ({type_name}) goes from {low:.3g} to {high:.3g}')
-    if values.dtype.kind in 'iu' and 0 <= low and 2**8 <= high < 2**16:
+    if 0 <= low and 2**8 <= high < 2**16:
         return (values >> 8).astype(np.uint8)
     raise ValueError(
         'pixels are uint8 in 0..255, uint16, or floating point in 0..1; those of '

@@ -1,8 +1,7 @@
 """From an image of any kind to the normalised tensor that a ViT takes.
 
-Everything that looks at a model on whole images prepares them here: encoder,
-k-NN and linear probe, attention, TopK accuracy, object masks, reconstruction
-and report. One image has one crop.
+Everything that looks at a model on whole images prepares them here: one image has one
+crop, whichever tool measures it.
 """
 from pathlib import Path
 from typing import Any, Optional, Sequence, Tuple, Union
@@ -16,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from .errors import ConfigurationError
 from .messages import warn
-from .pixels import rgb_of_array, rgb_of_pil, to_8_bits
+from .pixels import rgb_of_array, rgb_of_pil
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray, Tensor]
 ImageSize = Union[int, Sequence[int]]
@@ -32,11 +31,7 @@ def resize_side(img_size: int, margin: float = MARGIN) -> int:
 
 
 def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
-    """The size of a crop, given as one number of pixels or as two.
-
-    Raises:
-        ConfigurationError: If it is neither.
-    """
+    """The size of a crop, given as one number of pixels or as two."""
     sides: Sequence[Any] = (
         img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
     if len(sides) != 2 or not all(
@@ -47,9 +42,7 @@ def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
     return sides[0], sides[1]
 
 
-def evaluation_crop(image: Tensor,
-                    img_size: ImageSize,
-                    margin: float = MARGIN,
+def evaluation_crop(image: Tensor, img_size: ImageSize, margin: float = MARGIN,
                     interpolation: InterpolationMode = InterpolationMode.BICUBIC
                     ) -> Tensor:
     """Resize an image and cut the centre out.
@@ -64,10 +57,6 @@ def evaluation_crop(image: Tensor,
 
     Returns:
         Tensor: ``(C, *img_size)``, of the image's type.
-
-    Raises:
-        ConfigurationError: If ``img_size`` is neither a number nor a pair of
-            numbers, or ``margin`` is below 1.
     """
     wanted_height, wanted_width = height_and_width(img_size)
     if not 1 <= margin < float('inf'):
@@ -93,10 +82,10 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
     """An image in memory as the tensor that its file would be decoded to.
 
     Args:
-        image: A PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)``; a
-            tensor ``(C, H, W)``. One channel is grey, three are RGB; a second
-            or fourth one is alpha, which is dropped. For the types and ranges
-            of values see :func:`~.pixels.to_8_bits`.
+        image: A PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)``; a tensor
+            ``(C, H, W)``. One channel is grey, three are RGB; a second or fourth one
+            is alpha, which is dropped. For the types and ranges of values see
+            :func:`~.pixels.to_8_bits`.
 
     Returns:
         Tensor: ``(3, H, W)``, uint8.
@@ -115,13 +104,11 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
             return rgb_of_pil(image)
         if isinstance(image, np.ndarray):
             return rgb_of_array(image)
-        if image.dtype == torch.uint8 and len(image) in (1, 3):
-            return image.expand(3, -1, -1)
         values = image.detach().cpu()
         if values.is_floating_point():
             values = values.float()  # NumPy has no bfloat16
-        pixels = to_8_bits(values.numpy(), str(image.dtype))
-        return rgb_of_array(pixels.transpose(1, 2, 0)).to(image.device)
+        pixels = values.numpy().transpose(1, 2, 0)  # (H, W, C)
+        return rgb_of_array(pixels, str(image.dtype)).to(image.device)
     except (ValueError, OSError) as error:  # OSError: a lazily opened file
         raise ConfigurationError(
             f'This image ({type(image).__name__}) cannot be used: {error}; for '
@@ -129,16 +116,17 @@ def to_rgb_tensor(image: Union[Image.Image, np.ndarray, Tensor]) -> Tensor:
 
 
 def _check_shape(image: Union[np.ndarray, Tensor]) -> None:
-    is_array = isinstance(image, np.ndarray)
-    shape = tuple(image.shape)
-    if is_array and len(shape) == 2:
-        shape += (1, )
-    channels = shape[-1 if is_array else 0] if len(shape) == 3 else 0
+    is_array, shape = isinstance(image, np.ndarray), tuple(image.shape)
+    channels = 0
+    if len(shape) == 3:
+        channels = shape[-1 if is_array else 0]
+    elif len(shape) == 2 and is_array:
+        channels = 1
     if not 1 <= channels <= 4 or 0 in shape:
         raise ConfigurationError(
             f'An image as {"array" if is_array else "tensor"} has shape '
             f'{"(H, W, 3)" if is_array else "(3, H, W)"}, grey and alpha channels '
-            f'are allowed too, but this one has {tuple(image.shape)}.')
+            f'are allowed too, but this one has {shape}.')
 
 
 def channels_to_read(channels: int, mean: Any = None) -> Optional[int]:
@@ -155,13 +143,8 @@ def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
     """Warn if mean and std are of other units than images; say whether they are.
 
     Such as 16-bit images under the statistics of 8-bit ones: normalised values are of
-    the order of 1, and these are hundreds.
-
-    Args:
-        images (Tensor): ``(..., C, H, W)``.
-        mean (Tensor): ``(C, 1, 1)``.
-        std (Tensor): Likewise.
-        what (str): Begin of the sentence.
+    the order of 1, and these are hundreds. ``images`` are ``(..., C, H, W)``, ``mean``
+    and ``std`` ``(C, 1, 1)``; ``what`` begins the sentence.
     """
     mean, std = mean.to(images.device), std.to(images.device)
     if ((images.float() - mean) / std).abs().mean() <= MAX_NORMALISED:
@@ -177,10 +160,7 @@ def warn_of_range(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
 class Preprocessing:
     """Resize, cut the centre out (:func:`evaluation_crop`), normalise.
 
-    Args:
-        img_size (tuple[int, int]): Height and width of the result.
-        mean (Sequence[float]): Of each channel, for RGB in 0..255.
-        std (Sequence[float]): Likewise.
+    The size is height and width; mean and std are of each channel, for RGB in 0..255.
     """
 
     def __init__(self, img_size: Tuple[int, int], mean: Sequence[float],

@@ -11,11 +11,9 @@ T = TypeVar('T')
 def from_main_process(action: Callable[[], T]) -> T:
     """Call ``action`` in the first process only, and return its result in all.
 
-    A collective operation: every process of a distributed run must call it.
-
-    Raises:
-        ConfigurationError: What went wrong in the first process, in the others, which
-            would wait for ever. There it is raised as it is.
+    A collective operation: every process of a distributed run must call it. What goes
+    wrong in the first process is raised there as it is, and in the others, which would
+    wait for ever, as a :class:`ConfigurationError`.
     """
     message: List[Any] = [None, None]
     try:

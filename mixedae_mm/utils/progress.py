@@ -14,14 +14,8 @@ def progress_bar(what: str, total: int, done: int = 0,
                  show: bool = True) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, or one line at the end elsewhere; on stderr.
 
-    Args:
-        what (str): Written before the bar.
-        total (int): Steps in all.
-        done (int): Steps that were finished before.
-        show (bool): False shows nothing.
-
-    Yields:
-        Callable[[int], None]: Call it with the number of steps just finished.
+    ``done`` of the ``total`` steps were finished before. Call what it yields with the
+    number of steps just finished.
     """
     with Progress(TextColumn('{task.description}'), BarColumn(),
                   MofNCompleteColumn(), TimeRemainingColumn(),

@@ -10,18 +10,13 @@ import torch
 def seed_generators(*key: int) -> None:
     """Seed the Python, NumPy, PyTorch CPU and current CUDA generators.
 
-    Equal keys give equal random numbers, whatever was drawn before. That is
-    what makes a resumed run exact without storing the state of a generator:
-    the key names the place (seed and step, or seed, epoch and sample), and
-    the place is known again after an interruption. Takes about 15
-    microseconds.
+    Equal keys give equal random numbers, whatever was drawn before; keys that differ in
+    one number give unrelated ones. A key names a place in a run (seed and step, or
+    seed, epoch and sample), which is known again after an interruption: a resumed run
+    is exact without the state of a generator. Takes about 15 microseconds.
 
     ``torch.manual_seed`` is avoided on purpose: where CUDA exists but is not
     initialised, as in dataloader workers, it records a stack trace per call.
-
-    Args:
-        *key (int): Any integers. Keys that differ in one number give
-            unrelated streams, because the key is hashed.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=24).digest()
     random.seed(digest[:8])
@@ -34,13 +29,9 @@ def seed_generators(*key: int) -> None:
 
 @contextmanager
 def own_random_numbers(*key: int):
-    """Start all generators from a key inside the ``with``.
+    """:func:`seed_generators` inside the ``with``; after it they go on as if unused.
 
-    After it they go on as if nothing had been drawn. Of the GPUs only the
-    current one is touched: the others belong to other processes.
-
-    Args:
-        *key (int): As of :func:`seed_generators`.
+    Of the GPUs only the current one is touched: the others belong to other processes.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []

@@ -1,5 +1,5 @@
 """Measure during a training run without changing it."""
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Callable, Dict, Iterator, Mapping, TypeVar
 
 import torch
@@ -15,14 +15,15 @@ Key = TypeVar('Key')
 def evaluating(model: nn.Module):
     """Evaluation mode and no gradients inside, every module's mode back after.
 
-    ``model.train()`` at the end would also switch on modules that had been
-    put to evaluation mode on purpose (frozen stages, frozen norms). Compiled
-    modules run as written, since compiled ones do not call new forward hooks.
+    ``model.train()`` at the end would also switch on modules that are in evaluation
+    mode on purpose, such as frozen norms. Compiled modules run as written, since
+    compiled ones do not call new forward hooks.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), _uncompiled():
+        with torch.no_grad(), (torch.compiler.set_stance('force_eager')
+                               if pytorch_is('2.6') else nullcontext()):
             yield
     finally:
         for module, mode in modes:
@@ -37,13 +38,10 @@ def outputs_of(modules: Mapping[Key, nn.Module]) -> Iterator[Dict[Key, Any]]:
     def keep(key: Key) -> Callable:
         return lambda module, inputs, output: outputs.update({key: output})
 
-    handles = [module.register_forward_hook(keep(key))
-               for key, module in modules.items()]
-    try:
+    with ExitStack() as hooks:
+        for key, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(keep(key)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -56,9 +54,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _uncompiled():
-    if pytorch_is('2.6'):
-        return torch.compiler.set_stance('force_eager')
-    return nullcontext()

@@ -9,7 +9,6 @@ from unittest import mock
 
 import numpy as np
 import preloaded
-import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
@@ -20,12 +19,14 @@ from test_interop.foreign_checkpoints import WIDTH, mixedae_model, mm_checkpoint
 import mixedae_mm
 from mixedae_mm.apis import features as feature_extraction
 from mixedae_mm.apis import search as nearest_neighbours
+from mixedae_mm.apis.feature_table import read_settings
 from mixedae_mm.apis.features import parse_arguments, write_features
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import lock
 
 NUM_GOOD = 23
+BAD = {'broken.jpg', 'deep/empty.png'}
 
 
 @pytest.fixture(scope='module')
@@ -51,8 +52,22 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def small(tmp_path):
+    """A folder, and a function that puts photographs into it."""
+    images = tmp_path / 'images'
+    images.mkdir()
+
+    def add(*names, picture=coffee):
+        for name in names:
+            Image.fromarray(picture()).save(images / name)
+        return images
+
+    return add
+
+
 def extract(folder, out, encoder, **kwargs):
-    kwargs = dict(batch_size=4, num_workers=0, progress=False, **kwargs)
+    kwargs = {**dict(batch_size=4, num_workers=0, progress=False), **kwargs}
     return write_features(str(folder), str(out), encoder, **kwargs)
 
 
@@ -62,18 +77,22 @@ def read(out):
     return table.column('path').to_pylist(), features.reshape(table.num_rows, -1)
 
 
-@pytest.mark.parametrize('pooling', ['mean', 'cls'])
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_features_are_the_encoders(encoder, folder, tmp_path, pooling, num_workers):
-    out = tmp_path / 'out.parquet'
-    done = write_features(str(folder), str(out), encoder, pooling, batch_size=4,
-                            num_workers=num_workers, progress=False)
+def check(out, encoder, folder, pooling='mean'):
+    """Every image that can be read is there once, with the encoder's features."""
     paths, features = read(out)
-    assert len(paths) == len(set(paths)) == done.num_images == NUM_GOOD
-    assert features.dtype == np.float32 and features.shape == (NUM_GOOD, WIDTH)
+    assert sorted(paths) == sorted(
+        {str(path.relative_to(folder)) for path in folder.rglob('*.*')} - BAD)
+    assert features.dtype == np.float32 and features.shape == (len(paths), WIDTH)
     want = encoder.features([folder / path for path in paths], pooling).numpy()
     np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
-    assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
+
+
+@pytest.mark.parametrize('pooling, num_workers', [('mean', 2), ('cls', 0)])
+def test_features_are_the_encoders(encoder, folder, tmp_path, pooling, num_workers):
+    out = tmp_path / 'out.parquet'
+    done = extract(folder, out, encoder, pooling=pooling, num_workers=num_workers)
+    assert done.num_images == done.num_new == NUM_GOOD and set(done.bad) == BAD
+    check(out, encoder, folder, pooling)
     listed = (tmp_path / 'out.parquet.bad.tsv').read_text()
     assert 'deep/empty.png\tCannot read the image' in listed
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -87,7 +106,7 @@ class Interrupted(Exception):
 def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
     """Stopped again and again; what is done is not computed twice."""
     out = tmp_path / 'out.parquet'
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
+    monkeypatch.setattr(feature_extraction, 'SHARD_SIZE', 4)
     computed = []
 
     class Stopping:
@@ -113,31 +132,25 @@ def test_a_stopped_run_goes_on(encoder, folder, tmp_path, monkeypatch):
             done = extract(folder, out, Stopping())
         except Interrupted:
             continue
-    assert runs > 2
-    paths, features = read(out)
-    assert sorted(paths) == sorted(
-        str(p.relative_to(folder)) for p in folder.rglob('*.png')
-        if p.name != 'empty.png')
-    assert sum(computed) == NUM_GOOD and done.num_new < NUM_GOOD
-    want = encoder.features([folder / path for path in paths]).numpy()
-    np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
-    assert set(done.bad) == {'broken.jpg', 'deep/empty.png'}
+    assert runs > 2 and sum(computed) == NUM_GOOD and done.num_new < NUM_GOOD
+    assert set(done.bad) == BAD
+    check(out, encoder, folder)
 
 
 def extract_slowly(said, *arguments):
-    """The command, in parts of two images, in a process group; output into a file."""
+    """The command, in shards of two images, in a process group; output into a file."""
     os.setsid()
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
-    write_table = feature_extraction.write_table
+    write_shard = feature_extraction.write_shard
 
     def write_slowly(*args):
         time.sleep(.3)
-        write_table(*args)
+        write_shard(*args)
 
-    with mock.patch.multiple(feature_extraction, PART_SIZE=2,
-                             write_table=write_slowly):
+    with mock.patch.multiple(feature_extraction, SHARD_SIZE=2,
+                             write_shard=write_slowly):
         sys.exit(report_errors(feature_extraction.run, parse_arguments(arguments)))
 
 
@@ -149,7 +162,7 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
                  '--batch-size', '2', '--workers', '1')
     for enough in (1, 4, 7):
         process = preloaded.process(extract_slowly, *arguments)
-        while len(list(tmp_path.glob('out.parquet.parts/part-*'))) < enough:
+        while len(list(tmp_path.glob('out.parquet.parts/shard-*'))) < enough:
             assert process.is_alive(), said.read_text()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
@@ -161,113 +174,65 @@ def test_killed_process_loses_nothing(encoder, folder, tmp_path):
     assert last.exitcode == 0, printed
     assert f'{NUM_GOOD} images, ' in printed
     assert '2 unreadable images are listed' in printed
-    paths, features = read(out)
-    assert len(paths) == len(set(paths)) == NUM_GOOD
-    want = encoder.features([folder / path for path in paths]).numpy()
-    np.testing.assert_allclose(features, want, rtol=0, atol=1e-5)
+    check(out, encoder, folder)
 
 
-def test_begun_with_other_settings(encoder, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 4)
-    monkeypatch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        extract(folder, tmp_path / 'out', encoder)
-    with pytest.raises(ConfigurationError, match='pooling mean instead of cls'):
-        extract(folder, tmp_path / 'out', encoder, pooling='cls')
-    larger = mixedae_mm.load(encoder.name, img_size=128)
-    with pytest.raises(ConfigurationError, match='img_size'):
-        extract(folder, tmp_path / 'out', larger)
-
-
-def test_new_images_are_added_to_what_was_begun(encoder, tmp_path, monkeypatch):
-    """A part whose images are other ones than before is computed again."""
-    images = tmp_path / 'images'
-    images.mkdir()
-    monkeypatch.setattr(feature_extraction, 'PART_SIZE', 2)
-    for name in 'abde':
-        Image.fromarray(coffee()).save(images / f'{name}.png')
+def test_begun_with_other_settings_or_images(encoder, small, tmp_path, monkeypatch):
+    """A shard whose images are other ones than before is computed again."""
+    monkeypatch.setattr(feature_extraction, 'SHARD_SIZE', 2)
+    images, out = small('a.png', 'b.png', 'd.png', 'e.png'), tmp_path / 'out'
     with monkeypatch.context() as patch:
-        patch.setattr(feature_extraction, 'merge', lambda *a: 1 / 0)
+        patch.setattr(feature_extraction, 'join', lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            extract(images, tmp_path / 'out', encoder)
-    Image.fromarray(astronaut()).save(images / 'c.png')
-    assert extract(images, tmp_path / 'out', encoder).num_new == 3
-    paths, features = read(tmp_path / 'out')
-    assert paths == [f'{name}.png' for name in 'abcde']
-    np.testing.assert_allclose(
-        features, encoder.features(images).numpy(), rtol=0, atol=1e-5)
-
-
-def test_only_one_process_writes(encoder, folder, tmp_path):
-    (tmp_path / 'out.parts').mkdir()
-    with lock(tmp_path / 'out.parts/lock', ''):
-        with pytest.raises(ConfigurationError, match='Another process is writing'):
-            extract(folder, tmp_path / 'out', encoder)
-
-
-def test_finished_file_is_kept(encoder, folder, tmp_path):
-    extract(folder, tmp_path / 'out', encoder)
-    with pytest.raises(ConfigurationError, match='out exists already.*--overwrite'):
-        extract(folder, tmp_path / 'out', encoder)
-    assert extract(folder, tmp_path / 'out', encoder, overwrite=True,
-                   pooling='cls').num_new == NUM_GOOD
-
-
-def test_bad_places(encoder, folder, tmp_path):
-    (tmp_path / 'empty').mkdir()
-    (tmp_path / 'broken').mkdir()
-    (tmp_path / 'broken/a.jpg').write_text('x')
-    for images, out, message in (
-        (tmp_path / 'absent', tmp_path / 'out', 'absent'),
-        (tmp_path / 'empty', tmp_path / 'out', 'empty'),
-        (tmp_path / 'broken', tmp_path / 'out', 'None of the 1 images'),
-        (folder, tmp_path, 'must be a file'),
-        (folder, tmp_path / 'absent/out', 'absent does not exist'),
-    ):
-        with pytest.raises(ConfigurationError, match=message):
             extract(images, out, encoder)
+    with pytest.raises(ConfigurationError, match='pooling mean instead of cls'):
+        extract(images, out, encoder, pooling='cls')
+    with pytest.raises(ConfigurationError, match='img_size'):
+        extract(images, out, mixedae_mm.load(encoder.name, img_size=128))
+    small('c.png', picture=astronaut)
+    assert extract(images, out, encoder).num_new == 3
+    assert read(out)[0] == [f'{name}.png' for name in 'abcde']
+    check(out, encoder, images)
 
 
-def test_repaired_images_are_read_again(encoder, tmp_path):
-    images = tmp_path / 'images'
-    images.mkdir()
+def test_refusals(encoder, folder, small, tmp_path, capsys):
+    out, images = tmp_path / 'out', small()
+    (tmp_path / 'locked.parts').mkdir()
+    with lock(tmp_path / 'locked.parts/lock', ''):
+        for source, place, fact in (
+            (tmp_path / 'absent', out, 'absent'),
+            (images, out, 'No image in the folder'),
+            (folder, tmp_path, 'must be a file'),
+            (folder, tmp_path / 'absent/out', 'absent does not exist'),
+            (folder, tmp_path / 'locked', 'Another process is writing'),
+        ):
+            with pytest.raises(ConfigurationError, match=fact):
+                extract(source, place, encoder)
+    with pytest.raises(SystemExit):  # before the checkpoint is loaded
+        parse_arguments(['images', str(tmp_path / 'absent/out'), '--checkpoint', 'x'])
+    assert 'absent does not exist' in capsys.readouterr().err
     (images / 'a.jpg').write_text('x')
     with pytest.raises(ConfigurationError, match='None of the 1 images'):
-        extract(images, tmp_path / 'out', encoder)
-    Image.fromarray(coffee()).save(images / 'a.jpg')
-    assert extract(images, tmp_path / 'out', encoder).num_images == 1
+        extract(images, out, encoder)
+    small('a.jpg')  # repaired
+    assert extract(images, out, encoder).num_images == 1
+    with pytest.raises(ConfigurationError, match='out exists already.*--overwrite'):
+        extract(images, out, encoder)
+    assert extract(images, out, encoder, overwrite=True, pooling='cls').num_new == 1
 
 
 @pytest.mark.parametrize('name, recorded', [
     ('https://host/model.safetensors?download=true', ) * 2,
     ('~/model.pth', os.path.expanduser('~/model.pth'))])
-def test_a_checkpoint_is_found_again(encoder, tmp_path, name, recorded):
+def test_a_checkpoint_is_found_again(encoder, small, tmp_path, name, recorded):
     elsewhere = copy.copy(encoder)
     elsewhere.name = name
-    Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
-    extract(tmp_path, tmp_path / 'out', elsewhere)
-    settings = feature_extraction.read_metadata(tmp_path / 'out')
-    assert settings['checkpoint'] == recorded
+    extract(small('a.png'), tmp_path / 'out', elsewhere)
+    assert read_settings(tmp_path / 'out')['checkpoint'] == recorded
 
 
-def test_a_sheet_of_images_with_other_channels(tmp_path):
-    """A bright spot in one channel, on values that no picture has."""
-    pixels = np.full((8, 8, 4), 5000, 'uint16')
-    pixels[2, 3, 1] = 9000
-    np.save(tmp_path / 'a.npy', pixels)
-    neighbour = nearest_neighbours.Neighbour('a.npy', 1.)
-    sheet = nearest_neighbours.contact_sheet(
-        str(tmp_path / 'a.npy'), [neighbour], tmp_path, channels=4)
-    for axes in sheet.axes[:2]:
-        shown = axes.images[0].get_array()
-        assert shown.shape == (8, 8, 3)
-        assert shown[2, 3].tolist() == [0, 1, 0] and shown.sum() == 1
-
-
-def test_names_that_are_no_text(encoder, tmp_path):
-    images = tmp_path / 'images'
-    images.mkdir()
-    Image.fromarray(coffee()).save(images / 'a.png')
+def test_names_that_are_no_text(encoder, small, tmp_path):
+    images = small('a.png')
     os.rename(images / 'a.png', os.fsencode(images) + b'/\xff.png')
     extract(images, tmp_path / 'out', encoder)
     assert read(tmp_path / 'out')[0] == ['\\xff.png']
@@ -319,7 +284,21 @@ def test_search_leaves_out_the_image_itself(features, folder, tmp_path, capsys):
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
 
 
-def test_search_refuses(features, folder, tmp_path, encoder):
+def test_a_sheet_of_images_with_other_channels(tmp_path):
+    """A bright spot in one channel, on values that no picture has."""
+    pixels = np.full((8, 8, 4), 5000, 'uint16')
+    pixels[2, 3, 1] = 9000
+    np.save(tmp_path / 'a.npy', pixels)
+    neighbour = nearest_neighbours.Neighbour('a.npy', 1.)
+    sheet = nearest_neighbours.contact_sheet(
+        str(tmp_path / 'a.npy'), [neighbour], tmp_path, channels=4)
+    for axes in sheet.axes[:2]:
+        shown = axes.images[0].get_array()
+        assert shown.shape == (8, 8, 3)
+        assert shown[2, 3].tolist() == [0, 1, 0] and shown.sum() == 1
+
+
+def test_search_refuses(features, folder, tmp_path, encoder, capsys):
     image = str(folder / '0.png')
     changed = torch.load(encoder.name)
     changed['state_dict']['backbone.ln1.bias'] += 1
@@ -329,9 +308,12 @@ def test_search_refuses(features, folder, tmp_path, encoder):
         ((str(features), image, 1, str(tmp_path / 'other.pth')), 'another checkpoint'),
         ((str(features), 'absent.png', 1), 'no image absent.png'),
         ((str(tmp_path / 'absent'), image, 1), 'no file'),
-        ((image, image, 1), 'not written by'),
-        ((str(tmp_path / 'a.parquet'), image, 1), 'not written by'),
+        ((image, image, 1), 'not a finished file'),
+        ((str(tmp_path / 'a.parquet'), image, 1), 'not a finished file'),
         ((str(features), image, 0), 'at least 1'),
     ):
         with pytest.raises(ConfigurationError, match=message):
             nearest_neighbours.search(*arguments)
+    with pytest.raises(SystemExit):
+        nearest_neighbours.parse_arguments(['a', 'b', '--out', 'sheet.txt'])
+    assert 'sheet.txt must end in one of .png, .jpg' in capsys.readouterr().err

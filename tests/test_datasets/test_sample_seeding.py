@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mixedae_mm.datasets import (SampleIndex, SampleSeededDataset, SampleSeeding,
                                  sample_generators)
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.random import seed_generators
 
 
 def draw():
@@ -123,7 +124,7 @@ def test_without_a_seed_nothing_changes():
     wrapped, plain = SampleSeededDataset(Draws()), Draws()
     assert wrapped.seed is None
     for dataset in (wrapped, plain):
-        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        seed_generators(1)
         dataset.result = torch.stack([dataset[0], dataset[1]])
     assert torch.equal(wrapped.result, plain.result)
 
@@ -148,6 +149,9 @@ def test_copies_have_shared_memory_of_their_own():
     twin.seed = 8
     assert (dataset.seed, dataset.epoch) == (1, 0)
     assert twin._sample_seeding.tensor.is_shared()
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigurationError, match=r'seed must be .*\[0, 2\*\*63\)'):
+            twin.seed = seed
 
 
 def test_wrapper_is_the_dataset_otherwise():
@@ -195,9 +199,3 @@ def test_what_is_set_on_the_wrapper_is_set_inside():
     assert not hasattr(inside, 'note') and outside.note == 'new'
     with pytest.raises(AttributeError):  # as without the wrapper
         outside.metainfo = {}
-
-
-@pytest.mark.parametrize('seed', [-1, 2**63])
-def test_bad_seed(seed):
-    with pytest.raises(ConfigurationError, match=r'seed must be .*\[0, 2\*\*63\)'):
-        SeededDraws(seed=seed)

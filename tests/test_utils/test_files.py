@@ -1,8 +1,9 @@
 """Files are whole or not there, whatever happens while they are written."""
 import os
-import subprocess
-import sys
+import time
+from pathlib import Path
 
+import preloaded
 import pytest
 
 from mixedae_mm.utils.errors import ConfigurationError
@@ -53,30 +54,23 @@ def test_text_and_bytes(tmp_path):
     assert (tmp_path / 'a').read_bytes() == b'\xff\n'
 
 
-HOLDER = '''
-import sys, time
-from mixedae_mm.utils.files import lock
-with lock(sys.argv[1], 'taken'):
-    print('held', flush=True)
-    sys.stdin.read()
-'''
+def hold(path):
+    with lock(path, 'taken'):
+        Path(f'{path}.held').touch()
+        time.sleep(60)
 
 
 def test_a_lock_is_held_by_one_process(tmp_path):
     """Until it ends, also by SIGKILL; the content of the file stays."""
     path = tmp_path / 'lock'
     path.write_text('settings')
-    # Without the package's __init__, which takes seconds to import.
-    holder = HOLDER.replace('from mixedae_mm.utils.files', (
-        'import types; p = types.ModuleType("mixedae_mm")\n'
-        f'p.__path__ = [{os.path.abspath("mixedae_mm")!r}]\n'
-        'sys.modules["mixedae_mm"] = p\nfrom mixedae_mm.utils.files'))
-    with subprocess.Popen([sys.executable, '-c', holder, str(path)],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b'held\n'
-        with pytest.raises(ConfigurationError, match='in use'):
-            with lock(path, 'in use'):
-                pass
-        process.kill()
+    holder = preloaded.process(hold, path)
+    while not (tmp_path / 'lock.held').exists():
+        assert holder.exitcode is None
+        time.sleep(0.05)
+    with pytest.raises(ConfigurationError, match='in use'), lock(path, 'in use'):
+        pass
+    holder.kill()
+    holder.join()
     with lock(path, 'in use'):
         assert path.read_text() == 'settings'

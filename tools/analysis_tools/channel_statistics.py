@@ -12,8 +12,7 @@ from mixedae_mm.datasets.channels import decode_channels, extensions_of
 from mixedae_mm.datasets.folder_index import index_folder
 from mixedae_mm.datasets.reading import read_file
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import positive_int
-from mixedae_mm.utils.files import check_file
+from mixedae_mm.utils.arguments import output_file, positive_int
 from mixedae_mm.utils.progress import with_progress
 
 
@@ -24,13 +23,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('folder', metavar='FOLDER', help='images, at any depth')
     parser.add_argument('--channels', type=positive_int, required=True,
                         help='how many each image has')
-    parser.add_argument('--out', help='also write the lines to this file, *.py, which '
+    parser.add_argument('--out', type=output_file('.py'),
+                        help='also write the lines to this file, *.py, which '
                         'a config can inherit')
     return parser.parse_args()
 
 
 def run(args: argparse.Namespace) -> None:
-    out = args.out and check_file(args.out, overwrite=True, suffixes=('.py', ))
     folder = Path(args.folder).expanduser()
     paths = list(index_folder(str(folder), extensions_of(args.channels)).paths())
     pixels, mean = 0, torch.zeros(args.channels, dtype=torch.float64)
@@ -53,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
         text = ', '.join(f'{number:.6g}' for number in numbers.tolist())
         lines.append(f'{name} = [{text}]')
     print('\n'.join(lines))
-    if out:
-        out.write_text('\n'.join(lines) + '\n')
+    if args.out:
+        args.out.write_text('\n'.join(lines) + '\n')
 
 
 if __name__ == '__main__':

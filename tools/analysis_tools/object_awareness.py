@@ -14,14 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import (check_figure_file, draw_attention,
-                                         outline_objects)
+from mixedae_mm.analysis.figures import draw_attention, outline_objects
 from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
 from mixedae_mm.analysis.object_awareness import (CENTRE, attention_on_objects,
                                                   score_models)
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import non_negative_int, positive_int
+from mixedae_mm.utils.arguments import (figure_file, non_negative_int, output_file,
+                                        positive_int)
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import height_and_width
 from mixedae_mm.utils.progress import with_progress
@@ -42,15 +42,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--size', type=positive_int,
                         help='side of the square cut out of each image (default: '
                         'what the model was built for)')
-    parser.add_argument('--out', help='also draw some images with outlined '
+    parser.add_argument('--out', type=figure_file,
+                        help='also draw some images with outlined '
                         'objects and attention, to a .png, .pdf or .svg')
-    parser.add_argument('--json', type=Path, help='also write the numbers there')
+    parser.add_argument('--json', type=output_file(),
+                        help='also write the numbers there')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.out:
-        check_figure_file(args.out)
     masks = masks_of(args.masks, args.images, args.split)
     models = load_models(args, (CENTRE, ))
     height, width = size = height_and_width(

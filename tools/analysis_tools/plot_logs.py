@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import check_figure_file, draw_curves
+from mixedae_mm.analysis.figures import draw_curves
 from mixedae_mm.analysis.run_log import choose_curves, read_run
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.arguments import figure_file, positive_int
 from mixedae_mm.utils.checks import check_names
 
 
@@ -33,12 +33,11 @@ def parse_arguments() -> argparse.Namespace:
         '--smooth', type=positive_int, default=1, metavar='N',
         help='average the last N points (default: 1, nothing)')
     parser.add_argument(
-        '--out', default='curves.png', help='.png, .pdf or .svg')
+        '--out', type=figure_file, default='curves.png', help='.png, .pdf or .svg')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    check_figure_file(args.out)
     names = args.names or [Path(run).resolve().name for run in args.runs]
     check_names(names, len(args.runs), 'runs', '--names')
     runs = {name: read_run(run) for name, run in zip(names, args.runs)}

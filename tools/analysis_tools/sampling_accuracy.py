@@ -11,12 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import check_figure_file, draw_accuracy_per_layer
+from mixedae_mm.analysis.figures import draw_accuracy_per_layer
 from mixedae_mm.analysis.folder_measures import folder_topk_accuracy
 from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
                                          find_images, load_models)
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.arguments import figure_file, output_file, positive_int
 from mixedae_mm.utils.files import write_json
 
 
@@ -34,14 +34,14 @@ def parse_arguments() -> argparse.Namespace:
         help='K, keys kept per query and head (default: that of the model)')
     parser.add_argument(
         '--seed', type=int, default=0, help='of images and masks')
-    parser.add_argument('--out', help='also draw it, to a .png, .pdf or .svg')
-    parser.add_argument('--json', help='also write the numbers to this file')
+    parser.add_argument('--out', type=figure_file,
+                        help='also draw it, to a .png, .pdf or .svg')
+    parser.add_argument('--json', type=output_file(),
+                        help='also write the numbers to this file')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.out:
-        check_figure_file(args.out)
     models = load_models(args)
     paths = find_images(
         args.images, args.num_images, args.seed,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import check_figure_file, draw_attention
+from mixedae_mm.analysis.figures import draw_attention
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
 from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
@@ -21,8 +21,10 @@ from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
                                          load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import (add_shown_channels, device_name,
-                                        non_negative_int, positive_int)
+from mixedae_mm.utils.arguments import (FIGURE_SUFFIXES, add_shown_channels,
+                                        device_name, figure_file, non_negative_int,
+                                        positive_int)
+from mixedae_mm.utils.files import check_file
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     mixing.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')
     mixing.add_argument(
-        '--out', default='mixing.png',
+        '--out', type=figure_file, default='mixing.png',
         help='.png, .pdf or .svg; numbered if there are several')
     mixing.add_argument('--device', type=device_name,
                         help='default: a GPU if there is one')
@@ -71,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
 def draw_attention_maps(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix:
-        check_figure_file(out)
+        check_file(out, overwrite=True, suffixes=FIGURE_SUFFIXES)
     models = load_models(args)
     model = next(iter(models.values()))
     paths = find_images(args.images, args.num_images or None,
@@ -95,7 +97,7 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
 
 
 def draw_mixing(args: argparse.Namespace) -> None:
-    out = check_figure_file(args.out)
+    out = args.out
     model = load_model(args.config, args.checkpoint, args.device)
     paths = args.images
     if len(paths) == 1:

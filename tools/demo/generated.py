@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from typing import Any, Callable, Iterator
 
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import cpu_cores
 
 RECORD = 'generated.json'
 # Fewer images are made sooner than processes are started.
@@ -65,7 +66,7 @@ def on_all_cores(make: Callable[[int], Any], number: int) -> Iterator[Any]:
             its results are.
         number (int): Of results.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_cores()
     if number < FEW or cores == 1:
         yield from map(make, range(number))
         return

@@ -1,5 +1,4 @@
 """Run many trainings, some at a time; stop and go on at any moment."""
-import os
 import signal
 import subprocess
 import time
@@ -10,6 +9,7 @@ from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Se
                     Tuple)
 
 from mixedae_mm.utils.files import lock
+from mixedae_mm.utils.machine import cpu_cores
 from .training_run import TrainingRun
 
 # Exit status: run me again. It is the PreemptionHook's.
@@ -121,7 +121,7 @@ def default_workers() -> int:
     import torch
     if torch.cuda.is_available():
         return 4 * torch.cuda.device_count()
-    return len(os.sched_getaffinity(0))
+    return cpu_cores()
 
 
 class _Progress:

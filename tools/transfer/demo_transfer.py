@@ -11,7 +11,6 @@ first, MixedAE by the demo. What is finished is not repeated, and a training
 that was interrupted goes on where it was: repeat the command.
 """
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 from mixedae_mm.utils.arguments import positive_int
 from mixedae_mm.utils.errors import ConfigurationError
-from mixedae_mm.utils.machine import machine
+from mixedae_mm.utils.machine import cpu_cores, machine
 from mixedae_mm.utils.tables import text_table
 from reproduce.scheduling import (INTERRUPTED, default_workers,
                                   ending_with_us, only_writer, train_all)
@@ -104,7 +103,7 @@ def fine_tune(args: argparse.Namespace, lock: int) -> None:
     parallel = args.parallel or min(default_workers(), len(trainings))
     print(f"3/4  MAE's pre-training, {setting['steps']} steps too, and {len(runs)} "
           f'fine-tunings, {parallel} at a time', flush=True)
-    train_all(trainings, parallel, max(1, os.cpu_count() // parallel),
+    train_all(trainings, parallel, max(1, cpu_cores() // parallel),
               lambda line: print('    ', line, flush=True), [lock])
 
     report = args.work_dir / 'report.html'
@@ -149,7 +148,7 @@ def times_taken(args: argparse.Namespace,
         f'{len(runs)} fine-tunings': format_seconds(
             sum(seconds(run.training.folder) for run in runs)) +
         f' of training steps in sum, {parallel} at a time',
-        'machine': f'{os.cpu_count()} cores, ' + ', '.join(
+        'machine': f'{cpu_cores()} cores, ' + ', '.join(
             str(fact) for name, fact in machine(
                 torch.device(get_device())).items() if name != 'threads'),
     }

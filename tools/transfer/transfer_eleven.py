@@ -27,6 +27,7 @@ from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.utils.arguments import positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.machine import cpu_cores
 from mixedae_mm.utils.tables import markdown_table
 from reproduce.fingerprints import fingerprint
 from reproduce.scheduling import only_writer, train_all
@@ -246,7 +247,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
-    threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
+    threads = max(1, cpu_cores() // (args.parallel * args.gpus))
     if args.gpus > 1:
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
     with only_writer(args.work_dir) as lock:

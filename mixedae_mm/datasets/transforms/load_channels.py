@@ -1,7 +1,6 @@
 """Load an image of any number of channels into a tensor or an array."""
 from typing import Any
 
-import numpy as np
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
@@ -35,8 +34,6 @@ class LoadChannels(LoadImageTensor):
     Raises:
         ConfigurationError: If there are more than 512 channels in an array, which
             OpenCV cannot resize.
-        UnreadableImageError: If the file cannot be used; it names the file.
-        OSError: If the file cannot be read.
     """
 
     def __init__(self, channels: int, as_array: bool = False, **kwargs: Any) -> None:
@@ -48,12 +45,10 @@ class LoadChannels(LoadImageTensor):
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
         if self.as_array:
-            image = results['img'].permute(1, 2, 0)
-            results['img'] = np.ascontiguousarray(image.numpy())
+            results['img'] = results['img'].permute(1, 2, 0).contiguous().numpy()
         return results
 
     def decode(self, data: bytes, path: str) -> Tensor:
-        """The content of a file as a tensor ``(channels, H, W)``."""
         return decode_channels(
             data, self.channels, path, self.max_pixels, self.min_side)
 

@@ -13,10 +13,9 @@ from ..reading import read_file
 class LoadImageTensor(BaseTransform):
     """Read and decode an image into a uint8 RGB tensor (3, H, W).
 
-    The fast counterpart of ``LoadImageFromFile`` for pipelines that work on
-    tensors. The result is Pillow's, see :func:`~.decode.decode_rgb` for
-    formats and limits. Channels are RGB: the data preprocessor must not swap
-    them.
+    The fast counterpart of ``LoadImageFromFile`` for pipelines of tensors. The result
+    is Pillow's, see :func:`~.decode.decode_rgb` for formats and limits. Channels are
+    RGB: the data preprocessor must not swap them.
 
     **Required Keys:** img_path
 
@@ -26,16 +25,15 @@ class LoadImageTensor(BaseTransform):
     Args:
         max_pixels (int): Larger images are refused. Defaults to Pillow's
             limit against decompression bombs, 89 million.
-        min_side (int): Images whose shorter side has fewer pixels are refused:
-            sets from the web have many tracking pixels and thin strips, from which
-            a model cannot learn anything. Defaults to 8.
+        min_side (int): Images whose shorter side has fewer pixels are refused: sets
+            from the web have many tracking pixels and thin strips.
         backend_args (dict, optional): Where files are read from, as in
             :func:`mmengine.fileio.get`. Defaults to the local disk.
 
     Raises:
         UnreadableImageError: If the file cannot be used; it names the file.
-        OSError: If the file cannot be read, for passing errors of a network
-            after three tries.
+        OSError: If it cannot be read, for passing errors of a network after three
+            tries.
     """
 
     def __init__(self,
@@ -48,7 +46,7 @@ class LoadImageTensor(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        image = self.decode(read_file(path, self.backend_args), path)
+        image = self.decode(read_file(path, self.backend_args), path)  # (C, H, W)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = tuple(image.shape[1:])
         return results

@@ -15,11 +15,10 @@ from ...utils.preprocessing import ImageSize, height_and_width
 class TensorRandomResizedCrop(BaseTransform):
     """torchvision's ``RandomResizedCrop`` on tensors, antialiased.
 
-    The box is drawn by torchvision's own ``RandomResizedCrop.get_params``,
-    from PyTorch's generator, and pixels come from torchvision's v2 ``resize``.
-    ``torchvision/RandomResizedCrop``, which mmpretrain registers, is its v1:
-    that converts the crop to float32 and back, which takes four times as long,
-    and leaves ``img_shape`` as it was.
+    The box is drawn by torchvision's own ``RandomResizedCrop.get_params``, from
+    PyTorch's generator, and pixels come from torchvision's v2 ``resize``. mmpretrain's
+    ``torchvision/RandomResizedCrop`` is v1: that converts the crop to float32 and back,
+    which takes four times as long, and leaves ``img_shape`` as it was.
 
     **Required Keys:** img (torch.Tensor, uint8 or float32, (C, H, W))
 
@@ -29,11 +28,10 @@ class TensorRandomResizedCrop(BaseTransform):
 
     Args:
         size (int | Sequence[int]): Output size, one number or (H, W).
-        scale (Sequence[float]): Range of the crop's share of the area.
-            Defaults to (0.2, 1.0), MAE's.
-        ratio (Sequence[float]): Range of the crop's aspect ratio, width over
-            height. Defaults to (3/4, 4/3).
-        interpolation (str): 'bicubic' (default, MAE's) or 'bilinear'.
+        scale (Sequence[float]): Range of the crop's share of the area; the default
+            is MAE's.
+        ratio (Sequence[float]): Range of the crop's aspect ratio, width over height.
+        interpolation (str): 'bicubic' (MAE's) or 'bilinear'.
 
     Raises:
         ConfigurationError: For a value that an argument does not allow.
@@ -52,18 +50,14 @@ class TensorRandomResizedCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         image = results['img']
-        box = RandomResizedCrop.get_params(
-            image, list(self.scale), list(self.ratio))
+        box = RandomResizedCrop.get_params(image, list(self.scale), list(self.ratio))
         top, left, height, width = box
         crop = image[:, top:top + height, left:left + width]  # (3, h, w)
         # Resize copies a crop that is not contiguous. Decoders leave the channels
         # of a pixel side by side: a copy in that order is faster than its own.
         crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         results['img'] = F.resize(
-            crop,
-            size=list(self.size),
-            interpolation=self.interpolation,
-            antialias=True)
+            crop, list(self.size), self.interpolation, antialias=True)
         results['img_shape'] = self.size
         results['crop_box'] = box
         return results
