@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mixedae_mm.engine.resume.resumable_loading import (EndlessBatches,
-                                                 ResumableBatchSampler,
-                                                 rebuilt, resumable)
+from mixedae_mm.engine.resume.resumable_loading import (
+    ResumableBatchSampler, endless_batches, rebuilt, resumable)
 
 SAMPLERS = st.sampled_from([DefaultSampler, InfiniteSampler])
 
@@ -129,7 +128,7 @@ def test_endless_batches_start_anywhere(sampler, first):
     def take(first_batch, number, placeholders=0, **kwargs):
         data = loader(sampler, **kwargs)
         assert len(data.dataset) == data.dataset.size == 22  # the wrapped one's
-        batches = EndlessBatches(data, first_batch, placeholders)
+        batches = endless_batches(data, first_batch, placeholders)
         return [next(batches) for _ in range(number)]
 
     expected = take(0, 20)
