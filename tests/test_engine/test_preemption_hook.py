@@ -112,8 +112,8 @@ def test_workers_that_run_already(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('argument, message', [
     (dict(signals=['SIGNAL']), 'names of signals'),
-    (dict(exit_code=0), '1..255'),
-    (dict(exit_code=256), '1..255'),
+    (dict(exit_code=0), r'\[1, 255\]'),
+    (dict(exit_code=256), r'\[1, 255\]'),
 ])
 def test_wrong_arguments(argument, message):
     with pytest.raises(ConfigurationError, match=message):

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...utils.checks import check_choice
 from ...utils.errors import ConfigurationError
 from ...utils.machine import has_recent_gpu, pytorch_is
 from ...utils.messages import warn
@@ -41,16 +42,13 @@ class CompileHook(Hook):
     """
 
     def __init__(self, enabled: Union[bool, str] = 'auto', **options: Any) -> None:
-        if enabled not in (True, False, 'auto'):
-            raise ConfigurationError(
-                f'CompileHook.enabled is {enabled!r}, but must be True, False or '
-                "'auto'.")
+        check_choice('CompileHook.enabled', enabled, (True, False, 'auto'))
         if enabled is True and not pytorch_is(OLDEST_PYTORCH):
             raise ConfigurationError(
                 f'CompileHook needs PyTorch {OLDEST_PYTORCH} or newer, not '
                 f'{torch.__version__}.')
         self.enabled = enabled
-        self.options = dict(dict(dynamic=False), **options)
+        self.options = {'dynamic': False, **options}
         self.is_compiled = False
         self.first_step_began: Optional[float] = None
 
