@@ -23,3 +23,26 @@ def uninterrupted(tmp_path_factory):
         return known[key]
 
     return run
+
+
+@pytest.fixture
+def check_same(uninterrupted):
+    """Compare a run with an uninterrupted one, piece by piece, to say what differs."""
+
+    def check(work_dir, **kwargs):
+        found, expected = toy.result(work_dir), uninterrupted(**kwargs)
+        for piece, value in expected.items():
+            if isinstance(value, dict):
+                assert found[piece].keys() == value.keys()
+                for key in value:
+                    assert found[piece][key] == value[key], (piece, key)
+            else:
+                assert found[piece] == value, piece
+
+    return check
+
+
+@pytest.fixture
+def said(capfd):
+    """What was printed since the last call."""
+    return lambda: ''.join(capfd.readouterr())
