@@ -25,7 +25,7 @@ from torch import nn
 
 from mixedae_mm.launch.entry import build_runner
 from reliability.lives import start
-from reliability.traces import TIMINGS, digest
+from reliability.traces import TIMINGS, digest, history_of
 
 SIZE = 27  # images; 7 batches of 4, the last one of 3
 MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))
@@ -201,14 +201,12 @@ def newest(work_dir):
 def result(work_dir):
     """All that a run leaves, for comparison: hashes, histories and the log."""
     checkpoint = newest(work_dir)
-    hub = checkpoint['message_hub']['log_scalars']
     return dict(
         weights=digest(checkpoint['state_dict']),
         ema=digest(checkpoint.get('ema_state_dict')),
         optimizer=digest(checkpoint['optimizer']),
         schedulers=digest(checkpoint['param_schedulers']),
-        history={key: buffer.data[0].tolist() for key, buffer in hub.items()
-                 if key.rpartition('/')[2] not in TIMINGS},
+        history=history_of(checkpoint),
         log=logged(work_dir))
 
 

@@ -26,28 +26,21 @@ class ExactResumeHook(Hook):
     of dataloader workers. On CPU in float32 the result is equal in every bit; on CUDA
     as far as the kernels are deterministic (``randomness = dict(deterministic=True)``).
 
-    How, beyond what mmengine's checkpoints hold:
-
-    - *Random numbers.* All generators are seeded at every step from (seed of the rank,
-      step), and before every sample from (seed, epoch, place in the sampler's order).
-      So evaluation, hooks, workers and restarts cannot shift them, and no generator's
-      state needs saving.
-    - *Sample order.* Loading starts at the batch after the checkpoint; the batches
-      before it are not loaded.
-    - *State of each rank.* A checkpoint within an accumulation window contains the
-      gradients of all ranks (each as large as the model; intervals that are multiples
-      of ``accumulative_counts`` avoid it), and buffers that are not rank 0's.
-    - *Sums over processes.* DDP arranges its gradient buckets before the first step of
-      every life, see :func:`settle_gradient_buckets`.
-    - *Evaluation.* One that was due at the checkpoint is run (again): its result may
-      decide about schedules, stopping and the best checkpoint.
+    All generators are seeded at every step from (seed of the rank, step), and before
+    every sample from (seed, epoch, place in the sampler's order): evaluation, hooks,
+    workers and restarts cannot shift them, and no generator's state needs saving.
+    Loading starts at the batch after the checkpoint, without the batches before it. A
+    checkpoint within an accumulation window has the gradients of all ranks (each as
+    large as the model; intervals that are multiples of ``accumulative_counts`` avoid
+    it), and every checkpoint has the buffers that are not rank 0's. DDP adds in one
+    order, see :func:`settle_gradient_buckets`. An evaluation that was due at the
+    checkpoint is run (again): its result may decide about schedules, stopping and the
+    best checkpoint.
 
     With other processes or batch sizes than before, training goes on at the same image
     of the epoch, and a warning says what is no longer exact. Rates and schedules are
-    those of the present config, see :func:`follow_config`.
-
-    Not restored: generators and state that a component keeps for itself and leaves out
-    of its ``state_dict``.
+    those of the present config, see :func:`follow_config`. Not restored: generators and
+    state that a component keeps for itself and leaves out of its ``state_dict``.
 
     Args:
         repeat_evaluation (bool): False saves the time of that evaluation, where it

@@ -6,6 +6,20 @@ from mmengine.dist import get_world_size
 from ...utils.errors import ConfigurationError
 
 
+# What a change of the setting makes inexact: now, before.
+WARNINGS = dict(
+    world_size='Resuming with {} processes instead of {} is not exact: mixing masks, '
+    'dropout and the like are drawn in each process, and gradients are summed in '
+    'another order. The order of the images and their augmentation stay as they were.',
+    total_batch='Resuming with batches of {} instead of {} images is not exact: there '
+    'will be another number of updates, with the learning rates of the config.',
+    accumulative_counts='Resuming with updates of {} instead of {} accumulated batches '
+    'is not exact: there will be another number of updates, with the learning rates of '
+    'the config.',
+    batches_per_epoch='An epoch has {} instead of {} iterations now. Training goes on '
+    'at the same image of it, with schedules of epochs stretched accordingly.')
+
+
 def run_setting(runner) -> dict:
     """Plain numbers and names about processes, batches and updates."""
     loader, wrapper = runner.train_dataloader, runner.optim_wrapper
@@ -22,41 +36,24 @@ def run_setting(runner) -> dict:
 
 
 def report_changes(logger: Logger, before: dict, now: dict) -> None:
-    """Say what a change from ``before``, that of the checkpoint, makes inexact.
+    """Say what a change from ``before``, the checkpoint's setting, makes inexact.
 
     Raises:
         ConfigurationError: If the optimizer is of another type: it cannot go on from
             the state of the old one.
     """
-    changed = {name for name in now if before[name] != now[name]}
-    if 'optimizer' in changed:
+    if before['optimizer'] != now['optimizer']:
         raise ConfigurationError(
             f"optim_wrapper.optimizer is {now['optimizer']}, but the checkpoint has "
             f"the state of {before['optimizer']}: resume with that one, or start anew "
             'from its weights (load_from without --resume)')
-    if 'num_workers' in changed:
+    if before['num_workers'] != now['num_workers']:
         logger.info(
             f"Resuming with {now['num_workers']} dataloader workers instead of "
             f"{before['num_workers']}; that changes nothing but the speed.")
-    if 'world_size' in changed:
-        logger.warning(
-            f"Resuming with {now['world_size']} processes instead of "
-            f"{before['world_size']} is not exact: mixing masks, dropout and the like "
-            'are drawn in each process, and gradients are summed in another order. The '
-            'order of the images and their augmentation stay as they were.')
-    for name, what, unit in (
-            ('total_batch', 'batches', 'images'),
-            ('accumulative_counts', 'updates', 'accumulated batches')):
-        if name in changed:
-            logger.warning(
-                f'Resuming with {what} of {now[name]} instead of {before[name]} {unit} '
-                'is not exact: there will be another number of updates, with the '
-                'learning rates that the config has now.')
-    if 'batches_per_epoch' in changed:
-        logger.warning(
-            f"An epoch has {now['batches_per_epoch']} instead of "
-            f"{before['batches_per_epoch']} iterations now. Training goes on at the "
-            'same image of it, with schedules of epochs stretched accordingly.')
+    for name, sentence in WARNINGS.items():
+        if before[name] != now[name]:
+            logger.warning(sentence.format(now[name], before[name]))
 
 
 def check_optimizer_state(runner) -> None:

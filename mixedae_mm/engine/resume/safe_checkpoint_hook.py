@@ -33,9 +33,8 @@ class SafeCheckpointHook(CheckpointHook):
     interval=1, max_keep_ckpts=3))``.
 
     - A checkpoint is written under another name, flushed to the disk, and renamed
-      (:class:`AtomicBackend`).
-    - Older checkpoints are deleted after the new one is safe. So there must be room
-      for ``max_keep_ckpts + 1``.
+      (:class:`AtomicBackend`). Older ones are deleted after it is safe, so there must
+      be room for ``max_keep_ckpts + 1``.
     - A write that fails (disk full, quota, stale network drive) is a warning; training
       goes on and the next interval tries again. Only if the last one of a run fails,
       the last state is written at the end, under the name of that checkpoint or, after
@@ -47,12 +46,10 @@ class SafeCheckpointHook(CheckpointHook):
       :func:`find_resumable_checkpoint` as ``load_from``.
 
     Args:
-        **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`. ``out_dir`` must be a
-            folder of the file system.
+        **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
-        ConfigurationError: If checkpoints should go to an object store: what is resumed
-            from must be a file here.
+        ConfigurationError: If ``out_dir`` is not a folder of the file system.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -111,14 +108,10 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['meta'].update(self.meta)
 
     def save_interrupted(self, runner, meta: dict) -> None:
-        """Write a checkpoint between the intervals; call it on all ranks.
+        """Write ``interrupted_iter_N.pth``; call it on all ranks.
 
-        It is named ``interrupted_iter_N.pth`` and is deleted when the next regular one
-        is safe.
-
-        Args:
-            runner (Runner): The runner.
-            meta (dict): ``epoch`` and ``iter``: how many are complete.
+        It is deleted when the next regular one is safe. ``meta`` has ``epoch`` and
+        ``iter``: how many are complete.
         """
         if self.saved_iter == meta['iter']:
             return
