@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS
 from mixedae_mm.engine import (NonFiniteLossError, NonFiniteLossHook,
                                replay_nonfinite_loss)
 from mixedae_mm.utils.errors import ConfigurationError
+from reliability.traces import digest
 
 
 @MODELS.register_module()
@@ -50,8 +51,8 @@ class StateHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         model = getattr(runner.model, 'module', runner.model)
         self.digests.append((
-            toy.digest(model.state_dict()),
-            toy.digest(runner.optim_wrapper.state_dict()['state'])))
+            digest(model.state_dict()),
+            digest(runner.optim_wrapper.state_dict()['state'])))
 
 
 def setting(at, max_skips=0, rank=0, accumulative_counts=1, what='loss', **kwargs):
@@ -98,7 +99,7 @@ def test_skip(tmp_path, said):
     text = said()
     assert 'number 1 of at most 2 in a row' in text
     assert 'number 2 of at most 2 in a row' in text
-    history = toy.result(tmp_path)['history']
+    history = toy.history(tmp_path)
     assert history['train/skipped_losses'] == [1, 2, 3]
     assert len(history['train/loss']) == 21 - 3
     assert all(map(math.isfinite, history['train/loss']))
@@ -142,7 +143,7 @@ def test_replay_gives_the_losses_of_the_step(tmp_path):
     path = f'{tmp_path}/nonfinite/iter_10_rank_0.pth'
     model = FailingModel()
     assert toy.train(tmp_path / 'whole', **setting(at=[]))
-    expected = toy.result(tmp_path / 'whole')['history']['train/loss'][9]
+    expected = toy.history(tmp_path / 'whole')['train/loss'][9]
     assert replay_nonfinite_loss(path, model)['loss'] == expected
     model.forward = lambda *args, **kwargs: dict(loss=torch.tensor(math.nan))
     assert math.isnan(replay_nonfinite_loss(path, model)['loss'])
@@ -160,7 +161,7 @@ def test_two_processes_skip_together(tmp_path, accumulative_counts, what):
     kwargs = setting([4, 5], max_skips=2, rank=1, what=what,
                      accumulative_counts=accumulative_counts)
     assert toy.train_processes(tmp_path, 2, **kwargs) == [0, 0]
-    assert all(map(math.isfinite, toy.result(tmp_path)['history']['train/loss']))
+    assert all(map(math.isfinite, toy.history(tmp_path)['train/loss']))
     assert all_weights(tmp_path).isfinite().all()
     if what == 'loss':  # a gradient is the same on both after DDP has summed it
         assert {path[-10:] for path in glob.glob(f'{tmp_path}/nonfinite/*')} == {
@@ -187,7 +188,7 @@ def test_a_bad_gradient_of_a_finite_loss(tmp_path, said, count, dropped, clip_gr
     assert 'loss_fine=0; gradient of layers.0.weight' in text
     assert ('up to 2 batches, of which the last is named' in text) == (count == 2)
     assert 'number 2 of at most 2 in a row' in text
-    history = toy.result(tmp_path)['history']
+    history = toy.history(tmp_path)
     assert history['train/skipped_losses'] == [1, 2]
     assert len(history['train/loss']) == 21
     assert all_weights(tmp_path).isfinite().all()
@@ -221,7 +222,7 @@ def test_skips_of_a_loss_scaler_are_no_errors(tmp_path):
     assert toy.train(tmp_path, **setting(at=[]), optim_wrapper=dict(
         type='OverflowingWrapper', optimizer=dict(type='AdamW', lr=0.05)))
     assert OverflowingWrapper.skipped > 0
-    assert 'train/skipped_losses' not in toy.result(tmp_path)['history']
+    assert 'train/skipped_losses' not in toy.history(tmp_path)
     assert not glob.glob(f'{tmp_path}/nonfinite/*')
 
 

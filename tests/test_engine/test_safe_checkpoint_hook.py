@@ -11,8 +11,8 @@ from mmengine.registry import HOOKS
 from mmengine.visualization import LocalVisBackend
 
 from mixedae_mm.engine import SafeCheckpointHook
-from mixedae_mm.utils.checkpoint_files import damage
 from mixedae_mm.engine.resume.file_backend import AtomicBackend, DeletesLater
+from mixedae_mm.utils.checkpoint_files import damage
 from mixedae_mm.utils.errors import ConfigurationError
 
 SECOND = 2  # of the checkpoints that the toy run writes
@@ -111,28 +111,22 @@ def test_unwritten_curves_stop_nothing(tmp_path, monkeypatch, said, uninterrupte
 
 
 @pytest.mark.parametrize('failures', [1, 2])
-def test_the_last_save_gets_a_second_chance(tmp_path, monkeypatch, failures):
+@pytest.mark.parametrize('first, options, name', [
+    (3, {}, 'epoch_3.pth'),
+    # The run ends between intervals: no newer weights under the name of epoch_2.pth.
+    (1, dict(interval=2, save_last=False), 'interrupted_iter_21.pth')])
+def test_the_last_save_gets_a_second_chance(tmp_path, monkeypatch, failures, first,
+                                            options, name):
     """Without success it is an error."""
-    for number in range(3, 3 + failures):
+    for number in range(first, first + failures):
         strike_at_call(monkeypatch, AtomicBackend, 'put', number, fill_disk)
     with nullcontext() if failures == 1 else pytest.raises(
             OSError, match='iteration 21, could not be written'):
-        toy.train(tmp_path)
-    assert newest(tmp_path) == ('epoch_3.pth' if failures == 1 else 'epoch_2.pth')
-
-
-@pytest.mark.parametrize('failures', [1, 2])
-def test_a_run_that_ends_between_intervals(tmp_path, monkeypatch, failures):
-    """What epoch_2.pth was to hold is gone: no newer weights under its name."""
-    for number in range(1, 1 + failures):
-        strike_at_call(monkeypatch, AtomicBackend, 'put', number, fill_disk)
-    with nullcontext() if failures == 1 else pytest.raises(
-            OSError, match='iteration 21, could not be written'):
-        toy.train(tmp_path, checkpoint=dict(interval=2, save_last=False))
-    assert files(tmp_path) == ['interrupted_iter_21.pth'] * (2 - failures)
+        toy.train(tmp_path, checkpoint=options)
+    assert (name in files(tmp_path)) == (failures == 1)
     if failures == 1:
-        meta = torch.load(tmp_path / newest(tmp_path), weights_only=False)['meta']
-        assert (meta['epoch'], meta['iter']) == (3, 21)
+        meta = toy.newest(tmp_path)['meta']
+        assert newest(tmp_path) == name and (meta['epoch'], meta['iter']) == (3, 21)
 
 
 @HOOKS.register_module()

@@ -25,7 +25,7 @@ from torch import nn
 
 from mixedae_mm.launch.entry import build_runner
 from reliability.lives import start
-from reliability.traces import TIMINGS, digest, history_of
+from reliability.traces import TIMINGS, history_of, traces
 
 SIZE = 27  # images; 7 batches of 4, the last one of 3
 MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))
@@ -199,15 +199,13 @@ def newest(work_dir):
 
 
 def result(work_dir):
-    """All that a run leaves, for comparison: hashes, histories and the log."""
-    checkpoint = newest(work_dir)
-    return dict(
-        weights=digest(checkpoint['state_dict']),
-        ema=digest(checkpoint.get('ema_state_dict')),
-        optimizer=digest(checkpoint['optimizer']),
-        schedulers=digest(checkpoint['param_schedulers']),
-        history=history_of(checkpoint),
-        log=logged(work_dir))
+    """All that a run leaves, for comparison: hashes and the log."""
+    return dict(traces(work_dir), log=logged(work_dir))
+
+
+def history(work_dir):
+    """All logged values by name."""
+    return history_of(newest(work_dir))
 
 
 def logged(work_dir):
