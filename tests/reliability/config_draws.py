@@ -91,19 +91,11 @@ OTHERS_FAULTS = {
 
 
 class Draw(NamedTuple):
-    """One configuration to try.
-
-    Attributes:
-        model (dict): Of ``MixedAE``.
-        images (dict): ``channels``, ``batch_size``, ``size`` and ``dtype`` of
-            the batch, and whether it comes ``as_list``.
-        precision (str): ``'float32'``, or the type to autocast to.
-        faults (dict): What was made wrong, by its place; empty in coherent ones.
-    """
+    """One configuration to try."""
     model: dict
-    images: dict
-    precision: str
-    faults: dict
+    images: dict  # channels, batch_size, size and dtype of the batch, as_list
+    precision: str  # 'float32', or the type to autocast to
+    faults: dict  # what was made wrong, by its place; empty in coherent ones
 
 
 @st.composite

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
+from statistics import median
 from typing import Dict, List, Optional
 
 import torch
@@ -23,17 +24,11 @@ PHASES = ('step', 'write', 'evaluation')
 class KillPointHook(Hook):
     """Die by SIGKILL within a phase, or measure how long the phases take.
 
-    It also logs a hash of the batches of all ranks: the order of the images.
-    A thread kills, so that it may be anywhere in the phase: between two
-    instructions of a matrix product, or half way through a file.
-
-    Args:
-        log (str): A JSON file. A killed run appends a line that says where; one
-            that ends writes the median seconds of its phases.
-        phase (str, optional): One of :data:`PHASES`; None to live.
-        iteration (int): Die not before this one, then in the next such phase.
-        delay (float): Seconds after the beginning of the phase.
-        rank (int): Of the process that dies; only rank 0 writes.
+    It also logs a hash of the batches of all ranks: the order of the images. A thread
+    kills, ``delay`` seconds after the beginning of the next ``phase`` from
+    ``iteration`` on, so that it may be anywhere in it: between two instructions of a
+    matrix product, or half way through a file. A killed run appends to the JSON file
+    ``log`` where it was; one that ends, the median seconds of its phases.
     """
     priority = 'HIGHEST'
 
@@ -64,7 +59,7 @@ class KillPointHook(Hook):
 
     def after_train(self, runner) -> None:
         if runner.rank == 0 and self.phase is None:
-            medians = {phase: sorted(seconds)[len(seconds) // 2]
+            medians = {phase: median(seconds)
                        for phase, seconds in self.seconds.items()}
             self._write(dict(medians, iterations=runner.max_iters))
 
@@ -93,15 +88,7 @@ class KillPointHook(Hook):
 
 @HOOKS.register_module()
 class FaultHook(Hook):
-    """Do a run harm.
-
-    Args:
-        iteration (int): After which one, counted from 0.
-        what (str): ``'kill'`` the process, send it a ``'signal'``, kill one
-            ``'worker'`` of its dataloader, ``'fill'`` the disk of its work
-            folder until ``'free'``, ``'poison'`` a weight with NaN.
-        name (str): Of the signal.
-    """
+    """Do a run harm: after iteration ``iteration``, by the method ``what``."""
     priority = 'VERY_HIGH'
 
     def __init__(self, iteration: int, what: str, name: str = 'SIGTERM') -> None:
@@ -121,7 +108,7 @@ class FaultHook(Hook):
     def worker(self, runner) -> None:
         os.kill(runner.train_dataloader._iterator._workers[0].pid, signal.SIGKILL)
 
-    def fill(self, runner) -> None:
+    def fill(self, runner) -> None:  # the disk of its work folder
         with open(osp.join(runner.work_dir, 'filler'), 'wb', buffering=0) as file:
             try:
                 while True:

@@ -6,22 +6,13 @@ import numpy as np
 from PIL import Image
 
 
-def write_noise(folder: str, count: int, cut: int = 0, pixels: int = 40,
-                extension: str = 'png') -> None:
-    """Write images of 40 x 40 pixels, some of them cut in the middle.
-
-    Args:
-        folder (str): Where to write them; it is made.
-        count (int): Number of all images.
-        cut (int): Number of those that are damaged.
-        pixels (int): Side of the noise, enlarged to 40.
-        extension (str): ``'png'`` or ``'jpg'``.
-    """
+def write_noise(folder: str, count: int, cut: int = 0, pixels: int = 40) -> None:
+    """Write images of 40 x 40 pixels, enlarged noise; cut some in the middle."""
     Path(folder).mkdir(parents=True)
     random = np.random.default_rng(0)
     damaged = set(random.choice(count, cut, replace=False).tolist())
     for number in range(count):
-        path = Path(folder, f'{number}.{extension}')
+        path = Path(folder, f'{number}.png')
         _noise(random, pixels, pixels).resize((40, 40)).save(path)
         if number in damaged:
             _cut(path)
@@ -46,8 +37,7 @@ def write_awkward(folder: str) -> List[str]:
 
 
 def _noise(random, width: int, height: int) -> Image.Image:
-    return Image.fromarray(
-        random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def _cut(path: Path) -> None:

@@ -11,38 +11,35 @@ from .traces import traces
 
 
 def kill_and_compare(cfg, folder, processes=1, kills=3, phases=PHASES):
-    """Let one run live and one die, and compare what they leave.
-
-    Args:
-        cfg (Config): Of the run.
-        folder (str): For both work folders and what they printed.
-        processes (int): Number of processes.
-        kills (int): Number of kills, at random moments.
-        phases (sequence[str]): What to kill it in, by turns.
+    """Let one run live and one die in the phases by turns, and compare what they leave.
 
     Returns:
         str: Where the kills were and what is equal.
     """
     log, dying = osp.join(folder, 'kills.jsonl'), osp.join(folder, 'interrupted')
     living = osp.join(folder, 'uninterrupted')
-    life = live(cfg, living, dict(type='KillPointHook', log=log), processes=processes)
-    if life.hung:
-        shutil.rmtree(living)
-        life = live(cfg, living, dict(type='KillPointHook', log=log),
+
+    def life_of(work_dir, **point):
+        return live(cfg, work_dir, dict(type='KillPointHook', log=log, **point),
                     processes=processes)
-    assert not any(life.statuses), life.said
+
+    def whole_life_of(work_dir):
+        life = life_of(work_dir)
+        if life.hung:
+            if work_dir == living:
+                shutil.rmtree(living)
+            life = life_of(work_dir)
+        assert not any(life.statuses), life.said
+        return life
+
+    whole_life_of(living)
     deaths = []
     for point in kill_points(_last(log), processes, kills, phases):
-        life = live(cfg, dying, dict(type='KillPointHook', log=log, **point),
-                    processes=processes)
+        life = life_of(dying, **point)
         if -signal.SIGKILL not in life.statuses:
             break  # the run ended before its kill
         deaths.append(_last(log)['where'])
-    life = live(cfg, dying, dict(type='KillPointHook', log=log), processes=processes)
-    if life.hung:
-        life = live(cfg, dying, dict(type='KillPointHook', log=log),
-                    processes=processes)
-    assert not any(life.statuses), life.said
+    life = whole_life_of(dying)
     assert deaths, 'the run was never killed'
     expected, found = traces(living), traces(dying)
     assert found == expected, life.said

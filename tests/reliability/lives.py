@@ -30,15 +30,9 @@ class Life(NamedTuple):
 
 def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
          options: tuple = ('--resume', )) -> Life:
-    """Run ``tools/train.py --resume`` once.
+    """Run ``tools/train.py --resume`` once, with further hooks.
 
-    Args:
-        cfg (Config): Of the run.
-        work_dir (str): Its work folder. The config and what the processes print
-            are kept beside it.
-        *hooks (dict): Hooks that are added to those of the config.
-        processes (int): Number of processes.
-        options (tuple[str]): Of the command.
+    The config and what the processes print are kept beside the work folder.
     """
     cfg = Config(cfg.to_dict())
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
@@ -79,11 +73,7 @@ def start(target: Callable, processes: int, *args,
           process: Callable = preloaded.process) -> list:
     """Start ``target(rank, *args)`` with the environment that torchrun makes.
 
-    Args:
-        target (callable): Called in each process.
-        processes (int): Number of processes.
-        *args: Further arguments of ``target``.
-        process (callable): Starts a function with its arguments in a process.
+    ``process`` starts a function with its arguments in a process.
     """
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))

@@ -7,10 +7,7 @@ from .images import write_noise
 
 IMPORTS = dict(imports=['mixedae_mm', 'reliability.hooks'])
 VIT = dict(
-    type='MixedAEViT',
-    img_size=32,
-    patch_size=8,
-    drop_path_rate=0.1,
+    type='MixedAEViT', img_size=32, patch_size=8, drop_path_rate=0.1,
     arch=dict(embed_dims=48, num_layers=3, num_heads=2, feedforward_channels=96))
 MIXEDAE = dict(
     type='MixedAE',
@@ -86,16 +83,11 @@ def _loader(folder: str, dataset: str, sampler: str, shuffle: bool = True,
         write_noise(osp.join(folder, 'fine'), 45)
         write_noise(osp.join(folder, 'coarse'), 45, pixels=8)
     return dict(
-        batch_size=batch_size,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        drop_last=shuffle,
-        collate_fn=dict(type='default_collate'),
+        batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
+        drop_last=shuffle, collate_fn=dict(type='default_collate'),
         sampler=dict(type=sampler, shuffle=shuffle),
         dataset=dict(
-            type=dataset,
-            data_root=folder,
-            pipeline=[
+            type=dataset, data_root=folder, pipeline=[
                 dict(type='LoadImageTensor'),
                 dict(type='TensorRandomResizedCrop', size=32),
                 dict(type='torchvision/RandomHorizontalFlip', p=0.5),

@@ -63,9 +63,8 @@ def test_fsdp_equals_ddp(tmp_path, tell, accumulate):
 def train(mode: str, accumulate: int) -> tuple:
     """Make some steps with given masks, on this process's share of every batch.
 
-    Returns:
-        tuple: Losses (STEPS, ), mean over processes; gradients of every update by
-        parameter; weights after the last one, and before the first.
+    Returns losses (STEPS, ), mean over processes; gradients of every update by
+    parameter; weights after the last one, and before the first.
     """
     torch.manual_seed(0)  # the same weights in every process
     MMLogger.get_current_instance().setLevel('ERROR')

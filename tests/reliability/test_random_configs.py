@@ -6,14 +6,16 @@
 import re
 from collections import Counter
 from contextlib import nullcontext
+from copy import deepcopy
 
 import pytest
+import small_vit
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.undisturbed import quiet
 
 from .config_draws import FAULTS, OTHERS_FAULTS, Draw, configurations, put
 
@@ -25,11 +27,8 @@ TRAINED, LIBRARY = 'trained', 'refused by a library'
 @pytest.fixture(autouse=True)
 def without_log():
     """Leave out mmengine's page of log per initialisation of a model."""
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel('WARNING')  # logging.disable() does not reach a used MMLogger
-    yield
-    logger.setLevel(before)
+    with quiet():
+        yield
 
 
 def test_any_configuration_trains_or_is_refused(request, tell):
@@ -57,35 +56,20 @@ def test_any_configuration_trains_or_is_refused(request, tell):
 def test_what_the_method_forbids_is_refused(place):
     """One fault at a time, in a configuration that is right otherwise."""
     for value in FAULTS[place]:
-        model = dict(
-            type='MixedAE',
-            data_preprocessor=dict(mix_ratio=.25),
-            backbone=dict(
-                type='MixedAEViT', img_size=16, patch_size=4,
-                arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                          feedforward_channels=8)),
-            neck=dict(type='MixedAEDecoder', decoder_embed_dim=8, decoder_depth=1,
-                      decoder_num_heads=2),
-            head=dict(type='MixedAEPretrainHead',
-                      contrast_loss=dict(type='HomologousContrastiveLoss')),
-            images=dict(channels=3, size=(16, 16), batch_size=4, dtype='uint8',
-                        as_list=False))
+        model = deepcopy(small_vit.config(
+            head=dict(contrast_loss=dict(type='HomologousContrastiveLoss'))))
+        model['images'] = dict(channels=3, size=(32, 32), batch_size=4, dtype='uint8',
+                               as_list=False)
         assert put(model, place, value)
         images = model.pop('images')
         assert outcome(Draw(model, images, 'float32', {place: value})) != TRAINED, value
 
 
 def outcome(drawn: Draw) -> str:
-    """Try one configuration.
+    """:data:`TRAINED`, :data:`LIBRARY`, or the sentence of refusal without numbers.
 
-    Returns:
-        str: :data:`TRAINED`, :data:`LIBRARY`, or the sentence of refusal without its
-        numbers.
-
-    Raises:
-        AssertionError: For a coherent configuration that is refused, a shape
-            that is not the documented one, a number that is not finite, an error
-            of the step; it names the configuration.
+    A coherent configuration that is refused, a shape that is not the documented one, a
+    number that is not finite and an error of the step are AssertionErrors.
     """
     try:
         return attempt(drawn)

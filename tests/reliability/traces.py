@@ -12,22 +12,13 @@ TIMINGS = ('time', 'data_time', 'memory', 'images_per_second')
 def traces(work_dir: str) -> Dict[str, str]:
     """Hash the parts of a run's last checkpoint.
 
-    Args:
-        work_dir (str): With the file ``last_checkpoint``.
-
-    Returns:
-        dict[str, str]: ``weights``, ``optimizer``, ``schedules``, ``losses``
-        (the whole history of all that is logged) and, where they exist, ``order``
-        (of the images, from :class:`.hooks.KillPointHook`) and ``ema``.
+    ``losses`` is the whole history of all that is logged, ``order`` that of the images,
+    from :class:`.hooks.KillPointHook`.
     """
     path = Path(work_dir, 'last_checkpoint').read_text().strip()
     # A run's own checkpoint, as in resuming: its history is a pickle.
     checkpoint = torch.load(path, map_location='cpu', weights_only=False)
-    history = {
-        name: buffer.data[0].tolist()
-        for name, buffer in checkpoint['message_hub']['log_scalars'].items()
-        if name.rpartition('/')[2] not in TIMINGS
-    }
+    history = history_of(checkpoint)
     parts = dict(
         weights=checkpoint['state_dict'],
         ema=checkpoint.get('ema_state_dict'),
@@ -36,6 +27,13 @@ def traces(work_dir: str) -> Dict[str, str]:
         order=history.pop('train/batch_hash', None),
         losses=history)
     return {name: digest(part) for name, part in parts.items() if part is not None}
+
+
+def history_of(checkpoint: dict) -> Dict[str, list]:
+    """All logged values of a run, by name, that do not depend on the machine."""
+    return {name: buffer.data[0].tolist()
+            for name, buffer in checkpoint['message_hub']['log_scalars'].items()
+            if name.rpartition('/')[2] not in TIMINGS}
 
 
 def digest(value: Any) -> str:

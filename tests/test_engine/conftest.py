@@ -23,3 +23,19 @@ def uninterrupted(tmp_path_factory):
         return known[key]
 
     return run
+
+
+@pytest.fixture
+def check_same(uninterrupted):
+    """Compare a run with an uninterrupted one."""
+
+    def check(work_dir, **kwargs):
+        assert toy.result(work_dir) == uninterrupted(**kwargs)
+
+    return check
+
+
+@pytest.fixture
+def said(capfd):
+    """What was printed since the last call."""
+    return lambda: ''.join(capfd.readouterr())

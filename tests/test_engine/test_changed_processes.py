@@ -1,11 +1,11 @@
 """Resuming with other processes, batches or workers than before."""
+import json
+
 import numpy as np
 import pytest
 import toy_training as toy
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
-
-KILL = dict(type='KillHook', stage='after_train_iter', iteration=10)
 
 
 @DATASETS.register_module()
@@ -22,25 +22,23 @@ class IndexDataset(toy.ToyDataset):
 class SeenHook(Hook):
     """Write down each iteration's images, to a file of the rank."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, folder):
+        self.folder = folder
 
     def after_train_iter(self, runner, batch_idx, data_batch, outputs=None):
-        seen = sorted((int(image[0]), float(image[1]))
-                      for image in data_batch['inputs'])
-        with open(f'{self.path}/seen_{runner.iter}_{runner.rank}', 'w') as file:
-            file.write(repr(seen))
+        images = [image[:2].tolist() for image in data_batch['inputs']]
+        with open(f'{self.folder}/seen_{runner.iter}_{runner.rank}', 'w') as file:
+            json.dump(images, file)
 
 
-def setting(folder, batch_size, loop='epoch', sampler='DefaultSampler',
-            kill=False):
+def setting(folder, batch_size, loop='epoch', sampler='DefaultSampler', kill=False):
     return dict(
         loop=loop,
-        hooks=[dict(type='SeenHook', path=str(folder))] + [KILL] * kill,
+        hooks=[dict(type='SeenHook', folder=str(folder)),
+               *(toy.kill()['hooks'] if kill else [])],
         checkpoint=dict(by_epoch=False, interval=3),
         train_dataloader=dict(
-            batch_size=batch_size,
-            dataset=dict(type='IndexDataset', size=24),
+            batch_size=batch_size, dataset=dict(type='IndexDataset', size=24),
             sampler=dict(type=sampler, shuffle=True)))
 
 
@@ -48,30 +46,35 @@ def seen(folder):
     """Images, with their augmentation, of each iteration over all ranks."""
     iterations = {}
     for path in folder.glob('seen_*'):
-        images = iterations.setdefault(int(path.name.split('_')[1]), [])
-        images += eval(path.read_text())
-    return {number: sorted(images) for number, images in iterations.items()}
+        iteration = int(path.name.split('_')[1])
+        iterations.setdefault(iteration, []).extend(json.loads(path.read_text()))
+    return {iteration: sorted(images) for iteration, images in iterations.items()}
+
+
+def indices(iterations, numbers):
+    return sorted(image for number in numbers for image, _ in iterations[number])
 
 
 @pytest.mark.parametrize('loop, sampler', [
     ('epoch', 'DefaultSampler'), ('iteration', 'InfiniteSampler')])
-def test_more_processes_with_the_same_batch(tmp_path, capfd, loop, sampler):
+def test_more_processes_with_the_same_batch(tmp_path, said, loop, sampler):
     """One process of 4 images, then two of 2: images and augmentation stay."""
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
     whole.mkdir(), cut.mkdir()
     assert toy.train(whole, **setting(whole, 4, loop, sampler))
     assert toy.train(cut, **setting(cut, 4, loop, sampler, kill=True)) is None
-    capfd.readouterr()
-    codes = toy.train_processes(
-        cut, 2, resume=True, **setting(cut, 2, loop, sampler))
-    assert codes == [0, 0]
+    said()
+    assert toy.train_processes(
+        cut, 2, resume=True, **setting(cut, 2, loop, sampler)) == [0, 0]
     assert seen(cut) == seen(whole)
-    said = ''.join(capfd.readouterr())
-    assert 'Resuming with 2 processes instead of 1 is not exact' in said
-    assert 'batches of' not in said
+    text = said()
+    assert 'Resuming with 2 processes instead of 1 is not exact' in text
+    assert 'batches of' not in text
+    # The checkpoint after 9 iterations is within a window of 2.
+    assert 'gradients of the open accumulation window are dropped' in text
 
 
-def test_another_batch_goes_on_at_the_same_image(tmp_path, capfd):
+def test_another_batch_goes_on_at_the_same_image(tmp_path, said):
     """18 images into the epochs of 24: after iteration 9 of 4, 18 of 2."""
     assert toy.train(tmp_path, **setting(tmp_path, 4, kill=True)) is None
     before = seen(tmp_path)
@@ -80,12 +83,11 @@ def test_another_batch_goes_on_at_the_same_image(tmp_path, capfd):
     after = seen(tmp_path)
     assert sorted(after) == [*range(10), *range(18, 36)]
     # The second epoch: batches 6, 7, 8 of the first life, then 18 to 23.
-    images = [image for number in (6, 7, 8) for image, _ in before[number]]
-    images += [image for number in range(18, 24) for image, _ in after[number]]
-    assert sorted(images) == list(range(24))
-    said = ''.join(capfd.readouterr())
-    assert 'batches of 2 instead of 4 images is not exact' in said
-    assert 'An epoch has 12 instead of 6 iterations now' in said
+    assert sorted(indices(before, (6, 7, 8)) + indices(after, range(18, 24))) == [
+        *range(24)]
+    text = said()
+    assert 'batches of 2 instead of 4 images is not exact' in text
+    assert 'An epoch has 12 instead of 6 iterations now' in text
 
 
 PROGRESS = np.concatenate([np.arange(9) / 18, np.arange(18, 36) / 36])
@@ -108,24 +110,11 @@ def test_schedules_follow_what_they_count(tmp_path, schedule, expected):
     np.testing.assert_allclose(rates[:len(expected)], expected, rtol=1e-9)
 
 
-def test_open_windows_of_other_processes_are_dropped(tmp_path, capfd):
-    """Checkpoint after 9 iterations, in a window of 2."""
-    assert toy.train(tmp_path, **setting(tmp_path, 4, kill=True)) is None
-    capfd.readouterr()
-    assert toy.train_processes(
-        tmp_path, 2, resume=True, **setting(tmp_path, 2)) == [0, 0]
-    said = ''.join(capfd.readouterr())
-    assert 'gradients of the open accumulation window are dropped' in said
-
-
-def test_checkpoints_of_others_are_resumed(tmp_path, capfd):
+def test_checkpoints_of_others_are_resumed(tmp_path, said):
     """From mmengine's own hooks: the epoch goes on, and a warning says what not."""
     cut = setting(tmp_path, 4, kill=True)
     cut['checkpoint'].update(type='CheckpointHook')
     assert toy.train(tmp_path, without='ExactResumeHook', **cut) is None
     assert toy.train(tmp_path, resume=True, **setting(tmp_path, 4))
-    said = ''.join(capfd.readouterr())
-    assert 'checkpoint was written without ExactResumeHook' in said
-    after = seen(tmp_path)
-    images = [image for number in range(6, 12) for image, _ in after[number]]
-    assert sorted(images) == list(range(24))
+    assert 'checkpoint was written without ExactResumeHook' in said()
+    assert indices(seen(tmp_path), range(6, 12)) == [*range(24)]

@@ -65,24 +65,19 @@ def detector(backbone):
             stacked_convs=1))
 
 
-def parameter_settings(model, rate=0.5, **paramwise):
-    wrapper = build_optim_wrapper(model, dict(
+def optimizer_of(model, rate=0.5, optimizer='AdamW', weight_decay=DECAY, **paramwise):
+    return build_optim_wrapper(model, dict(
         type='OptimWrapper',
-        optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
+        optimizer=dict(type=optimizer, lr=LR, weight_decay=weight_decay),
         constructor='LayerDecayOptimWrapperConstructor',
-        paramwise_cfg=dict(layer_decay_rate=rate, **paramwise)))
+        paramwise_cfg=dict(layer_decay_rate=rate, **paramwise))).optimizer
+
+
+def parameter_settings(model, **options):
     names = {parameter: name for name, parameter in model.named_parameters()}
-    settings = {
-        names[parameter]: (group['lr'], group['weight_decay'])
-        for group in wrapper.optimizer.param_groups for parameter in group['params']
-    }
-    return settings, wrapper.optimizer.param_groups
-
-
-def test_one_group_for_each_layer_with_and_without_decay():
-    _, groups = parameter_settings(Headed())
-    assert [(group['layer_id'], group['weight_decay']) for group in groups] == [
-        (layer, decay) for layer in range(4) for decay in (0, DECAY)]
+    return {names[parameter]: (group['lr'], group['weight_decay'])
+            for group in optimizer_of(model, **options).param_groups
+            for parameter in group['params']}
 
 
 @pytest.mark.parametrize('toolbox, model', [
@@ -91,50 +86,45 @@ def test_models_of_all_toolboxes(toolbox, model):
     pytest.importorskip(f'{toolbox}.models')
     with DefaultScope.overwrite_default_scope(toolbox):
         model = MODELS.build(model(dict(VIT, relative_position_bias=True)))
-        settings, _ = parameter_settings(model)
-    rest = {
-        name: (LR, DECAY if parameter.ndim > 1 else 0)
-        for name, parameter in model.named_parameters()
-        if not name.startswith('backbone.')
-    }
+        settings = parameter_settings(model)
+    rest = {name: (LR, DECAY if parameter.ndim > 1 else 0)
+            for name, parameter in model.named_parameters()
+            if not name.startswith('backbone.')}
     assert rest and settings == dict(TABLE, **rest)
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmdet', 'mmengine'])
-def test_found_by_its_bare_name_in_every_scope(scope):
+def test_one_group_for_each_layer_with_and_without_decay_in_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
-        settings, _ = parameter_settings(Headed())
-    assert settings['backbone.ln1.weight'] == TABLE['backbone.ln1.weight']
+        groups = optimizer_of(Headed()).param_groups
+    assert [(group['layer_id'], group['weight_decay']) for group in groups] == [
+        (layer, decay) for layer in range(4) for decay in (0, DECAY)]
 
 
 def test_pretraining_embeddings_do_not_decay():
-    settings, _ = parameter_settings(Headed(num_sources=4, k_ratio=0.5))
+    settings = parameter_settings(Headed(num_sources=4, k_ratio=0.5))
     assert settings['backbone.segment_embed'] == (LR / 8, 0)
     assert 'backbone.pos_embed' not in settings  # fixed
 
 
 def test_mmpretrain_options_work_as_there():
-    """``custom_keys`` and multipliers of configs written for mmpretrain."""
-    settings, _ = parameter_settings(
-        Headed(), norm_decay_mult=1., bias_decay_mult=0.5, flat_decay_mult=None,
+    """``custom_keys`` and multipliers of its configs; frozen layers are left out."""
+    model = Headed()
+    model.backbone.layers[1].requires_grad_(False)
+    settings = parameter_settings(
+        model, norm_decay_mult=1., bias_decay_mult=0.5, flat_decay_mult=None,
         custom_keys={'.cls_token': dict(decay_mult=0.1)})
     assert settings['backbone.layers.0.ln1.weight'] == (LR / 4, DECAY)
     assert settings['backbone.layers.0.attn.qkv.bias'] == (LR / 4, DECAY / 2)
     assert settings['backbone.cls_token'] == pytest.approx((LR / 8, DECAY / 10))
     assert settings['backbone.pos_embed'] == (LR / 8, 0)
-
-
-def test_frozen_parameters_are_left_out():
-    model = Headed()
-    model.backbone.layers.requires_grad_(False)
-    settings, _ = parameter_settings(model)
-    assert not any('layers' in name for name in settings)
+    assert not any('backbone.layers.1.' in name for name in settings)
 
 
 @pytest.mark.parametrize('rate', [0, -1, 1.5])
 def test_wrong_rates(rate):
     with pytest.raises(ConfigurationError, match=r'must lie in \(0, 1\]'):
-        parameter_settings(Headed(), rate)
+        optimizer_of(Headed(), rate)
 
 
 def test_backbones_without_depths_and_optimizers_without_decay():
@@ -145,21 +135,17 @@ def test_backbones_without_depths_and_optimizers_without_decay():
             constructor='LayerDecayOptimWrapperConstructor'))
     model.backbone = nn.Linear(2, 2)
     with pytest.raises(ConfigurationError, match='Headed is Linear, which'):
-        parameter_settings(model)
+        optimizer_of(model)
 
 
 def test_an_update_moves_layers_by_their_rates():
     """SGD with equal gradients: the step is the learning rate itself."""
     model = Headed()
-    wrapper = build_optim_wrapper(model, dict(
-        type='OptimWrapper',
-        optimizer=dict(type='SGD', lr=LR, weight_decay=0.),
-        constructor='LayerDecayOptimWrapperConstructor',
-        paramwise_cfg=dict(layer_decay_rate=0.5)))
+    optimizer = optimizer_of(model, optimizer='SGD', weight_decay=0.)
     before = {name: value.detach().clone()
               for name, value in model.named_parameters()}
     sum(parameter.sum() for parameter in model.parameters()).backward()
-    wrapper.step()
+    optimizer.step()
     for name, value in model.named_parameters():
         expected = TABLE.get(name, (LR, 0))[0]
         torch.testing.assert_close(

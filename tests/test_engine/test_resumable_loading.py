@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mixedae_mm.engine.resume.resumable_loading import (EndlessBatches,
-                                                 ResumableBatchSampler,
-                                                 rebuilt, resumable)
+from mixedae_mm.datasets import SampleSeededDataset
+from mixedae_mm.engine.resume.resumable_loading import (
+    ResumableBatchSampler, endless_batches, rebuilt, resumable)
 
 SAMPLERS = st.sampled_from([DefaultSampler, InfiniteSampler])
 
@@ -50,11 +50,11 @@ def draws(batches, limit=30):
        epoch=st.integers(0, 3), skipped=st.integers(0, 12), drop_last=st.booleans())
 def test_skipping_is_loading_without_the_first(
         sampler, size, batch_size, epoch, skipped, drop_last):
-    whole = batches_of(size, batch_size, sampler, drop_last=drop_last)
-    whole.start_pass(epoch)
-    cut = batches_of(size, batch_size, sampler, drop_last=drop_last)
-    cut.start_pass(epoch, skipped)
-    assert draws(cut, 30) == draws(whole, 30 + skipped)[skipped:]
+    batches = batches_of(size, batch_size, sampler, drop_last=drop_last)
+    batches.start_pass(epoch)
+    whole = draws(batches, 30 + skipped)
+    batches.start_pass(epoch, skipped)
+    assert draws(batches, 30) == whole[skipped:]
 
 
 @given(sampler=SAMPLERS, world_size=st.sampled_from([1, 2, 4]),
@@ -101,24 +101,13 @@ def test_mmdet_groups_by_aspect_ratio(skipped):
         def get_data_info(self, index):
             return dict(width=1 + index % 3 % 2, height=1.5)
 
-    def batches():
-        sampler = DefaultSampler(Sized(29), shuffle=True, seed=1)
-        return ResumableBatchSampler(
-            samplers.AspectRatioBatchSampler(sampler, 4), sampler.dataset)
-
-    cut = batches()
-    cut.start_pass(2, skipped)
-    whole = batches()
-    whole.start_pass(2)
-    assert draws(cut) == draws(whole)[skipped:]
-
-
-def loader(sampler, workers=0, size=22):
-    dataset = Numbers(size)
-    data = DataLoader(dataset, batch_size=4, num_workers=workers,
-                      sampler=sampler(dataset, shuffle=True, seed=1),
-                      collate_fn=list)
-    return resumable(data, seed=1)
+    sampler = DefaultSampler(Sized(29), shuffle=True, seed=1)
+    batches = [ResumableBatchSampler(samplers.AspectRatioBatchSampler(sampler, 4),
+                                     sampler.dataset) for _ in range(2)]
+    batches[0].start_pass(2)
+    whole = draws(batches[0])
+    batches[1].start_pass(2, skipped)
+    assert draws(batches[1]) == whole[skipped:]
 
 
 @pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
@@ -126,10 +115,13 @@ def loader(sampler, workers=0, size=22):
 def test_endless_batches_start_anywhere(sampler, first):
     """Passes of 6 batches, for the sampler that has passes."""
 
-    def take(first_batch, number, placeholders=0, **kwargs):
-        data = loader(sampler, **kwargs)
+    def take(first_batch, number, placeholders=0, workers=0):
+        dataset = Numbers(22)
+        data = resumable(DataLoader(
+            dataset, batch_size=4, num_workers=workers, collate_fn=list,
+            sampler=sampler(dataset, shuffle=True, seed=1)), seed=1)
         assert len(data.dataset) == data.dataset.size == 22  # the wrapped one's
-        batches = EndlessBatches(data, first_batch, placeholders)
+        batches = endless_batches(data, first_batch, placeholders)
         return [next(batches) for _ in range(number)]
 
     expected = take(0, 20)
@@ -140,21 +132,12 @@ def test_endless_batches_start_anywhere(sampler, first):
 
 
 def test_data_sets_with_set_epoch_are_told_the_pass():
-
-    class Curriculum(Numbers):
-        epoch = None
-
-        def set_epoch(self, epoch):
-            self.epoch = epoch
-
-    inner = Curriculum(8)
+    """Those inside, too; and one without an order is left alone."""
+    inner = SampleSeededDataset(Numbers(8), seed=5)
     concatenated = torch.utils.data.ConcatDataset([inner, Numbers(8)])
     data = resumable(DataLoader(concatenated, batch_size=4), seed=1)
     data.batch_sampler.start_pass(3)
     assert inner.epoch == 3
-
-
-def test_iterable_data_is_left_alone():
     stream = DataLoader(torch.utils.data.ChainDataset([]), batch_size=2)
     assert resumable(stream, seed=1) is None
 

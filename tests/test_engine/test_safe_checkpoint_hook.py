@@ -9,11 +9,10 @@ import toy_training as toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.visualization import LocalVisBackend
-from test_exact_resume_hook import assert_same
 
 from mixedae_mm.engine import SafeCheckpointHook
-from mixedae_mm.utils.checkpoint_files import damage
 from mixedae_mm.engine.resume.file_backend import AtomicBackend, DeletesLater
+from mixedae_mm.utils.checkpoint_files import damage
 from mixedae_mm.utils.errors import ConfigurationError
 
 SECOND = 2  # of the checkpoints that the toy run writes
@@ -66,7 +65,7 @@ def files(work_dir):
     (AtomicBackend, 'put', kill, True, 'epoch_1.pth'),
     (DeletesLater, 'delete_outdated', kill, False, 'epoch_2.pth'),
 ], ids=['half written', 'not renamed', 'not named', 'not cleaned up'])
-def test_kill_in_a_write(tmp_path, monkeypatch, uninterrupted, owner, name,
+def test_kill_in_a_write(tmp_path, monkeypatch, check_same, owner, name,
                          strike, after, named):
     with monkeypatch.context() as patch:
         strike_at_call(patch, owner, name, SECOND, strike, after)
@@ -74,68 +73,60 @@ def test_kill_in_a_write(tmp_path, monkeypatch, uninterrupted, owner, name,
     assert newest(tmp_path) == named
     assert toy.train(tmp_path, checkpoint=dict(max_keep_ckpts=1), resume=True)
     assert files(tmp_path) == ['epoch_3.pth']
-    assert_same(toy.result(tmp_path),
-                uninterrupted(checkpoint=dict(max_keep_ckpts=1)))
+    check_same(tmp_path, checkpoint=dict(max_keep_ckpts=1))
 
 
-def test_a_full_disk_stops_nothing(tmp_path, monkeypatch, capfd, uninterrupted):
+def test_a_full_disk_stops_nothing(tmp_path, monkeypatch, said, check_same):
     strike_at_call(monkeypatch, AtomicBackend, 'put', SECOND, fill_disk)
     assert toy.train(tmp_path, checkpoint=dict(max_keep_ckpts=1))
-    said = ''.join(capfd.readouterr())
-    assert 'Could not write epoch_2.pth' in said
-    assert 'No space left on device' in said
-    assert f'newest complete checkpoint is {tmp_path}/epoch_1.pth' in said
+    text = said()
+    assert 'Could not write epoch_2.pth' in text
+    assert 'No space left on device' in text
+    assert f'newest complete checkpoint is {tmp_path}/epoch_1.pth' in text
     # The next interval has succeeded, and only then the old one went.
     assert files(tmp_path) == ['epoch_3.pth'] == [newest(tmp_path)]
-    assert_same(toy.result(tmp_path), uninterrupted())
+    check_same(tmp_path)
 
 
-def test_a_full_disk_before_a_kill(tmp_path, monkeypatch, uninterrupted):
+def test_a_full_disk_before_a_kill(tmp_path, monkeypatch, check_same):
     """The interval that failed is repeated from the one before."""
-    killed = [dict(type='KillHook', stage='after_train_iter', iteration=17)]
     with monkeypatch.context() as patch:
         strike_at_call(patch, AtomicBackend, 'put', SECOND, fill_disk)
-        assert toy.train(tmp_path, hooks=killed) is None
+        assert toy.train(tmp_path, **toy.kill(17)) is None
     assert newest(tmp_path) == 'epoch_1.pth'
     assert toy.train(tmp_path, resume=True)
     assert files(tmp_path) == ['epoch_2.pth', 'epoch_3.pth']
-    assert_same(toy.result(tmp_path), uninterrupted())
+    check_same(tmp_path)
 
 
-def test_unwritten_curves_stop_nothing(tmp_path, monkeypatch, capfd, uninterrupted):
+def test_unwritten_curves_stop_nothing(tmp_path, monkeypatch, said, uninterrupted):
     """Each line of curves is written twice; three have no room at first."""
 
     for number in (3, 4, 7):
         strike_at_call(monkeypatch, LocalVisBackend, '_dump', number, fill_disk)
     assert toy.train(tmp_path)
-    said = ''.join(capfd.readouterr())
-    assert 'No space left on device. Training goes on' in said
+    text = said()
+    assert 'No space left on device. Training goes on' in text
     assert len(toy.logged(tmp_path)) == len(uninterrupted()['log']) - 3
 
 
 @pytest.mark.parametrize('failures', [1, 2])
-def test_the_last_save_gets_a_second_chance(tmp_path, monkeypatch, failures):
+@pytest.mark.parametrize('first, options, name', [
+    (3, {}, 'epoch_3.pth'),
+    # The run ends between intervals: no newer weights under the name of epoch_2.pth.
+    (1, dict(interval=2, save_last=False), 'interrupted_iter_21.pth')])
+def test_the_last_save_gets_a_second_chance(tmp_path, monkeypatch, failures, first,
+                                            options, name):
     """Without success it is an error."""
-    for number in range(3, 3 + failures):
+    for number in range(first, first + failures):
         strike_at_call(monkeypatch, AtomicBackend, 'put', number, fill_disk)
     with nullcontext() if failures == 1 else pytest.raises(
             OSError, match='iteration 21, could not be written'):
-        toy.train(tmp_path)
-    assert newest(tmp_path) == ('epoch_3.pth' if failures == 1 else 'epoch_2.pth')
-
-
-@pytest.mark.parametrize('failures', [1, 2])
-def test_a_run_that_ends_between_intervals(tmp_path, monkeypatch, failures):
-    """What epoch_2.pth was to hold is gone: no newer weights under its name."""
-    for number in range(1, 1 + failures):
-        strike_at_call(monkeypatch, AtomicBackend, 'put', number, fill_disk)
-    with nullcontext() if failures == 1 else pytest.raises(
-            OSError, match='iteration 21, could not be written'):
-        toy.train(tmp_path, checkpoint=dict(interval=2, save_last=False))
-    assert files(tmp_path) == ['interrupted_iter_21.pth'] * (2 - failures)
+        toy.train(tmp_path, checkpoint=options)
+    assert (name in files(tmp_path)) == (failures == 1)
     if failures == 1:
-        meta = torch.load(tmp_path / newest(tmp_path), weights_only=False)['meta']
-        assert (meta['epoch'], meta['iter']) == (3, 21)
+        meta = toy.newest(tmp_path)['meta']
+        assert newest(tmp_path) == name and (meta['epoch'], meta['iter']) == (3, 21)
 
 
 @HOOKS.register_module()
@@ -166,18 +157,17 @@ def test_the_best_one_is_never_lost(tmp_path, monkeypatch, strike):
 
 
 @pytest.mark.parametrize('fault', ['is incomplete', 'does not exist'])
-def test_resume_skips_a_damaged_newest_one(tmp_path, capfd, uninterrupted, fault):
-    killed = [dict(type='KillHook', stage='after_train_iter', iteration=17)]
-    assert toy.train(tmp_path, hooks=killed) is None
+def test_resume_skips_a_damaged_newest_one(tmp_path, said, check_same, fault):
+    assert toy.train(tmp_path, **toy.kill(17)) is None
     if fault == 'is incomplete':
         os.truncate(tmp_path / 'epoch_2.pth', 2000)
     else:
         os.remove(tmp_path / 'epoch_2.pth')
     assert toy.train(tmp_path, resume=True)
-    said = ''.join(capfd.readouterr())
-    assert f'{tmp_path}/epoch_2.pth {fault}' in said
-    assert f'Resuming from {tmp_path}/epoch_1.pth instead' in said
-    assert_same(toy.result(tmp_path), uninterrupted())
+    text = said()
+    assert f'{tmp_path}/epoch_2.pth {fault}' in text
+    assert f'Resuming from {tmp_path}/epoch_1.pth instead' in text
+    check_same(tmp_path)
 
 
 def test_two_processes_agree_on_a_failure(tmp_path, monkeypatch):
@@ -187,46 +177,44 @@ def test_two_processes_agree_on_a_failure(tmp_path, monkeypatch):
     assert newest(tmp_path) == 'epoch_3.pth'
 
 
-def test_nothing_that_could_be_resumed_is_overwritten(tmp_path, capfd, uninterrupted):
+def test_nothing_that_could_be_resumed_is_overwritten(tmp_path, said, uninterrupted):
     """A checkpoint that was copied alone is gone on from."""
-    killed = [dict(type='KillHook', stage='after_train_iter', iteration=15)]
-    assert toy.train(tmp_path / 'first', hooks=killed) is None
+    assert toy.train(tmp_path / 'first', **toy.kill(15)) is None
     (tmp_path / 'copy').mkdir()
     os.rename(tmp_path / 'first/epoch_2.pth', tmp_path / 'copy/epoch_2.pth')
     before = (tmp_path / 'copy/epoch_2.pth').read_bytes()
     assert toy.train(tmp_path / 'copy', resume=True)
     assert (tmp_path / 'copy/epoch_2.pth').read_bytes() == before
     assert toy.result(tmp_path / 'copy')['weights'] == uninterrupted()['weights']
-    capfd.readouterr()
+    said()
     # Not asked to resume: the files are named before they are overwritten.
     assert toy.train(tmp_path / 'copy', train_cfg=dict(by_epoch=True, max_epochs=1))
-    said = ''.join(capfd.readouterr())
-    assert 'epoch_2.pth, epoch_3.pth' in said and '--resume would' in said
+    text = said()
+    assert 'epoch_2.pth, epoch_3.pth' in text and '--resume would' in text
 
 
-def test_weights_alone_are_not_said_to_be_resumable(tmp_path, capfd):
+def test_weights_alone_are_not_said_to_be_resumable(tmp_path, said):
     (tmp_path / 'run').mkdir()
     torch.save({'layers.0.weight': torch.zeros(8, 4)}, tmp_path / 'run/best_a.pth')
-    capfd.readouterr()
+    said()
     assert toy.train(tmp_path / 'run', resume=True)
-    said = ''.join(capfd.readouterr())
-    assert 'best_a.pth' in said and '--resume cannot' in said
+    text = said()
+    assert 'best_a.pth' in text and '--resume cannot' in text
 
 
 @pytest.mark.parametrize('pointer', ['kept', 'lost'])
-def test_checkpoints_elsewhere_are_resumed_whole(tmp_path, uninterrupted, pointer):
+def test_checkpoints_elsewhere_are_resumed_whole(tmp_path, check_same, pointer):
     """With log history and best score, which are more than tensors."""
     run = tmp_path / 'run'
     best = dict(checkpoint=dict(
         BEST['checkpoint'], out_dir=str(tmp_path / 'out')))
-    killed = [*BEST['hooks'], dict(
-        type='KillHook', stage='after_train_iter', iteration=17)]
-    assert toy.train(run, **best, hooks=killed) is None
+    hooks = [*BEST['hooks'], *toy.kill(17)['hooks']]
+    assert toy.train(run, **best, hooks=hooks) is None
     if pointer == 'lost':
         os.remove(run / 'last_checkpoint')
     assert toy.train(run, **best, hooks=BEST['hooks'], resume=True)
     assert files(tmp_path / 'out/run') == ['best_acc_epoch_3.pth', 'epoch_3.pth']
-    assert_same(toy.result(run), uninterrupted(**BEST))
+    check_same(run, **BEST)
 
 
 @pytest.mark.parametrize('where', [

@@ -1,8 +1,8 @@
 """A training run of a second, with every kind of randomness and state.
 
-Its model draws from torch, its pipeline from Python, NumPy and torch, its
-evaluation as well; it has dropout, batch norm, EMA, momentum, an epoch- and an
-iteration-based schedule. What a resume can lose, it has.
+Its model draws from torch, its pipeline from Python, NumPy and torch, its evaluation as
+well; it has dropout, batch norm, EMA, momentum, an epoch- and an iteration-based
+schedule. What a resume can lose, it has.
 """
 import json
 import os
@@ -20,13 +20,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mixedae_mm.launch.entry import build_runner
 from reliability.lives import start
-from reliability.traces import TIMINGS, digest
+from reliability.traces import TIMINGS, history_of, traces
 
 SIZE = 27  # images; 7 batches of 4, the last one of 3
+MID_EPOCH = dict(checkpoint=dict(by_epoch=False, interval=3))
+ENDLESS = dict(loop='iteration', sampler='InfiniteSampler', checkpoint=dict(interval=5))
 
 
 class Killed(BaseException):
@@ -48,7 +51,9 @@ class ToyDataset:
     def __getitem__(self, index):
         self.loaded.append(index)
         noise = (random.random(), np.random.rand(), float(torch.rand(())))
-        return dict(inputs=self.images[index] * (1 + 0.1 * sum(noise)))
+        return dict(
+            inputs=self.images[index] * (1 + 0.1 * sum(noise)),
+            data_samples=BaseDataElement(metainfo=dict(img_path=f'image_{index}.jpg')))
 
 
 @MODELS.register_module()
@@ -93,17 +98,19 @@ class KillHook(Hook):
     """End the run at a given stage of a given iteration, on one rank."""
     priority = 'HIGHEST'
 
-    def __init__(self, stage, iteration, how='raise', rank=0):
-        self.stage, self.iteration = stage, iteration
-        self.how, self.rank = how, rank
+    def __init__(self, stage, iteration, rank=0):
+        self.iteration, self.rank = iteration, rank
         setattr(self, stage, self.strike)
 
     def strike(self, runner, *args, **kwargs):
-        if runner.iter < self.iteration or runner.rank != self.rank:
-            return
-        if self.how == 'raise':
+        if runner.iter >= self.iteration and runner.rank == self.rank:
             raise Killed
-        os.kill(os.getpid(), self.how)
+
+
+def kill(iteration=10, stage='after_train_iter', **kwargs):
+    """Options of a run that is killed."""
+    return dict(hooks=[dict(type='KillHook', stage=stage, iteration=iteration,
+                            **kwargs)])
 
 
 def config(work_dir, loop='epoch', sampler='DefaultSampler', workers=0,
@@ -112,39 +119,30 @@ def config(work_dir, loop='epoch', sampler='DefaultSampler', workers=0,
            **options):
     """The toy run: 21 iterations, evaluated three times."""
     epochs = loop == 'epoch'
-    loader = dict(
-        batch_size=batch_size, dataset=dict(type='ToyDataset', size=size))
-    checkpoint = dict(
-        dict(type='SafeCheckpointHook', by_epoch=epochs, interval=1 if epochs
-             else 7, max_keep_ckpts=2), **checkpoint or {})
-    all_hooks = [
-        dict(type='ExactResumeHook'),
-        dict(type='EMAHook', momentum=0.1),
-        dict(type='DigestHook'), *hooks
-    ]
-    settings = dict(
+    loader = dict(batch_size=batch_size, dataset=dict(type='ToyDataset', size=size))
+    checkpoint = {**dict(type='SafeCheckpointHook', by_epoch=epochs,
+                         interval=1 if epochs else 7, max_keep_ckpts=2),
+                  **(checkpoint or {})}
+    all_hooks = [dict(type='ExactResumeHook'), dict(type='EMAHook', momentum=0.1),
+                 dict(type='DigestHook'), *hooks]
+    return {**dict(
         model=dict(type='ToyModel'),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            loader,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            loader, num_workers=workers, persistent_workers=workers > 0,
             sampler=dict(type=sampler, shuffle=True)),
-        val_dataloader=dict(
-            loader, sampler=dict(type='DefaultSampler', shuffle=False)),
-        train_cfg=(dict(by_epoch=True, max_epochs=3) if epochs else dict(
-            by_epoch=False, max_iters=21, val_interval=7)),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        train_cfg=(dict(by_epoch=True, max_epochs=3) if epochs else
+                   dict(by_epoch=False, max_iters=21, val_interval=7)),
         val_cfg=dict(),
         val_evaluator=dict(type='ToyMetric'),
         optim_wrapper=dict(
-            type='OptimWrapper',
-            accumulative_counts=accumulative_counts,
+            type='OptimWrapper', accumulative_counts=accumulative_counts,
             optimizer=dict(type='AdamW', lr=0.05)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=9),
-            dict(type='CosineAnnealingLR', by_epoch=epochs, T_max=3 if epochs
-                 else 21, convert_to_iter_based=epochs)
-        ],
+            dict(type='CosineAnnealingLR', by_epoch=epochs, T_max=3 if epochs else 21,
+                 convert_to_iter_based=epochs)],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=2), checkpoint=checkpoint),
         custom_hooks=[hook for hook in all_hooks if hook['type'] != without],
@@ -154,16 +152,11 @@ def config(work_dir, loop='epoch', sampler='DefaultSampler', workers=0,
         resume=resume,
         log_level='WARNING',
         default_scope='mmengine',
-        experiment_name=f'toy-{uuid.uuid4()}')
-    return dict(settings, **options)
+        experiment_name=f'toy-{uuid.uuid4()}'), **options}
 
 
 def train(work_dir, **kwargs):
-    """One life of a run in this process.
-
-    Returns:
-        Runner | None: None if it was killed.
-    """
+    """One life of a run in this process; its Runner, or None if it was killed."""
     runner = build_runner(Config(config(work_dir, **kwargs)))
     runner.cfg = Config()  # formatting it takes longer than the rest of a save
     try:
@@ -199,22 +192,20 @@ def _train_rank(rank, work_dir, kwargs):
     sys.exit(0 if train(work_dir, launcher=launcher, **kwargs) else 9)
 
 
-def result(work_dir):
-    """All that a run leaves, for comparison: hashes, histories and the log."""
+def newest(work_dir):
+    """The checkpoint that a run has written last."""
     path = (Path(work_dir) / 'last_checkpoint').read_text()
-    checkpoint = torch.load(path, weights_only=False)
-    hub = checkpoint['message_hub']['log_scalars']
-    return dict(
-        weights=digest(checkpoint['state_dict']),
-        ema=digest(checkpoint.get('ema_state_dict')),
-        optimizer=digest(checkpoint['optimizer']),
-        schedulers=digest(checkpoint['param_schedulers']),
-        history={
-            key: buffer.data[0].tolist()
-            for key, buffer in hub.items()
-            if key.rpartition('/')[2] not in TIMINGS
-        },
-        log=logged(work_dir))
+    return torch.load(path, weights_only=False)
+
+
+def result(work_dir):
+    """All that a run leaves, for comparison: hashes and the log."""
+    return dict(traces(work_dir), log=logged(work_dir))
+
+
+def history(work_dir):
+    """All logged values by name."""
+    return history_of(newest(work_dir))
 
 
 def logged(work_dir):
@@ -223,9 +214,8 @@ def logged(work_dir):
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            values = tuple(sorted(
-                (key, value) for key, value in entry.items()
-                if key not in TIMINGS))
+            values = tuple(sorted((key, value) for key, value in entry.items()
+                                  if key not in TIMINGS))
             kind = 'train' if 'lr' in entry else 'val'
             steps.setdefault((kind, entry['step']), set()).add(values)
     return steps

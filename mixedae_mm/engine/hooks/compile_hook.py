@@ -1,6 +1,5 @@
 """torch.compile of a training step's losses, as one graph."""
-import time
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
 import torch
 from mmengine.hooks import Hook
@@ -8,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...utils.checks import check_choice
 from ...utils.errors import ConfigurationError
 from ...utils.machine import has_recent_gpu, pytorch_is
 from ...utils.messages import warn
@@ -41,18 +41,14 @@ class CompileHook(Hook):
     """
 
     def __init__(self, enabled: Union[bool, str] = 'auto', **options: Any) -> None:
-        if enabled not in (True, False, 'auto'):
-            raise ConfigurationError(
-                f'CompileHook.enabled is {enabled!r}, but must be True, False or '
-                "'auto'.")
+        check_choice('CompileHook.enabled', enabled, (True, False, 'auto'))
         if enabled is True and not pytorch_is(OLDEST_PYTORCH):
             raise ConfigurationError(
                 f'CompileHook needs PyTorch {OLDEST_PYTORCH} or newer, not '
                 f'{torch.__version__}.')
         self.enabled = enabled
-        self.options = dict(dict(dynamic=False), **options)
+        self.options = {'dynamic': False, **options}
         self.is_compiled = False
-        self.first_step_began: Optional[float] = None
 
     def before_train(self, runner: Runner) -> None:
         """Mark the losses for compiling, which happens in the first step."""
@@ -67,22 +63,12 @@ class CompileHook(Hook):
         eager = type(model).loss.__get__(model)
         model.loss = with_fallback(torch.compile(eager, **self.options), eager)
         self.is_compiled = True
-        self.first_step_began = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
         """Tell CUDA graphs that the outputs of the last step may be overwritten."""
         if self.is_compiled and self.options.get('mode'):
             torch.compiler.cudagraph_mark_step_begin()
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
-        """Say how long the first step took."""
-        if self.first_step_began is not None:
-            seconds = time.perf_counter() - self.first_step_began
-            print_log(f'The first step took {seconds:.0f} s: it includes compiling the '
-                      'model (CompileHook).', logger='current')
-            self.first_step_began = None
 
 
 def with_fallback(compiled: Callable, eager: Callable) -> Callable:

@@ -26,11 +26,11 @@ class KNNEvaluationHook(Hook):
     """Classify labelled images by their nearest neighbours at intervals.
 
     Features are frozen, standardised and compared by cosine; see
-    :func:`~mixedae_mm.analysis.frozen_classifiers.knn_predict`. Training is
-    not touched: random generators, module modes and weights are afterwards
-    what they were before, and nothing runs between two evaluations. With
-    several processes each encodes a share of the images. Weights sharded by
-    FSDP cannot be evaluated this way, which is logged once.
+    :func:`~mixedae_mm.analysis.frozen_classifiers.knn_predict`. Training is not
+    touched: random generators, module modes and weights are afterwards what they were
+    before, and nothing runs between two evaluations. With several processes each
+    encodes a share of the images. Weights sharded by FSDP cannot be evaluated this way,
+    which is logged once.
 
     The log gets one line; TensorBoard, ``vis_data/scalars.json`` and other
     visualisation backends get ``knn_accuracy``, in percent. ::
@@ -45,38 +45,32 @@ class KNNEvaluationHook(Hook):
             test_dataset=dict(data_prefix='val', **labelled))]
 
     Args:
-        train_dataset (dict | BaseDataset): Any labelled data set of mmpretrain:
-            the neighbours. Its pipeline should be that of a test, with the
-            colours in the order of the training.
+        train_dataset (dict | BaseDataset): Any labelled data set of mmpretrain: the
+            neighbours. Its pipeline should be that of a test, with the colours in the
+            order of the training.
         test_dataset (dict | BaseDataset): The images to be classified.
-        interval (int): Iterations between two evaluations. The last one is
-            after the last iteration.
+        interval (int): Iterations between two evaluations. The last one is after the
+            last iteration.
         k (int): Neighbours that vote.
         temperature (float): Of their weights.
-        readout (str, optional): Which features, as ``layer_06/cls``; by
-            default the mean of the patch tokens after the last layer.
-        max_images (int, optional): Largest number of images of each set,
-            evenly spread over it; all by default.
+        readout (str, optional): Which features, as ``layer_06/cls``; by default the
+            mean of the patch tokens after the last layer.
+        max_images (int, optional): Largest number of images of each set, evenly spread
+            over it; all by default.
         batch_size (int): Images per step and process.
         num_workers (int): Processes that load images.
 
     Raises:
-        ConfigurationError: If a number is not allowed or, before training, if
-            the images have no labels, there are fewer than ``k``, one label
-            stands for different classes in the two sets, or there is not such a
-            ``readout``.
+        ConfigurationError: If a number is not allowed or, before training, if the
+            images have no labels, there are fewer than ``k``, one label stands for
+            different classes in the two sets, or there is not such a ``readout``.
     """
     priority = 'LOW'  # after the line of the iteration has been logged
 
-    def __init__(self,
-                 train_dataset: Union[dict, BaseDataset],
-                 test_dataset: Union[dict, BaseDataset],
-                 interval: int = 5000,
-                 k: int = 20,
-                 temperature: float = 0.07,
-                 readout: Optional[str] = None,
-                 max_images: Optional[int] = None,
-                 batch_size: int = 128,
+    def __init__(self, train_dataset: Union[dict, BaseDataset],
+                 test_dataset: Union[dict, BaseDataset], interval: int = 5000,
+                 k: int = 20, temperature: float = 0.07, readout: Optional[str] = None,
+                 max_images: Optional[int] = None, batch_size: int = 128,
                  num_workers: int = 0) -> None:
         for name, count, least in (
                 ('interval', interval, 1), ('k', k, 1), ('batch_size', batch_size, 1),
@@ -85,13 +79,9 @@ class KNNEvaluationHook(Hook):
             check_count(f'{name} of KNNEvaluationHook', count, least)
         check_number('temperature of KNNEvaluationHook', temperature,
                      lambda number: 0 < number < inf, 'be a number above 0')
-        self.train_dataset = train_dataset
-        self.test_dataset = test_dataset
-        self.interval = interval
-        self.k = k
-        self.temperature = temperature
-        self.readout = readout
-        self.max_images = max_images
+        self.train_dataset, self.test_dataset = train_dataset, test_dataset
+        self.interval, self.k, self.temperature = interval, k, temperature
+        self.readout, self.max_images = readout, max_images
         self.loading: Dict[str, Any] = dict(
             batch_size=batch_size, num_workers=num_workers)
         self.is_off = False
@@ -117,10 +107,7 @@ class KNNEvaluationHook(Hook):
         for dataset in (self.train_dataset, self.test_dataset):
             self._extract(runner, Subset(dataset, [0]))
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Evaluate every ``interval`` iterations and after the last one."""
         if not self.is_off and is_due(self, runner):
@@ -132,13 +119,10 @@ class KNNEvaluationHook(Hook):
         train = self._extract(runner, self.train_dataset)
         test = self._extract(runner, self.test_dataset)
         readout, = train.features
-        percent = 100 * knn_accuracy(train, test, readout, self.k,
-                                     self.temperature)
-        runner.logger.info(
-            f'{self.k}-NN accuracy [%] after {step} iterations on '
-            f'{len(test.labels)} images, {readout}: {percent:.2f}')
-        runner.visualizer.add_scalars(
-            dict(knn_accuracy=round(percent, 3)), step=step)
+        percent = 100 * knn_accuracy(train, test, readout, self.k, self.temperature)
+        runner.logger.info(f'{self.k}-NN accuracy [%] after {step} iterations on '
+                           f'{len(test.labels)} images, {readout}: {percent:.2f}')
+        runner.visualizer.add_scalars(dict(knn_accuracy=round(percent, 3)), step=step)
 
     def _extract(self, runner: Runner, dataset: BaseDataset) -> 'LabelledFeatures':
         from ...analysis.frozen_features import default_readout, extract_features

@@ -17,11 +17,11 @@ from .probe_hook import ProbeHook
 class MixingVisualizationHook(ProbeHook):
     """Draw a group of training images at intervals.
 
-    Mask and mixed sample, clean images, unmixed inputs and reconstructions,
-    with the same crops and mask every time, so that the figures can be compared;
-    see :class:`ProbeHook` for why that does not change the training. They go
-    to every visualisation backend: TensorBoard, and
-    ``vis_data/vis_image/mixing_*.png`` in the work folder.
+    Mask and mixed sample, clean images, unmixed inputs and reconstructions, with the
+    same crops and mask every time, so that the figures can be compared; see
+    :class:`ProbeHook` for why that does not change the training. They go to every
+    visualisation backend: TensorBoard, and ``vis_data/vis_image/mixing_*.png`` in the
+    work folder.
 
     Args:
         interval (int): Iterations between two figures.
@@ -61,8 +61,7 @@ class MixingVisualizationHook(ProbeHook):
         batch = mix_for_probing(model, self.images, self.seed)
         panel = mixing_panel(model, self.images, batch.mix_mask, self.channels)
         figure = draw_mixing_panel(panel, f'after {step} iterations')
-        runner.visualizer.add_image(
-            'mixing', figure_to_array(figure), step=step)
+        runner.visualizer.add_image('mixing', figure_to_array(figure), step=step)
 
 
 def _as_file(add_image, name: str, image, step: int = 0, **kwargs) -> None:

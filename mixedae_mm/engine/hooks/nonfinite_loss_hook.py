@@ -1,19 +1,20 @@
 """Losses and gradients that are NaN or infinite: no update, a report, a replay."""
 from functools import wraps
-from math import isfinite
-from typing import List
+from math import inf, isfinite
+from typing import Iterable, List
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...utils.checks import check_count
 from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
-from .nonfinite_dump import describe_loss, dump_step, files_of
+from .nonfinite_dump import describe, dump_step
 
 STATE = 'nonfinite_loss'  # in the message hub, and so in checkpoints
 
@@ -26,24 +27,23 @@ class NonFiniteLossError(RuntimeError):
 class NonFiniteLossHook(Hook):
     """Keep a non-finite loss or gradient away from the weights.
 
-    Between forward and backward pass the loss is checked, and before the
-    optimizer's step the gradient. If one is not finite on any rank, no rank
-    makes this update (with gradient accumulation: the whole update is
-    dropped), so that weights and optimizer stay as they were. A report names
-    iteration, rank, losses, parameters and files of the batch; batch and
-    weights go to ``work_dir/nonfinite/iter_N_rank_R.pth`` for
+    Between forward and backward pass the loss is checked, and before the optimizer's
+    step the gradient. If one is not finite on any rank, no rank makes this update (with
+    gradient accumulation: the whole update is dropped), so that weights and optimizer
+    stay as they were. A report names iteration, rank, losses, parameters and files of
+    the batch; batch and weights go to ``work_dir/nonfinite/iter_N_rank_R.pth`` for
     :func:`replay_nonfinite_loss`.
 
-    Where a loss scaler is at work (float16), gradients are left to it: it
-    skips infinite ones now and then by design, which is not an error.
+    Where a loss scaler is at work (float16), gradients are left to it: it skips
+    infinite ones now and then by design, which is not an error.
 
-    Cost: one number is read from the device after the forward and one after
-    the backward pass, and each makes the host wait for it. Among several
-    processes there is an ``all_reduce`` of each.
+    Cost: one number is read from the device after the forward and one after the
+    backward pass, and each makes the host wait for it. Among several processes there is
+    an ``all_reduce`` of each.
 
     Args:
-        max_skips (int): So many consecutive updates may be skipped, the next
-            one stops training. 0, the default, stops at the first.
+        max_skips (int): So many consecutive updates may be skipped, the next one stops
+            training. 0, the default, stops at the first.
         max_dumps (int): So many batches are kept by each process.
 
     Raises:
@@ -54,11 +54,8 @@ class NonFiniteLossHook(Hook):
     priority = 'HIGHEST'  # before the log takes the losses
 
     def __init__(self, max_skips: int = 0, max_dumps: int = 3) -> None:
-        for name, value in (('max_skips', max_skips), ('max_dumps', max_dumps)):
-            if value < 0:
-                raise ConfigurationError(
-                    f'NonFiniteLossHook.{name} is {value}, but must be at '
-                    'least 0.')
+        check_count('NonFiniteLossHook.max_skips', max_skips, at_least=0)
+        check_count('NonFiniteLossHook.max_dumps', max_dumps, at_least=0)
         self.max_skips, self.max_dumps = max_skips, max_dumps
         self.skips = self.all_skips = self.dumps = 0
         self.is_finite = True  # loss and gradient of this step, on all ranks
@@ -76,7 +73,10 @@ class NonFiniteLossHook(Hook):
                 f'AmpOptimWrapper, but there is a {type(wrapper).__name__}.')
         self.skips, self.all_skips, self.dropping = runner.message_hub.get_info(
             STATE, (0, 0, False))
-        self.statistics = _BatchNormStatistics(runner.model)
+        # Running statistics, which the forward pass changes before it is judged.
+        self.statistics = [
+            buffer for module in runner.model.modules()
+            if isinstance(module, _BatchNorm) for buffer in module.buffers()]
         update_params, step = wrapper.update_params, wrapper.step
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
@@ -97,15 +97,15 @@ class NonFiniteLossHook(Hook):
 
         @wraps(step)
         def step_if_finite(*args, **kwargs) -> None:
-            named = [(name, parameter.grad)
-                     for name, parameter in bare(runner.model).named_parameters()
-                     if parameter.grad is not None]
-            self.is_finite = _on_all_ranks(_are_finite([grad for _, grad in named]))
+            gradients = {name: parameter.grad
+                         for name, parameter in bare(runner.model).named_parameters()
+                         if parameter.grad is not None}
+            self.is_finite = _on_all_ranks(_are_finite(gradients.values()))
             if self.is_finite:
                 step(*args, **kwargs)
                 return
             self.what, self.bad_gradients = 'gradient', [
-                name for name, grad in named if not grad.isfinite().all()]
+                name for name, grad in gradients.items() if not grad.isfinite().all()]
             self._skip()
 
         wrapper.update_params = update_if_finite
@@ -113,8 +113,8 @@ class NonFiniteLossHook(Hook):
             wrapper.step = step_if_finite
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """The forward pass changes running statistics before it is judged."""
-        self.statistics.remember()
+        """Remember what the forward pass changes."""
+        self.statistics_before = [buffer.clone() for buffer in self.statistics]
 
     def after_train_iter(self, runner, batch_idx: int, data_batch, outputs) -> None:
         """Report, and stop if it is enough."""
@@ -127,7 +127,7 @@ class NonFiniteLossHook(Hook):
         bad = [name for name, value in losses.items() if not isfinite(value)]
         report = None
         if bad or self.bad_gradients:
-            report = describe_loss(losses, self.bad_gradients, files_of(data_batch))
+            report = describe(losses, self.bad_gradients, data_batch)
             if self.dumps < self.max_dumps:
                 report += f'; kept in {dump_step(runner, losses, data_batch)}'
                 self.dumps += 1
@@ -153,7 +153,8 @@ class NonFiniteLossHook(Hook):
 
     def _skip(self) -> None:
         """Count the update as skipped, once per accumulation window."""
-        self.statistics.undo()
+        for now, before in zip(self.statistics, self.statistics_before):
+            now.copy_(before)
         if not self.dropping:
             self.skips += 1
 
@@ -164,14 +165,14 @@ def _on_all_ranks(finite: Tensor) -> bool:
     return bool(finite)
 
 
-def _are_finite(gradients: List[Tensor]) -> Tensor:
+def _are_finite(gradients: Iterable[Tensor]) -> Tensor:
     """Whether all entries are, as a tensor of one value on their device."""
     # Shards may be empty, and gradients of embeddings sparse.
-    gradients = [grad.coalesce().values() if grad.is_sparse else grad
-                 for grad in gradients if grad.numel()]
-    if not gradients:
+    dense = [grad.coalesce().values() if grad.is_sparse else grad
+             for grad in gradients if grad.numel()]
+    if not dense:
         return torch.tensor(True)
-    largest = torch._foreach_norm(gradients, float('inf'))  # NaN if one is
+    largest = torch._foreach_norm(dense, inf)  # NaN if one is
     return torch.stack([value.float() for value in largest]).isfinite().all()
 
 
@@ -180,22 +181,3 @@ def _scales_loss(wrapper: OptimWrapper) -> bool:
     scaler = getattr(wrapper, 'loss_scaler', None)
     return isinstance(wrapper, ApexOptimWrapper) or (
         scaler is not None and scaler.is_enabled())
-
-
-class _BatchNormStatistics:
-    """Running statistics, as they were before the step."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.now = [
-            buffer for module in model.modules()
-            if isinstance(module, _BatchNorm) for buffer in module.buffers()
-        ]
-        self.before = [buffer.clone() for buffer in self.now]
-
-    def remember(self) -> None:
-        for before, now in zip(self.before, self.now):
-            before.copy_(now)
-
-    def undo(self) -> None:
-        for before, now in zip(self.before, self.now):
-            now.copy_(before)

@@ -11,6 +11,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
+from ...utils.checks import check_count
 from ...utils.errors import ConfigurationError
 from ..resume.resumable_loading import rebuilt, restart
 from ..resume.safe_checkpoint_hook import SafeCheckpointHook
@@ -20,22 +21,21 @@ from ..resume.safe_checkpoint_hook import SafeCheckpointHook
 class PreemptionHook(Hook):
     """Write a checkpoint and exit when a signal asks for it.
 
-    At the next step boundary after SIGTERM or SIGUSR1 (what SLURM sends
-    before a preemption or with ``--signal=USR1@120``, Kubernetes before a pod
-    ends) all processes agree, write ``interrupted_iter_N.pth`` through
-    :class:`SafeCheckpointHook`, and exit with ``exit_code``; ``--resume
-    auto`` goes on from there. It is enough that one process gets the signal.
-    An evaluation is abandoned and, with :class:`ExactResumeHook`, repeated
-    after the restart. Dataloader workers ignore the signals, which usually go
-    to every process of a job: a dead worker would end training before its
-    checkpoint is written.
+    At the next step boundary after SIGTERM or SIGUSR1 (what SLURM sends before a
+    preemption or with ``--signal=USR1@120``, Kubernetes before a pod ends) all
+    processes agree, write ``interrupted_iter_N.pth`` through
+    :class:`SafeCheckpointHook`, and exit with ``exit_code``; ``--resume auto`` goes on
+    from there. It is enough that one process gets the signal. An evaluation is
+    abandoned and, with :class:`ExactResumeHook`, repeated after the restart. Dataloader
+    workers ignore the signals, which usually go to every process of a job: a dead
+    worker would end training before its checkpoint is written.
 
     The agreement is an ``all_reduce`` of one number per step.
 
     Args:
-        exit_code (int): To tell "run me again" from success and failure. 75
-            is ``EX_TEMPFAIL`` of sysexits.h: try again later. No scheduler
-            has one of its own; in a SLURM script::
+        exit_code (int): To tell "run me again" from success and failure. 75 is
+            ``EX_TEMPFAIL`` of sysexits.h: try again later. No scheduler has one of its
+            own; in a SLURM script::
 
                 srun python tools/train.py CONFIG --launcher slurm --resume auto
                 [ $? -eq 75 ] && scontrol requeue $SLURM_JOB_ID
@@ -46,17 +46,13 @@ class PreemptionHook(Hook):
 
     priority = 'LOWEST'  # after everything that belongs to the step
 
-    def __init__(self,
-                 exit_code: int = 75,
+    def __init__(self, exit_code: int = 75,
                  signals: Sequence[str] = ('SIGTERM', 'SIGUSR1')) -> None:
         unknown = [name for name in signals if name not in signal.Signals.__members__]
         if unknown:
-            raise ConfigurationError(
-                f'PreemptionHook.signals has {unknown}, but must be names of '
-                "signals such as 'SIGTERM'.")
-        if not 0 < exit_code < 256:
-            raise ConfigurationError(
-                f'PreemptionHook.exit_code is {exit_code}, but must be in 1..255.')
+            raise ConfigurationError(f'PreemptionHook.signals has {unknown}, but must '
+                                     "be names of signals such as 'SIGTERM'.")
+        check_count('PreemptionHook.exit_code', exit_code, 1, 255)
         self.exit_code = exit_code
         self.signals = [signal.Signals[name] for name in signals]
         self.received = 0
@@ -64,21 +60,16 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner) -> None:
         """Listen to the signals, in this process only."""
-        self.saver = next(
-            (hook for hook in runner.hooks
-             if isinstance(hook, SafeCheckpointHook)), None)
+        self.saver = next((hook for hook in runner.hooks
+                           if isinstance(hook, SafeCheckpointHook)), None)
         if self.saver is None:
             raise ConfigurationError(
-                'PreemptionHook has nothing to save with; use '
-                "default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'"
-                ', ...)).')
-        self.previous = {
-            number: signal.signal(number, self._remember)
-            for number in self.signals
-        }
-        _protect_workers(runner.train_loop, self.signals)
-        if runner.val_loop is not None:
-            _protect_workers(runner.val_loop, self.signals)
+                'PreemptionHook has nothing to save with; use default_hooks = '
+                "dict(checkpoint=dict(type='SafeCheckpointHook', ...)).")
+        self.previous = {number: signal.signal(number, self._remember)
+                         for number in self.signals}
+        for loop in filter(None, (runner.train_loop, runner.val_loop)):
+            _protect_workers(loop, self.signals)
 
     def after_train(self, runner) -> None:
         """Give the signals back to whom they belonged."""
@@ -120,13 +111,12 @@ class PreemptionHook(Hook):
 
     def _leave(self, runner, meta: dict) -> None:
         assert self.saver is not None  # signals are heeded within training only
-        name = signal.Signals(self.received).name
-        runner.logger.warning(f'{name}: saving a checkpoint to leave.')
+        runner.logger.warning(f'{signal.Signals(self.received).name}: saving a '
+                              'checkpoint to leave.')
         self.saver.save_interrupted(runner, meta)
         barrier()  # rank 0 may still be writing
-        runner.logger.warning(
-            f'Exiting with code {self.exit_code} after iteration '
-            f'{meta["iter"]}; resume from {self.saver.last_ckpt}.')
+        runner.logger.warning(f'Exiting with code {self.exit_code} after iteration '
+                              f'{meta["iter"]}; resume from {self.saver.last_ckpt}.')
         raise SystemExit(self.exit_code)
 
 
@@ -148,9 +138,9 @@ def _obey_parent_only(signals: Sequence[int], then: Optional[Callable],
                       worker_id: int) -> None:
     """Heed the signals only if the main process sent them: a ``worker_init_fn``.
 
-    A job's signals reach the workers as well, but the main process uses
-    SIGTERM to end them, so that they cannot just be ignored. Blocked signals
-    wait until a thread asks for them, and then tell their sender.
+    A job's signals reach the workers as well, but the main process uses SIGTERM to end
+    them, so that they cannot just be ignored. Blocked signals wait until a thread asks
+    for them, and then tell their sender.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=_wait_for_parent, args=(signals,), daemon=True).start()

@@ -14,19 +14,16 @@ from ..resume.rank_state import bare, is_sharded
 class ProbeHook(Hook):
     """Probe the model at intervals, on the same training images.
 
-    Training is not touched: random generators, module modes and weights are
-    afterwards what they were before, and nothing runs between two probes.
-    Of several processes only the first probes; nothing is communicated.
-    Weights sharded by FSDP cannot be probed this way, which is logged once.
-
-    Subclasses say what to do in :meth:`probe`.
+    Training is not touched: random generators, module modes and weights are afterwards
+    what they were before, and nothing runs between two probes. Of several processes
+    only the first probes; nothing is communicated. Weights sharded by FSDP cannot be
+    probed this way, which is logged once. Subclasses say what to do in :meth:`probe`.
 
     Args:
-        interval (int): Iterations between two probes. The last one is after
-            the last iteration.
+        interval (int): Iterations between two probes. The last one is after the last
+            iteration.
         num_images (int): How many images of the training data.
-        seed (int): Of their choice and augmentation, and of what the subclass
-            draws.
+        seed (int): Of their choice and augmentation, and of what the subclass draws.
 
     Raises:
         ConfigurationError: If ``interval`` or ``num_images`` is below 1.
@@ -59,10 +56,7 @@ class ProbeHook(Hook):
                                    self.seed)
 
     @master_only
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Probe every ``interval`` iterations and after the last one."""
         if self.images is not None and is_due(self, runner):

@@ -17,12 +17,11 @@ WARM_UP = 3
 class ThroughputHook(Hook):
     """Add ``images_per_second`` to the line that the log gets anyway.
 
-    It counts clean images over all processes, and the whole time of an
-    iteration, loading included, averaged since the line before. The first
-    ``WARM_UP`` iterations after a start are not counted; if a line has no others, it
-    gives the rate of its last iteration.
-    On a machine without GPU it also adds ``memory``, which mmengine logs for GPUs:
-    the peak of the process in MB, without its loader workers.
+    It counts clean images over all processes, and the whole time of an iteration,
+    loading included, averaged since the line before. The first ``WARM_UP`` iterations
+    after a start are not counted; if a line has no others, it gives the rate of its
+    last iteration. On a machine without GPU it also adds ``memory``, which mmengine
+    logs for GPUs: the peak of the process in MB, without its loader workers.
 
     Needs mmengine's ``IterTimerHook``, which is on by default.
     """
@@ -34,10 +33,7 @@ class ThroughputHook(Hook):
         self.warm = runner.iter + WARM_UP
         self.has_gpu = is_cuda_available()
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Update the scalars when the next line is due."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
@@ -47,8 +43,7 @@ class ThroughputHook(Hook):
         counted = min(self.interval, max(1, runner.iter + 1 - self.warm))
         seconds = hub.get_scalar('train/time').mean(counted)
         images = len(data_batch['inputs']) * get_world_size()
-        hub.update_scalar('train/images_per_second',
-                          round(images / seconds, 1))
+        hub.update_scalar('train/images_per_second', round(images / seconds, 1))
         if not self.has_gpu:
             hub.update_scalar('train/memory', peak_memory_mb())
 

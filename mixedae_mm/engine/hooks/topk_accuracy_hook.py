@@ -13,14 +13,12 @@ from .probe_hook import ProbeHook
 class TopKAccuracyHook(ProbeHook):
     """Log the TopK sampling accuracy of each layer at intervals (Fig. 6).
 
-    Measured on some training images, with the same crops and masks every
-    time, in float32 and evaluation mode; see :class:`ProbeHook` for why that
-    does not change the training. The first measurement is of the untrained
-    model.
+    Measured on some training images, with the same crops and masks every time, in
+    float32 and evaluation mode; see :class:`ProbeHook` for why that does not change the
+    training. The first measurement is of the untrained model.
 
     The log gets one line. TensorBoard, ``vis_data/scalars.json`` and other
-    visualisation backends get ``topk_accuracy/layer_01`` and so on, in
-    percent.
+    visualisation backends get ``topk_accuracy/layer_01`` and so on, in percent.
 
     Args:
         interval (int): Iterations between two measurements.
@@ -28,13 +26,11 @@ class TopKAccuracyHook(ProbeHook):
         seed (int): Of the choice of images, their crops and the masks.
 
     Raises:
-        ConfigurationError: If ``interval`` or ``num_images`` is below 1, or,
-            before training, ``num_images`` below the size of a group.
+        ConfigurationError: If ``interval`` or ``num_images`` is below 1, or, before
+            training, ``num_images`` below the size of a group.
     """
 
-    def __init__(self,
-                 interval: int = 1000,
-                 num_images: int = 64,
+    def __init__(self, interval: int = 1000, num_images: int = 64,
                  seed: int = 0) -> None:
         super().__init__(interval, num_images, seed)
 
@@ -59,8 +55,5 @@ class TopKAccuracyHook(ProbeHook):
             f'{len(accuracy)}, chance {100 / batch.num_sources:.3g}: ' +
             '  '.join(f'{percent:.1f}' for percent in accuracy))
         runner.visualizer.add_scalars(
-            {
-                f'topk_accuracy/layer_{i:02d}': round(percent, 3)
-                for i, percent in enumerate(accuracy.tolist(), start=1)
-            },
-            step=step)
+            {f'topk_accuracy/layer_{layer:02d}': round(percent, 3)
+             for layer, percent in enumerate(accuracy.tolist(), start=1)}, step=step)

@@ -16,13 +16,6 @@ from ...utils.errors import ConfigurationError
 def merge_equal_groups(single: List[dict]) -> List[dict]:
     """Merge groups that differ in their parameters only, in order of appearance.
 
-    Args:
-        single (list[dict]): Groups as a constructor of mmengine makes them: ``params``
-            and settings such as ``lr`` and ``weight_decay``.
-
-    Returns:
-        list[dict]: One group per combination of settings.
-
     >>> merge_equal_groups([dict(params=['w'], lr=1), dict(params=['b'], lr=2),
     ...                     dict(params=['v'], lr=1)])
     [{'lr': 1, 'params': ['w', 'v']}, {'lr': 2, 'params': ['b']}]
@@ -38,15 +31,14 @@ def merge_equal_groups(single: List[dict]) -> List[dict]:
 def accept_unmerged_states(optimizer: Optimizer, order: List[int]) -> None:
     """Let an optimizer load states that were saved with one group per parameter.
 
+    Loading raises a ConfigurationError if the state has another number of groups,
+    neither merged nor one per parameter, or groups of different learning rates, which a
+    merged group cannot keep.
+
     Args:
         optimizer (Optimizer): With merged groups.
         order (list[int]): For each of its parameters, group by group, the place that
             the parameter had before the groups were merged.
-
-    Loading raises:
-        ConfigurationError: If the state has another number of groups, neither merged
-            nor one per parameter, or groups of different learning rates, which a
-            merged group cannot keep.
     """
 
     def regroup(optimizer: Optimizer, state_dict: dict) -> dict:
@@ -68,8 +60,7 @@ def accept_unmerged_states(optimizer: Optimizer, order: List[int]) -> None:
         state = {place[old]: value for old, value in state_dict['state'].items()}
         return dict(state_dict, state=state, param_groups=groups)
 
-    if hasattr(optimizer, 'register_load_state_dict_pre_hook'):  # PyTorch >= 2.1
-        optimizer.register_load_state_dict_pre_hook(regroup)
+    optimizer.register_load_state_dict_pre_hook(regroup)
 
 
 @contextmanager

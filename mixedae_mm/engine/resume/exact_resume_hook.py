@@ -6,13 +6,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from ...utils.random import seed_generators
 from .config_schedules import follow_config
 from .gradient_buckets import settle_gradient_buckets
-from .rank_state import (gather_buffers, gather_gradients, is_sharded,
-                         restore, window_is_open)
-from .resumable_loading import EndlessBatches, resumable
+from .rank_state import gather, is_sharded, restore, window_is_open
+from .resumable_loading import endless_batches, resumable
 from .run_setting import check_optimizer_state, report_changes, run_setting
-from ...utils.random import seed_generators
 
 STATE = 'exact_resume'  # our entry in a checkpoint: plain types and tensors
 STEP, EPOCH_START, EVALUATION = range(3)  # uses of random numbers
@@ -22,39 +21,30 @@ STEP, EPOCH_START, EVALUATION = range(3)  # uses of random numbers
 class ExactResumeHook(Hook):
     """Make interrupted and uninterrupted training the same computation.
 
-    ``custom_hooks = [dict(type='ExactResumeHook')]`` is all it takes, with
-    epoch- and iteration-based loops, any checkpoint interval (also within an
-    epoch) and any number of dataloader workers. On CPU in float32 the result
-    is equal in every bit; on CUDA as far as the kernels are deterministic
-    (``randomness = dict(deterministic=True)``).
+    ``custom_hooks = [dict(type='ExactResumeHook')]`` is all it takes, with epoch- and
+    iteration-based loops, any checkpoint interval (also within an epoch) and any number
+    of dataloader workers. On CPU in float32 the result is equal in every bit; on CUDA
+    as far as the kernels are deterministic (``randomness = dict(deterministic=True)``).
 
-    How, beyond what mmengine's checkpoints hold:
+    All generators are seeded at every step from (seed of the rank, step), and before
+    every sample from (seed, epoch, place in the sampler's order): evaluation, hooks,
+    workers and restarts cannot shift them, and no generator's state needs saving.
+    Loading starts at the batch after the checkpoint, without the batches before it. A
+    checkpoint within an accumulation window has the gradients of all ranks (each as
+    large as the model; intervals that are multiples of ``accumulative_counts`` avoid
+    it), and every checkpoint has the buffers that are not rank 0's. DDP adds in one
+    order, see :func:`settle_gradient_buckets`. An evaluation that was due at the
+    checkpoint is run (again): its result may decide about schedules, stopping and the
+    best checkpoint.
 
-    - *Random numbers.* All generators are seeded at every step from (seed of
-      the rank, step), and before every sample from (seed, epoch, place in the
-      sampler's order). So evaluation, hooks, workers and restarts cannot
-      shift them, and no generator's state needs saving.
-    - *Sample order.* Loading starts at the batch after the checkpoint; the
-      batches before it are not loaded.
-    - *State of each rank.* A checkpoint within an accumulation window contains
-      the gradients of all ranks (each as large as the model; intervals that
-      are multiples of ``accumulative_counts`` avoid it). Buffers that are not
-      rank 0's, as BatchNorm statistics, are in it too.
-    - *Sums over processes.* DDP arranges its gradient buckets before the first
-      step of every life, see :func:`settle_gradient_buckets`.
-    - *Evaluation.* One that was due at the checkpoint is run (again): its
-      result may decide about schedules, stopping and the best checkpoint.
-
-    With other processes or batch sizes than before, training goes on at the
-    same image of the epoch, and a warning says what is no longer exact. Rates
-    and schedules are those of the present config, see :func:`follow_config`.
-
-    Not restored: generators and state that a component keeps for itself and
-    leaves out of its ``state_dict``.
+    With other processes or batch sizes than before, training goes on at the same image
+    of the epoch, and a warning says what is no longer exact. Rates and schedules are
+    those of the present config, see :func:`follow_config`. Not restored: generators and
+    state that a component keeps for itself and leaves out of its ``state_dict``.
 
     Args:
-        repeat_evaluation (bool): False saves the time of that evaluation,
-            where it takes long and nothing depends on it.
+        repeat_evaluation (bool): False saves the time of that evaluation, where it
+            takes long and nothing depends on it.
     """
 
     # Last: what other hooks draw before a step does not change the step.
@@ -70,59 +60,70 @@ class ExactResumeHook(Hook):
         """Read our state; adapt the checkpoint to other processes."""
         if not runner._resume:
             return
-        loader, meta = runner.train_dataloader, checkpoint['meta']
-        now = run_setting(runner)
-        if STATE in checkpoint:
-            self.state = checkpoint[STATE]
-        else:
+        now, meta = run_setting(runner), checkpoint['meta']
+        if STATE not in checkpoint:
             runner.logger.warning(
-                'The checkpoint was written without ExactResumeHook: random '
-                'numbers and augmentation are not those of the first run.')
-            self.state = dict(
-                now, samples=self._batches_done(runner, meta) *
-                now['total_batch'], evaluated=False, gradients=None,
-                buffers=None)
-        self.first_batch = self.state['samples'] // now['total_batch']
-        report_changes(runner.logger, self.state, now)
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            if len(loader) != self.state['batches_per_epoch']:
-                self.first_batch = min(self.first_batch, len(loader))
-                meta['iter'] = meta['epoch'] * len(loader) + self.first_batch
+                'The checkpoint was written without ExactResumeHook: random numbers '
+                'and augmentation are not those of the first run.')
+        state = self.state = {
+            **now, 'samples': self._batches_done(runner, meta) * now['total_batch'],
+            'evaluated': False, 'gradients': None, 'buffers': None,
+            **checkpoint.get(STATE, {})}  # older checkpoints say less
+        report_changes(runner.logger, state, now)
+        whose = (
+            'other processes' if state['world_size'] != now['world_size'] else
+            f"windows of {state['accumulative_counts']} batches"
+            if state['accumulative_counts'] != now['accumulative_counts'] else '')
+        if state['gradients'] and whose:
+            runner.logger.warning('The gradients of the open accumulation window are '
+                                  f'dropped: they belong to {whose}.')
+            state['gradients'] = None
+        if state['world_size'] != now['world_size']:
+            state['buffers'] = None
+        self.first_batch = state['samples'] // now['total_batch']
+        length = now['batches_per_epoch']
+        if (isinstance(runner.train_loop, EpochBasedTrainLoop)
+                and length != state['batches_per_epoch']):
+            self.first_batch = min(self.first_batch, length)
+            meta['iter'] = meta['epoch'] * length + self.first_batch
         self.first_iter = meta['iter']
         follow_config(runner, checkpoint)
 
     def before_train(self, runner) -> None:
         """Take the data loading over; repeat an evaluation that was cut short."""
         loop, state = runner.train_loop, self.state or {}
-        if state:
-            check_optimizer_state(runner)
         sampler: Any = getattr(loop.dataloader.batch_sampler, 'sampler', None)
         if state.get('sampler_seed') is not None:
             sampler.seed = state['sampler_seed']
-        seed = getattr(sampler, 'seed', runner.seed)
         loader = None
         if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
-            loader = resumable(loop.dataloader, seed)
+            loader = resumable(loop.dataloader, getattr(sampler, 'seed', runner.seed))
         self.loads_exactly = loader is not None
         if loader is None:
             runner.logger.warning(
-                'This loop or its dataloader cannot start in the middle: a '
-                'resumed run does not see the images of an uninterrupted one.')
+                'This loop or its dataloader cannot start in the middle: a resumed run '
+                'does not see the images of an uninterrupted one.')
         else:
             loop.dataloader = loader
             if isinstance(loop, IterBasedTrainLoop):
                 # mmengine 0.10.7 skips by asking for every batch.
                 asks = not hasattr(loop, 'fast_forward_on_resume')
-                loop.dataloader_iterator = EndlessBatches(
+                loop.dataloader_iterator = endless_batches(
                     loader, self.first_batch, loop.iter if asks else 0)
-        if not settle_gradient_buckets(runner.model) and state and (
-                get_world_size() > 2):
+        settled = settle_gradient_buckets(runner.model)
+        if not state:
+            return
+        if not settled and get_world_size() > 2:
             runner.logger.warning(
-                'DDP with static_graph among more than two processes sums the '
-                'first step after a restart in another order: not exact.')
-        if state:
-            self._restore_rank_state(runner)
-        if (state and not state['evaluated'] and self.repeat_evaluation
+                'DDP with static_graph among more than two processes sums the first '
+                'step after a restart in another order: not exact.')
+        check_optimizer_state(runner)
+        gradients = state.pop('gradients')
+        restore(runner.model, gradients, state.pop('buffers'))
+        if gradients:
+            runner.logger.info('The open accumulation window goes on with the '
+                               'gradients in the checkpoint.')
+        if (not state['evaluated'] and self.repeat_evaluation
                 and self._evaluation_due(runner)):
             runner.logger.info('Running the evaluation that was due when the '
                                'checkpoint was written.')
@@ -155,11 +156,8 @@ class ExactResumeHook(Hook):
 
     def before_save_on_all_ranks(self, runner) -> None:
         """Called by :class:`SafeCheckpointHook` before it saves."""
-        if is_sharded(runner):
-            return  # no rank has whole tensors
-        self.rank_state = dict(
-            gradients=gather_gradients(runner.model, runner.optim_wrapper),
-            buffers=gather_buffers(runner.model))
+        if not is_sharded(runner):  # where no rank has whole tensors
+            self.rank_state = gather(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add our state: plain types and tensors, for safe loading."""
@@ -169,15 +167,13 @@ class ExactResumeHook(Hook):
             self.before_save_on_all_ranks(runner)
         if not self.rank_state and window_is_open(runner.optim_wrapper):
             runner.logger.warning(
-                'This checkpoint cuts an accumulation window and lacks its '
-                'gradients, so that a resume from it is not exact: with '
-                'several processes this needs SafeCheckpointHook, and no '
-                'sharding.')
+                'This checkpoint cuts an accumulation window and lacks its gradients, '
+                'so that a resume from it is not exact: with several processes this '
+                'needs SafeCheckpointHook, and no sharding.')
         now = run_setting(runner)
+        batches = self._batches_done(runner, checkpoint['meta'])
         checkpoint[STATE] = dict(
-            now,
-            samples=self._batches_done(runner, checkpoint['meta']) *
-            now['total_batch'],
+            now, samples=batches * now['total_batch'],
             evaluated=runner.message_hub.get_info('loop_stage') == 'val',
             **(self.rank_state or dict(gradients=None, buffers=None)))
         self.rank_state = None
@@ -188,34 +184,13 @@ class ExactResumeHook(Hook):
             return meta['iter'] - meta['epoch'] * len(runner.train_dataloader)
         return self.first_batch + meta['iter'] - self.first_iter
 
-    def _restore_rank_state(self, runner) -> None:
-        assert self.state is not None  # loaded from the checkpoint
-        gradients = self.state.pop('gradients')
-        buffers = self.state.pop('buffers')
-        accumulates = self.state.get('accumulative_counts')
-        now = run_setting(runner)['accumulative_counts']
-        if self.state['world_size'] != get_world_size():
-            others = 'other processes'
-        elif accumulates not in (None, now):
-            others = f'windows of {accumulates} batches'
-        else:
-            restore(runner.model, gradients, buffers)
-            if gradients:
-                runner.logger.info('The open accumulation window goes on with '
-                                   'the gradients in the checkpoint.')
-            return
-        if gradients:
-            runner.logger.warning(
-                'The gradients of the open accumulation window are dropped: '
-                f'they belong to {others}.')
-
     def _evaluation_due(self, runner) -> bool:
         """Whether the loop evaluates at the point where it resumes."""
         loop, done, end = runner.train_loop, runner.iter, runner.max_iters
         if isinstance(loop, EpochBasedTrainLoop):
-            done, end = runner.epoch, runner.max_epochs
             if self.first_batch:
                 return False
+            done, end = runner.epoch, runner.max_epochs
         if runner.val_loop is None or done < max(loop.val_begin, 1):
             return False
         loop._decide_current_val_interval()

@@ -1,4 +1,4 @@
-"""mmengine's file backends for checkpoints that are never half-written."""
+"""mmengine's file backend for checkpoints that are never half-written."""
 import os.path as osp
 from typing import List
 
@@ -13,11 +13,7 @@ class AtomicBackend(LocalBackend):
     """Local files, each written whole or not at all."""
 
     def put(self, obj: bytes, filepath: str) -> None:
-        """Write a file; its folder is made if needed.
-
-        Raises:
-            OSError: If the disk refuses. The file is then what it was before.
-        """
+        """Write a file, in a folder that is made if needed, or leave it as it was."""
         mkdir_or_exist(osp.dirname(filepath))
         write_atomically(filepath, obj)
 
@@ -32,16 +28,10 @@ class AtomicBackend(LocalBackend):
 
 
 class DeletesLater(AtomicBackend):
-    """A backend that only remembers what it is told to delete.
-
-    mmengine deletes outdated checkpoints before it writes the new one.
-
-    Attributes:
-        outdated (list[str]): The paths.
-    """
+    """Remembers what to delete: mmengine deletes old checkpoints before it writes."""
 
     def __init__(self) -> None:
-        self.outdated: List[str] = []
+        self.outdated: List[str] = []  # paths
 
     def remove(self, filepath: str) -> None:
         """Remember a file or a folder."""

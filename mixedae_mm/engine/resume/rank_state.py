@@ -12,45 +12,33 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 RankTensors = List[Dict[str, Tensor]]  # for each rank, by name
 
 
-def gather_gradients(model: nn.Module, optim_wrapper) -> Optional[RankTensors]:
-    """Collect the gradients that wait for more batches; call it on all ranks.
-
-    DDP sums them at the end of an accumulation window; inside it they differ.
+def gather(runner) -> dict:
+    """Collect what ``state_dict`` of rank 0 lacks, on the CPU; call it on all ranks.
 
     Returns:
-        list[dict[str, Tensor]], optional: On CPU; None between two windows.
+        dict: ``gradients`` (list[dict[str, Tensor]] | None): of each rank, which DDP
+        sums only at the end of an accumulation window; None between two windows.
+        ``buffers`` (list[dict[str, Tensor]]): those that are not rank 0's. Running
+        statistics of BatchNorm are of the images that a rank saw, and decide how it
+        evaluates.
     """
-    if not window_is_open(optim_wrapper):
-        return None
-    return _gather((name, parameter.grad)
-                   for name, parameter in bare(model).named_parameters()
-                   if parameter.requires_grad)
-
-
-def gather_buffers(model: nn.Module) -> RankTensors:
-    """Collect buffers that are not rank 0's; call it on all ranks.
-
-    Running statistics of BatchNorm, unless synchronised, are of the images
-    that a rank saw. They decide how the rank evaluates.
-
-    Returns:
-        list[dict[str, Tensor]]: On CPU; empty for rank 0, whose buffers are
-        in the ``state_dict``.
-    """
-    ranks = _gather(bare(model).named_buffers())
-    return [{
-        name: buffer
-        for name, buffer in rank.items()
-        if not torch.equal(buffer, ranks[0][name])
-    } for rank in ranks]
+    model, gradients = bare(runner.model), None
+    if window_is_open(runner.optim_wrapper):
+        gradients = _gather((name, parameter.grad)
+                            for name, parameter in model.named_parameters()
+                            if parameter.requires_grad)
+    buffers = _gather(model.named_buffers())
+    return dict(gradients=gradients, buffers=[
+        {name: buffer for name, buffer in rank.items()
+         if not torch.equal(buffer, buffers[0][name])} for rank in buffers])
 
 
 def restore(model: nn.Module, gradients: Optional[RankTensors],
-            buffers: RankTensors) -> None:
+            buffers: Optional[RankTensors]) -> None:
     """Give this rank back what was collected from it."""
     rank, model = get_rank(), bare(model)
     for name, parameter in model.named_parameters():
-        if gradients is not None and name in gradients[rank]:
+        if gradients and name in gradients[rank]:
             parameter.grad = gradients[rank][name].to(parameter, copy=True)
     for name, buffer in model.named_buffers():
         if buffers and name in buffers[rank]:

@@ -17,17 +17,16 @@ BATCHING = ('batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last')
 class ResumableBatchSampler:
     """The batches of another batch sampler, from any one on.
 
-    Skipped batches are drawn from the sampler but not loaded: about a million
-    indices per second.
-
-    Each index tells when it was drawn: the pass over the data and the place
-    in the sampler's order, counted over all ranks. A data set that seeds its
-    samples by that augments each as if nothing had been loaded before, and
-    an image that is drawn twice in a pass in two ways.
+    Skipped batches are drawn from the sampler but not loaded: about a million indices
+    per second. Each index tells when it was drawn: the pass over the data and the
+    place in the sampler's order, counted over all ranks. Seeded by that, a data set
+    augments as if nothing had been loaded before, and an image that is drawn twice in
+    a pass in two ways.
 
     Args:
-        batch_sampler (Iterable[list[int]]): The dataloader's own.
-        dataset (Dataset): Told the pass as well, if it has ``set_epoch``.
+        batch_sampler (Iterable[list[int]]): The dataloader's own. Its attributes are
+            those of this one, too.
+        dataset (Dataset): It, and those in it, are told the pass by ``set_epoch``.
     """
 
     def __init__(self, batch_sampler, dataset) -> None:
@@ -36,74 +35,56 @@ class ResumableBatchSampler:
         self.start_pass(0)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name == 'batch_sampler':
+        if name.startswith('__') or name == 'batch_sampler':  # while unpickling
             raise AttributeError(name)
-        return getattr(self.batch_sampler, name)  # batch_size, drop_last, ...
+        return getattr(self.batch_sampler, name)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
-    @property
-    def sampler(self):
-        """The sampler of indices, None if the batch sampler hides it."""
-        return getattr(self.batch_sampler, 'sampler', None)
-
     def start_pass(self, epoch: int, first_batch: int = 0) -> None:
-        """Say where the next iteration starts.
-
-        Args:
-            epoch (int): The pass over the data, counted from 0.
-            first_batch (int): How many batches of it to skip.
-        """
+        """Start the next iteration in pass ``epoch``, after its first batches."""
         self.epoch, self.first_batch = epoch, first_batch
-        for part in (self.sampler, *_nested(self.dataset)):
+        sampler = getattr(self, 'sampler', None)
+        for part in (sampler, *_nested(self.dataset)):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(epoch)
-        restart(self.sampler)
+        restart(sampler)
 
     def __iter__(self) -> Iterator[List[SampleIndex]]:
         first_batch, drawn = self.first_batch, self.epoch * MOST_DRAWS + self.rank
         for number, batch in enumerate(self.batch_sampler):
             if number >= first_batch:
-                yield [
-                    SampleIndex(index, drawn + self.world_size * offset)
-                    for offset, index in enumerate(batch)
-                ]
+                yield [SampleIndex(index, drawn + self.world_size * offset)
+                       for offset, index in enumerate(batch)]
             drawn += self.world_size * len(batch)
 
 
-class EndlessBatches:
-    """Batches of an iteration-based loop, pass after pass.
-
-    Takes the place of the iterator of mmengine's loop, which cannot start in
-    the middle without loading what it skips.
-
-    Args:
-        dataloader (DataLoader): Of :func:`resumable`.
-        first_batch (int): Batches that the run has consumed.
-        placeholders (int): How many times the loop will ask for a batch to
-            throw away. mmengine 0.10.7 fast-forwards like that.
-    """
-
-    def __init__(self, dataloader: DataLoader, first_batch: int,
-                 placeholders: int) -> None:
-        self.batches = chain(
-            repeat(None, placeholders), _passes(dataloader, first_batch))
-
-    def __iter__(self) -> 'EndlessBatches':
-        return self
-
-    def __next__(self) -> Any:
-        return next(self.batches)
+class EndlessBatches(chain):
+    """The batches of an iteration-based loop, in place of mmengine's iterator."""
 
     def skip_iter(self, num_iters: int) -> None:
         """How mmengine 0.10.12 fast-forwards. We are there already."""
 
 
+def endless_batches(dataloader: DataLoader, first_batch: int,
+                    placeholders: int = 0) -> EndlessBatches:
+    """Load pass after pass, from any batch on.
+
+    Args:
+        dataloader (DataLoader): Of :func:`resumable`.
+        first_batch (int): Batches that the run has consumed.
+        placeholders (int): How many times the loop asks for a batch to throw away.
+            mmengine 0.10.7 fast-forwards like that.
+    """
+    return EndlessBatches(repeat(None, placeholders), _passes(dataloader, first_batch))
+
+
 def _passes(dataloader: DataLoader, first_batch: int) -> Iterator[Any]:
     order: Any = dataloader.batch_sampler  # a ResumableBatchSampler
     epoch = 0
-    if not isinstance(order.sampler, InfiniteSampler):  # whose one pass never ends
+    # The one pass of an InfiniteSampler never ends.
+    if not isinstance(getattr(order, 'sampler', None), InfiniteSampler):
         epoch, first_batch = divmod(first_batch, len(dataloader))
     for number in count(epoch):
         order.start_pass(number, first_batch)
@@ -119,9 +100,8 @@ def resumable(dataloader: DataLoader, seed: int) -> Optional[DataLoader]:
         seed (int): Of the augmentation; equal on all ranks.
 
     Returns:
-        DataLoader, optional: With a :class:`ResumableBatchSampler`. None if
-        the loader has no batch sampler or an iterable data set: then there is
-        no order to restore.
+        DataLoader, optional: With a :class:`ResumableBatchSampler`. None if there is
+        no order to restore: without a batch sampler, or with an iterable data set.
     """
     dataset: Any = dataloader.dataset
     if dataloader.batch_sampler is None or isinstance(dataset, IterableDataset):
@@ -135,26 +115,19 @@ def resumable(dataloader: DataLoader, seed: int) -> Optional[DataLoader]:
 
 
 def rebuilt(dataloader: DataLoader, **changes) -> DataLoader:
-    """Build a dataloader like another one, whose workers may run already.
-
-    Args:
-        dataloader (DataLoader): With a batch sampler.
-        **changes: Arguments of :class:`torch.utils.data.DataLoader` to change.
-    """
+    """Build a dataloader like another one, but for the arguments in ``changes``."""
     arguments = {
         name: getattr(dataloader, name)
         for name in inspect.signature(DataLoader.__init__).parameters
-        if name not in BATCHING and hasattr(dataloader, name)
-    }
-    arguments['batch_sampler'] = dataloader.batch_sampler
-    return type(dataloader)(**{**arguments, **changes})
+        if name not in BATCHING and hasattr(dataloader, name)}
+    return type(dataloader)(**{
+        **arguments, 'batch_sampler': dataloader.batch_sampler, **changes})
 
 
 def restart(sampler) -> None:
-    """Let an endless sampler start again.
+    """Let an endless sampler, which draws from one generator for ever, start again.
 
-    It draws from one generator for ever, and mmengine 0.10.7 takes from that
-    before training starts.
+    mmengine 0.10.7 draws from it before training starts.
     """
     if isinstance(sampler, InfiniteSampler):
         sampler.indices = sampler._indices_of_rank()
