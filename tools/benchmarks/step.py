@@ -21,8 +21,7 @@ from mixedae_mm.launch.device import adapt_to_cpu, choose_precision
 from mixedae_mm.models.vit_sizes import ARCHES
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.machine import has_recent_gpu, pytorch_is
-from .compare import (alternate, in_own_process, peak_memory, repeated, summarize,
-                      with_ratios)
+from .compare import alternate, peak_memory, repeated, summarize
 from .cost import gpu_days
 from .counting import count_operators, profile_kernels
 
@@ -39,16 +38,10 @@ SMALL_BATCH = 128
 
 
 class Contender(NamedTuple):
-    """What is measured in one row.
-
-    Attributes:
-        config (Config): Model and optimizer.
-        compiling (dict, optional): Arguments of ``CompileHook``; None for eager.
-        adapt (callable, optional): Changes the model after it is built.
-    """
-    config: Config
-    compiling: Optional[dict] = None
-    adapt: Optional[Callable[[nn.Module], None]] = None
+    """What is measured in one row."""
+    config: Config  # model and optimizer
+    compiling: Optional[dict] = None  # arguments of CompileHook; None for eager
+    adapt: Optional[Callable[[nn.Module], None]] = None  # changes the built model
 
 
 def copied(images: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -204,10 +197,9 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
         contender that was left out.
     """
     steps: Dict[str, Step] = {}
-    peaks: Dict[str, float] = {}
-    left_out: Dict[str, str] = {}
+    peaks, left_out, on_gpu = {}, {}, device.type == 'cuda'
     for name, contender in given.items():
-        on_gpu, since = device.type == 'cuda', time.monotonic()
+        since = time.monotonic()
         if on_gpu and since > last_start:
             left_out[name] = f'the {LAST_START_S} s for preparing were over'
             continue
@@ -256,14 +248,7 @@ def product_rate(device: torch.device, repeats: int = 7) -> float:
 
 def run(config_path, device: torch.device, batch_size: int, repeats: int,
         compiled: bool = False) -> dict:
-    """Time all contenders by turns.
-
-    Args:
-        config_path: Our config.
-        device (torch.device): Where to run.
-        batch_size (int): Clean images per step.
-        repeats (int): Rounds.
-        compiled (bool): Compile on a CPU too.
+    """Time all contenders by turns, compiled on a recent GPU or if asked for.
 
     Returns:
         dict: ``rows`` of :func:`~benchmarks.compare.summarize`, plus
@@ -299,31 +284,3 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
         row['steps_per_s'] = 1 / row['median_s']
     return dict(rows=rows, small=small, product_flops_per_s=rate,
                 left_out={**left_out, **small_left_out})
-
-
-def run_memory(config_path: str, device: torch.device,
-               batch_size: int) -> List[dict]:
-    """Measure the peak memory of two eager steps, each contender in its own process.
-
-    Returns:
-        list[dict]: ``name``, ``peak_mib`` (GPU: allocated; CPU: resident set
-        above what the process held before the model was built), ``ratio``.
-    """
-    rows = []
-    for name in (PEER, Path(config_path).stem):
-        peak = in_own_process(_peak_memory, str(config_path), name, str(device),
-                              batch_size)
-        rows.append(dict(name=name, peak_mib=peak / 2**20))
-    return with_ratios(rows, 'peak_mib')
-
-
-def _peak_memory(config_path: str, name: str, device_name: str,
-                 batch_size: int) -> int:
-    import mixedae_mm  # noqa: F401  a fresh process registers anew
-    device = torch.device(device_name)
-
-    def build_and_train():
-        # The first step, which is counted, creates the optimizer's state.
-        Step(contenders(config_path, compiled=False)[name], device, batch_size)()
-
-    return peak_memory(build_and_train, device)
