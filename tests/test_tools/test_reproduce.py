@@ -17,10 +17,10 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import (claims, claims_page, fingerprints, measuring, paper_scale,
-                       verdicts)
+from reproduce import claims, fingerprints, measuring, page, paper_scale, verdicts
+from reproduce.__main__ import parse_arguments, run as reproduce
 from reproduce.experiment import Experiment
-from reproduce.presets import ALL, PRESETS, VARIANT_OF, preset_named
+from reproduce.presets import ALL, PRESETS, VARIANT_OF
 from reproduce.training_run import TrainingRun, differing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,17 +105,24 @@ def test_every_method_takes_the_rate_with_its_lowest_held_out_loss(monkeypatch):
 
 def test_the_documented_numbers_are_those_of_the_record(tmp_path):
     """What `tools/reproduce --results ... --claims ...` writes."""
-    page = tmp_path / 'claims.md'
+    file, record = tmp_path / 'claims.md', ROOT / 'docs/claims_tiny.json'
+
+    def write(record=record):
+        reproduce(parse_arguments(['--results', str(record), '--claims', str(file)]))
+
     written = (ROOT / 'docs/claims.md').read_text()
-    record = json.loads((ROOT / 'docs/claims_tiny.json').read_text())
-    before, begin, after = written.partition(claims_page.BEGIN)
-    page.write_text(before + begin + '\nold\n' + claims_page.END
-                    + after.partition(claims_page.END)[2])
-    claims_page.write_claims_page(page, record)
-    assert page.read_text() == written
-    page.write_text('no marks')
-    with pytest.raises(ConfigurationError, match='has no lines'):
-        claims_page.write_claims_page(page, record)
+    before, begin, after = written.partition(page.BEGIN)
+    file.write_text(before + begin + '\nold\n' + page.END
+                    + after.partition(page.END)[2])
+    write()
+    assert file.read_text() == written
+    for other in ('[]', '{"preset": "tiny"}', 'none'):
+        (tmp_path / 'other.json').write_text(other)
+        with pytest.raises(ConfigurationError, match='other.json is not a results.jso'):
+            write(tmp_path / 'other.json')
+    file.write_text('no marks')
+    with pytest.raises(ConfigurationError, match='claims.md has no lines'):
+        write()
 
 
 def test_every_variant_differs_only_in_what_it_tests():
@@ -209,7 +216,7 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     def measured(identity='weights'):
         fingerprints.path_fingerprint.cache_clear()  # as in another command
         return measuring.measured(tmp_path / 'record.json', dict(model=identity),
-                                  lambda: None, images, 400)['loss']
+                                  lambda: None, images)['loss']
 
     assert [measured(), measured()] == [1, 1]
     for number, name in enumerate(('labelled', 'mixing', 'masked'), start=2):
@@ -218,17 +225,15 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     assert [measured('others'), measured('others')] == [5, 5]
 
 
-def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match='choose one of tiny'):
-        preset_named('huge')
-    with pytest.raises(ConfigurationError, match='no variant'):
-        Experiment(PRESETS['tiny'], tmp_path, variants=['beit'])
-    with pytest.raises(ConfigurationError, match='at least 1'):
-        Experiment(PRESETS['tiny'], tmp_path, steps=0)
-    with pytest.raises(ConfigurationError, match='rate is 2'):
-        Experiment(PRESETS['tiny'], tmp_path, learning_rate=2)
-    with pytest.raises(ConfigurationError, match='no folder train'):
-        Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
+@pytest.mark.parametrize('options, facts', [
+    (['--preset', 'huge'], "'huge'.*tiny.*paper"),
+    (['--variants', 'beit'], "'beit'.*naive_mixing"), (['--steps', '0'], 'at least 1'),
+    (['--learning-rate', '2'], 'rate is 2.0'), (['--images', 'IMAGES'], 'no folder tr')])
+def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, facts):
+    options = [option.replace('IMAGES', str(tmp_path)) for option in options]
+    with pytest.raises((SystemExit, ConfigurationError)) as refused:
+        reproduce(parse_arguments([*options, '--work-dir', str(tmp_path / 'work')]))
+    assert re.search(facts, f'{capsys.readouterr().err} {refused.value}')
 
 
 @pytest.mark.parametrize('use', [

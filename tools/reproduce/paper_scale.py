@@ -26,14 +26,7 @@ ABLATION_DEFAULT_DAYS = 16.9
 
 
 def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
-    """Lines to print.
-
-    Args:
-        images_per_s (float, optional): Clean images per second of one GPU, as
-            measured by ``tools/benchmarks``. By default costs are those
-            that the paper gives for V100.
-        gpus (int): Per machine.
-    """
+    """Lines to print; with the paper's costs on V100, or at clean images per second."""
     lines = [
         '# Pre-training on ImageNet-1K, 300 epochs each. GPU-days ' +
         ('on V100, as the paper gives them.' if images_per_s is None else

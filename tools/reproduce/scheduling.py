@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Sequence,
                     Tuple)
 
+import torch
+
 from mixedae_mm.utils.files import lock
 from .training_run import TrainingRun
 
@@ -118,10 +120,7 @@ def ending_with_us(process: subprocess.Popen) -> ContextManager[None]:
 
 def default_workers() -> int:
     """As many trainings as cores; on a GPU four, which small models share."""
-    import torch
-    if torch.cuda.is_available():
-        return 4 * torch.cuda.device_count()
-    return len(os.sched_getaffinity(0))
+    return 4 * torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
 class _Progress:
@@ -135,9 +134,9 @@ class _Progress:
     def __str__(self) -> str:
         done = self._done()
         text = f'{100 * done / self.total:.0f} % done'
-        gained = done - self.at_begin
-        if gained > 0:
-            seconds = (time.time() - self.begun) / gained * (self.total - done)
+        if done > self.at_begin:
+            seconds = (time.time() - self.begun) / (done - self.at_begin) * (
+                self.total - done)
             text += f', about {max(1, round(seconds / 60))} min left'
         return text
 

@@ -26,35 +26,20 @@ WITHOUT_EFFECT = ('work_dir', 'launcher', 'resume')
 
 
 class TrainingRun(NamedTuple):
-    """A training that can be started, interrupted, continued and recognised.
-
-    Attributes:
-        name (str): For people.
-        folder (Path): Work folder.
-        config (Path): Config file.
-        options (dict): Changes to it, as ``--cfg-options``.
-        data (Path): ``DATA_ROOT`` of the training.
-        last_checkpoint (str, optional): File name of the checkpoint of a
-            finished run; None if the run keeps no weights.
-        steps (int): Number of iterations in all.
-        cost (float): Cost of a step, relative to those of the other runs.
-        needs (TrainingRun, optional): A run that must be finished before.
-        metrics (tuple[str]): Names in the log, or patterns of names, of what
-            is measured after the last step; a run that was interrupted between
-            its last checkpoint and the measurement is not finished.
-        processes (int): Number of processes, one per GPU.
-    """
-    name: str
-    folder: Path
+    """A training that can be started, interrupted, continued and recognised."""
+    name: str  # for people
+    folder: Path  # work folder
     config: Path
-    options: Dict[str, Any]
-    data: Path
-    last_checkpoint: Optional[str]
+    options: Dict[str, Any]  # changes to it, as --cfg-options
+    data: Path  # DATA_ROOT of the training
+    last_checkpoint: Optional[str]  # of a finished run; None if it keeps no weights
     steps: int
-    cost: float = 1.0
-    needs: Optional['TrainingRun'] = None
+    cost: float = 1.0  # of a step, relative to those of the other runs
+    needs: Optional['TrainingRun'] = None  # must be finished before
+    # Names in the log, or patterns of names, of what is measured after the last step;
+    # a run that was interrupted before that is not finished.
     metrics: Tuple[str, ...] = ()
-    processes: int = 1
+    processes: int = 1  # one per GPU
 
     @property
     def checkpoint(self) -> Path:
@@ -105,11 +90,7 @@ class TrainingRun(NamedTuple):
 
     def start(self, threads: int, keep_open: Tuple[int, ...] = ()
               ) -> subprocess.Popen:
-        """Start the training; its output goes to :attr:`log`.
-
-        Args:
-            threads (int): Of PyTorch.
-            keep_open (tuple[int]): File descriptors that it inherits.
+        """Start the training, which inherits some file descriptors.
 
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
@@ -126,10 +107,7 @@ class TrainingRun(NamedTuple):
                 pass_fds=keep_open)
 
     def check_setting(self) -> str:
-        """Write down what the result depends on, or compare it with the record.
-
-        Returns:
-            str: The fingerprint of the setting.
+        """Write down what the result depends on, and return its fingerprint.
 
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
@@ -189,7 +167,7 @@ class TrainingRun(NamedTuple):
         return value
 
     def steps_done(self) -> int:
-        """Count the iterations that were logged so far."""
+        """Iterations that were logged so far."""
         if self.is_finished:
             return self.steps
         try:
@@ -210,11 +188,22 @@ class TrainingRun(NamedTuple):
                 f'its output is in {self.log}.')
 
 
+def schedule_options(length: int, warmup: Optional[int] = None,
+                     unit: str = 'iters') -> Dict[str, int]:
+    """Options for a run of so many steps (or ``unit='epochs'``), with its warm-up.
+
+    The warm-up is that of the demo's config, or a tenth of a run that is shorter.
+    """
+    warmup = warmup or max(1, min(100, length // 10))
+    return {f'train_cfg.max_{unit}': length, 'param_scheduler.0.end': warmup,
+            'param_scheduler.1.begin': warmup, 'param_scheduler.1.end': length}
+
+
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
     """List the keys that differ: only in one setting, or with another value."""
-    return sorted(
-        key for key in {*one, *other}
-        if (key in one) != (key in other) or one.get(key) != other.get(key))
+    missing = object()
+    return sorted(key for key in {*one, *other}
+                  if one.get(key, missing) != other.get(key, missing))
 
 
 def _flatten(value: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
