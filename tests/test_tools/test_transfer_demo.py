@@ -47,15 +47,21 @@ def test_starting_points(tmp_path):
     assert {key for key, _ in changed} == {START}
 
 
-def test_mae_is_trained_as_long_as_the_demo(tmp_path):
-    run = demo.mae_pretraining(tmp_path, tmp_path, 40, 8)
+@pytest.mark.parametrize('steps, warmup', [(40, 4), (1800, 100)])
+def test_mae_is_trained_as_long_as_the_demo(tmp_path, steps, warmup):
+    run = demo.mae_pretraining(tmp_path, tmp_path, steps, 64)
     config = Config.fromfile(run.config)
     config.merge_from_dict(run.options)
-    warmup, decay = config.param_scheduler
-    assert config.train_cfg.max_iters == decay.end == run.steps == 40
-    assert warmup.end == decay.begin == 4
-    assert config.train_dataloader.batch_size == 8
-    assert run.last_checkpoint == 'iter_40.pth'
+    first, decay = config.param_scheduler
+    assert config.train_cfg.max_iters == decay.end == run.steps == steps
+    assert first.end == decay.begin == warmup
+    assert run.last_checkpoint == f'iter_{steps}.pth'
+    # Everything else is MixedAE's, whose demo has 1800 steps.
+    mixedae = Config.fromfile(demo.CONFIGS.parent / 'mixedae_vit-tiny_demo.py')
+    assert config.train_dataloader == mixedae.train_dataloader
+    assert config.optim_wrapper == mixedae.optim_wrapper
+    if steps == mixedae.train_cfg.max_iters:
+        assert config.param_scheduler == mixedae.param_scheduler
 
 
 def test_results_are_percent(tmp_path):

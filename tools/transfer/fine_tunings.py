@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mixedae_mm.analysis.run_log import read_run
 from mixedae_mm.utils.config_names import mim_folder
-from reproduce.training_run import START, TrainingRun
+from reproduce.training_run import START, TrainingRun, schedule_options
 
 CONFIGS = mim_folder() / 'configs/demo/transfer'
 RANDOM = 'random initialisation'
@@ -129,15 +129,9 @@ def mae_pretraining(folder: Path, images: Path, steps: int,
     Returns:
         TrainingRun: Not started.
     """
-    options = {
-        'train_cfg.max_iters': steps,
-        'train_dataloader.batch_size': batch_size,
-        'param_scheduler.0.end': steps // 10,
-        'param_scheduler.1.begin': steps // 10,
-        'param_scheduler.1.end': steps,
-    }
     return TrainingRun(
-        'MAE pre-training', folder, CONFIGS / 'mae_vit-tiny_demo.py', options,
+        'MAE pre-training', folder, CONFIGS / 'mae_vit-tiny_demo.py',
+        {**schedule_options(steps), 'train_dataloader.batch_size': batch_size},
         images, f'iter_{steps}.pth', steps, cost=0.4)
 
 
