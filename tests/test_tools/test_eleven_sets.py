@@ -18,7 +18,8 @@ from reproduce import fingerprints
 from transfer import transfer_eleven as eleven_sets
 
 ROOT = Path(__file__).parents[2]
-GRID = eleven_sets.grid((1e-3, 1e-2, 1e-1), (0., 1e-4))
+GRID = [eleven_sets.Choice(rate, decay)
+        for rate in (1e-3, 1e-2, 1e-1) for decay in (0., 1e-4)]
 
 
 @pytest.fixture

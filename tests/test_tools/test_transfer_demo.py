@@ -11,7 +11,7 @@ from reproduce.training_run import START
 from transfer import fine_tunings as demo
 from transfer.pictures import most_certain
 
-CLASSIFICATION, SEGMENTATION, BY_HEART, DETECTION = demo.TASKS
+CLASSIFICATION, SEGMENTATION, BY_HEART, DETECTION = demo.TASKS.values()
 
 
 @pytest.mark.parametrize('task, options, steps, checkpoint', [

@@ -2,7 +2,7 @@
 
 Predictions come from the toolboxes' own inferencers, figures from matplotlib.
 """
-import json
+import contextlib
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -10,22 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixedae_mm.utils.errors import ConfigurationError
-
 
 class Objects(NamedTuple):
-    """Objects of an image: predicted, or the truth.
-
-    Attributes:
-        labels (list[int]): Classes.
-        boxes (ndarray): ``(N, 4)``: left, top, right, bottom.
-        masks (list[ndarray]): ``(H, W)`` bool each.
-        scores (list[float]): Score of each object; empty for the truth.
-    """
+    """Objects of an image: predicted, or the truth."""
     labels: List[int]
-    boxes: np.ndarray
-    masks: List[np.ndarray]
-    scores: Sequence[float] = ()
+    boxes: np.ndarray  # (N, 4): left, top, right, bottom
+    masks: List[np.ndarray]  # (H, W) bool each
+    scores: Sequence[float] = ()  # empty for the truth
 
 
 def classify(config: Path, weights: Path,
@@ -54,39 +45,25 @@ def detect(config: Path, weights: Path, images: Sequence[str],
     from mmdet.apis import DetInferencer
     infer = DetInferencer(
         model=str(config), weights=str(weights), show_progress=False)
-    return [
-        most_certain(
-            infer(image, return_datasamples=True)['predictions'][0], number)
-        for image, number in zip(images, numbers)
-    ]
+    return [most_certain(
+        infer(image, return_datasamples=True)['predictions'][0], number)
+        for image, number in zip(images, numbers)]
 
 
-def read_objects(annotations: Path,
-                 file_names: Sequence[str]) -> List[Objects]:
-    """The truth, from a file in COCO's format.
-
-    Args:
-        annotations (Path): ``instances_*.json`` with run lengths.
-        file_names (Sequence[str]): Of images in it.
-
-    Returns:
-        list[Objects]: With labels counted from 0.
-    """
+def read_objects(annotations: Path, file_names: Sequence[str]) -> List[Objects]:
+    """The truth about some images of a file of COCO's, with labels counted from 0."""
     from pycocotools.coco import COCO
-    content = json.loads(Path(annotations).read_text())
-    order = [category['id'] for category in content['categories']]
-    coco = COCO()
-    coco.dataset = content
-    coco.createIndex()
-    ids = {image['file_name']: image['id'] for image in content['images']}
+    with contextlib.redirect_stdout(None):  # it says how long it took
+        coco = COCO(annotations)
+    order = coco.getCatIds()
+    ids = {image['file_name']: number for number, image in coco.imgs.items()}
     truth = []
     for name in file_names:
         entries = coco.imgToAnns[ids[name]]
         boxes = np.array([e['bbox'] for e in entries], float).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        truth.append(
-            Objects([order.index(e['category_id']) for e in entries], boxes,
-                    [coco.annToMask(e).astype(bool) for e in entries]))
+        truth.append(Objects([order.index(e['category_id']) for e in entries], boxes,
+                             [coco.annToMask(e).astype(bool) for e in entries]))
     return truth
 
 
@@ -94,10 +71,8 @@ def draw_classes(images: Sequence[str], truth: Sequence[str],
                  predictions: Dict[str, Sequence[Tuple[str, float]]]) -> Figure:
     """Images with the classes that each model gives them."""
     figure = Figure((1.75 * len(images), 2.7), layout='constrained')
-    for axes, *entry in zip(
-            figure.subplots(1, len(images)), images, truth,
-            *predictions.values()):
-        image, label, *given = entry
+    for axes, image, label, *given in zip(
+            figure.subplots(1, len(images)), images, truth, *predictions.values()):
         axes.imshow(Image.open(image).convert('RGB'))
         axes.set_title(label.replace('_', ' '), fontsize=9)
         axes.set(xticks=[], yticks=[])
@@ -106,8 +81,7 @@ def draw_classes(images: Sequence[str], truth: Sequence[str],
             axes.text(
                 0.5, -0.08 - 0.13 * line,
                 f'{name.split()[0]}: {kind.replace("_", " ")} {score:.2f}',
-                transform=axes.transAxes,
-                ha='center', va='top', fontsize=7,
+                transform=axes.transAxes, ha='center', va='top', fontsize=7,
                 color='#007a33' if kind == label else '#b3261e')
     return figure
 
@@ -159,10 +133,7 @@ def _draw_objects(axes, pixels: np.ndarray, objects: Objects,
 
 
 def _grid(images: Sequence[str], columns: Sequence[str]):
-    if not images:
-        raise ConfigurationError('There are no images to draw.')
-    figure = Figure((1.9 * len(columns), 1.8 * len(images)),
-                    layout='constrained')
+    figure = Figure((1.9 * len(columns), 1.8 * len(images)), layout='constrained')
     cells = figure.subplots(len(images), len(columns), squeeze=False)
     for axes, title in zip(cells[0], columns):
         axes.set_title(title, fontsize=9)
@@ -173,14 +144,9 @@ def _grid(images: Sequence[str], columns: Sequence[str]):
 
 
 def most_certain(sample, number: int) -> Objects:
-    """Return the objects with the highest scores that mmdet found in an image.
+    """Return the ``number`` objects with the highest scores that mmdet found.
 
-    Args:
-        sample (DetDataSample): With ``pred_instances``, in any order.
-        number (int): How many objects at most.
-
-    Returns:
-        Objects: The one with the highest score last, drawn on top of the others.
+    The one with the highest score is last, drawn on top of the others.
     """
     found = sample.pred_instances
     order = found.scores.argsort(descending=True)[:number].flip(0)

@@ -9,10 +9,10 @@ was: repeat the command. Other weights, images or options make other runs.
 """
 import argparse
 import copy
-import itertools
 import os
 import sys
 from functools import partial
+from itertools import product, starmap
 from pathlib import Path
 from statistics import mean
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
@@ -58,15 +58,10 @@ class Choice(NamedTuple):
 
 
 def run_config(config: Config, choice: Choice, folder: str, validate: bool) -> Config:
-    """Make the config of one run, which evaluates once, after training.
+    """Make the config of one run on a set's files, which evaluates once, at the end.
 
-    Args:
-        config (Config): Of the set.
-        choice (Choice): Learning rate and weight decay.
-        folder (str): The set's files.
-        validate (bool): Train on the sweep's training images and evaluate on
-            its validation images, instead of all training images and the
-            test images.
+    With ``validate`` it is trained on the sweep's training images and evaluated on its
+    validation images, instead of all training images and the test images.
     """
     config = copy.deepcopy(config)
     config.optim_wrapper.optimizer.lr = choice.learning_rate
@@ -93,16 +88,10 @@ def run_config(config: Config, choice: Choice, folder: str, validate: bool) -> C
 
 def training(name: str, config: Config, choice: Choice, folder: str, work_dir: Path,
              validate: bool, processes: int = 1) -> TrainingRun:
-    """Set up one run; the name of its folder has a hash of its whole setting.
+    """Set up one run on the set ``name``, as :func:`run_config`.
 
-    So runs with other weights, images or options have other folders.
-
-    Args:
-        name (str): Of the set.
-        config (Config): Of the set, with the weights to start from.
-        choice, folder, validate: As in :func:`run_config`.
-        work_dir (Path): Work folder of all sets.
-        processes (int): Number of processes.
+    The name of its folder has a hash of its whole setting, so runs with other weights,
+    images or options have other folders.
     """
     stem = str(choice) if validate else f'test_{choice}'
     file = work_dir / name / f'{stem}.py'
@@ -120,7 +109,7 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
              data_root: Optional[str], checkpoint: str, choices: Sequence[Choice],
              options: dict, train: Callable[[Sequence[TrainingRun], int], None],
              processes: int = 1, backbone: Optional[Path] = None) -> str:
-    """Run the protocol on several sets and return Table 2's row.
+    """Run the protocol on several sets and return Table 2 with a row of its own.
 
     Args:
         names (Sequence[str]): Sets, keys of :data:`SETS`.
@@ -135,9 +124,6 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
             is the number of steps that will follow.
         processes (int): Number of processes of each training.
         backbone (Path, optional): Of :data:`BACKBONES`.
-
-    Returns:
-        str: The table, with the paper's rows beside.
 
     Raises:
         ConfigurationError: If the folder of a set is missing.
@@ -165,7 +151,7 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
                 weights.unlink()
     tests: List[TrainingRun] = []
     for name, of_set in validations.items():
-        best = max(choices, key=lambda choice: the_metric(of_set[choice]))
+        best = max(of_set, key=lambda choice: the_metric(of_set[choice]))
         tests += runs(name, [best], False).values()
     train(tests, 0)
     indices = [list(SETS).index(name) for name in names]
@@ -214,12 +200,6 @@ def table(rows: Dict[str, Sequence[float]], names: Sequence[str]) -> str:
          for title, values in rows.items()], numbers=True)
 
 
-def grid(learning_rates: Sequence[float], weight_decays: Sequence[float]
-         ) -> List[Choice]:
-    """Return all pairs of a learning rate and a weight decay."""
-    return [Choice(*pair) for pair in itertools.product(learning_rates, weight_decays)]
-
-
 def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,7 +232,8 @@ def main(args: argparse.Namespace) -> None:
     with only_writer(args.work_dir) as lock:
         print(transfer(
             args.sets, CONFIGS, args.work_dir, args.data_root, args.checkpoint,
-            grid(args.learning_rates, args.weight_decays), args.cfg_options,
+            list(starmap(Choice, product(args.learning_rates, args.weight_decays))),
+            args.cfg_options,
             lambda runs, later_steps: train_all(
                 runs, args.parallel, threads, partial(print, flush=True), [lock],
                 later_steps),
