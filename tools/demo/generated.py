@@ -57,13 +57,18 @@ def generate_once(folder: str, parameters: dict,
     return True
 
 
+def check_numbers(function: str, smallest: int, **numbers: int) -> None:
+    """Refuse numbers of images that leave a class out."""
+    for name, value in numbers.items():
+        if value < smallest:
+            raise ConfigurationError(
+                f'{function}: {name} must be at least {smallest}, got {value!r}.')
+
+
 def on_all_cores(make: Callable[[int], Any], number: int) -> Iterator[Any]:
     """Results of ``make(0)`` to ``make(number - 1)``, in this order.
 
-    Args:
-        make (Callable[[int], Any]): Any function of an index; it is not pickled,
-            its results are.
-        number (int): Of results.
+    The function is not pickled, its results are.
     """
     cores = len(os.sched_getaffinity(0))
     if number < FEW or cores == 1:
