@@ -30,7 +30,6 @@ from PIL import Image
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
-from benchmarks import cost
 from demo.labelled_objects import make_scene_folder
 from mixedae_mm.__main__ import find_script
 from mixedae_mm.compat import installed_providers
@@ -82,6 +81,7 @@ if 'mmsegmentation' in installed_providers('mmseg'):  # the classic stack
     del RUN['python tools/converters/export.py']  # needs PyTorch 2.5
     # mmseg 1.2.2 draws labels in a way that its OpenCV, 4.11, refuses.
     del RUN['python -m mixedae_mm mmseg::analysis_tools/browse_dataset']
+PHOTOGRAPHS = ('astronaut', 'coffee', 'chelsea', 'rocket')
 # Programs that are looked for, but not started from here.
 OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export', '['}
 PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
@@ -148,9 +148,9 @@ def materials(tmp_path_factory):
     """Photographs, and checkpoints of a real (very short) training."""
     folder = tmp_path_factory.mktemp('materials')
     (folder / 'photos').mkdir()
-    names = ('astronaut', 'coffee', 'chelsea', 'rocket')
+    photos = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
     for i in range(12):
-        image = Image.fromarray(getattr(skimage.data, names[i % 4])())
+        image = Image.fromarray(photos[i % 4])
         image.crop((30 * i, 0, 30 * i + 200, 200)).save(folder / f'photos/{i}.jpg')
     in_fork(run_script, str(ROOT / 'tools/train.py'), [
         str(ROOT / 'configs/mixedae_vitb_folder.py'), '--work-dir', str(folder / 'run'),
@@ -170,8 +170,7 @@ def make_bands(folder: Path) -> None:
     """TIFFs of 13 bands of 12 bits: 160 scenes, and fields of four classes."""
     generator = np.random.default_rng(0)
     bands = generator.dirichlet(np.ones(3), 13)  # each a mix of red, green and blue
-    photos = [getattr(skimage.data, name)()
-              for name in ('astronaut', 'coffee', 'chelsea', 'rocket')]
+    photos = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
     for part, number in (('scenes', 160), ('fields/train', 40), ('fields/val', 20)):
         for i in range(number):
             photo = photos[i % 4]
@@ -346,36 +345,20 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_links_of(page):
-    """Files, folders, headings and pictures exist; links to the web are left out."""
-    for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+    """Files, headings, classes and functions exist; links to the web are left out."""
+    for text, target in re.findall(r'\[([^]]*)\]\(([^)\s]+)\)', page.read_text()):
         if re.match(r'https?:', target):
             continue
         name, _, heading = target.partition('#')
         file = page.parent / name if name else page
         assert file.exists(), f'{page.name}: {target}'
+        code = re.fullmatch(r'`([\w.]+)`', text)
+        if file.suffix == '.py' and code and not text.endswith('.py`'):
+            for part in code[1].split('.'):
+                assert re.search(rf'(def|class) {part}\b', file.read_text()), target
         if heading:
             headings = re.findall(r'^#+ (.*)$', file.read_text(), re.MULTILINE)
             assert heading in map(anchor, headings), f'{page.name}: {target}'
-
-
-def test_equations_are_where_the_method_page_says():
-    text = (ROOT / 'docs/method.md').read_text()
-    links = re.findall(r'\[`([\w.]+)`\]\(\.\./([^)]+\.py)\)', text)
-    assert len(links) >= 10
-    for name, file in links:
-        if not name.endswith('.py'):
-            code = (ROOT / file).read_text()
-            for part in name.split('.'):
-                assert re.search(rf'(def|class) {part}\b', code), (name, file)
-
-
-def test_costs_of_the_recipes_are_the_papers_and_the_configs():
-    text = (ROOT / 'docs/recipes.md').read_text()
-    rows = re.findall(r'configs/(\w+)\.py 8` \| (\d+) million \| ([\d.]+) \|', text)
-    assert {name: float(days) for name, _, days in rows} == cost.PAPER_V100_GPU_DAYS
-    for name, millions, _ in rows:
-        epochs = Config.fromfile(ROOT / f'configs/{name}.py').train_cfg.max_epochs
-        assert round(epochs * cost.IMAGENET_IMAGES / 1e6) == int(millions)
 
 
 OPTION = re.compile(r'`((?:model|train_dataloader|optim_wrapper|default_hooks)'

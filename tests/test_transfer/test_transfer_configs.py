@@ -2,13 +2,14 @@
 import copy
 import math
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
+from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS, DefaultScope
 
 import tiny_data
 from mixedae_mm.launch.entry import adapt_to_cpu
@@ -67,14 +68,7 @@ def registered(config):
     """Make the toolbox's parts known and found by their bare names."""
     scope = config.default_scope
     pytest.importorskip(scope)
-    from mmengine.registry import DefaultScope
-    if scope == 'mmseg':
-        from mmseg.utils import register_all_modules
-    elif scope == 'mmdet':
-        from mmdet.utils import register_all_modules
-    else:
-        from mmpretrain.utils import register_all_modules
-    register_all_modules(init_default_scope=False)
+    import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     return DefaultScope.overwrite_default_scope(scope)
 
 
@@ -96,12 +90,10 @@ def build_optimizer(config, model):
 
 
 def test_no_config_is_forgotten():
-    found = {
+    assert {*ALL, MIXMIM} == {
         str(path.relative_to(ROOT))
         for kind in ('classification', 'segmentation', 'detection')
-        for path in (ROOT / kind).rglob('*.py')
-    }
-    assert found == {*ALL, MIXMIM}
+        for path in (ROOT / kind).rglob('*.py')}
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -115,15 +107,9 @@ def test_model_and_optimizer_build(name):
     assert backbone.patch_embed.projection.kernel_size == (patch, patch)
     assert not backbone.is_pretraining and not backbone.homologous_in_transfer
 
-    optimizer = build_optimizer(config, model)
-    trained = {
-        id(p)
-        for group in optimizer.param_groups for p in group['params']
-    }
-    assert trained == {
-        id(p)
-        for p in model.parameters() if p.requires_grad or 'linear' in name
-    }
+    groups = build_optimizer(config, model).param_groups
+    assert {id(p) for group in groups for p in group['params']} == {
+        id(p) for p in model.parameters() if p.requires_grad or 'linear' in name}
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -133,18 +119,18 @@ def test_pre_trained_weights_and_data_come_from_the_environment(
     checkpoint = config.model.backbone.init_cfg.checkpoint
     assert checkpoint.startswith(
         f'work_dirs/mixedae_{size_of(name).replace("-", "")}_')
-    roots = {
-        config[f'{kind}_dataloader'].dataset.data_root
-        for kind in ('train', 'val', 'test')
-    }
-    assert len(roots) == 1 and roots.pop().startswith('data/')
+
+    def root_of(config):
+        root, = {config[f'{kind}_dataloader'].dataset.data_root
+                 for kind in ('train', 'val', 'test')}
+        return root
+
+    assert root_of(config).startswith('data/')
     monkeypatch.setenv('PRETRAINED', '/weights/other.pth')
     monkeypatch.setenv('DATA_ROOT', '/elsewhere')
     config = load(name)
     assert config.model.backbone.init_cfg.checkpoint == '/weights/other.pth'
-    assert all(
-        config[f'{kind}_dataloader'].dataset.data_root == '/elsewhere'
-        for kind in ('train', 'val', 'test'))
+    assert root_of(config) == '/elsewhere'
     assert 'data/' not in str(config.val_evaluator)
 
 
@@ -153,8 +139,7 @@ def test_runs_are_as_safe_as_pre_training(name):
     config = load(name)
     pretraining = Config.fromfile(ROOT / 'mae_vitb_300e.py')
     assert config.custom_hooks == [
-        *pretraining.custom_hooks, dict(type='DataCheckHook')
-    ]
+        *pretraining.custom_hooks, dict(type='DataCheckHook')]
     for each in (config, pretraining):
         assert each.default_hooks.checkpoint.type == 'SafeCheckpointHook'
 
@@ -216,17 +201,15 @@ def test_imagenet_fine_tuning_is_maes():
         assert not model.backbone.final_norm
         assert model.head.loss_module.label_smooth_val == .1
         augments = config.model.train_cfg.augments
-        assert [(a.type, a.alpha) for a in augments] == [('Mixup', .8),
-                                                         ('CutMix', 1.)]
+        assert [(a.type, a.alpha) for a in augments] == [('Mixup', .8), ('CutMix', 1.)]
         steps = {t.type: t for t in config.train_dataloader.dataset.pipeline}
-        augment = steps['RandAugment']
-        assert augment.magnitude_level == 9 and augment.magnitude_std == .5
-        assert steps['RandomErasing'].erase_prob == .25
-        assert steps['RandomErasing'].mode == 'rand'
+        augment, erasing = steps['RandAugment'], steps['RandomErasing']
+        assert (augment.magnitude_level, augment.magnitude_std) == (9, .5)
+        assert (erasing.erase_prob, erasing.mode) == (.25, 'rand')
         warm_up, cosine = config.param_scheduler
         assert warm_up.end == cosine.begin == 5
-        assert config.val_evaluator == dict(
-            config.val_evaluator, type='Accuracy', topk=(1, 5))
+        assert (config.val_evaluator.type, config.val_evaluator.topk) == (
+            'Accuracy', (1, 5))
 
 
 @pytest.mark.parametrize('name, depth', [(IN_1K[3], 12), (IN_1K[4], 24)])
@@ -293,29 +276,19 @@ def test_upernet_is_beits():
 def test_detector_is_ibots():
     for name in COCO:
         config, model = built(name)
-        assert [type(m).__name__ for m in model.neck] == [
-            'ViTFeaturePyramid', 'FPN'
-        ]
+        assert [type(m).__name__ for m in model.neck] == ['ViTFeaturePyramid', 'FPN']
         for head in model.roi_head.bbox_head:
             assert type(head).__name__ == 'ConvFCBBoxHead'
             assert len(head.shared_convs) == 4 and len(head.shared_fcs) == 1
             assert type(head.loss_bbox).__name__ == 'GIoULoss'
             assert head.reg_decoded_bbox and not head.reg_class_agnostic
-            norms = {
-                type(m).__name__
-                for m in head.modules() if 'Norm' in type(m).__name__
-            }
-            assert norms == {'SyncBatchNorm'}
-        steps = [
-            s for s in config.param_scheduler if s.type == 'MultiStepLR'
-        ]
-        assert steps[0].milestones == [8, 11] and steps[0].gamma == .1
+            assert {type(m).__name__ for m in head.modules()
+                    if 'Norm' in type(m).__name__} == {'SyncBatchNorm'}
+        steps = next(s for s in config.param_scheduler if s.type == 'MultiStepLR')
+        assert steps.milestones == [8, 11] and steps.gamma == .1
         resize = config.train_dataloader.dataset.pipeline[2]
-        assert [side for _, side in resize.scales] == list(
-            range(480, 801, 32))
-        assert {length for length, _ in resize.scales} == {1333}
-        test_size = config.val_dataloader.dataset.pipeline[1].scale
-        assert test_size == (1333, 800)
+        assert resize.scales == [(1333, side) for side in range(480, 801, 32)]
+        assert config.val_dataloader.dataset.pipeline[1].scale == (1333, 800)
         assert config.val_evaluator.metric == ['bbox', 'segm']
 
 
@@ -360,11 +333,8 @@ def test_small_set(name, tmp_path, monkeypatch):
         datasets = {
             (stage, part): DATASETS.build(c[f'{part}_dataloader'].dataset)
             for stage, c in (('final', final), ('sweep', sweep))
-            for part in ('train', 'val')
-        }
-        METRICS.build(config.val_evaluator)
-        EVALUATOR.build(
-            dict(type='Evaluator', metrics=config.val_evaluator))
+            for part in ('train', 'val')}
+        EVALUATOR.build(dict(type='Evaluator', metrics=config.val_evaluator))
     if name != 'flowers102':  # its classes have no names in mmpretrain
         assert {len(d.metainfo['classes'])
                 for d in datasets.values()} == {num_classes}
@@ -379,21 +349,16 @@ def test_small_set(name, tmp_path, monkeypatch):
     # Nothing of the test images is seen by the sweep, and no training image
     # validates it.
     def files(stage, part):
-        dataset = datasets[stage, part]
-        return {
-            dataset.get_data_info(i).get('img_path')
-            or dataset.get_data_info(i)['img'].tobytes()
-            for i in range(len(dataset))
-        }
+        infos = map(datasets[stage, part].get_data_info,
+                    range(len(datasets[stage, part])))
+        return {info.get('img_path') or info['img'].tobytes() for info in infos}
 
-    everything = files('final', 'train')
-    swept = files('sweep', 'train')
-    validated = files('sweep', 'val')
+    swept, validated = files('sweep', 'train'), files('sweep', 'val')
     assert not swept & validated
     assert not (swept | validated) & files('final', 'val')
     if 'hold_out' in config.sweep:
-        assert swept | validated == everything
-        assert len(validated) == len(everything) // 5
+        assert swept | validated == files('final', 'train')
+        assert len(validated) == len(swept | validated) // 5
 
 
 @pytest.fixture(scope='module')
@@ -444,8 +409,7 @@ def test_ade20k_batches(name, scenes, monkeypatch):
     sample = val[0]
     assert min(sample['inputs'].shape[-2:]) == 512
     assert max(sample['data_samples'].gt_sem_seg.shape) == 96
-    short_sides = [min(image.shape[-2:]) for image in scales['inputs']]
-    assert short_sides == sorted(
+    assert [min(image.shape[-2:]) for image in scales['inputs']] == sorted(
         2 * [256, 384, 512, 640, 768, 896])
 
 
