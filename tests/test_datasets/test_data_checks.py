@@ -3,12 +3,13 @@ import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import images
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from mmengine.registry import DATASETS
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import LoadImageTensor, SampleSeededDataset, checks
@@ -201,9 +202,7 @@ class CocoDataset(BaseDataset):
 
 
 def coco_dataset(folder, content, size=(60, 40), orientation=1, **kwargs):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    Image.new('RGB', size).save(folder / '1.jpg', exif=exif)
+    images.save(folder / '1.jpg', size, orientation)
     (folder / 'a.json').write_text(json.dumps(content))
     return CocoDataset(ann_file='a.json', data_root=str(folder), **kwargs)
 
@@ -376,9 +375,7 @@ def test_image_of_another_size_than_annotated(tmp_path, size, orientation, facts
 
 
 def write_pair(folder, values, image_size=(60, 40), orientation=1):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    Image.new('RGB', image_size).save(folder / 'a.jpg', exif=exif)
+    images.save(folder / 'a.jpg', image_size, orientation)
     mask = np.resize(np.array(values, np.uint8), (40, 60))
     Image.fromarray(mask).save(folder / 'a.png')
 

@@ -1,6 +1,5 @@
 """The transfer demo: which trainings it is made of, what it draws."""
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -86,12 +85,6 @@ def test_the_detector_is_tested_on_what_its_column_says():
 @pytest.mark.parametrize('number, places', [
     (0, []), (2, [0, 2]), (9, [3, 1, 0, 2])])
 def test_the_most_certain_objects_lie_on_top(number, places):
-    """Boxes and masks tell by their place what score they have."""
-    scores, order = torch.tensor([0.3, 0.2, 0.9, 0.1]), torch.arange(4)
-    objects = most_certain(SimpleNamespace(pred_instances=InstanceData(
-        scores=scores, labels=order % 3, bboxes=order[:, None].float().expand(-1, 4),
-        masks=order[:, None, None] == order.view(2, 2))), number)
-    assert objects.labels == [place % 3 for place in places]
-    assert objects.boxes[:, 0].tolist() == places
-    assert [mask.ravel().argmax() for mask in objects.masks] == places
-    assert objects.scores == scores[places].tolist()
+    scores = torch.tensor([0.3, 0.2, 0.9, 0.1])
+    objects = most_certain(InstanceData(scores=scores, labels=torch.arange(4)), number)
+    assert objects.labels.tolist() == places

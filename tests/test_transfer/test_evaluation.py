@@ -60,12 +60,11 @@ def test_difficult_images_do_not_count():
 
 
 class Dataset(list):
-    """What the hook sees of a data set, and of its loader and loop."""
+    """What the hook sees of a data set."""
 
     def __init__(self, classes=('a', 'b'), size=3, **files):
         super().__init__([files] * size)
         self.metainfo = dict(classes=classes) if classes else {}
-        self.dataloader = self.dataset = self
 
     def get_data_info(self, index):
         return self[index]
@@ -74,9 +73,12 @@ class Dataset(list):
 def runner(train, val=None):
     head, rpn = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     head.num_classes, rpn.num_classes = 2, 1
+    train_loop, val_loop = (
+        data is not None and SimpleNamespace(dataloader=SimpleNamespace(dataset=data))
+        for data in (train, val))
     return SimpleNamespace(
         model=torch.nn.ModuleDict(dict(decode_head=head, rpn_head=rpn)),
-        train_loop=train, val_loop=val, test_loop=val)
+        train_loop=train_loop, val_loop=val_loop or None, test_loop=val_loop or None)
 
 
 def test_data_that_fits_is_let_through(tmp_path):

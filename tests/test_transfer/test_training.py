@@ -200,7 +200,7 @@ def test_report_of_the_transfer_demo(trained, demo, tmp_path):
     columns = [column for task in tasks for column in task.metrics]
     results = {run.start: dict.fromkeys(columns, 12.34) for run in runs}
     transfer_report.write_transfer_report(
-        tmp_path / 'report.html', runs, results, demo, dict(steps=3, batch=64),
+        tmp_path / 'report.html', runs, results, dict(steps=3, batch=64),
         dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == 3

@@ -46,11 +46,9 @@ def forward_and_backward(name: str, device: torch.device, batch_size: int
 
 
 def run(device: torch.device, batch_size: int, repeats: int) -> List[dict]:
-    """Time forward and backward by turns, and measure the memory that they take.
+    """Time forward and backward by turns, and measure what they take above the inputs.
 
-    Returns:
-        list[dict]: Rows of :func:`~benchmarks.compare.summarize`,
-        plus ``extra_mib``, peak memory above the inputs, and ``extra_ratio``.
+    Rows of :func:`.compare.summarize` gain ``extra_mib`` and ``extra_ratio``.
     """
     rows = summarize(alternate({
         name: forward_and_backward(name, device, batch_size) for name in ATTENTION

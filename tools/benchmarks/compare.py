@@ -78,11 +78,9 @@ def alternate(contenders: Dict[str, Callable[[], None]], device: torch.device,
 
 
 def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
-    """Take medians, and ratios to the peer round by round.
+    """Per contender a row: ``name``, ``median_s``, and its ratio to the peer.
 
-    Returns:
-        list[dict]: One row per contender: ``name``, ``median_s``, ``ratio``
-        (median of the rounds' ratios), ``ratio_min``, ``ratio_max``.
+    ``ratio``, ``ratio_min`` and ``ratio_max`` are of the ratios of all rounds.
     """
     rows = []
     for name, own in seconds.items():

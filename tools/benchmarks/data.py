@@ -34,12 +34,7 @@ def write_photographs(folder: str, size, count: int) -> List[str]:
 
 
 def loading(config_path: str, repeats: int, count: int = 16) -> List[dict]:
-    """Time the loading of ``count`` images of each size, on one thread.
-
-    Returns:
-        list[dict]: Rows of :func:`~benchmarks.compare.summarize`
-        plus ``images_per_s`` and ``speedup``.
-    """
+    """Time the loading of ``count`` images of each size, on one thread."""
     init_default_scope('mmpretrain')
     pipelines = {name: Compose(Config.fromfile(path).train_pipeline)
                  for name, path in ((PEER, MAE_CONFIG), ('ours', config_path))}
@@ -67,12 +62,7 @@ def loading(config_path: str, repeats: int, count: int = 16) -> List[dict]:
 
 
 def listing(num_images: int, repeats: int, num_folders: int = 1000) -> List[dict]:
-    """Time by turns how long each data set takes until it knows its images.
-
-    Returns:
-        list[dict]: Rows of :func:`~benchmarks.compare.summarize`, plus
-        ``images``, how many each has found.
-    """
+    """Time how long each data set takes until it knows its ``images``."""
     found: Dict[str, int] = {}
     with tempfile.TemporaryDirectory() as root:
         # Empty files in ImageNet's layout: listing reads no image.

@@ -34,12 +34,7 @@ def of_backbone(device: torch.device, batch_size: int = 1, height: int = 800,
 
 
 def _peaks(measure: Callable, arguments: Dict[str, tuple]) -> List[dict]:
-    """Measure each contender in its own process.
-
-    Returns:
-        list[dict]: ``name``, ``peak_mib`` (GPU: allocated; CPU: resident set above
-        what the process held before), ``ratio``.
-    """
+    """Measure each contender in its own process; see :func:`.compare.peak_memory`."""
     return with_ratios([
         dict(name=name, peak_mib=in_own_process(measure, *given) / 2**20)
         for name, given in arguments.items()], 'peak_mib')

@@ -192,9 +192,8 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
           last_start: float) -> Tuple[Dict[str, Step], Dict[str, float], dict]:
     """Build and warm up the steps, which compiles them.
 
-    Returns:
-        tuple: Steps, their peak memory in bytes (on a GPU), and the reason of each
-        contender that was left out.
+    Also returns their peak memory in bytes (on a GPU), and the reason of each contender
+    that was left out.
     """
     steps: Dict[str, Step] = {}
     peaks, left_out, on_gpu = {}, {}, device.type == 'cuda'
@@ -250,13 +249,8 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
         compiled: bool = False) -> dict:
     """Time all contenders by turns, compiled on a recent GPU or if asked for.
 
-    Returns:
-        dict: ``rows`` of :func:`~benchmarks.compare.summarize`, plus
-        ``images_per_s`` (clean images), ``device_days`` of the config's schedule on
-        ImageNet at that speed, ``groups`` of parameters, ``operators`` dispatched in
-        an eager step, ``of_products`` (model FLOP/s over ``product_flops_per_s``),
-        and on a GPU ``kernels_s``, ``kernel_share``, ``launches``, ``peak_mib``;
-        ``small``, the rows of a small model; ``left_out``, reasons by contender.
+    The columns of ``rows``, and of ``small``, a small model, are explained in
+    ``templates/speed.md.jinja``; ``left_out`` has reasons by contender.
     """
     compiled = compiled or (
         device.type == 'cuda' and has_recent_gpu()

@@ -12,13 +12,6 @@ from .coco_annotations import annotation_of, write_annotations
 from .generated import check_numbers, generate_once, on_all_cores
 from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
 
-# Classes of the segmentation maps; value v in a file is class v - 1, as in
-# ADE20K, whose 0 means "other".
-SCENE_CLASSES = ('background', ) + OBJECT_CLASSES
-PALETTE = ((120, 120, 120), (230, 60, 60), (255, 150, 120), (60, 160, 60),
-           (150, 220, 110), (60, 90, 230), (120, 190, 255), (190, 60, 190),
-           (240, 160, 240))
-
 JPEG_QUALITY = 92
 
 
@@ -92,8 +85,8 @@ def make_scene_folder(folder: str,
 
     - ``ade/images/{training,validation}/*.jpg`` and
       ``ade/annotations/{training,validation}/*.png``, maps of indices into
-      ``('background', *classes)`` plus one, to be read with
-      ``reduce_zero_label=True``;
+      ``('background', *classes)`` plus one, as in ADE20K, whose 0 means "other", to be
+      read with ``reduce_zero_label=True``;
     - ``coco/{train,val}2017/*.jpg`` and
       ``coco/annotations/instances_{train,val}2017.json``, with the visible
       part of each object as run lengths.

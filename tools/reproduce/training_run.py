@@ -6,12 +6,13 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 from mmengine.config import Config
 
 from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.config.tree import walk
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
@@ -147,15 +148,17 @@ class TrainingRun(NamedTuple):
         config = config.to_dict()
         for key in WITHOUT_EFFECT:
             config.pop(key, None)
-        setting = {key: self._content(key, value) for key, value in _flatten(config)}
+        setting = {key: self._content(key, value) for key, value in walk(config)
+                   if not isinstance(value, (dict, list, tuple))}
         if self.processes > 1:  # they draw their own masks
             setting['processes'] = self.processes
         return {**setting, 'images': path_fingerprint(self.data)}
 
     def _content(self, key: str, value: Any) -> Any:
-        """Return a value of the config, or the hash of the file that it names."""
+        """Return a value as JSON has it, or the hash of the file that it names."""
         if not isinstance(value, str):
-            return value
+            plain = isinstance(value, (int, float, bool, type(None)))
+            return value if plain else repr(value)
         if self.needs is not None and value == str(self.needs.checkpoint):
             return self.needs.check_setting()
         if key == 'load_from' or re.search(r'init_cfg(\.\d+)?\.checkpoint$', key):
@@ -204,17 +207,3 @@ def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
     missing = object()
     return sorted(key for key in {*one, *other}
                   if one.get(key, missing) != other.get(key, missing))
-
-
-def _flatten(value: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
-    """Yield the leaves of nested dicts and lists with dotted names, as JSON types."""
-    if isinstance(value, dict):
-        children = value.items()
-    elif isinstance(value, (list, tuple)):
-        children = enumerate(value)
-    else:
-        plain = isinstance(value, (str, int, float, bool, type(None)))
-        yield name, value if plain else repr(value)
-        return
-    for key, child in children:
-        yield from _flatten(child, f'{name}.{key}' if name else str(key))

@@ -111,7 +111,7 @@ def fine_tune(args: argparse.Namespace, lock: int) -> None:
     for run in runs:
         results[run.start].update(run.results())
     times = times_taken(args, runs, parallel)
-    transfer_report.write_transfer_report(report, runs, results, data, setting, times)
+    transfer_report.write_transfer_report(report, runs, results, setting, times)
     print()
     header, *rows = fine_tunings.results_table(results)
     print(indent(text_table(header, rows), '  '))
@@ -140,15 +140,15 @@ def times_taken(args: argparse.Namespace,
         except ConfigurationError:  # too short to log anything
             return 0.0
 
+    facts = machine(torch.device(get_device()))
+    facts.pop('threads')
+    tuning = format_seconds(sum(seconds(run.training.folder) for run in runs))
     return {
         'MixedAE pre-training': format_seconds(seconds(args.demo)),
         'MAE pre-training': format_seconds(seconds(args.work_dir / 'mae')),
-        f'{len(runs)} fine-tunings': format_seconds(
-            sum(seconds(run.training.folder) for run in runs)) +
-        f' of training steps in sum, {parallel} at a time',
-        'machine': f'{os.cpu_count()} cores, ' + ', '.join(
-            str(fact) for name, fact in machine(
-                torch.device(get_device())).items() if name != 'threads'),
+        f'{len(runs)} fine-tunings':
+        f'{tuning} of training steps in sum, {parallel} at a time',
+        'machine': ', '.join([f'{os.cpu_count()} cores', *map(str, facts.values())]),
     }
 
 

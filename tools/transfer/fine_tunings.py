@@ -62,17 +62,10 @@ class FineTuning(NamedTuple):
 def fine_tuning(task: Task, start: str, checkpoint: Optional[Path], data: Path,
                 num_images: int, work_dir: Path, options: Mapping[str, Any],
                 needs: Optional[TrainingRun] = None) -> FineTuning:
-    """Set up a fine-tuning.
+    """Set up a fine-tuning on ``num_images`` images of the demo.
 
-    Args:
-        task (Task): The task.
-        start (str): Name of the starting point.
-        checkpoint (Path, optional): Its weights; None starts from random ones.
-        data (Path): Folder of the demo's data.
-        num_images (int): Number of training images, for a length in epochs.
-        work_dir (Path): Work folder of the demo.
-        options (Mapping): More ``--cfg-options``.
-        needs (TrainingRun, optional): The run that makes the checkpoint.
+    It starts from a checkpoint, which the run ``needs`` makes, or with None from random
+    weights; ``options`` are more ``--cfg-options``.
     """
     file = CONFIGS / task.config
     options = {**({'model.backbone.init_cfg': None} if checkpoint is None else
@@ -101,10 +94,9 @@ def mae_pretraining(folder: Path, images: Path, steps: int,
 
 
 def results_table(results: Dict[str, Dict[str, float]]) -> List[List[str]]:
-    """Header, and per starting point a line of the columns that all have, in percent.
+    """Header, and per starting point a line of the columns that all have.
 
-    Args:
-        results (dict[str, dict[str, float]]): Start -> column -> percent.
+    ``results`` are start -> column -> percent.
     """
     columns = [column for task in TASKS.values() for column in task.metrics
                if all(column in values for values in results.values())]
