@@ -5,16 +5,12 @@ commands that are run, and what makes them short. All others are checked: the co
 its options and the configs that it names exist.
 """
 import ast
-import gc
 import inspect
 import json
-import os
 import re
-import runpy
 import shlex
 import subprocess
-import sys
-import traceback
+from functools import lru_cache
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -27,6 +23,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from packaging.requirements import Requirement
 from PIL import Image
+from preloaded import output_of
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
@@ -99,50 +96,6 @@ def blocks_of(page: Path) -> List[Block]:
             for match in BLOCK.finditer(text)]
 
 
-def in_fork(function, *arguments) -> str:
-    """Call in a child process, which has all imports already; return its output."""
-    read, write = os.pipe()
-    process = os.fork()
-    if process == 0:
-        # Objects of earlier tests stay: the finalizer of a DataLoader's workers fails
-        # here, and pytest's report of it parses code while Python 3.11 parses ours.
-        gc.freeze()
-        status = 1
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        sys.stdout = sys.stderr = os.fdopen(1, 'w')  # past pytest's
-        try:
-            function(*arguments)
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else bool(end.code)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, errors='replace') as pipe:
-        output = pipe.read()
-    assert os.waitpid(process, 0)[1] == 0, f'{arguments}\n{output}'
-    return output
-
-
-def run_script(script: str, arguments: List[str], folder: Path, variables: dict):
-    os.chdir(folder)
-    os.environ.update(variables)
-    if 'PYTHONPATH' in variables:
-        sys.path.insert(0, variables['PYTHONPATH'])
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name='__main__')
-
-
-def run_python(code: str, folder: Path):
-    os.chdir(folder)
-    exec(compile(code, 'block', 'exec'), {})
-
-
 @pytest.fixture(scope='module')
 def materials(tmp_path_factory):
     """Photographs, and checkpoints of a real (very short) training."""
@@ -152,9 +105,8 @@ def materials(tmp_path_factory):
     for i in range(12):
         image = Image.fromarray(photos[i % 4])
         image.crop((30 * i, 0, 30 * i + 200, 200)).save(folder / f'photos/{i}.jpg')
-    in_fork(run_script, str(ROOT / 'tools/train.py'), [
-        str(ROOT / 'configs/mixedae_vitb_folder.py'), '--work-dir', str(folder / 'run'),
-        *SMALL], folder, dict(DATA_ROOT='photos'))
+    output_of(ROOT / 'tools/train.py', ROOT / 'configs/mixedae_vitb_folder.py',
+              '--work-dir', folder / 'run', *SMALL, cwd=folder, DATA_ROOT='photos')
     checkpoint = folder / 'epoch_300.pth'
     # Without the optimizer, as small as published ones.
     content = torch.load(folder / 'run/epoch_1.pth', weights_only=False)
@@ -186,8 +138,9 @@ def make_bands(folder: Path) -> None:
 
 
 @pytest.fixture
-def sandbox(materials, tmp_path):
-    """A folder that has the files which the pages' commands name."""
+def sandbox(materials, tmp_path, monkeypatch):
+    """The working directory has the files which the pages' commands name."""
+    monkeypatch.chdir(tmp_path)
     for name in ('configs', 'tools', 'docs', 'requirements', 'Makefile'):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
@@ -225,17 +178,17 @@ def script_of(words: List[str]) -> tuple:
     return str(ROOT / words[1]), words[2:]
 
 
-HELP: dict = {}
+@lru_cache(maxsize=None)
+def help_of(script: str) -> str:
+    return output_of(script, '--help', cwd=ROOT)
 
 
 def check_arguments(script: str, arguments: List[str]) -> None:
     """Check that options are in the help, and that configs exist."""
-    if script not in HELP:
-        HELP[script] = in_fork(run_script, script, ['--help'], ROOT, {})
     for word in arguments:
         option = word.partition('=')[0]
         if option.startswith('--'):
-            assert option in HELP[script], f'{script} has no option {option}'
+            assert option in help_of(script), f'{script} has no option {option}'
         elif word.startswith(('configs/', 'mixedae_mm::')):
             name = word.removeprefix('configs/')
             assert Path(mixedae_mm.config_path(name)).is_file()
@@ -298,7 +251,7 @@ def do_bash(text: str, sandbox: Path) -> None:
             else:
                 arguments = [found for word in arguments for found in (
                     sorted(map(str, sandbox.glob(word))) if '*' in word else [word])]
-                in_fork(run_script, script, arguments + how, sandbox, variables)
+                output_of(script, *arguments, *how, cwd=sandbox, **variables)
         else:
             check_other(words)
 
@@ -319,14 +272,9 @@ def do_python(block: Block, sandbox: Path) -> None:
         return
     if assigned & {'_base_', 'custom_imports'}:
         if not file or path.stem not in ('blockwise_demo', 'timm_demo'):
-            in_fork(load_config, path, sandbox)  # others are trained with
+            Config.fromfile(path)  # others are trained with
     elif not file:
-        in_fork(run_python, block.text, sandbox)
-
-
-def load_config(path: Path, folder: Path):
-    os.chdir(folder)
-    Config.fromfile(path)
+        output_of(path, cwd=sandbox)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
@@ -346,15 +294,15 @@ def anchor(heading: str) -> str:
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_links_of(page):
     """Files, headings, classes and functions exist; links to the web are left out."""
-    for text, target in re.findall(r'\[([^]]*)\]\(([^)\s]+)\)', page.read_text()):
+    link = re.compile(r'(?:\[`([\w.]+)`)?\]\(([^)\s]+)\)')
+    for code, target in link.findall(page.read_text()):
         if re.match(r'https?:', target):
             continue
         name, _, heading = target.partition('#')
         file = page.parent / name if name else page
         assert file.exists(), f'{page.name}: {target}'
-        code = re.fullmatch(r'`([\w.]+)`', text)
-        if file.suffix == '.py' and code and not text.endswith('.py`'):
-            for part in code[1].split('.'):
+        if file.suffix == '.py' and code and not code.endswith('.py'):
+            for part in code.split('.'):
                 assert re.search(rf'(def|class) {part}\b', file.read_text()), target
         if heading:
             headings = re.findall(r'^#+ (.*)$', file.read_text(), re.MULTILINE)
@@ -385,10 +333,10 @@ def test_options_of(page):
         assert last in known, f'{page.name}: {option}'
 
 
-def test_notebook(sandbox, monkeypatch):
+def test_notebook(sandbox):
     cells = json.loads((ROOT / 'docs/tour.ipynb').read_text())['cells']
     code = '\n'.join(''.join(cell['source']) for cell in cells
                      if cell['cell_type'] == 'code')
-    monkeypatch.setenv('TOUR_STEPS', '2')
-    output = in_fork(run_python, code, sandbox)
+    (sandbox / 'tour.py').write_text(code)
+    output = output_of('tour.py', cwd=sandbox, TOUR_STEPS=2)
     assert 'patches of each image: [16, 16, 16, 16]' in output

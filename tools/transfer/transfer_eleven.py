@@ -12,10 +12,10 @@ import copy
 import os
 import sys
 from functools import partial
-from itertools import product, starmap
+from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, List, NamedTuple, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 # A checkout runs without being installed, from any directory.
@@ -105,44 +105,36 @@ def training(name: str, config: Config, choice: Choice, folder: str, work_dir: P
     return run._replace(folder=file.parent / f'{stem}-{fingerprint(run.setting())[:8]}')
 
 
-def transfer(names: Sequence[str], configs: Path, work_dir: Path,
-             data_root: Optional[str], checkpoint: str, choices: Sequence[Choice],
-             options: dict, train: Callable[[Sequence[TrainingRun], int], None],
-             processes: int = 1, backbone: Optional[Path] = None) -> str:
+def transfer(args: argparse.Namespace, lock: int) -> str:
     """Run the protocol on several sets and return Table 2 with a row of its own.
-
-    Args:
-        names (Sequence[str]): Sets, keys of :data:`SETS`.
-        configs (Path): :data:`CONFIGS`.
-        work_dir (Path): For everything that is written.
-        data_root (str, optional): The folder that all sets lie in. Defaults
-            to where each config looks.
-        checkpoint (str): The pre-trained weights.
-        choices (Sequence[Choice]): What the sweep chooses from.
-        options (dict): Changes to every config, as ``--cfg-options``.
-        train (callable): Does the runs that are not finished; its second argument
-            is the number of steps that will follow.
-        processes (int): Number of processes of each training.
-        backbone (Path, optional): Of :data:`BACKBONES`.
 
     Raises:
         ConfigurationError: If the folder of a set is missing.
     """
-    sets = {name: Config.fromfile(configs / f'{name}.py') for name in names}
-    folders = {name: config.data_root if data_root is None else os.path.join(
-        data_root, os.path.basename(config.data_root)) for name, config in sets.items()}
+    sets = {name: Config.fromfile(CONFIGS / f'{name}.py') for name in args.sets}
+    folders = {name: config.data_root if args.data_root is None else os.path.join(
+        args.data_root, os.path.basename(config.data_root))
+        for name, config in sets.items()}
     check_folders(folders)
+    backbone = BACKBONES[args.backbone]
     for config in sets.values():
         if backbone is not None:
             config.merge_from_dict(Config.fromfile(backbone).to_dict())
-        config.merge_from_dict(options)
-        config.model.backbone.init_cfg.checkpoint = checkpoint
+        config.merge_from_dict(args.cfg_options)
+        config.model.backbone.init_cfg.checkpoint = args.checkpoint
 
-    def runs(name: str, choices: Sequence[Choice], validate: bool):
-        return {choice: training(name, sets[name], choice, folders[name], work_dir,
-                                 validate, processes) for choice in choices}
+    def runs(name: str, choices: Iterable[Choice], validate: bool):
+        return {choice: training(name, sets[name], choice, folders[name], args.work_dir,
+                                 validate, args.gpus) for choice in choices}
 
-    validations = {name: runs(name, choices, True) for name in names}
+    def train(runs: Sequence[TrainingRun], later_steps: int = 0) -> None:
+        threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
+        train_all(runs, args.parallel, threads, partial(print, flush=True), [lock],
+                  later_steps)
+
+    choices = [Choice(*pair) for pair in product(args.learning_rates,
+                                                 args.weight_decays)]
+    validations = {name: runs(name, choices, True) for name in sets}
     train([run for of_set in validations.values() for run in of_set.values()],
           sum(config.train_cfg.max_iters for config in sets.values()))
     for of_set in validations.values():
@@ -153,12 +145,12 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
     for name, of_set in validations.items():
         best = max(of_set, key=lambda choice: the_metric(of_set[choice]))
         tests += runs(name, [best], False).values()
-    train(tests, 0)
-    indices = [list(SETS).index(name) for name in names]
+    train(tests)
+    indices = [list(SETS).index(name) for name in sets]
     rows = {title: [numbers[i] for i in indices] for title, numbers in PAPER.items()}
-    rows[title_of(checkpoint)] = [the_metric(run) for run in tests]
-    result = table(rows, names)
-    write_atomically(work_dir / 'table.md', result + '\n')
+    rows[title_of(args.checkpoint)] = [the_metric(run) for run in tests]
+    result = table(rows, list(sets))
+    write_atomically(args.work_dir / 'table.md', result + '\n')
     return result
 
 
@@ -226,18 +218,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
-    threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
     if args.gpus > 1:
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
     with only_writer(args.work_dir) as lock:
-        print(transfer(
-            args.sets, CONFIGS, args.work_dir, args.data_root, args.checkpoint,
-            list(starmap(Choice, product(args.learning_rates, args.weight_decays))),
-            args.cfg_options,
-            lambda runs, later_steps: train_all(
-                runs, args.parallel, threads, partial(print, flush=True), [lock],
-                later_steps),
-            args.gpus, BACKBONES[args.backbone]))
+        print(transfer(args, lock))
 
 
 if __name__ == '__main__':
