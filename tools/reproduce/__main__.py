@@ -77,7 +77,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, measure, report."""
     if args.preset == 'paper':
-        print('\n'.join(paper_scale.commands(args.images_per_second)))
+        print(paper_scale.commands(args.images_per_second), end='')
         return
     if args.results is not None:
         _write_claims(args)
