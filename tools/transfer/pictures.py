@@ -10,7 +10,6 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import InstanceData
 from PIL import Image
 
-from mixedae_mm.analysis.drawn_samples import draw
 from mixedae_mm.apis.predict import fine_tuned
 from mixedae_mm.config.boundary import preparing
 from .fine_tunings import FineTuning
@@ -60,8 +59,6 @@ def predictions_of(run: FineTuning) -> List[Said]:
         if scope == 'mmdet':
             sample.pred_instances = most_certain(
                 sample.pred_instances, len(sample.gt_instances))
-            boxes = sample.gt_instances.bboxes  # the visualizer takes plain tensors
-            sample.gt_instances.bboxes = getattr(boxes, 'tensor', boxes)
         with Image.open(sample.img_path) as image:
             found.append(Said(np.array(image.convert('RGB')), sample, scope, meta))
     return found
@@ -82,6 +79,7 @@ def most_certain(found: InstanceData, number: int) -> InstanceData:
 def _draw(axes: Axes, said: Said, truth: bool) -> None:
     pixels, sample, scope, meta = said
     kind = 'gt' if truth else 'pred'
+    colours = np.array(meta.get('palette') or (), np.uint8)
     if scope == 'mmpretrain':
         label = sample.get(f'{kind}_label').item()
         score = '' if truth else f' {sample.pred_score[label]:.2f}'
@@ -89,8 +87,26 @@ def _draw(axes: Axes, said: Said, truth: bool) -> None:
                         color=RIGHT if label == sample.gt_label.item() else WRONG)
     elif scope == 'mmseg':
         labels = sample.get(f'{kind}_sem_seg').data.squeeze().numpy()
-        colours = np.array(meta['palette'], np.uint8)
         pixels = colours[labels.clip(max=len(colours) - 1)]
     else:
-        pixels = draw(pixels, sample, scope, meta, threshold=0, truth=truth)
+        pixels = _draw_objects(axes, pixels, sample.get(f'{kind}_instances'), colours)
     axes.imshow(pixels)
+
+
+def _draw_objects(axes: Axes, pixels: np.ndarray, found: InstanceData,
+                  colours: np.ndarray) -> np.ndarray:
+    """Draw boxes, with scores if there are any; return the pixels under the masks."""
+    masks = np.asarray(getattr(found.masks, 'masks', found.masks), bool)
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    for i, (label, mask, box) in enumerate(zip(found.labels, masks, boxes)):
+        covered = 0.45 * pixels + 0.55 * colours[label]
+        pixels = np.where(mask[..., None], covered, pixels)
+        left, top, right, bottom = box.tolist()
+        axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top],
+                  color=colours[label] / 255, linewidth=1.2)
+        if 'scores' in found:
+            axes.text(left + 1, top + 1, f'{found.scores[i]:.2f}', color='white',
+                      fontsize=5, va='top', clip_on=True,
+                      bbox=dict(pad=0.6, facecolor=colours[label] / 255, linewidth=0))
+    axes.set(xlim=(0, pixels.shape[1]), ylim=(pixels.shape[0], 0))
+    return pixels.astype(np.uint8)
