@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from images import oriented
-from PIL import Image
+from PIL import ExifTags, Image
 from small_vit import ARCH, mixedae
 
 import mixedae_mm
@@ -78,9 +77,10 @@ def test_what_pillow_reads_keeps_its_16_bits_and_its_alpha():
 def test_what_pillow_reads_is_turned_as_exif_says(mode):
     upright = (Image.fromarray(pixels(1, 'uint16')[:, :, 0]) if mode == 'I;16' else
                Image.fromarray(pixels(4, 'uint8')).convert(mode))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # lies on its side, to be turned clockwise
     file = io.BytesIO()
-    upright.transpose(Image.Transpose.ROTATE_90).save(
-        file, 'png', exif=oriented(6))  # lies on its side, to be turned clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, 'png', exif=exif)
     image = decode_channels(file.getvalue(), 4 if mode == 'RGBA' else 1)
     assert np.array_equal(image.numpy().transpose(1, 2, 0).squeeze(),
                           np.asarray(upright))

@@ -3,13 +3,12 @@ import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-import images
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from mmengine.registry import DATASETS
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import LoadImageTensor, SampleSeededDataset, checks
@@ -202,7 +201,9 @@ class CocoDataset(BaseDataset):
 
 
 def coco_dataset(folder, content, size=(60, 40), orientation=1, **kwargs):
-    images.save(folder / '1.jpg', size, orientation)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new('RGB', size).save(folder / '1.jpg', exif=exif)
     (folder / 'a.json').write_text(json.dumps(content))
     return CocoDataset(ann_file='a.json', data_root=str(folder), **kwargs)
 
@@ -375,7 +376,9 @@ def test_image_of_another_size_than_annotated(tmp_path, size, orientation, facts
 
 
 def write_pair(folder, values, image_size=(60, 40), orientation=1):
-    images.save(folder / 'a.jpg', image_size, orientation)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new('RGB', image_size).save(folder / 'a.jpg', exif=exif)
     mask = np.resize(np.array(values, np.uint8), (40, 60))
     Image.fromarray(mask).save(folder / 'a.png')
 

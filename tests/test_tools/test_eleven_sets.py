@@ -87,7 +87,7 @@ def transfer(project, monkeypatch):
         monkeypatch.setattr(eleven_sets, 'train_all', trainer)
         table = eleven_sets.transfer(eleven_sets.parse_arguments([
             str(project / checkpoint), '--work-dir', str(project / 'work'), '--sets',
-            *sets, *arguments]), 0)
+            *sets, *arguments]), threads=1, lock=0)
         title, value, mean = table.splitlines()[-1].strip('| ').split(' | ')
         assert value == mean and title == Path(checkpoint).stem
         return float(value), trainer.runs

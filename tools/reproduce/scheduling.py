@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import (Callable, ContextManager, Dict, Iterator, List, Optional, Sequence,
                     Tuple)
 
-import torch
-
 from mixedae_mm.utils.files import lock
 from .training_run import TrainingRun
 
@@ -120,7 +118,10 @@ def ending_with_us(process: subprocess.Popen) -> ContextManager[None]:
 
 def default_workers() -> int:
     """As many trainings as cores; on a GPU four, which small models share."""
-    return 4 * torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    import torch
+    if torch.cuda.is_available():
+        return 4 * torch.cuda.device_count()
+    return len(os.sched_getaffinity(0))
 
 
 class _Progress:

@@ -140,15 +140,15 @@ def times_taken(args: argparse.Namespace,
         except ConfigurationError:  # too short to log anything
             return 0.0
 
-    facts = machine(torch.device(get_device()))
-    facts.pop('threads')
-    tuning = format_seconds(sum(seconds(run.training.folder) for run in runs))
     return {
         'MixedAE pre-training': format_seconds(seconds(args.demo)),
         'MAE pre-training': format_seconds(seconds(args.work_dir / 'mae')),
-        f'{len(runs)} fine-tunings':
-        f'{tuning} of training steps in sum, {parallel} at a time',
-        'machine': ', '.join([f'{os.cpu_count()} cores', *map(str, facts.values())]),
+        f'{len(runs)} fine-tunings': format_seconds(
+            sum(seconds(run.training.folder) for run in runs)) +
+        f' of training steps in sum, {parallel} at a time',
+        'machine': f'{os.cpu_count()} cores, ' + ', '.join(
+            str(fact) for name, fact in machine(
+                torch.device(get_device())).items() if name != 'threads'),
     }
 
 

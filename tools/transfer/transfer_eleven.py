@@ -105,7 +105,7 @@ def training(name: str, config: Config, choice: Choice, folder: str, work_dir: P
     return run._replace(folder=file.parent / f'{stem}-{fingerprint(run.setting())[:8]}')
 
 
-def transfer(args: argparse.Namespace, lock: int) -> str:
+def transfer(args: argparse.Namespace, threads: int, lock: int) -> str:
     """Run the protocol on several sets and return Table 2 with a row of its own.
 
     Raises:
@@ -128,7 +128,6 @@ def transfer(args: argparse.Namespace, lock: int) -> str:
                                  validate, args.gpus) for choice in choices}
 
     def train(runs: Sequence[TrainingRun], later_steps: int = 0) -> None:
-        threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
         train_all(runs, args.parallel, threads, partial(print, flush=True), [lock],
                   later_steps)
 
@@ -218,10 +217,11 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
+    threads = max(1, os.cpu_count() // (args.parallel * args.gpus))
     if args.gpus > 1:
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
     with only_writer(args.work_dir) as lock:
-        print(transfer(args, lock))
+        print(transfer(args, threads, lock))
 
 
 if __name__ == '__main__':
