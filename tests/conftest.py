@@ -10,6 +10,7 @@ import random  # noqa: E402
 import re  # noqa: E402
 import runpy  # noqa: E402
 import sys  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from importlib.util import find_spec  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -55,6 +56,26 @@ def pytest_configure(config):
                                 'imported; `make test` installs all packages')
 
 
+@contextmanager
+def skipping():
+    """Skip the test, or the module, if an error came of a missing optional package."""
+    try:
+        yield
+    except Exception as error:
+        cause = error
+        while cause is not None:
+            # mmengine's own have no `name`, but all messages have it.
+            if isinstance(cause, ModuleNotFoundError):
+                words = re.findall(r'[\w.]+', str(cause))
+                named = {*words, *(word.partition('.')[0] for word in words)}
+                for package in OPTIONAL & named:
+                    if not find_spec(package):
+                        pytest.skip(f'{package} is not installed; it is optional',
+                                    allow_module_level=True)
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
 class OptionalModule(pytest.Module):
     """A test module that is skipped if an optional package that it imports is missing.
 
@@ -62,24 +83,8 @@ class OptionalModule(pytest.Module):
     """
 
     def collect(self):
-        try:
+        with skipping():
             return super().collect()
-        except self.CollectError as error:
-            skip_if_optional(error)
-            raise
-
-
-def skip_if_optional(error):
-    """Skip the test, or the module, if an error came of a missing optional package."""
-    while error is not None:
-        # mmengine's own have no `name`, but all messages have it.
-        if isinstance(error, ModuleNotFoundError):
-            words = re.findall(r'[\w.]+', str(error))
-            for package in OPTIONAL & {*words, *(word.split('.')[0] for word in words)}:
-                if not find_spec(package):
-                    pytest.skip(f'{package} is not installed; it is optional',
-                                allow_module_level=True)
-        error = error.__cause__ or error.__context__
 
 
 def pytest_pycollect_makemodule(module_path, parent):
@@ -88,21 +93,14 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
-    return (yield from skipping())
+    with skipping():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    return (yield from skipping())
-
-
-def skipping():
-    """Run a step of a test."""
-    try:
+    with skipping():
         return (yield)
-    except Exception as error:
-        skip_if_optional(error)
-        raise
 
 
 @pytest.fixture

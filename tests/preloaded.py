@@ -62,6 +62,22 @@ def run(command: Sequence, cwd=None, env=None,
     return subprocess.CompletedProcess(command, child.exitcode, out, err)
 
 
+def output_of(*command, status: int = 0, cwd=None, **variables) -> str:
+    """What a Python program prints, which has to end with a status.
+
+    Args:
+        *command: A script or ``-m`` and a module, and the arguments.
+        status (int): The exit status.
+        cwd (str, optional): Working directory.
+        **variables: Further variables of the environment.
+    """
+    done = run([sys.executable, *command], cwd, {
+        **os.environ, **{name: str(value) for name, value in variables.items()}})
+    output = done.stdout + done.stderr
+    assert done.returncode == status, output[-8000:]
+    return output
+
+
 def _run(arguments: list, cwd: str, env: dict, folder: str) -> None:
     os.setsid()
     for name, stream in (('out', sys.stdout), ('err', sys.stderr)):

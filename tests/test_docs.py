@@ -5,16 +5,12 @@ commands that are run, and what makes them short. All others are checked: the co
 its options and the configs that it names exist.
 """
 import ast
-import gc
 import inspect
 import json
-import os
 import re
-import runpy
 import shlex
 import subprocess
-import sys
-import traceback
+from functools import lru_cache
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -27,10 +23,10 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from packaging.requirements import Requirement
 from PIL import Image
+from preloaded import output_of
 from test_interop.foreign_checkpoints import classifier_model, mm_checkpoint
 
 import mixedae_mm
-from benchmarks import cost
 from demo.labelled_objects import make_scene_folder
 from mixedae_mm.__main__ import find_script
 from mixedae_mm.compat import installed_providers
@@ -82,6 +78,7 @@ if 'mmsegmentation' in installed_providers('mmseg'):  # the classic stack
     del RUN['python tools/converters/export.py']  # needs PyTorch 2.5
     # mmseg 1.2.2 draws labels in a way that its OpenCV, 4.11, refuses.
     del RUN['python -m mixedae_mm mmseg::analysis_tools/browse_dataset']
+PHOTOGRAPHS = ('astronaut', 'coffee', 'chelsea', 'rocket')
 # Programs that are looked for, but not started from here.
 OTHER_PROGRAMS = {'tensorboard', 'mim', 'source', 'pip', 'git', 'cd', 'export', '['}
 PLACEHOLDERS = {'/path/to/imagenet': 'data/imagenet', '/path/to/images': 'photos'}
@@ -99,62 +96,17 @@ def blocks_of(page: Path) -> List[Block]:
             for match in BLOCK.finditer(text)]
 
 
-def in_fork(function, *arguments) -> str:
-    """Call in a child process, which has all imports already; return its output."""
-    read, write = os.pipe()
-    process = os.fork()
-    if process == 0:
-        # Objects of earlier tests stay: the finalizer of a DataLoader's workers fails
-        # here, and pytest's report of it parses code while Python 3.11 parses ours.
-        gc.freeze()
-        status = 1
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        sys.stdout = sys.stderr = os.fdopen(1, 'w')  # past pytest's
-        try:
-            function(*arguments)
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else bool(end.code)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, errors='replace') as pipe:
-        output = pipe.read()
-    assert os.waitpid(process, 0)[1] == 0, f'{arguments}\n{output}'
-    return output
-
-
-def run_script(script: str, arguments: List[str], folder: Path, variables: dict):
-    os.chdir(folder)
-    os.environ.update(variables)
-    if 'PYTHONPATH' in variables:
-        sys.path.insert(0, variables['PYTHONPATH'])
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name='__main__')
-
-
-def run_python(code: str, folder: Path):
-    os.chdir(folder)
-    exec(compile(code, 'block', 'exec'), {})
-
-
 @pytest.fixture(scope='module')
 def materials(tmp_path_factory):
     """Photographs, and checkpoints of a real (very short) training."""
     folder = tmp_path_factory.mktemp('materials')
     (folder / 'photos').mkdir()
-    names = ('astronaut', 'coffee', 'chelsea', 'rocket')
+    photos = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
     for i in range(12):
-        image = Image.fromarray(getattr(skimage.data, names[i % 4])())
+        image = Image.fromarray(photos[i % 4])
         image.crop((30 * i, 0, 30 * i + 200, 200)).save(folder / f'photos/{i}.jpg')
-    in_fork(run_script, str(ROOT / 'tools/train.py'), [
-        str(ROOT / 'configs/mixedae_vitb_folder.py'), '--work-dir', str(folder / 'run'),
-        *SMALL], folder, dict(DATA_ROOT='photos'))
+    output_of(ROOT / 'tools/train.py', ROOT / 'configs/mixedae_vitb_folder.py',
+              '--work-dir', folder / 'run', *SMALL, cwd=folder, DATA_ROOT='photos')
     checkpoint = folder / 'epoch_300.pth'
     # Without the optimizer, as small as published ones.
     content = torch.load(folder / 'run/epoch_1.pth', weights_only=False)
@@ -170,8 +122,7 @@ def make_bands(folder: Path) -> None:
     """TIFFs of 13 bands of 12 bits: 160 scenes, and fields of four classes."""
     generator = np.random.default_rng(0)
     bands = generator.dirichlet(np.ones(3), 13)  # each a mix of red, green and blue
-    photos = [getattr(skimage.data, name)()
-              for name in ('astronaut', 'coffee', 'chelsea', 'rocket')]
+    photos = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
     for part, number in (('scenes', 160), ('fields/train', 40), ('fields/val', 20)):
         for i in range(number):
             photo = photos[i % 4]
@@ -187,8 +138,9 @@ def make_bands(folder: Path) -> None:
 
 
 @pytest.fixture
-def sandbox(materials, tmp_path):
-    """A folder that has the files which the pages' commands name."""
+def sandbox(materials, tmp_path, monkeypatch):
+    """The working directory has the files which the pages' commands name."""
+    monkeypatch.chdir(tmp_path)
     for name in ('configs', 'tools', 'docs', 'requirements', 'Makefile'):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ('epoch_300.pth', 'best.pth', 'mae_pretrain_vit_base_full.pth'):
@@ -226,17 +178,17 @@ def script_of(words: List[str]) -> tuple:
     return str(ROOT / words[1]), words[2:]
 
 
-HELP: dict = {}
+@lru_cache(maxsize=None)
+def help_of(script: str) -> str:
+    return output_of(script, '--help', cwd=ROOT)
 
 
 def check_arguments(script: str, arguments: List[str]) -> None:
     """Check that options are in the help, and that configs exist."""
-    if script not in HELP:
-        HELP[script] = in_fork(run_script, script, ['--help'], ROOT, {})
     for word in arguments:
         option = word.partition('=')[0]
         if option.startswith('--'):
-            assert option in HELP[script], f'{script} has no option {option}'
+            assert option in help_of(script), f'{script} has no option {option}'
         elif word.startswith(('configs/', 'mixedae_mm::')):
             name = word.removeprefix('configs/')
             assert Path(mixedae_mm.config_path(name)).is_file()
@@ -299,7 +251,7 @@ def do_bash(text: str, sandbox: Path) -> None:
             else:
                 arguments = [found for word in arguments for found in (
                     sorted(map(str, sandbox.glob(word))) if '*' in word else [word])]
-                in_fork(run_script, script, arguments + how, sandbox, variables)
+                output_of(script, *arguments, *how, cwd=sandbox, **variables)
         else:
             check_other(words)
 
@@ -320,14 +272,9 @@ def do_python(block: Block, sandbox: Path) -> None:
         return
     if assigned & {'_base_', 'custom_imports'}:
         if not file or path.stem not in ('blockwise_demo', 'timm_demo'):
-            in_fork(load_config, path, sandbox)  # others are trained with
+            Config.fromfile(path)  # others are trained with
     elif not file:
-        in_fork(run_python, block.text, sandbox)
-
-
-def load_config(path: Path, folder: Path):
-    os.chdir(folder)
-    Config.fromfile(path)
+        output_of(path, cwd=sandbox)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
@@ -346,36 +293,20 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_links_of(page):
-    """Files, folders, headings and pictures exist; links to the web are left out."""
-    for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+    """Files, headings, classes and functions exist; links to the web are left out."""
+    link = re.compile(r'(?:\[`([\w.]+)`)?\]\(([^)\s]+)\)')
+    for code, target in link.findall(page.read_text()):
         if re.match(r'https?:', target):
             continue
         name, _, heading = target.partition('#')
         file = page.parent / name if name else page
         assert file.exists(), f'{page.name}: {target}'
+        if file.suffix == '.py' and code and not code.endswith('.py'):
+            for part in code.split('.'):
+                assert re.search(rf'(def|class) {part}\b', file.read_text()), target
         if heading:
             headings = re.findall(r'^#+ (.*)$', file.read_text(), re.MULTILINE)
             assert heading in map(anchor, headings), f'{page.name}: {target}'
-
-
-def test_equations_are_where_the_method_page_says():
-    text = (ROOT / 'docs/method.md').read_text()
-    links = re.findall(r'\[`([\w.]+)`\]\(\.\./([^)]+\.py)\)', text)
-    assert len(links) >= 10
-    for name, file in links:
-        if not name.endswith('.py'):
-            code = (ROOT / file).read_text()
-            for part in name.split('.'):
-                assert re.search(rf'(def|class) {part}\b', code), (name, file)
-
-
-def test_costs_of_the_recipes_are_the_papers_and_the_configs():
-    text = (ROOT / 'docs/recipes.md').read_text()
-    rows = re.findall(r'configs/(\w+)\.py 8` \| (\d+) million \| ([\d.]+) \|', text)
-    assert {name: float(days) for name, _, days in rows} == cost.PAPER_V100_GPU_DAYS
-    for name, millions, _ in rows:
-        epochs = Config.fromfile(ROOT / f'configs/{name}.py').train_cfg.max_epochs
-        assert round(epochs * cost.IMAGENET_IMAGES / 1e6) == int(millions)
 
 
 OPTION = re.compile(r'`((?:model|train_dataloader|optim_wrapper|default_hooks)'
@@ -402,10 +333,10 @@ def test_options_of(page):
         assert last in known, f'{page.name}: {option}'
 
 
-def test_notebook(sandbox, monkeypatch):
+def test_notebook(sandbox):
     cells = json.loads((ROOT / 'docs/tour.ipynb').read_text())['cells']
     code = '\n'.join(''.join(cell['source']) for cell in cells
                      if cell['cell_type'] == 'code')
-    monkeypatch.setenv('TOUR_STEPS', '2')
-    output = in_fork(run_python, code, sandbox)
+    (sandbox / 'tour.py').write_text(code)
+    output = output_of('tour.py', cwd=sandbox, TOUR_STEPS=2)
     assert 'patches of each image: [16, 16, 16, 16]' in output

@@ -64,8 +64,10 @@ def pinned(file, python='3.11'):
     return dict(held)
 
 
-def test_version_is_in_one_place(metadata):
+def test_version_and_pythons_are_those_of_the_package_and_the_pins(metadata):
     assert metadata['version'] == __version__
+    assert re.findall(r'Python :: (3\.\d+)', ' '.join(metadata['classifiers'])) == list(
+        environments.PYTHONS['onedl'])
 
 
 def test_an_install_never_asks_for_an_mm_package_nor_for_torch(metadata):
@@ -257,27 +259,7 @@ def test_from_a_wheel_in_an_empty_folder(installed, tmp_path):
     assert str(ROOT) not in log and (tmp_path / 'hf/config.json').is_file()
 
 
-# ------------------------------------------------------ make and environments
-
-
-def test_every_version_of_python_that_the_pins_hold_for_is_announced(metadata):
-    supported = [f'Programming Language :: Python :: {version}'
-                 for version in environments.PYTHONS['onedl']]
-    assert [line for line in metadata['classifiers']
-            if re.search(r'Python :: 3\.', line)] == supported
-    assert set(environments.PYTHONS['openmmlab']) < set(environments.PYTHONS['onedl'])
-
-
-@pytest.mark.parametrize('stack', STACKS)
-def test_make_without_python_names_the_versions(stack):
-    """Without any effect of the make that runs the tests."""
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'STACK')}
-    done = subprocess.run(['make', '-n', '-B', 'setup', 'PYTHON=', f'STACK={stack}'],
-                          cwd=ROOT, text=True, env=environment, capture_output=True)
-    said = done.stderr.partition('was found')[0]
-    assert done.returncode and sorted(re.findall(r'3\.\d+', said)) == sorted(
-        environments.PYTHONS[stack])
+# --------------------------------------------------------------- environments
 
 
 CPU = environments.Torch('2.14.1+cu130', '', '13.0', '')
@@ -331,49 +313,31 @@ def environment(request, tmp_path, monkeypatch):
     return made
 
 
-def commands(environment):
-    done = [command for command, _, _ in environment.calls]
-    environment.calls.clear()
-    return done
+def test_mmcv_is_built_once_for_each_key(environment, monkeypatch):
+    def install(with_ops):
+        environment.calls.clear()
+        environment.install_mmcv(with_ops)
+        return {command: (set(options), variables)
+                for command, options, variables in environment.calls}
 
-
-def test_mmcv_is_built_once_for_each_key(environment):
-    environment.install_mmcv(with_ops=True)
-    assert commands(environment) == ['download', 'wheel', 'install']
-    environment.install_mmcv(with_ops=False)  # operators do no harm
-    assert commands(environment) == []
-    environment.mmcv_marker.unlink()  # another environment of the same user
-    environment.install_mmcv(with_ops=True)
-    assert commands(environment) == ['install']
-
-
-def test_mmcvs_build_script_is_mended(environment):
-    environment.install_mmcv(with_ops=True)
+    calls = install(with_ops=False)
+    assert list(calls) == ['install'] and '--no-cache-dir' in calls['install'][0]
+    assert not {'--no-build-isolation', '--force-reinstall'} & calls['install'][0]
+    calls = install(with_ops=True)
+    assert list(calls) == ['download', 'wheel', 'install']
+    options, variables = calls['wheel']  # sees torch, and not pip's cache
+    assert {'--no-cache-dir', '--no-build-isolation'} <= options
+    assert variables['CUDA_VISIBLE_DEVICES'] == ''
     standard = {'onedl': 20, 'openmmlab': 17}[environment.stack]
     assert environment.built == f"['-std=c++{standard}']"
-
-
-def test_only_the_build_with_operators_sees_torch_and_pips_cache_is_never_used(
-        environment):
-    environment.install_mmcv(with_ops=False)
-    (command, options, _), = environment.calls
-    assert command == 'install' and '--no-cache-dir' in options
-    assert not {'--no-build-isolation', '--force-reinstall'} & set(options)
-    environment.install_mmcv(with_ops=True)
-    _, options, variables = next(c for c in environment.calls if c[0] == 'wheel')
-    assert {'--no-cache-dir', '--no-build-isolation'} <= set(options)
-    assert variables['CUDA_VISIBLE_DEVICES'] == ''
-
-
-def test_operators_for_another_pytorch_are_removed(environment, monkeypatch):
-    """They would not load, and pip sees no difference."""
-    environment.install_mmcv(with_ops=True)
+    assert not install(with_ops=False)  # operators do no harm
+    environment.mmcv_marker.unlink()  # another environment of the same user
+    assert list(install(with_ops=True)) == ['install']
+    # Those for another PyTorch would not load, and pip sees no difference.
     newer = CPU._replace(version='2.15.0+cu130')
     monkeypatch.setattr(environment, 'ask_torch', lambda: newer)
-    environment.calls.clear()
-    environment.install_mmcv(with_ops=False)
-    (_, options, _), = environment.calls
-    assert '--force-reinstall' in options and not environment.mmcv_marker.exists()
+    assert '--force-reinstall' in install(with_ops=False)['install'][0]
+    assert not environment.mmcv_marker.exists()
 
 
 def test_a_failed_build_leaves_nothing_in_the_cache(environment):
@@ -384,18 +348,16 @@ def test_a_failed_build_leaves_nothing_in_the_cache(environment):
     assert not environment.mmcv_marker.exists()
 
 
-def test_another_python_is_refused_before_anything_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, 'THIS_PYTHON', '3.13')
-    with pytest.raises(environments.SetupError, match=r'is Python 3\.13, .* 3\.11:'):
-        environments.set_up('openmmlab', tmp_path / 'venv', downstream=False)
-    assert not (tmp_path / 'venv').exists()
-
-
-def test_an_environment_of_another_python_is_not_written_into(tmp_path):
+def test_another_python_is_refused(tmp_path, monkeypatch):
+    """Before anything is made, and before another's environment is written into."""
     for name in ('bin/pip', 'lib/python3.9/'):
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(environments.SetupError, match='of another Python than'):
         environments.Environment('onedl', tmp_path).create()
+    monkeypatch.setattr(environments, 'THIS_PYTHON', '3.13')
+    with pytest.raises(environments.SetupError, match=r'is Python 3\.13, .* 3\.11:'):
+        environments.set_up('openmmlab', tmp_path / 'venv', downstream=False)
+    assert not (tmp_path / 'venv').exists()
 
 
 def test_a_missing_compiler_is_named_before_the_source_is_fetched(monkeypatch):

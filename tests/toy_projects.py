@@ -2,8 +2,7 @@
 
 import json
 
-import numpy as np
-from PIL import Image
+import images
 
 RUNTIME = '''
 custom_imports = dict(imports=['mixedae_mm'])
@@ -128,21 +127,13 @@ val_evaluator = test_evaluator = dict(
 
 def write_project(folder):
     """Fill a folder with the three configs and eight images for each."""
-    random = np.random.default_rng(0)
-    for name in ('images/cat', 'images/dog', 'segmentation/images',
-                 'segmentation/masks', 'detection/images'):
-        (folder / name).mkdir(parents=True)
-
-    def picture(size):
-        return Image.fromarray(random.integers(0, 256, (size, size, 3), np.uint8))
-
     boxes = dict(images=[], annotations=[], categories=[dict(id=1, name='thing')])
     for i in range(8):
-        picture(32).save(folder / 'images' / ('cat', 'dog')[i % 2] / f'{i}.png')
-        picture(32).save(folder / 'segmentation/images' / f'{i}.png')
-        mask = random.integers(0, 2, (32, 32), np.uint8)
-        Image.fromarray(mask).save(folder / 'segmentation/masks' / f'{i}.png')
-        picture(64).save(folder / 'detection/images' / f'{i}.png')
+        pixels = images.noise((32, 32), i)
+        images.save(folder / 'images' / ('cat', 'dog')[i % 2] / f'{i}.png', pixels)
+        images.save(folder / f'segmentation/images/{i}.png', pixels)
+        images.save(folder / f'segmentation/masks/{i}.png', pixels[..., 0] % 2)
+        images.save(folder / f'detection/images/{i}.png', images.noise((64, 64), i))
         boxes['images'].append(dict(id=i, file_name=f'{i}.png', width=64, height=64))
         boxes['annotations'].append(dict(
             id=i + 1, image_id=i, category_id=1, bbox=[8, 8, 32, 32], area=1024,

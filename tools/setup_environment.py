@@ -41,7 +41,6 @@ class SetupError(Exception):
 
 class Torch(NamedTuple):
     """What compiled operators depend on, asked of the installed PyTorch."""
-
     version: str  # with the local part, '2.14.1+cu130'
     gpu: str  # 'sm90' where a GPU can be used, else ''
     cuda: str  # the CUDA version that PyTorch was built for, '' without
@@ -71,10 +70,7 @@ print(torch.__version__, gpu or '-', torch.version.cuda or '-', nvcc or '-')
 def wheel_key(mmcv: str, torch: Torch, python: str) -> str:
     """Folder name of a cached mmcv wheel: all that its content depends on.
 
-    Args:
-        mmcv: Distribution and version, ``onedl-mmcv-2.3.6``.
-        torch: The PyTorch that its operators are compiled for.
-        python: Interpreter and platform tag, ``cp311-linux-x86_64``.
+    Such as ``onedl-mmcv-2.3.6`` and, for ``python``, ``cp311-linux-x86_64``.
     """
     return f'{mmcv}_torch-{torch.version}_{python}_{torch.device}_ops'
 
@@ -160,8 +156,7 @@ class Environment:
             cached = cache_folder() / key
             if not cached.exists():
                 self.build_mmcv(cached, torch)
-            wheel, = cached.glob('*.whl')
-            self.pip('install', '--no-deps', '--force-reinstall', wheel)
+            self.pip('install', '--no-deps', '--force-reinstall', *cached.glob('*.whl'))
             self.mmcv_marker.write_text(key)
         else:
             # pip's isolated build does not see PyTorch, so it compiles nothing. What

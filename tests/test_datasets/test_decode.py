@@ -10,7 +10,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageOps
+from images import oriented
+from PIL import Image, ImageOps
 
 from mixedae_mm.datasets.decode import (MAX_JPEG_SCANS, MAX_PIXELS,
                                         UnreadableImageError, decode_rgb)
@@ -38,12 +39,6 @@ def with_alpha(image):
     image = image.copy()
     image.putalpha(Image.fromarray(ramp))
     return image
-
-
-def oriented(value):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = value
-    return exif
 
 
 CASES = {

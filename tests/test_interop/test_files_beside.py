@@ -1,8 +1,6 @@
 """A weight file and its folder are one model: the JSON files beside it are read."""
 import json
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ import transformers
 from foreign_checkpoints import (HEADS, WIDTH, hf_model, mixedae_model,
                                  mm_checkpoint, timm_model)
 from skimage.data import astronaut
+from web import Server, served
 
 import mixedae_mm
 from mixedae_mm.interop.convert import convert
@@ -151,23 +150,13 @@ def test_a_timm_folder_of_the_hub(tmp_path):
         assert sizes.mean == sizes.std == (127.5, ) * 3
 
 
-class Quiet(SimpleHTTPRequestHandler):
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.mark.parametrize('safe', [True, False], ids=['safetensors', 'bin'])
 def test_by_address(tmp_path, monkeypatch, safe):
     """As a hub writes it, with what to do with the file behind its name."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     file = hugging_face(tmp_path / 'model', safe)
-    server = ThreadingHTTPServer(
-        ('127.0.0.1', 0), partial(Quiet, directory=str(tmp_path)))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        address = f'http://127.0.0.1:{server.server_port}/model/{file.name}'
-        encoder = mixedae_mm.load(f'{address}?download=true')
-    finally:
-        server.shutdown()
+    with served() as address:
+        for path in file.parent.iterdir():
+            Server.content[f'/{path.name}'] = path.read_bytes()
+        encoder = mixedae_mm.load(f'{address}/{file.name}?download=true')
     assert encoder.description == mixedae_mm.load(file).description

@@ -4,15 +4,14 @@ import pickle
 from argparse import Namespace
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from mmengine import dist, fileio
 from mmengine.logging import MessageHub
+from web import Server, served
 
 from mixedae_mm.models import checkpoint_pickle, checkpoint_reading
 from mixedae_mm.models.checkpoint_reading import read_checkpoint, read_weights
@@ -146,37 +145,12 @@ def test_files_that_are_no_checkpoint(folder):
         read_checkpoint('')
 
 
-class Server(BaseHTTPRequestHandler):
-    """Gives ``content`` by path; closes after half of ``torn``, which it then mends."""
-    content: dict = {}
-    torn: set = set()
-    asked: list = []
-
-    def do_GET(self):
-        self.asked.append(self.path)
-        content = self.content.get(self.path)
-        self.send_response(404 if content is None else 200)
-        self.send_header('Content-Length', str(len(content or b'')))
-        self.end_headers()
-        half = self.path in self.torn and len(content) // 2
-        self.wfile.write((content or b'')[:half or None])
-        self.torn.discard(self.path)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def web(folder, monkeypatch):
-    """A server on this machine, and its address."""
+    """The address of a server on this machine."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(folder / 'hub'))
-    for name, start in (('content', {}), ('torn', set()), ('asked', [])):
-        monkeypatch.setattr(Server, name, start)
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Server)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
-    server.server_close()
+    with served() as address:
+        yield address
 
 
 def safetensors_of(value):
@@ -185,13 +159,13 @@ def safetensors_of(value):
 
 
 def test_addresses_that_end_alike_are_two_files(web):
-    paths = [f'/{name}/resolve/main/model.safetensors?download=true' for name in 'ab']
+    paths = [f'/{name}/resolve/main/model.safetensors' for name in 'ab']
     for i, path in enumerate(paths):
         Server.content[path] = safetensors_of(i)
     for _ in range(2):
         for i, path in enumerate(paths):
-            assert read_checkpoint(web + path)['a'][0] == i
-    assert Server.asked == paths  # each once
+            assert read_checkpoint(f'{web}{path}?download=true')['a'][0] == i
+    assert Server.asked == [f'{path}?download=true' for path in paths]  # each once
 
 
 def test_several_processes_fetch_an_address_once(web):

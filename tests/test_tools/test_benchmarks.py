@@ -2,7 +2,6 @@
 import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import preloaded
@@ -91,9 +90,8 @@ def test_speed_page_is_what_the_measurements_make_it(tmp_path):
 @pytest.mark.slow
 def test_command_writes_what_it_measured(tmp_path):
     out = tmp_path / 'result.json'
-    done = preloaded.run([sys.executable, ROOT / 'tools/benchmarks', 'listing',
-                          '--repeats', '1', '--images', '1200', '--json', out])
-    assert done.returncode == 0, done.stderr
+    preloaded.output_of(ROOT / 'tools/benchmarks', 'listing', '--repeats', 1,
+                        '--images', 1200, '--json', out)
     result = json.loads(out.read_text())
     assert result['what'] == 'listing'
     assert [row['images'] for row in result['rows']] == [1200, 1200]

@@ -108,7 +108,7 @@ def test_what_the_demo_learnt_is_used(demo, tmp_path, task):
     assert set(finished) == {'MAE pre-training', *(
         f'{task} from {start}' for start in (RANDOM, MAE, MIXEDAE))}
     assert finished.index('MAE pre-training') < finished.index(f'{task} from MAE')
-    columns = next(one for one in TASKS if one.name == task).metrics
+    columns = TASKS[task].metrics
     table = re.search(r'  starting point +' + ' +'.join(columns)
                       + r'\n((?:  .+ [\d.]+\n){3})', output)
     assert [line.split()[0] for line in table[1].splitlines()] == [

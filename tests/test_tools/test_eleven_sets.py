@@ -1,7 +1,6 @@
 """Table 2's protocol: what is trained, chosen and recognised."""
 import json
 import re
-import sys
 from math import log10
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from reproduce import fingerprints
 from transfer import transfer_eleven as eleven_sets
 
 ROOT = Path(__file__).parents[2]
-GRID = eleven_sets.grid((1e-3, 1e-2, 1e-1), (0., 1e-4))
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
     """Configs of the set "dtd", its one image, and weights of two models."""
+    monkeypatch.setattr(eleven_sets, 'CONFIGS', tmp_path / 'configs')
     config = Config(dict(
         data_root=str(tmp_path / 'data/dtd'),
         model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth'))),
@@ -46,12 +45,12 @@ def project(tmp_path):
 
 
 class Trainer:
-    """Stands for trainings: the middle of the grid is best."""
+    """Stands for ``train_all``: a learning rate of 0.01 and no decay are best."""
 
     def __init__(self):
         self.runs = []
 
-    def __call__(self, runs, later_steps):
+    def __call__(self, runs, *_):
         for run in runs:
             run.check_setting()
             if not run.is_finished:
@@ -77,35 +76,40 @@ class Trainer:
                        json.dumps({'accuracy/top1': value, 'step': 5000}) + '\n')
 
 
-def last_value(project, checkpoint, trainer, choices=GRID, **options):
-    table = eleven_sets.transfer(
-        ['dtd'], project / 'configs', project / 'work', None,
-        str(project / checkpoint), choices, options, trainer)
-    title, value, mean = table.splitlines()[-1].strip('| ').split(' | ')
-    assert value == mean and title == Path(checkpoint).stem
-    return float(value)
+@pytest.fixture
+def transfer(project, monkeypatch):
+    """Run the command; the last row's value, and what was trained."""
 
-
-def test_the_sweep_tests_once_with_what_validated_best(project):
-    trainer, again = Trainer(), Trainer()
-    assert last_value(project, 'mae.pth', trainer) == 70
-    assert trainer.runs[-1] == (1e-2, 0., 'test')
-    assert [split for *_, split in trainer.runs[:-1]] == ['val'] * 6
-    assert last_value(project, 'mae.pth', again) == 70
-    assert again.runs == []  # nothing is trained twice
-
-
-def test_results_are_recognised_by_weights_data_and_options(project):
-    """In one work folder, as the command has it by default."""
-    one = GRID[2:3]
-
-    def trained(checkpoint='mae.pth', **options):
-        """In a command of its own, which reads all files."""
-        fingerprints.path_fingerprint.cache_clear()
+    def run(checkpoint, *arguments, sets=('dtd', )):
+        fingerprints.path_fingerprint.cache_clear()  # each command reads all files
         fingerprints.weights_fingerprint.cache_clear()
         trainer = Trainer()
-        value = last_value(project, checkpoint, trainer, one, **options)
-        return value, len(trainer.runs)
+        monkeypatch.setattr(eleven_sets, 'train_all', trainer)
+        table = eleven_sets.transfer(eleven_sets.parse_arguments([
+            str(project / checkpoint), '--work-dir', str(project / 'work'), '--sets',
+            *sets, *arguments]), threads=1, lock=0)
+        title, value, mean = table.splitlines()[-1].strip('| ').split(' | ')
+        assert value == mean and title == Path(checkpoint).stem
+        return float(value), trainer.runs
+
+    return run
+
+
+def test_the_sweep_tests_once_with_what_validated_best(transfer):
+    value, runs = transfer('mae.pth')
+    assert value == 70 and runs[-1] == (1e-2, 0., 'test')
+    assert [split for *_, split in runs[:-1]] == ['val'] * 8
+    assert transfer('mae.pth') == (70, [])  # nothing is trained twice
+
+
+def test_results_are_recognised_by_weights_data_and_options(project, transfer):
+    """In one work folder, as the command has it by default."""
+    def trained(checkpoint='mae.pth', **options):
+        changes = [f'{key}={value}' for key, value in options.items()]
+        value, runs = transfer(
+            checkpoint, '--learning-rates', '1e-2', '--weight-decays', '0',
+            *(['--cfg-options', *changes] if changes else []))
+        return value, len(runs)
 
     assert trained() == (70, 2)
     assert trained('mixedae.pth') == (50, 2)  # not the first one's numbers
@@ -126,12 +130,12 @@ def test_addresses_with_one_file_name_are_two_rows():
     assert len(titles) == 2
 
 
-def test_a_missing_set_stops_before_the_first_run(project):
-    (project / 'configs/b.py').write_text("data_root = 'nowhere/b'")
+def test_a_missing_set_stops_before_the_first_run(project, transfer):
+    (project / 'configs/pets.py').write_text("data_root = 'nowhere/b'")
     with pytest.raises(ConfigurationError, match=(
-            r'missing: b \(.*b\); run those that are there with --sets dtd')):
-        eleven_sets.transfer(['dtd', 'b'], project / 'configs', project / 'work', None,
-                             'mae.pth', GRID, {}, Trainer())
+            r'missing: pets \(.*b\); run those that are there with --sets dtd')):
+        transfer('mae.pth', sets=['dtd', 'pets'])
+    assert not (project / 'work').exists()
 
 
 def test_table_2s_averages_are_the_papers():
@@ -155,7 +159,7 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch, kind, options):
     """A set in its real format, with a ViT that trains in a second; and MoCo v2."""
     tiny_data.small_set('voc2007', tmp_path / 'data/VOC2007', 8, monkeypatch)
     command = [
-        sys.executable, ROOT / 'tools/transfer/transfer_eleven.py',
+        ROOT / 'tools/transfer/transfer_eleven.py',
         tmp_path / 'vit.pth', '--sets', 'voc2007', '--data-root', tmp_path / 'data',
         '--backbone', kind,
         '--learning-rates', '1e-2', '--weight-decays', '0', '--work-dir',
@@ -169,13 +173,12 @@ def test_the_command_prints_table_2(tmp_path, monkeypatch, kind, options):
         weights = LAYOUTS['MoCo v2'].content(resnet({})[0].state_dict(), {})
     torch.save(weights, tmp_path / 'vit.pth')
     for finished in (2, 0):  # the second time nothing is left to do
-        done = preloaded.run(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        header, _, mae, mixedae, row = done.stdout.splitlines()[-5:]
+        output = preloaded.output_of(*command)
+        header, _, mae, mixedae, row = re.findall(r'^\|.*', output, re.M)
         assert header == '| Method | VOC | Avg. |'
         assert mae == '| MAE (paper) | 86.0 | 86.0 |'
         assert re.fullmatch(r'\| vit( \| \d+\.\d){2} \|', row), row
-        assert done.stdout.count('finished') == finished
+        assert output.count('finished') == finished
     # Weights are kept of the final run only.
     kept, = tmp_path.glob('runs/*/*/*.pth')
     assert kept.parent.name.startswith('test_')

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from demo import OBJECT_CLASSES, make_object_folder, make_scene_folder
+from demo import (OBJECT_CLASSES, make_object_folder, make_photograph_folder,
+                  make_scene_folder)
 from demo.coco_annotations import encode_mask
 from demo.object_painter import Painter
 from mixedae_mm.utils.errors import ConfigurationError
@@ -182,15 +183,10 @@ def test_colour_does_not_tell_the_class_but_shape_and_texture_do():
     assert accuracy(structures) > 0.5
 
 
-@pytest.mark.parametrize('function, arguments, message', [
-    (make_object_folder, dict(num_train=7), 'num_train must be at least 8'),
-    (make_scene_folder, dict(max_objects=1), 'max_objects must be at least 2'),
-    (make_scene_folder, dict(classes=('brick_disc', 'cat')), 'classes must be '
-     'different ones of brick_disc, .*, got brick_disc, cat'),
-    (make_object_folder, dict(classes=()), 'classes must be .*, got none'),
-    (make_scene_folder, dict(seed=-1), r'seed must be in \[0, 2\*\*32\)'),
-])
-def test_bad_arguments(function, arguments, message, tmp_path):
-    with pytest.raises(ConfigurationError, match=f'{function.__name__}: {message}'):
-        function(str(tmp_path / 'new'), **arguments)
+@pytest.mark.parametrize('make, smallest', [
+    (make_object_folder, 8), (make_scene_folder, 1), (make_photograph_folder, 16)])
+def test_too_few_images_are_refused(make, smallest, tmp_path):
+    with pytest.raises(ConfigurationError, match=f'{make.__name__}: num_val .* at '
+                       f'least {smallest}, got {smallest - 1}'):
+        make(str(tmp_path / 'new'), num_train=99, num_val=smallest - 1)
     assert not (tmp_path / 'new').exists()

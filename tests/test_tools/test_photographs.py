@@ -97,14 +97,6 @@ def test_validation_region_is_disjoint(side):
     assert edge[side] and sum(edge.values()) == 3
 
 
-@pytest.mark.parametrize('arguments', [dict(num_train=15), dict(size=7)])
-def test_bad_arguments(arguments, tmp_path):
-    name, = arguments
-    with pytest.raises(ConfigurationError, match=f'{name} must be at least'):
-        make_photograph_folder(str(tmp_path / 'new'), **arguments)
-    assert not (tmp_path / 'new').exists()
-
-
 def test_without_scikit_image(tmp_path, monkeypatch):
     import sys
     monkeypatch.setitem(sys.modules, 'skimage', None)

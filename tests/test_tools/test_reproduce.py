@@ -17,10 +17,10 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import (claims, claims_page, fingerprints, measuring, paper_scale,
-                       verdicts)
+from reproduce import claims, fingerprints, measuring, page, paper_scale, verdicts
+from reproduce.__main__ import parse_arguments, run as reproduce
 from reproduce.experiment import Experiment
-from reproduce.presets import ALL, PRESETS, VARIANT_OF, preset_named
+from reproduce.presets import ALL, PRESETS, VARIANT_OF
 from reproduce.training_run import TrainingRun, differing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,41 +105,40 @@ def test_every_method_takes_the_rate_with_its_lowest_held_out_loss(monkeypatch):
 
 def test_the_documented_numbers_are_those_of_the_record(tmp_path):
     """What `tools/reproduce --results ... --claims ...` writes."""
-    page = tmp_path / 'claims.md'
+    file, record = tmp_path / 'claims.md', ROOT / 'docs/claims_tiny.json'
+
+    def write(record=record):
+        reproduce(parse_arguments(['--results', str(record), '--claims', str(file)]))
+
     written = (ROOT / 'docs/claims.md').read_text()
-    record = json.loads((ROOT / 'docs/claims_tiny.json').read_text())
-    before, begin, after = written.partition(claims_page.BEGIN)
-    page.write_text(before + begin + '\nold\n' + claims_page.END
-                    + after.partition(claims_page.END)[2])
-    claims_page.write_claims_page(page, record)
-    assert page.read_text() == written
-    page.write_text('no marks')
-    with pytest.raises(ConfigurationError, match='has no lines'):
-        claims_page.write_claims_page(page, record)
+    before, begin, after = written.partition(page.BEGIN)
+    file.write_text(before + begin + '\nold\n' + page.END
+                    + after.partition(page.END)[2])
+    write()
+    assert file.read_text() == written
+    for other in ('[]', '{"preset": "tiny"}', 'none'):
+        (tmp_path / 'other.json').write_text(other)
+        with pytest.raises(ConfigurationError, match='other.json is not a results.jso'):
+            write(tmp_path / 'other.json')
+    file.write_text('no marks')
+    with pytest.raises(ConfigurationError, match='claims.md has no lines'):
+        write()
 
 
 def test_every_variant_differs_only_in_what_it_tests():
     experiment = Experiment(PRESETS['smoke'], Path('unused'))
-
     runs = {variant.name: experiment.pretraining(variant, 0).setting()
             for variant in ALL}
-    both = runs['both']
-    differences = {
-        name: set(differing(both, other))
-        for name, other in runs.items()
-    }
-    assert differences['attention_only'] == {'model.head.contrast_loss'}
-    assert differences['contrastive_only'] == {
-        'model.backbone.homologous_attention'}
-    assert differences['segment_embedding'] == {
-        'model.head.contrast_loss', 'model.backbone.homologous_attention'}
-    assert differences['naive_mixing'] == {
+    contrast, attention, mode = (
         'model.head.contrast_loss', 'model.backbone.homologous_attention',
-        'model.backbone.segment_embedding'}
-    assert differences['full'] == {
-        'model.data_preprocessor.mode', 'train_dataloader.batch_size'}
-    assert differences['full_images'] == {'model.data_preprocessor.mode'}
-    assert differences['topk_05'] == {'model.backbone.k_ratio'}
+        'model.data_preprocessor.mode')
+    for name, keys in dict(
+            attention_only={contrast}, contrastive_only={attention},
+            segment_embedding={contrast, attention},
+            naive_mixing={contrast, attention, 'model.backbone.segment_embedding'},
+            full={mode, 'train_dataloader.batch_size'}, full_images={mode},
+            topk_05={'model.backbone.k_ratio'}).items():
+        assert set(differing(runs['both'], runs[name])) == keys, name
     assert differing(runs['mae'], runs['mae_views']) == differing(
         runs['naive_mixing'], runs['naive_mixing_views']) == [
             *(f'train_dataloader.dataset.pipeline.{key}' for key in (
@@ -148,7 +147,7 @@ def test_every_variant_differs_only_in_what_it_tests():
             *(f'train_dataloader.sampler.{key}' for key in (
                 'num_repeats', 'shuffle', 'type'))]
     # MAE: another model, all else the same.
-    assert {key.split('.')[0] for key in differences['mae']} == {'model'}
+    assert all(key.startswith('model.') for key in differing(runs['both'], runs['mae']))
     # With another encoder, what is fine-tuned fits it.
     run = Experiment(PRESETS['small'], Path('unused')).finetuning('mae', 0, None)
     assert run.setting()['model.head.in_channels'] == 192
@@ -209,7 +208,7 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     def measured(identity='weights'):
         fingerprints.path_fingerprint.cache_clear()  # as in another command
         return measuring.measured(tmp_path / 'record.json', dict(model=identity),
-                                  lambda: None, images, 400)['loss']
+                                  lambda: None, images)['loss']
 
     assert [measured(), measured()] == [1, 1]
     for number, name in enumerate(('labelled', 'mixing', 'masked'), start=2):
@@ -218,17 +217,15 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     assert [measured('others'), measured('others')] == [5, 5]
 
 
-def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match='choose one of tiny'):
-        preset_named('huge')
-    with pytest.raises(ConfigurationError, match='no variant'):
-        Experiment(PRESETS['tiny'], tmp_path, variants=['beit'])
-    with pytest.raises(ConfigurationError, match='at least 1'):
-        Experiment(PRESETS['tiny'], tmp_path, steps=0)
-    with pytest.raises(ConfigurationError, match='rate is 2'):
-        Experiment(PRESETS['tiny'], tmp_path, learning_rate=2)
-    with pytest.raises(ConfigurationError, match='no folder train'):
-        Experiment(PRESETS['tiny'], tmp_path, images=tmp_path)
+@pytest.mark.parametrize('options, facts', [
+    (['--preset', 'huge'], "'huge'.*tiny.*paper"),
+    (['--variants', 'beit'], "'beit'.*naive_mixing"), (['--steps', '0'], 'at least 1'),
+    (['--learning-rate', '2'], 'rate is 2'), (['--images', 'IMAGES'], 'no folder tr')])
+def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, facts):
+    options = [option.replace('IMAGES', str(tmp_path)) for option in options]
+    with pytest.raises((SystemExit, ConfigurationError)) as refused:
+        reproduce(parse_arguments([*options, '--work-dir', str(tmp_path / 'work')]))
+    assert re.search(facts, f'{capsys.readouterr().err} {refused.value}')
 
 
 @pytest.mark.parametrize('use', [
@@ -244,20 +241,17 @@ def test_a_class_that_val_lacks_is_refused(tmp_path, use):
 
 
 def test_costs_at_paper_scale():
-    lines = '\n'.join(paper_scale.commands())
-    assert 'configs/mixedae_full_vitb_300e.py 8    # MixedAE, full mode: 62.3' in (
-        lines)
+    lines = paper_scale.commands()
+    assert 'configs/mixedae_full_vitb_300e.py 8    # MixedAE, full mode: 62.3' in lines
     # 300 epochs of 1281167 images at 1000 a second.
-    assert '4.4 GPU-days' in '\n'.join(paper_scale.commands(1000))
+    assert '4.4 GPU-days' in paper_scale.commands(1000)
     for word in lines.split():
         if word.startswith('configs/'):
             assert (ROOT / word).is_file(), word
 
 
 def tool(name, *options, status=0):
-    process = preloaded.run([sys.executable, ROOT / 'tools' / name, *options])
-    assert process.returncode == status, process.stdout + process.stderr
-    return process.stdout + process.stderr
+    return preloaded.output_of(ROOT / 'tools' / name, *options, status=status)
 
 
 @pytest.mark.slow

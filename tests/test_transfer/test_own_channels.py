@@ -1,5 +1,4 @@
 """Transfer of images with 1, 4 and 13 channels: tune, evaluate, predict, refuse."""
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,21 +9,19 @@ import tifffile
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from own_data import (LOADERS, METRIC, SIDE, SMALL, TOOLBOX, last_checkpoint, run,
+                      write_checkpoint, write_sets)
 from PIL import Image
-from test_own_labels import ARCH, LOADERS, METRIC, SMALL, TOOLBOX, run, saved
 
 from mixedae_mm import predict
 from mixedae_mm.datasets.checks import check_samples
 from mixedae_mm.launch.train import main as train
 from mixedae_mm.utils.errors import ConfigurationError
 
-SIDE = 64
-SHAPES = ('lid', 'plate')
 RECIPE = dict(classify='classification', segment='segmentation', detect='detection')
-CLASSIFY = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4',
-            'model.backbone.img_size=64', *(
-                f'{part}_dataloader.dataset.pipeline.1.size=64'
-                for part in ('train', 'val', 'test'))]
+CLASSIFY = [*SMALL['classify'], 'model.backbone.img_size=64', *(
+    f'{part}_dataloader.dataset.pipeline.1.size=64'
+    for part in ('train', 'val', 'test'))]
 
 
 def image(channels, i, dtype='uint16'):
@@ -35,61 +32,36 @@ def image(channels, i, dtype='uint16'):
 
 
 def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, pixels.transpose(2, 0, 1), photometric='minisblack')
+    tifffile.imwrite(path, np.moveaxis(pixels, -1, -3), photometric='minisblack')
 
 
-def layouts(root, channels):
-    """The three data sets of the page of own labels, of images with any channels."""
-    for split, number in (('train', 4), ('val', 2)):
-        coco = dict(images=[], annotations=[], categories=[
-            dict(id=i, name=name) for i, name in enumerate(SHAPES)])
-        for i in range(number):
-            pixels, box = image(channels, i), (10, 10, 40, 35 + i)
-            write(root / f'birds/{split}/{SHAPES[i % 2]}/{i}.tif', pixels)
-            write(root / f'leaves/images/{split}/{i}.tif', pixels)
-            mask = np.zeros((SIDE, SIDE), np.uint8)
-            mask[10:45 + i, 10:50] = 1
-            saved(root / f'leaves/masks/{split}/{i}.png', Image.fromarray(mask))
-            write(root / f'parts/{split}/{i}.tif', pixels)
-            left, top, width, height = box
-            right, bottom = left + width, top + height
-            coco['images'].append(
-                dict(id=i, file_name=f'{i}.tif', width=SIDE, height=SIDE))
-            coco['annotations'].append(dict(
-                id=1 + i, image_id=i, category_id=i % 2, iscrowd=0, bbox=list(box),
-                area=width * height,
-                segmentation=[[left, top, right, top, right, bottom, left, bottom]]))
-        file = root / f'parts/annotations/{split}.json'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(coco))
+def write_all(root, channels):
+    """The data sets, and a pre-training of images with so many channels."""
+    write_sets(root, lambda path, i, _: write(path, image(channels, i)), '.tif', '.tif')
+    mean, std = statistics(channels)
+    write_checkpoint(
+        root / 'bands.pth', channels, model=dict(
+            data_preprocessor=dict(mean=mean, std=std)),
+        train_dataloader=dict(dataset=dict(pipeline=[
+            dict(type='LoadChannels', channels=channels)])))
+    write_configs(root)
 
 
 def statistics(channels):
-    every = np.stack([image(channels, i) for i in range(4)]).reshape(-1, channels)
+    every = np.stack([image(channels, i) for i in range(6)]).reshape(-1, channels)
     return every.mean(0).tolist(), every.std(0).tolist()
 
 
-def checkpoint(path, channels, loads=True):
-    """A pre-training of images with so many channels, with its config."""
-    backbone = dict(type='MixedAEViT', arch=ARCH, img_size=SIDE, patch_size=8,
-                    in_channels=channels)
-    vit = MODELS.build(dict(backbone, num_sources=4))
-    mean, std = statistics(channels)
-    config = dict(model=dict(
-        backbone=backbone, data_preprocessor=dict(mean=mean, std=std)))
-    if loads:
-        config['train_dataloader'] = dict(dataset=dict(pipeline=[
-            dict(type='LoadChannels', channels=channels)]))
-    torch.save(dict(
-        state_dict={f'backbone.{k}': v for k, v in vit.state_dict().items()},
-        meta=dict(cfg=Config(config).pretty_text)), path)
+def preprocessor_of(cfg):
+    return cfg.get('data_preprocessor') or cfg.model.data_preprocessor
 
 
 def write_configs(root, more=''):
     for name, data in (('classify', 'birds'), ('segment', 'leaves'),
                        ('detect', 'parts')):
-        classes = "classes = ('background', 'leaf')\n" if name == 'segment' else ''
+        classes = ''
+        if name == 'segment':
+            classes = "classes = ('background', 'leaf', 'stem')\n"
         (root / f'{name}.py').write_text(
             f"_base_ = 'mixedae_mm::own_labels/{RECIPE[name]}.py'\n"
             f"data_root = '{data}'\npretrained = 'bands.pth'\n{classes}{more}")
@@ -103,9 +75,7 @@ def channels(request):
 @pytest.fixture(scope='module')
 def folder(channels, tmp_path_factory):
     root = tmp_path_factory.mktemp('own_channels')
-    layouts(root, channels)
-    checkpoint(root / 'bands.pth', channels)
-    write_configs(root)
+    write_all(root, channels)
     return root
 
 
@@ -115,9 +85,8 @@ def test_channels_and_statistics_are_those_of_the_pretraining(
     monkeypatch.chdir(folder)
     cfg = Config.fromfile(f'{name}.py')
     assert cfg.model.backbone.in_channels == channels
-    mean, std = statistics(channels)
-    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
-    for key, numbers in (('mean', mean), ('std', std)):
+    preprocessor = preprocessor_of(cfg)
+    for key, numbers in zip(('mean', 'std'), statistics(channels)):
         assert np.ravel(preprocessor[key]) == pytest.approx(numbers)
     assert not preprocessor.get('to_rgb') and not preprocessor.get('bgr_to_rgb')
     for part in ('train', 'val', 'test'):
@@ -138,8 +107,7 @@ def test_the_file_of_channel_statistics_is_inherited(tmp_path, monkeypatch, name
         f"_base_ = ['mixedae_mm::own_labels/{RECIPE[name]}.py', 'statistics.py']\n"
         "data_root = 'nowhere'\npretrained = None\nimage_size = 64\n")
     cfg = Config.fromfile('mine.py')
-    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
-    assert np.ravel(preprocessor.std).tolist() == [9, 8, 7, 6, 5]
+    assert np.ravel(preprocessor_of(cfg).std).tolist() == [9, 8, 7, 6, 5]
     assert cfg.model.backbone.in_channels == 5
     first, second, *_ = cfg.train_dataloader.dataset.pipeline
     assert first.channels == 5 and not {'channels', 'mean', 'std'} & set(cfg)
@@ -157,10 +125,10 @@ def test_from_a_checkpoint_to_predictions(folder, name, tmp_path):
     assert 'loaded 7' in output and re.search(f'{METRIC[name]}: ', output)
     assert 'of another range' not in output
     work_dir = folder / 'work_dirs' / name
-    last = str(work_dir / Path((work_dir / 'last_checkpoint').read_text()).name)
+    last = str(last_checkpoint(work_dir))
     source = folder / 'birds/val'
     results = predict(source, last, tmp_path / 'out', threshold=0)
-    assert [Path(result['image']).name for result in results] == ['0.tif', '1.tif']
+    assert [Path(result['image']).stem for result in results] == ['0', '1', '2']
     for result in results:
         name_there = Path(result['image']).relative_to(source)
         with Image.open(f'{tmp_path}/out/{name_there}.png') as file:
@@ -178,9 +146,7 @@ def test_from_a_checkpoint_to_predictions(folder, name, tmp_path):
 def here(tmp_path, monkeypatch):
     """Data of four channels, a checkpoint and the three configs."""
     monkeypatch.chdir(tmp_path)
-    layouts(tmp_path, 4)
-    checkpoint(tmp_path / 'bands.pth', 4)
-    write_configs(tmp_path)
+    write_all(tmp_path, 4)
     return tmp_path
 
 
@@ -207,8 +173,7 @@ def test_a_fine_tuned_model_is_a_start_too(here, name, tuned):
     config.merge_from_dict(tuned)
     content['meta']['cfg'] = config.pretty_text
     torch.save(content, 'bands.pth')
-    cfg = Config.fromfile(f'{name}.py')
-    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    preprocessor = preprocessor_of(Config.fromfile(f'{name}.py'))
     assert np.ravel(preprocessor.mean).tolist() == [9.] * 4
     assert np.ravel(preprocessor.std).tolist() == [2.] * 4
 
@@ -224,12 +189,10 @@ def test_steps_of_a_pipeline_may_change_the_channels(here):
 
 @pytest.mark.parametrize('name', RECIPE)
 def test_three_bands_are_not_rgb(here, name):
-    layouts(here, 3)
-    checkpoint(here / 'bands.pth', 3)
+    write_all(here, 3)
     cfg = Config.fromfile(f'{name}.py')
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadChannels'
-    preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
-    assert preprocessor.mean == pytest.approx(statistics(3)[0])
+    assert preprocessor_of(cfg).mean == pytest.approx(statistics(3)[0])
 
 
 def with_nan():
@@ -252,7 +215,7 @@ def checked(name, change=None, channels=4):
     if change:
         change(cfg)
     init_default_scope(TOOLBOX[name])
-    preprocessor = (cfg.get('data_preprocessor') or cfg.model.data_preprocessor).copy()
+    preprocessor = preprocessor_of(cfg).copy()
     preprocessor.setdefault('type', 'ClsDataPreprocessor')
     model = SimpleNamespace(
         backbone=MODELS.build(dict(cfg.model.backbone, init_cfg=None)),
@@ -268,7 +231,7 @@ def checked(name, change=None, channels=4):
     ('detect', 'parts/train/0.tif')])
 def test_an_image_that_cannot_be_used_is_named(here, name, file, kind):
     make, facts = BAD[kind]
-    tifffile.imwrite(file, np.moveaxis(make(), -1, -3), photometric='minisblack')
+    write(file, make())
     with pytest.raises(ConfigurationError, match=f'{file}.*{facts}'):
         checked(name)
 

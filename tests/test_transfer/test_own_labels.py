@@ -1,17 +1,16 @@
 """Labels of one's own: from the page's configs to predictions, in every toolbox."""
 import json
-import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import images
 import numpy as np
-import preloaded
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from own_data import (ARCH, LOADERS, METRIC, PAGE, ROOT, SHAPES, SIDE, SMALL, TOOLBOX,
+                      last_checkpoint, page_config, run, write_checkpoint, write_sets)
 from PIL import Image, ImageDraw
 
 from mixedae_mm import config_path, predict
@@ -21,20 +20,10 @@ from mixedae_mm.config.tree import resolve
 from mixedae_mm.launch.checks import schedule_note
 from mixedae_mm.utils.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / 'docs/your_own_labels.md').read_text()
-ARCH = dict(embed_dims=24, num_layers=6, num_heads=2, feedforward_channels=24)
-SHAPES = ('lid', 'plate', 'tile')  # classes that no public data set has
-SIDE = 64
 
-
-def page_config(name):
-    """A config of the page, as readers copy it."""
-    return re.search(rf'```python\n(# {name}\.py\n.*?)```', PAGE, re.S)[1]
-
-
-def saved(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
+def draw(path, i, box):
+    image = Image.new('RGB', (SIDE, SIDE), (30 * i, 90, 120))
+    ImageDraw.Draw(image).rectangle(box, fill=(200, 40 * i, 20))
     image.save(path)
 
 
@@ -42,39 +31,9 @@ def saved(path, image):
 def folder(tmp_path_factory):
     """Three data sets in the page's layouts, and the checkpoint that it names."""
     root = tmp_path_factory.mktemp('own')
-    for split, number in (('train', 6), ('val', 3)):
-        coco = dict(images=[], annotations=[], categories=[
-            dict(id=7 + i, name=name) for i, name in enumerate(SHAPES)])
-        for i in range(number):
-            image = Image.new('RGB', (SIDE, SIDE), (30 * i, 90, 120))
-            mask = Image.new('L', (SIDE, SIDE))
-            box = 10, 10 + i, 50, 45 + i
-            for canvas, fill in ((image, (200, 40 * i, 20)), (mask, i % 3)):
-                ImageDraw.Draw(canvas).rectangle(box, fill=fill)
-            saved(root / f'birds/{split}/{SHAPES[i % 3]}/{i}.png', image)
-            saved(root / f'leaves/images/{split}/{i}.png', image)
-            saved(root / f'leaves/masks/{split}/{i}.png', mask)
-            saved(root / f'parts/{split}/{i}.jpg', image)
-            left, top, right, bottom = box
-            width, height = right - left, bottom - top
-            coco['images'].append(
-                dict(id=i, file_name=f'{i}.jpg', width=SIDE, height=SIDE))
-            coco['annotations'].append(dict(
-                id=1 + i, image_id=i, category_id=7 + i % 3, iscrowd=0,
-                bbox=[left, top, width, height], area=width * height,
-                segmentation=[[left, top, right, top, right, bottom, left, bottom]]))
-        file = root / f'parts/annotations/{split}.json'
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(coco))
-    backbone = dict(type='MixedAEViT', arch=ARCH, img_size=SIDE, patch_size=8)
-    vit = MODELS.build(dict(backbone, num_sources=4))
-    weights = root / 'work_dirs/mixedae_vitb_folder/epoch_300.pth'
-    weights.parent.mkdir(parents=True)
-    text = Config(dict(model=dict(backbone=backbone))).pretty_text
-    torch.save(dict(
-        state_dict={f'backbone.{k}': v for k, v in vit.state_dict().items()},
-        meta=dict(cfg=text)), weights)
-    for name in ('classify', 'segment', 'detect'):
+    write_sets(root, draw, '.png', '.jpg')
+    write_checkpoint(root / 'work_dirs/mixedae_vitb_folder/epoch_300.pth')
+    for name in TOOLBOX:
         (root / f'{name}.py').write_text(page_config(name))
     return root
 
@@ -85,7 +44,7 @@ def here(folder, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize('name', ['classify', 'segment', 'detect'])
+@pytest.mark.parametrize('name', TOOLBOX)
 def test_configs_of_the_page_are_short_and_know_classes_and_encoder(here, name):
     lines = page_config(name).splitlines()
     assert sum(bool(line) and not line.startswith('#') for line in lines) <= 6
@@ -137,14 +96,29 @@ def test_one_key_says_the_size_of_images(here, name, size, sizes):
     assert {key: resolve(cfg, key.split('.')) for key in sizes} == sizes
 
 
-@pytest.mark.parametrize('name, size, facts', [
-    ('segment', 100, 'image_size .* 100, .*multiple of the patch size, 8'),
-    ('classify', 0, 'image_size .* 0, '), ('classify', True, 'image_size .* True, '),
-    ('detect', 9, 'image_size .* 9, .*16 or more'), ('detect', '"96"', "'96'")])
-def test_sizes_that_cannot_be(here, name, size, facts):
-    Path('sized.py').write_text(page_config(name) + f'image_size = {size}\n')
+@pytest.mark.parametrize('name, line, facts', [
+    ('segment', 'image_size = 100', '100, .*multiple of the patch size, 8'),
+    ('classify', 'image_size = 0', 'image_size .* 0, '),
+    ('classify', 'image_size = True', 'image_size .* True, '),
+    ('detect', 'image_size = 9', '9, .*16 or more'),
+    ('detect', 'image_size = "96"', "'96'"),
+    ('classify', 'data_root = None', 'data_root .* None, but must be a path'),
+    ('detect', 'data_root = 5', 'data_root .* 5, but must be a path'),
+    ('classify', 'pretrained = 1', 'pretrained .* 1, but must be a path, or None'),
+    ('detect', 'pretrained = False', 'pretrained .* False, but must be a path, or'),
+    ('segment', "reduce_zero_label = 'no'", "reduce_zero_label .*'no', .*True or"),
+    ('segment', 'classes = 2', 'classes .* 2, .*tuple of different names'),
+    ('classify', 'classes = (1, 2)', r'classes .*\(1, 2\), .*different names'),
+    ('segment', "classes = ('a', 'a')", r"\('a', 'a'\), .*different names"),
+    # One class without a comma is not a tuple of letters.
+    *((name, "classes = ('lid')", r"'lid'.*\('lid', \)") for name in TOOLBOX),
+    # One class has nothing to be told from.
+    *((name, "classes = ('lid', )", "one class 'lid'.*at least two")
+      for name in ('classify', 'segment'))])
+def test_what_a_key_cannot_be(here, name, line, facts):
+    Path('refused.py').write_text(page_config(name) + line + '\n')
     with pytest.raises(ConfigurationError, match=facts):
-        Config.fromfile('sized.py')
+        Config.fromfile('refused.py')
 
 
 @pytest.mark.parametrize('size', [224, 96])
@@ -183,39 +157,10 @@ def test_an_encoder_of_another_kind_is_left_to_the_loading(here, theirs):
     assert Config.fromfile('other.py').model.backbone.arch == 'base'
 
 
-@pytest.mark.parametrize('name, line, facts', [
-    ('classify', 'data_root = None', 'data_root .* None, but must be a path'),
-    ('detect', 'data_root = 5', 'data_root .* 5, but must be a path'),
-    ('classify', 'pretrained = 1', 'pretrained .* 1, but must be a path, or None'),
-    ('detect', 'pretrained = False', 'pretrained .* False, but must be a path, or'),
-    ('segment', "reduce_zero_label = 'no'", "reduce_zero_label .*'no', .*True or"),
-    ('segment', 'classes = 2', 'classes .* 2, .*tuple of different names'),
-    ('classify', 'classes = (1, 2)', r'classes .*\(1, 2\), .*different names'),
-    ('segment', "classes = ('a', 'a')", r"\('a', 'a'\), .*different names")])
-def test_values_of_another_type_are_refused(here, name, line, facts):
-    Path('typed.py').write_text(page_config(name) + line + '\n')
-    with pytest.raises(ConfigurationError, match=facts):
-        Config.fromfile('typed.py')
-
-
 def test_a_start_from_random_weights(here):
     Path('scratch.py').write_text(page_config('classify') + 'pretrained = None\n')
     backbone = Config.fromfile('scratch.py').model.backbone
     assert backbone.init_cfg is None and backbone.arch == 'base'
-
-
-@pytest.mark.parametrize('name', ['classify', 'segment', 'detect'])
-def test_one_class_without_a_comma_is_no_tuple_of_letters(here, name):
-    Path('letters.py').write_text(page_config(name) + "classes = ('lid')\n")
-    with pytest.raises(ConfigurationError, match=r"'lid'.*\('lid', \)"):
-        Config.fromfile('letters.py')
-
-
-@pytest.mark.parametrize('name', ['classify', 'segment'])
-def test_one_class_has_nothing_to_be_told_from(here, name):
-    Path('one.py').write_text(page_config(name) + "classes = ('lid', )\n")
-    with pytest.raises(ConfigurationError, match="one class 'lid'.*at least two"):
-        Config.fromfile('one.py')
 
 
 @pytest.mark.parametrize('val, classes, facts', [
@@ -268,38 +213,6 @@ def test_a_schedule_that_does_not_end_with_the_run_is_named(ends, length, words)
 
 # ------------------------------------------------------- training and predicting
 
-LOADERS = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
-           'val_dataloader.persistent_workers=False',
-           'train_dataloader.persistent_workers=False']
-SMALL = {  # what makes it quick, beside the size of the images
-    'classify': ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=6'],
-    'segment': [
-        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=2',
-        'model.decode_head.channels=8', 'model.auxiliary_head.channels=8'],
-    'detect': [
-        'train_cfg.max_epochs=1',
-        'model.train_cfg.rpn_proposal.max_per_img=16',
-        'model.test_cfg.rpn.max_per_img=8', 'model.test_cfg.rcnn.score_thr=0.0',
-        'model.roi_head.mask_head.num_convs=1', *(
-            f'model.{key}' for i in range(3) for key in (
-                f'train_cfg.rcnn.{i}.sampler.num=8',
-                f'roi_head.bbox_head.{i}.num_shared_convs=1',
-                f'roi_head.bbox_head.{i}.conv_out_channels=16',
-                f'roi_head.bbox_head.{i}.fc_out_channels=16'))],
-}
-TOOLBOX = dict(classify='mmpretrain', segment='mmseg', detect='mmdet')
-METRIC = dict(classify='accuracy/top1', segment='mIoU', detect='coco/segm_mAP')
-
-
-def run(folder, *command):
-    done = preloaded.run([sys.executable, *command], cwd=folder, env=dict(
-        os.environ, PYTHONPATH=str(ROOT)))
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-4000:]
-    return output
-
-
 @pytest.fixture(scope='module')
 def trained(folder):
     """Checkpoints of the page's configs, fine-tuned once each."""
@@ -314,9 +227,7 @@ def trained(folder):
             output = run(folder, '-m', 'mixedae_mm', 'train', str(config),
                          '--cfg-options', *LOADERS, *SMALL[name])
             assert 'loaded 7' in output and re.search(f'{METRIC[name]}: ', output)
-            work_dir = folder / 'work_dirs' / name
-            last = Path((work_dir / 'last_checkpoint').read_text()).name
-            done[name] = work_dir / last
+            done[name] = last_checkpoint(folder / 'work_dirs' / name)
         return done[name]
 
     return train
@@ -329,10 +240,8 @@ def test_from_the_page_to_predictions(trained, folder, tmp_path, name):
     checkpoint = str(shutil.copy(trained(name), tmp_path / 'tuned.pth'))
     config = trained(name).with_name(f'{name}.py')
     cfg = Config.fromfile(config)
-    (tmp_path / 'photos/deep').mkdir(parents=True)
-    image = np.random.randint(0, 256, (50, 70, 3), dtype=np.uint8)
-    photo = str(tmp_path / 'photos/deep/a.png')
-    Image.fromarray(image).save(photo)
+    image = images.noise((70, 50))
+    photo = str(images.save(tmp_path / 'photos/deep/a.png', image))
     output = run(tmp_path, '-m', 'mixedae_mm', 'predict', 'photos', '--checkpoint',
                  checkpoint, '--threshold', '0')
     assert 'photos/deep/a.png: ' in output
@@ -374,18 +283,14 @@ def test_from_the_page_to_predictions(trained, folder, tmp_path, name):
 
 @pytest.mark.slow
 def test_predictions_of_images_turned_by_exif_and_of_broken_ones(trained, tmp_path):
-    (tmp_path / 'photos').mkdir()
-    exif = Image.Exif()
-    exif[274] = 6  # turned by 90 degrees
-    Image.new('RGB', (70, 50), (9, 99, 199)).save(
-        tmp_path / 'photos/b.jpg', exif=exif)
+    images.save(tmp_path / 'photos/b.jpg', (70, 50), orientation=6)
     (tmp_path / 'photos/a.jpg').write_bytes(b'no image')
     for name in ('segment', 'classify'):
         results = predict(tmp_path / 'photos', trained(name), tmp_path / name)
         assert [Path(result['image']).name for result in results] == ['b.jpg']
         with Image.open(tmp_path / name / 'b.jpg.png') as drawn:
             assert drawn.size == (50, 70)
-    Image.new('RGB', (70, 1)).save(tmp_path / 'photos/c.png')  # no pooled features
+    images.save(tmp_path / 'photos/c.png', (70, 1))  # no pooled features
     results = predict(tmp_path / 'photos', trained('segment'), tmp_path / 'flat')
     assert [Path(result['image']).name for result in results] == ['b.jpg']
     again = predict(tmp_path, trained('segment'), tmp_path / 'flat')
@@ -401,7 +306,7 @@ def test_predictions_of_images_turned_by_exif_and_of_broken_ones(trained, tmp_pa
 def test_a_file_that_the_disk_refuses_is_left_out(trained, tmp_path, monkeypatch,
                                                   warned):
     for name in 'ab':
-        saved(tmp_path / f'photos/{name}.png', Image.new('RGB', (70, 70)))
+        images.save(tmp_path / f'photos/{name}.png', (70, 70))
 
     def read(path):
         if path.endswith('a.png'):
@@ -418,7 +323,7 @@ def test_a_file_that_the_disk_refuses_is_left_out(trained, tmp_path, monkeypatch
 def test_predicting_from_python(trained, tmp_path, monkeypatch, capsys):
     (tmp_path / 'work_dirs/classify').mkdir(parents=True)
     shutil.copy(trained('classify'), tmp_path / 'work_dirs/classify/epoch_100.pth')
-    saved(tmp_path / 'photos/x.png', Image.new('RGB', (70, 70), (9, 99, 199)))
+    images.save(tmp_path / 'photos/x.png', (70, 70))
     monkeypatch.chdir(tmp_path)
     code = re.search(r'<!-- snippet: predict -->\n```python\n(.*?)```', PAGE, re.S)[1]
     exec(code, {})
@@ -462,9 +367,3 @@ def test_the_encoder_comes_through_torch_hub(here):
     encoder = torch.hub.load(str(ROOT), 'mixedae', source='local', heads=2,
                              checkpoint='work_dirs/mixedae_vitb_folder/epoch_300.pth')
     assert encoder.encode('birds/val').patches.shape == (3, 64, 24)
-
-
-def test_the_page_of_costs_shows_what_the_command_prints():
-    from benchmarks import cost
-    page = (ROOT / 'docs/recipes.md').read_text()
-    assert cost.plan(ROOT / 'docs/measurements') in page

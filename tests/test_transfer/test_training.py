@@ -1,22 +1,21 @@
 """Real commands of the three toolboxes on tiny data, from a checkpoint."""
-import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
-import preloaded
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
+from preloaded import output_of
 
 from demo.labelled_objects import make_object_folder, make_scene_folder
 from mixedae_mm.launch.entry import adapt_to_cpu
 from mixedae_mm.models import MixedAE
 from reliability.kills import kill_and_compare
+from own_data import LOADERS, last_checkpoint
 from tiny_data import scenes
 from transfer import fine_tunings as transfer_demo, report as transfer_report
 
@@ -25,15 +24,6 @@ DEMO = ROOT / 'configs/demo/transfer'
 TRAIN, TEST = ROOT / 'tools/train.py', ROOT / 'tools/test.py'
 
 pytestmark = pytest.mark.slow
-
-
-def run(command, folder, **environment):
-    """Run in a folder outside the repository; what it printed."""
-    result = preloaded.run(command, cwd=folder, env=dict(
-        os.environ, **{k: str(v) for k, v in environment.items()}))
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output[-4000:]
-    return output
 
 
 @pytest.fixture(scope='module')
@@ -83,15 +73,13 @@ def trained(demo):
         if toolbox not in done:
             config, data, options, *_ = TASKS[toolbox]
             folder = demo / toolbox
-            output = run([
-                sys.executable, TRAIN, DEMO / config, '--work-dir', folder,
+            output = output_of(
+                TRAIN, DEMO / config, '--work-dir', folder,
                 '--cfg-options', 'train_dataloader.num_workers=0',
                 'val_dataloader.num_workers=0',
-                'default_hooks.checkpoint.interval=1', *options
-            ], demo, DATA_ROOT=demo / data, PRETRAINED=demo / 'mixedae.pth')
-            weights = folder / Path(
-                (folder / 'last_checkpoint').read_text()).name
-            done[toolbox] = folder, folder / config, weights, output
+                'default_hooks.checkpoint.interval=1', *options,
+                cwd=demo, DATA_ROOT=demo / data, PRETRAINED=demo / 'mixedae.pth')
+            done[toolbox] = folder, folder / config, last_checkpoint(folder), output
         return done[toolbox]
 
     return train
@@ -107,10 +95,9 @@ def test_training_starts_from_the_checkpoint_and_is_tested(trained, demo, toolbo
     assert re.search(rf'{metric}: \d', output)
     losses = [float(v) for v in re.findall(r' loss: (\S+)', output)]
     assert losses and np.isfinite(losses).all()
-    output = run([sys.executable, TEST, config, weights, '--work-dir',
-                  folder / 'test', '--cfg-options',
-                  'model.backbone.init_cfg.checkpoint=no.pth'], demo,
-                 DATA_ROOT=demo / data)
+    output = output_of(
+        TEST, config, weights, '--work-dir', folder / 'test', '--cfg-options',
+        'model.backbone.init_cfg.checkpoint=no.pth', cwd=demo, DATA_ROOT=demo / data)
     assert re.search(rf'{metric}: \d', output)
 
 
@@ -141,10 +128,9 @@ def test_killed_runs_resume_exactly(demo, tmp_path, monkeypatch, toolbox, phase)
 def test_several_scales_and_small_images(trained, demo):
     """Scale 0.5, of 64 pixels, is smaller than the window that slides."""
     folder, config, weights, _ = trained('mmseg')
-    output = run([
-        sys.executable, TEST, config, weights, '--tta', '--work-dir', folder / 'tta',
-        '--cfg-options', 'test_dataloader.dataset.indices=1'
-    ], demo, DATA_ROOT=demo / 'scenes/ade')
+    output = output_of(
+        TEST, config, weights, '--tta', '--work-dir', folder / 'tta', '--cfg-options',
+        'test_dataloader.dataset.indices=1', cwd=demo, DATA_ROOT=demo / 'scenes/ade')
     assert re.search(r'mIoU: \d', output)
 
 
@@ -203,7 +189,7 @@ def test_features_of_a_detector_lie_at_their_stride(trained):
 def test_report_of_the_transfer_demo(trained, demo, tmp_path):
     """Pictures by the three inferencers, one HTML page."""
     runs = []
-    tasks = [task for task in transfer_demo.TASKS if task.name != 'detection']
+    tasks = [task for name, task in transfer_demo.TASKS.items() if name != 'detection']
     for toolbox, task in zip(TASKS, tasks):  # the last one in scenes that are unseen
         folder, _, weights, _ = trained(toolbox)
         for start in (transfer_demo.MAE, transfer_demo.MIXEDAE):
@@ -214,7 +200,7 @@ def test_report_of_the_transfer_demo(trained, demo, tmp_path):
     columns = [column for task in tasks for column in task.metrics]
     results = {run.start: dict.fromkeys(columns, 12.34) for run in runs}
     transfer_report.write_transfer_report(
-        tmp_path / 'report.html', runs, results, demo, dict(steps=3, batch=64),
+        tmp_path / 'report.html', runs, results, dict(steps=3, batch=64),
         dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == 3
@@ -243,7 +229,7 @@ def test_inferencers_as_documented(trained, demo, tmp_path):
     shutil.copy(photo, tmp_path / 'photo.jpg')
     (tmp_path / 'infer.py').write_text(snippet('inferencers'))
     # The pre-trained weights are not needed any more, and not there.
-    output = run([sys.executable, 'infer.py'], tmp_path)
+    output = output_of('infer.py', cwd=tmp_path)
     lines = output.splitlines()
     # At the end of the progress bar's line, where that is not a terminal.
     assert re.search(r'(brick|gravel)_\w+$', output, re.MULTILINE), output
@@ -291,13 +277,9 @@ def own_training(toolbox, stock, config, outside, options):
     assert text != config
     path = outside / f'configs/{stock}/mine.py'
     path.write_text(text)
-    return run([
-        sys.executable, installed(toolbox, 'tools/train.py'), path,
-        '--cfg-options', 'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
-        'val_dataloader.num_workers=0',
-        'val_dataloader.persistent_workers=False', *options
-    ], outside)
+    return output_of(
+        installed(toolbox, 'tools/train.py'), path, '--cfg-options', *LOADERS, *options,
+        cwd=outside)
 
 
 def test_a_stock_mmseg_config_gains_the_backbone(outside):

@@ -1,16 +1,17 @@
 """Every transfer config builds, and says what its protocol says."""
 import copy
-import math
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS
+from mmengine.registry import DATASETS, EVALUATOR, METRICS, MODELS, DefaultScope
 
 import tiny_data
+from mixedae_mm.config.tree import resolve
 from mixedae_mm.launch.entry import adapt_to_cpu
 from mixedae_mm.models.vit_sizes import SIZES
 from transfer import transfer_eleven as eleven_sets
@@ -67,14 +68,7 @@ def registered(config):
     """Make the toolbox's parts known and found by their bare names."""
     scope = config.default_scope
     pytest.importorskip(scope)
-    from mmengine.registry import DefaultScope
-    if scope == 'mmseg':
-        from mmseg.utils import register_all_modules
-    elif scope == 'mmdet':
-        from mmdet.utils import register_all_modules
-    else:
-        from mmpretrain.utils import register_all_modules
-    register_all_modules(init_default_scope=False)
+    import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     return DefaultScope.overwrite_default_scope(scope)
 
 
@@ -96,12 +90,10 @@ def build_optimizer(config, model):
 
 
 def test_no_config_is_forgotten():
-    found = {
+    assert {*ALL, MIXMIM} == {
         str(path.relative_to(ROOT))
         for kind in ('classification', 'segmentation', 'detection')
-        for path in (ROOT / kind).rglob('*.py')
-    }
-    assert found == {*ALL, MIXMIM}
+        for path in (ROOT / kind).rglob('*.py')}
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -114,16 +106,15 @@ def test_model_and_optimizer_build(name):
     patch = 14 if size_of(name) == 'vit-h' else 16
     assert backbone.patch_embed.projection.kernel_size == (patch, patch)
     assert not backbone.is_pretraining and not backbone.homologous_in_transfer
+    is_trained = {p.requires_grad for p in backbone.parameters()}
+    assert is_trained == {'linear' not in name}
+    if name in ADE:
+        assert backbone.relative_position_bias is ('rel-pos' in name)
+        assert backbone.patch_resolution == ((37, 37) if patch == 14 else (32, 32))
 
-    optimizer = build_optimizer(config, model)
-    trained = {
-        id(p)
-        for group in optimizer.param_groups for p in group['params']
-    }
-    assert trained == {
-        id(p)
-        for p in model.parameters() if p.requires_grad or 'linear' in name
-    }
+    groups = build_optimizer(config, model).param_groups
+    assert {id(p) for group in groups for p in group['params']} == {
+        id(p) for p in model.parameters() if p.requires_grad or 'linear' in name}
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -133,18 +124,18 @@ def test_pre_trained_weights_and_data_come_from_the_environment(
     checkpoint = config.model.backbone.init_cfg.checkpoint
     assert checkpoint.startswith(
         f'work_dirs/mixedae_{size_of(name).replace("-", "")}_')
-    roots = {
-        config[f'{kind}_dataloader'].dataset.data_root
-        for kind in ('train', 'val', 'test')
-    }
-    assert len(roots) == 1 and roots.pop().startswith('data/')
+
+    def root_of(config):
+        root, = {config[f'{kind}_dataloader'].dataset.data_root
+                 for kind in ('train', 'val', 'test')}
+        return root
+
+    assert root_of(config).startswith('data/')
     monkeypatch.setenv('PRETRAINED', '/weights/other.pth')
     monkeypatch.setenv('DATA_ROOT', '/elsewhere')
     config = load(name)
     assert config.model.backbone.init_cfg.checkpoint == '/weights/other.pth'
-    assert all(
-        config[f'{kind}_dataloader'].dataset.data_root == '/elsewhere'
-        for kind in ('train', 'val', 'test'))
+    assert root_of(config) == '/elsewhere'
     assert 'data/' not in str(config.val_evaluator)
 
 
@@ -153,8 +144,7 @@ def test_runs_are_as_safe_as_pre_training(name):
     config = load(name)
     pretraining = Config.fromfile(ROOT / 'mae_vitb_300e.py')
     assert config.custom_hooks == [
-        *pretraining.custom_hooks, dict(type='DataCheckHook')
-    ]
+        *pretraining.custom_hooks, dict(type='DataCheckHook')]
     for each in (config, pretraining):
         assert each.default_hooks.checkpoint.type == 'SafeCheckpointHook'
 
@@ -208,39 +198,53 @@ def test_recipe(name):
         rates, [lr * layer_decay**i for i in range(depth + 2)])
 
 
-def test_imagenet_fine_tuning_is_maes():
-    """Augmentation and head as MAE's recipe says."""
-    for name in IN_1K[:3]:
-        config, model = built(name)
-        assert model.backbone.out_type == 'avg_featmap'  # mean of patches
-        assert not model.backbone.final_norm
-        assert model.head.loss_module.label_smooth_val == .1
-        augments = config.model.train_cfg.augments
-        assert [(a.type, a.alpha) for a in augments] == [('Mixup', .8),
-                                                         ('CutMix', 1.)]
-        steps = {t.type: t for t in config.train_dataloader.dataset.pipeline}
-        augment = steps['RandAugment']
-        assert augment.magnitude_level == 9 and augment.magnitude_std == .5
-        assert steps['RandomErasing'].erase_prob == .25
-        assert steps['RandomErasing'].mode == 'rand'
-        warm_up, cosine = config.param_scheduler
-        assert warm_up.end == cosine.begin == 5
-        assert config.val_evaluator == dict(
-            config.val_evaluator, type='Accuracy', topk=(1, 5))
+PROTOCOLS = {
+    "MAE's fine-tuning": (IN_1K[:3], {
+        'model.backbone.out_type': 'avg_featmap',  # mean of patches
+        'model.backbone.final_norm': False,
+        'model.head.loss.label_smooth_val': .1,
+        'model.train_cfg.augments': [
+            dict(type='Mixup', alpha=.8), dict(type='CutMix', alpha=1.)],
+        'train_dataloader.dataset.pipeline.3.type': 'RandAugment',
+        'train_dataloader.dataset.pipeline.3.magnitude_level': 9,
+        'train_dataloader.dataset.pipeline.3.magnitude_std': .5,
+        'train_dataloader.dataset.pipeline.4.type': 'RandomErasing',
+        'train_dataloader.dataset.pipeline.4.erase_prob': .25,
+        'train_dataloader.dataset.pipeline.4.mode': 'rand',
+        'param_scheduler.0.end': 5, 'param_scheduler.1.begin': 5,
+        'val_evaluator.type': 'Accuracy', 'val_evaluator.topk': (1, 5)}),
+    "MAE's linear probing": (IN_1K[3:], {
+        'model.neck.type': 'ClsBatchNormNeck', 'train_dataloader.batch_size': 2048,
+        'auto_scale_lr.base_batch_size': 16384, 'train_cfg.max_epochs': 90,
+        'optim_wrapper.optimizer.type': 'LARS', 'optim_wrapper.optimizer.lr': 6.4,
+        'optim_wrapper.optimizer.weight_decay': 0}),
+    "BEiT's UperNet": (ADE, {
+        'model.neck.type': 'ViTFeaturePyramid', 'model.decode_head.num_classes': 150,
+        'model.test_cfg': dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
+        'param_scheduler.0.end': 1500, 'param_scheduler.1.type': 'PolyLR',
+        'param_scheduler.1.begin': 1500, 'param_scheduler.1.end': 160000,
+        'param_scheduler.1.power': 1., 'param_scheduler.1.eta_min': 0.}),
+    "iBOT's detector": (COCO, {
+        'model.neck.0.type': 'ViTFeaturePyramid', 'model.neck.1.type': 'FPN',
+        **{f'model.roi_head.bbox_head.{i}.{key}': value for i in range(3)
+           for key, value in {
+               'type': 'ConvFCBBoxHead', 'num_shared_convs': 4, 'num_shared_fcs': 1,
+               'loss_bbox.type': 'GIoULoss', 'reg_decoded_bbox': True,
+               'reg_class_agnostic': False, 'norm_cfg.type': 'SyncBN'}.items()},
+        'param_scheduler.1.type': 'MultiStepLR', 'param_scheduler.1.gamma': .1,
+        'param_scheduler.1.milestones': [8, 11],
+        'train_dataloader.dataset.pipeline.2.scales': [
+            (1333, side) for side in range(480, 801, 32)],
+        'val_dataloader.dataset.pipeline.1.scale': (1333, 800),
+        'val_evaluator.metric': ['bbox', 'segm']}),
+}
 
 
-@pytest.mark.parametrize('name, depth', [(IN_1K[3], 12), (IN_1K[4], 24)])
-def test_linear_probing_is_maes(name, depth):
-    config, model = built(name)
-    assert not any(p.requires_grad for p in model.backbone.parameters())
-    assert model.backbone.frozen_stages == depth
-    assert type(model.neck).__name__ == 'ClsBatchNormNeck'
-    assert 8 * config.train_dataloader.batch_size == 16384
-    assert config.auto_scale_lr.base_batch_size == 16384
-    assert config.train_cfg.max_epochs == 90
-    optimizer = config.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.weight_decay) == ('LARS', 0)
-    assert math.isclose(optimizer.lr, .1 * 16384 / 256)
+@pytest.mark.parametrize('name, settings', [
+    (name, settings) for names, settings in PROTOCOLS.values() for name in names])
+def test_protocol(name, settings):
+    config = load(name)
+    assert {key: resolve(config, key.split('.')) for key in settings} == settings
 
 
 def test_mixmim_has_the_recipe_of_the_others():
@@ -270,53 +274,6 @@ def test_resnet_50_has_the_recipe_of_the_eleven_sets():
     assert config.model.backbone.init_cfg.complete
     assert 'patch_size' not in config.model.backbone
     assert config.optim_wrapper == vit.optim_wrapper
-
-
-def test_upernet_is_beits():
-    for name in ADE:
-        config, model = built(name)
-        assert type(model.neck).__name__ == 'ViTFeaturePyramid'
-        assert model.decode_head.num_classes == 150
-        width = model.backbone.embed_dims
-        assert model.decode_head.in_channels == [width] * 4
-        side = 37 if 'vith' in name else 32  # 518 pixels
-        assert model.backbone.patch_resolution == (side, side)
-        has_bias = model.backbone.relative_position_bias
-        assert has_bias is ('rel-pos' in name)
-        assert config.model.test_cfg == dict(
-            mode='slide', crop_size=(512, 512), stride=(341, 341))
-        warm_up, poly = config.param_scheduler
-        assert (warm_up.end, poly.begin, poly.end) == (1500, 1500, 160000)
-        assert (poly.power, poly.eta_min) == (1., 0.)
-
-
-def test_detector_is_ibots():
-    for name in COCO:
-        config, model = built(name)
-        assert [type(m).__name__ for m in model.neck] == [
-            'ViTFeaturePyramid', 'FPN'
-        ]
-        for head in model.roi_head.bbox_head:
-            assert type(head).__name__ == 'ConvFCBBoxHead'
-            assert len(head.shared_convs) == 4 and len(head.shared_fcs) == 1
-            assert type(head.loss_bbox).__name__ == 'GIoULoss'
-            assert head.reg_decoded_bbox and not head.reg_class_agnostic
-            norms = {
-                type(m).__name__
-                for m in head.modules() if 'Norm' in type(m).__name__
-            }
-            assert norms == {'SyncBatchNorm'}
-        steps = [
-            s for s in config.param_scheduler if s.type == 'MultiStepLR'
-        ]
-        assert steps[0].milestones == [8, 11] and steps[0].gamma == .1
-        resize = config.train_dataloader.dataset.pipeline[2]
-        assert [side for _, side in resize.scales] == list(
-            range(480, 801, 32))
-        assert {length for length, _ in resize.scales} == {1333}
-        test_size = config.val_dataloader.dataset.pipeline[1].scale
-        assert test_size == (1333, 800)
-        assert config.val_evaluator.metric == ['bbox', 'segm']
 
 
 # set: dataset class, split for the final training, classes, metric's name
@@ -360,11 +317,8 @@ def test_small_set(name, tmp_path, monkeypatch):
         datasets = {
             (stage, part): DATASETS.build(c[f'{part}_dataloader'].dataset)
             for stage, c in (('final', final), ('sweep', sweep))
-            for part in ('train', 'val')
-        }
-        METRICS.build(config.val_evaluator)
-        EVALUATOR.build(
-            dict(type='Evaluator', metrics=config.val_evaluator))
+            for part in ('train', 'val')}
+        EVALUATOR.build(dict(type='Evaluator', metrics=config.val_evaluator))
     if name != 'flowers102':  # its classes have no names in mmpretrain
         assert {len(d.metainfo['classes'])
                 for d in datasets.values()} == {num_classes}
@@ -379,21 +333,16 @@ def test_small_set(name, tmp_path, monkeypatch):
     # Nothing of the test images is seen by the sweep, and no training image
     # validates it.
     def files(stage, part):
-        dataset = datasets[stage, part]
-        return {
-            dataset.get_data_info(i).get('img_path')
-            or dataset.get_data_info(i)['img'].tobytes()
-            for i in range(len(dataset))
-        }
+        infos = map(datasets[stage, part].get_data_info,
+                    range(len(datasets[stage, part])))
+        return {info.get('img_path') or info['img'].tobytes() for info in infos}
 
-    everything = files('final', 'train')
-    swept = files('sweep', 'train')
-    validated = files('sweep', 'val')
+    swept, validated = files('sweep', 'train'), files('sweep', 'val')
     assert not swept & validated
     assert not (swept | validated) & files('final', 'val')
     if 'hold_out' in config.sweep:
-        assert swept | validated == everything
-        assert len(validated) == len(everything) // 5
+        assert swept | validated == files('final', 'train')
+        assert len(validated) == len(swept | validated) // 5
 
 
 @pytest.fixture(scope='module')
@@ -444,8 +393,7 @@ def test_ade20k_batches(name, scenes, monkeypatch):
     sample = val[0]
     assert min(sample['inputs'].shape[-2:]) == 512
     assert max(sample['data_samples'].gt_sem_seg.shape) == 96
-    short_sides = [min(image.shape[-2:]) for image in scales['inputs']]
-    assert short_sides == sorted(
+    assert [min(image.shape[-2:]) for image in scales['inputs']] == sorted(
         2 * [256, 384, 512, 640, 768, 896])
 
 

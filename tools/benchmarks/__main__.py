@@ -27,8 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 import torch
 
 import mixedae_mm  # noqa: F401
-from benchmarks import (attention, backbone_memory, cost, data, listing, page,
-                        resume_cost, step)
+from benchmarks import attention, cost, data, memory, page, resume_cost, step
 from benchmarks.compare import as_table
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import device_name, output_file, positive_int
@@ -38,15 +37,23 @@ from mixedae_mm.utils.machine import machine
 
 CONFIG = 'configs/mixedae_vitb_300e.py'
 MEASUREMENTS = ROOT / 'docs/measurements'
+MEASURE = dict(
+    attention=lambda args: attention.run(args.device, args.batch_size, args.repeats),
+    step=lambda args: step.run(args.config, args.device, args.batch_size, args.repeats,
+                               args.compile),
+    memory=lambda args: memory.of_step(args.config, args.device, args.batch_size),
+    backbone=lambda args: memory.of_backbone(args.device, args.batch_size),
+    data=lambda args: data.loading(args.config, args.repeats),
+    listing=lambda args: data.listing(args.images or 200_000, args.repeats),
+    resume=lambda args: resume_cost.run(args.repeats))
+# Of the others 16 on a CPU, 256 on a GPU.
+BATCH_SIZES = dict(attention=dict(cpu=8), backbone=dict(cpu=1, cuda=1))
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'what', choices=['attention', 'step', 'memory', 'backbone', 'data',
-                         'listing', 'resume', 'plan', 'page'])
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=[*MEASURE, 'plan', 'page'])
     parser.add_argument(
         '--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
     parser.add_argument(
@@ -73,23 +80,6 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def measurement(args, device, batch_size):
-    if args.what == 'attention':
-        dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
-        return attention.run(device, batch_size, args.repeats, dtype)
-    if args.what == 'memory':
-        return step.run_memory(args.config, device, batch_size)
-    if args.what == 'backbone':
-        return backbone_memory.run(device, batch_size)
-    if args.what == 'data':
-        return data.run(args.config, args.repeats)
-    if args.what == 'listing':
-        return listing.run(args.images or 200_000, args.repeats)
-    if args.what == 'resume':
-        return resume_cost.run(args.repeats)
-    return step.run(args.config, device, batch_size, args.repeats, args.compile)
-
-
 def command(note):
     """The command line without the note, which the result has anyway."""
     words = [word for word in sys.argv[1:]
@@ -99,31 +89,26 @@ def command(note):
 
 def main(args):
     if args.what == 'page':
-        path = page.write_speed_page(MEASUREMENTS, ROOT / 'docs/speed.md')
-        return print('wrote', path)
+        return print('wrote', page.write_speed_page(MEASUREMENTS,
+                                                    ROOT / 'docs/speed.md'))
     if args.what == 'plan':
         images = [args.images] if args.images else cost.FIRST_TRIES
         return print(cost.plan(MEASUREMENTS, images))
     if not Path(args.config).is_file():
         raise ConfigurationError(f'config {args.config} does not exist.')
-    device = torch.device(args.device)
-    small = dict(attention=8, backbone=1).get(args.what, 16)
-    large = 1 if args.what == 'backbone' else 256
-    batch_size = args.batch_size or (
-        large if device.type == 'cuda' else small)
-    found = measurement(args, device, batch_size)
+    args.device = torch.device(args.device)
+    kind = 'cuda' if args.device.type == 'cuda' else 'cpu'
+    args.batch_size = args.batch_size or {
+        'cpu': 16, 'cuda': 256, **BATCH_SIZES.get(args.what, {})}[kind]
+    found = MEASURE[args.what](args)
     if not isinstance(found, dict):
         found = dict(rows=found)
     result = dict(
-        what=args.what,
-        command=command(args.note),
-        config=Path(args.config).stem,
-        batch_size=batch_size,
-        machine=machine(device),
-        **found)
+        what=args.what, command=command(args.note), config=Path(args.config).stem,
+        batch_size=args.batch_size, machine=machine(args.device), **found)
     if args.note:
         result['note'] = args.note
-    print(as_table(f'{args.what}, batch {batch_size}', found['rows']))
+    print(as_table(f'{args.what}, batch {args.batch_size}', found['rows']))
     if found.get('small'):
         print(as_table(f'small model, batch {step.SMALL_BATCH}', found['small']))
     for name, reason in found.get('left_out', {}).items():
@@ -132,10 +117,8 @@ def main(args):
     paper = cost.PAPER_V100_GPU_DAYS.get(result['config'])
     if args.what == 'step' and paper:
         print(f'the paper, on V100: {paper} GPU-days for this config')
-    files = [args.json] if args.json else []
-    if args.save:
-        files.append(MEASUREMENTS / f'{args.what}-{device.type}.json')
-    for file in files:
+    saved = args.save and MEASUREMENTS / f'{args.what}-{args.device.type}.json'
+    for file in filter(None, (args.json, saved)):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, result)
 

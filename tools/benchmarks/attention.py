@@ -27,13 +27,14 @@ ATTENTION = {
 }
 
 
-def forward_and_backward(name: str, device: torch.device, batch_size: int,
-                         dtype: torch.dtype) -> Callable[[], None]:
+def forward_and_backward(name: str, device: torch.device, batch_size: int
+                         ) -> Callable[[], None]:
     """Return a run of one contender at ViT-B's shape, ``(B, 12, 197, 64)``."""
     torch.manual_seed(0)
-    shape = (batch_size, 12, 197, 64)
-    query, key, value, gradient = (
-        torch.randn(shape, device=device, dtype=dtype) for _ in range(4))
+    query, key, value, gradient = (torch.randn(
+        batch_size, 12, 197, 64, device=device,
+        dtype=torch.bfloat16 if device.type == 'cuda' else torch.float32)
+        for _ in range(4))
     for tensor in (query, key, value):
         tensor.requires_grad_()
 
@@ -44,31 +45,23 @@ def forward_and_backward(name: str, device: torch.device, batch_size: int,
     return run_once
 
 
-def run(device: torch.device, batch_size: int, repeats: int,
-        dtype: torch.dtype) -> List[dict]:
-    """Time forward and backward by turns, and measure the memory that they take.
+def run(device: torch.device, batch_size: int, repeats: int) -> List[dict]:
+    """Time forward and backward by turns, and measure what they take above the inputs.
 
-    Returns:
-        list[dict]: Rows of :func:`~benchmarks.compare.summarize`,
-        plus ``extra_mib``, peak memory above the inputs, and ``extra_ratio``.
+    Rows of :func:`.compare.summarize` gain ``extra_mib`` and ``extra_ratio``.
     """
-    contenders = {
-        name: forward_and_backward(name, device, batch_size, dtype)
-        for name in ATTENTION
-    }
-    rows = summarize(alternate(contenders, device, repeats=repeats), peer=PEER)
+    rows = summarize(alternate({
+        name: forward_and_backward(name, device, batch_size) for name in ATTENTION
+    }, device, repeats), PEER)
     for row in rows:
         row['extra_mib'] = in_own_process(
-            _extra_memory, row['name'], str(device), batch_size,
-            dtype) / 2**20
+            _extra_memory, row['name'], str(device), batch_size) / 2**20
         row['extra_ratio'] = row['extra_mib'] / rows[0]['extra_mib']
     return rows
 
 
-def _extra_memory(name: str, device_name: str, batch_size: int,
-                  dtype: torch.dtype) -> int:
+def _extra_memory(name: str, device_name: str, batch_size: int) -> int:
     device = torch.device(device_name)
     # Memory that libraries take once is not a cost of the operation.
-    forward_and_backward(name, device, 1, dtype)()
-    contender = forward_and_backward(name, device, batch_size, dtype)
-    return peak_memory(contender, device)
+    forward_and_backward(name, device, 1)()
+    return peak_memory(forward_and_backward(name, device, batch_size), device)

@@ -12,12 +12,6 @@ import torch
 from mixedae_mm.utils.tables import text_table
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock reads finished work."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-
-
 def in_own_process(function: Callable, *arguments):
     """Return what a function returns in a new process.
 
@@ -62,70 +56,49 @@ def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     return runs
 
 
-def alternate(contenders: Dict[str, Callable[[], None]],
-              device: torch.device,
-              repeats: int = 7,
-              warmup: int = 2) -> Dict[str, List[float]]:
-    """Run every contender once per round, so that drift affects all alike.
+def alternate(contenders: Dict[str, Callable[[], None]], device: torch.device,
+              repeats: int = 7, warmup: int = 2) -> Dict[str, List[float]]:
+    """Return the seconds of each run, after ``warmup`` rounds that are not measured.
 
-    Args:
-        contenders (dict[str, Callable]): Name to a function without
-            arguments.
-        device (torch.device): Waited for before and after each run.
-        repeats (int): Rounds that are measured.
-        warmup (int): Rounds before them that are not.
-
-    Returns:
-        dict[str, list[float]]: Seconds of each measured run.
+    Every contender runs once per round, so that drift affects all alike.
     """
-    seconds = {name: [] for name in contenders}
-    for round_index in range(warmup + repeats):
+
+    def now() -> float:
+        if device.type == 'cuda':  # a clock should read finished work
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    seconds: Dict[str, List[float]] = {name: [] for name in contenders}
+    for _ in range(warmup + repeats):
         for name, run in contenders.items():
-            synchronize(device)
-            start = time.perf_counter()
+            start = now()
             run()
-            synchronize(device)
-            if round_index >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            seconds[name].append(now() - start)
+    return {name: found[warmup:] for name, found in seconds.items()}
 
 
 def summarize(seconds: Dict[str, List[float]], peer: str) -> List[dict]:
-    """Take medians, and ratios to the peer round by round.
+    """Per contender a row: ``name``, ``median_s``, and its ratio to the peer.
 
-    Args:
-        seconds (dict[str, list[float]]): From :func:`alternate`.
-        peer (str): The contender that ratios are taken to.
-
-    Returns:
-        list[dict]: One row per contender: ``name``, ``median_s``, ``ratio``
-        (median of the rounds' ratios), ``ratio_min``, ``ratio_max``.
+    ``ratio``, ``ratio_min`` and ``ratio_max`` are of the ratios of all rounds.
     """
     rows = []
     for name, own in seconds.items():
         ratios = [a / b for a, b in zip(own, seconds[peer])]
-        rows.append(
-            dict(
-                name=name,
-                median_s=statistics.median(own),
-                ratio=statistics.median(ratios),
-                ratio_min=min(ratios),
-                ratio_max=max(ratios)))
+        rows.append(dict(
+            name=name, median_s=statistics.median(own),
+            ratio=statistics.median(ratios), ratio_min=min(ratios),
+            ratio_max=max(ratios)))
     return rows
 
 
 def with_ratios(rows: List[dict], key: str) -> List[dict]:
     """Add ``ratio``: ``key`` divided by that of the first row, the peer's."""
-    for row in rows:
-        row['ratio'] = row[key] / rows[0][key]
-    return rows
+    return [dict(row, ratio=row[key] / rows[0][key]) for row in rows]
 
 
 def as_table(title: str, rows: List[dict]) -> str:
     """Return a plain-text table of dicts with equal keys."""
-    return f'{title}\n' + text_table(
-        list(rows[0]), [[_format(value) for value in row.values()] for row in rows])
-
-
-def _format(value) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    return f'{title}\n' + text_table(list(rows[0]), [
+        [f'{value:.4g}' if isinstance(value, float) else str(value)
+         for value in row.values()] for row in rows])

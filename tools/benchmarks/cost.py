@@ -24,15 +24,8 @@ PAPER_V100_GPU_DAYS = {
 
 def gpu_days(config: Config, images_per_s: float,
              num_images: int = IMAGENET_IMAGES) -> float:
-    """Return the device-days of a config's schedule at a measured throughput.
-
-    Args:
-        config (Config): With ``train_cfg.max_epochs``.
-        images_per_s (float): Clean images per second on one device.
-        num_images (int): Size of the data set; ImageNet-1K's by default.
-    """
-    return (config.train_cfg.max_epochs * num_images / images_per_s /
-            (24 * 3600))
+    """Return the device-days of a schedule of epochs, at clean images per second."""
+    return config.train_cfg.max_epochs * num_images / images_per_s / (24 * 3600)
 
 
 # Images -> epochs of a first try; those of ImageNet are the paper's shortest run.
@@ -44,12 +37,8 @@ PLAN_HEADER = ['images', 'epochs', 'steps per epoch', 'steps', 'images seen',
 def plan(measurements: Path, images: Iterable[int] = FIRST_TRIES) -> str:
     """What pre-training ViT-B/16 at 224 x 224 costs, as a table in Markdown.
 
-    Steps are those of the batch that was measured on a GPU, without the last
-    incomplete one.
-
-    Args:
-        measurements (Path): Folder with ``step-*.json`` and ``memory-cuda.json``.
-        images (Iterable[int]): Sizes of data sets.
+    Steps are those of the batch that was measured on a GPU (in ``step-*.json`` and
+    ``memory-cuda.json``), without the last incomplete one.
     """
     gpu, cpu, memory = (json.loads((measurements / f'{name}.json').read_text())
                         for name in ('step-cuda', 'step-cpu', 'memory-cuda'))

@@ -53,11 +53,9 @@ def profile_kernels(run: Callable[[], None], steps: int) -> Dict[str, float]:
 
 
 def kernels_in(trace: dict, steps: int) -> Dict[str, float]:
-    """Sum up the kernels of a trace of the profiler.
+    """Per step the sum of kernel times of a trace, and launches by the host.
 
-    Returns:
-        dict: Per step, ``kernels_s``, the sum of kernel times, and ``launches`` by
-        the host: a CUDA graph of many kernels is one.
+    A CUDA graph of many kernels is one launch.
     """
     kernels = [event for event in trace['traceEvents']
                if event.get('cat') == 'kernel']

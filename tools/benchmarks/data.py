@@ -1,4 +1,4 @@
-"""Loading images: our pipeline against mmpretrain's for MAE, one core."""
+"""Reading images: our pipeline and listing against mmpretrain's."""
 import tempfile
 from pathlib import Path
 from typing import Dict, List
@@ -6,82 +6,75 @@ from typing import Dict, List
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import TRANSFORMS, init_default_scope
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
+from mixedae_mm.datasets import UnlabelledImageFolder
 from .compare import alternate, summarize
 from .step import MAE_CONFIG
 
 PEER = 'mmpretrain MAE pipeline'
 SIZES = ((500, 375), (2000, 1500))
+LISTING_PEER = 'mmpretrain CustomDataset'
+CPU = torch.device('cpu')
 
 
-def write_photographs(folder: Path, size, count: int) -> List[str]:
+def write_photographs(folder: str, size, count: int) -> List[str]:
     """Write JPEGs (quality 90) of real pixels: skimage's photographs, resized."""
     from skimage import data
     names = ('astronaut', 'chelsea', 'coffee', 'rocket')
-    paths = []
-    for i in range(count):
+    paths = [f'{folder}/{i}.jpg' for i in range(count)]
+    for i, path in enumerate(paths):
         photograph = Image.fromarray(
             np.ascontiguousarray(getattr(data, names[i % len(names)])()))
-        path = folder / f'{i}.jpg'
         photograph.resize(size, Image.BICUBIC).save(path, quality=90)
-        paths.append(str(path))
     return paths
 
 
-def run(config_path: str, repeats: int, count: int = 16) -> List[dict]:
-    """Time the loading of images in this process with one thread.
-
-    Args:
-        config_path (str): A pre-training config with a ``train_pipeline``.
-        repeats (int): Rounds over the images.
-        count (int): Images of each size.
-
-    Returns:
-        list[dict]: Rows of :func:`~benchmarks.compare.summarize`
-        plus ``images_per_s`` and ``speedup``.
-    """
+def loading(config_path: str, repeats: int, count: int = 16) -> List[dict]:
+    """Time the loading of ``count`` images of each size, on one thread."""
     init_default_scope('mmpretrain')
-    pipelines: Dict[str, list] = {
-        PEER: Config.fromfile(MAE_CONFIG).train_pipeline,
-        'ours': Config.fromfile(config_path).train_pipeline,
-    }
-    built = {
-        name: [TRANSFORMS.build(transform) for transform in pipeline]
-        for name, pipeline in pipelines.items()
-    }
-    threads = torch.get_num_threads()
+    pipelines = {name: Compose(Config.fromfile(path).train_pipeline)
+                 for name, path in ((PEER, MAE_CONFIG), ('ours', config_path))}
+    threads, rows = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    rows = []
     try:
-        for size in SIZES:
+        for width, height in SIZES:
             with tempfile.TemporaryDirectory() as folder:
-                paths = write_photographs(Path(folder), size, count)
-                rows += _run_size(built, paths, size, repeats)
+                paths = write_photographs(folder, (width, height), count)
+
+                def load(pipeline):
+                    for path in paths:
+                        pipeline(dict(img_path=path))
+
+                for row in summarize(alternate({
+                        name: lambda pipeline=pipeline: load(pipeline)
+                        for name, pipeline in pipelines.items()
+                }, CPU, repeats), PEER):
+                    rows.append(dict(
+                        row, name=f'{row["name"]}, {width} x {height}',
+                        images_per_s=count / row['median_s'], speedup=1 / row['ratio']))
     finally:
         torch.set_num_threads(threads)
     return rows
 
 
-def _run_size(built, paths, size, repeats) -> List[dict]:
-
-    def loader(transforms):
-
-        def load():
-            for path in paths:
-                results = dict(img_path=path)
-                for transform in transforms:
-                    results = transform(results)
-
-        return load
-
-    seconds = alternate(
-        {name: loader(transforms) for name, transforms in built.items()},
-        torch.device('cpu'), repeats=repeats)
-    rows = summarize(seconds, peer=PEER)
-    for row in rows:
-        row['name'] += f', {size[0]} x {size[1]}'
-        row['images_per_s'] = len(paths) / row['median_s']
-        row['speedup'] = 1 / row['ratio']
-    return rows
+def listing(num_images: int, repeats: int, num_folders: int = 1000) -> List[dict]:
+    """Time how long each data set takes until it knows its ``images``."""
+    found: Dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as root:
+        # Empty files in ImageNet's layout: listing reads no image.
+        for index in range(num_folders):
+            Path(root, f'n{index:08d}').mkdir()
+        for index in range(num_images):
+            Path(root, f'n{index % num_folders:08d}', f'{index}.JPEG').touch()
+        seconds = alternate({
+            LISTING_PEER: lambda: found.update(
+                {LISTING_PEER: len(CustomDataset(root, with_label=False))}),
+            'UnlabelledImageFolder': lambda: found.update(
+                UnlabelledImageFolder=len(UnlabelledImageFolder(root))),
+        }, CPU, repeats)
+    return [dict(row, images=found[row['name']])
+            for row in summarize(seconds, LISTING_PEER)]

@@ -11,7 +11,6 @@ from PIL import Image
 
 from mixedae_mm.launch.entry import build_runner
 from mixedae_mm.utils.config_names import mim_folder
-
 from .compare import with_ratios
 
 CONFIG = 'configs/demo/mixedae_vit-tiny_demo.py'
@@ -20,18 +19,17 @@ STEPS, WARMUP = 60, 20  # of each run; the first ones are not measured
 
 
 def run(repeats: int) -> List[dict]:
-    """Time runs by turns.
+    """Time ``repeats`` runs of each kind by turns.
 
-    Args:
-        repeats (int): Number of runs of each kind.
-
-    Returns:
-        list[dict]: ``name``, ``step_ms``, ``hook_us`` (microseconds that the hook
-        itself takes per step) and ``ratio`` of the steps.
+    ``hook_us`` is what the hook itself takes per step, ``ratio`` that of the steps.
     """
     found: Dict[str, List[dict]] = {WITHOUT: [], WITH: []}
     with tempfile.TemporaryDirectory() as folder:
-        _make_images(Path(folder, 'images'))
+        random, images = np.random.default_rng(0), Path(folder, 'images')
+        images.mkdir()
+        for number in range(512):
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f'{number}.png')
         for turn in range(repeats):
             for name, times in found.items():
                 times.append(_time(name == WITH, folder, f'{name}{turn}'))
@@ -69,11 +67,3 @@ def _timed(function: Callable, seconds: List[float]) -> Callable:
         seconds.append(time.perf_counter() - since)
 
     return timed
-
-
-def _make_images(folder: Path) -> None:
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(512):
-        pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f'{number}.png')

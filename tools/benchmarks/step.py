@@ -21,8 +21,7 @@ from mixedae_mm.launch.device import adapt_to_cpu, choose_precision
 from mixedae_mm.models.vit_sizes import ARCHES
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.machine import has_recent_gpu, pytorch_is
-from .compare import (alternate, in_own_process, peak_memory, repeated, summarize,
-                      with_ratios)
+from .compare import alternate, peak_memory, repeated, summarize
 from .cost import gpu_days
 from .counting import count_operators, profile_kernels
 
@@ -39,16 +38,10 @@ SMALL_BATCH = 128
 
 
 class Contender(NamedTuple):
-    """What is measured in one row.
-
-    Attributes:
-        config (Config): Model and optimizer.
-        compiling (dict, optional): Arguments of ``CompileHook``; None for eager.
-        adapt (callable, optional): Changes the model after it is built.
-    """
-    config: Config
-    compiling: Optional[dict] = None
-    adapt: Optional[Callable[[nn.Module], None]] = None
+    """What is measured in one row."""
+    config: Config  # model and optimizer
+    compiling: Optional[dict] = None  # arguments of CompileHook; None for eager
+    adapt: Optional[Callable[[nn.Module], None]] = None  # changes the built model
 
 
 def copied(images: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -100,6 +93,7 @@ class Step:
             torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8,
                           generator=torch.Generator().manual_seed(0)), device)
         self.batch_size = batch_size
+        self.peak_mib: Optional[float] = None  # on a GPU, once it is measured
         self.hook = CompileHook(enabled=False)
         self.groups = len(self.optim_wrapper.optimizer.param_groups)
         # Before compiling: operators of a compiled graph are not dispatched.
@@ -196,18 +190,12 @@ def small_contenders(compiled: bool) -> Dict[str, Contender]:
 
 
 def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
-          last_start: float) -> Tuple[Dict[str, Step], Dict[str, float], dict]:
-    """Build and warm up the steps, which compiles them.
-
-    Returns:
-        tuple: Steps, their peak memory in bytes (on a GPU), and the reason of each
-        contender that was left out.
-    """
+          last_start: float) -> Tuple[Dict[str, Step], Dict[str, str]]:
+    """Build and warm up the steps, which compiles them; and why some are left out."""
     steps: Dict[str, Step] = {}
-    peaks: Dict[str, float] = {}
-    left_out: Dict[str, str] = {}
+    left_out, on_gpu = {}, device.type == 'cuda'
     for name, contender in given.items():
-        on_gpu, since = device.type == 'cuda', time.monotonic()
+        since = time.monotonic()
         if on_gpu and since > last_start:
             left_out[name] = f'the {LAST_START_S} s for preparing were over'
             continue
@@ -221,23 +209,23 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
             for _ in range(3):  # CUDA graphs are recorded in the second
                 step()
             held = torch.cuda.memory_allocated(device) - before
-            peaks[name] = held + peak_memory(step, device)
+            step.peak_mib = (held + peak_memory(step, device)) / 2**20
         print(f'{name}: ready after {time.monotonic() - since:.0f} s', flush=True)
-    return steps, peaks, left_out
+    return steps, left_out
 
 
 def time_steps(steps: Dict[str, Step], device: torch.device, repeats: int,
                per_turn: int) -> List[dict]:
     """Time steps by turns, on a GPU several back to back, and profile them."""
-    if device.type != 'cuda':
-        per_turn = 1
+    on_gpu = device.type == 'cuda'
+    per_turn = per_turn if on_gpu else 1
     turns = {name: repeated(step, per_turn) for name, step in steps.items()}
     seconds = {name: [second / per_turn for second in found]
                for name, found in alternate(turns, device, repeats).items()}
-    rows = summarize(seconds, peer=next(iter(steps)))
+    rows = summarize(seconds, peer=next(iter(steps))) if steps else []
     for row in rows:
         step = steps[row['name']]
-        if device.type == 'cuda':
+        if on_gpu:
             row.update(profile_kernels(turns[row['name']], per_turn))
             row['kernel_share'] = row['kernels_s'] / row['median_s']
         row.update(groups=step.groups, operators=step.operators)
@@ -256,74 +244,32 @@ def product_rate(device: torch.device, repeats: int = 7) -> float:
 
 def run(config_path, device: torch.device, batch_size: int, repeats: int,
         compiled: bool = False) -> dict:
-    """Time all contenders by turns.
+    """Time all contenders by turns, compiled on a recent GPU or if asked for.
 
-    Args:
-        config_path: Our config.
-        device (torch.device): Where to run.
-        batch_size (int): Clean images per step.
-        repeats (int): Rounds.
-        compiled (bool): Compile on a CPU too.
-
-    Returns:
-        dict: ``rows`` of :func:`~benchmarks.compare.summarize`, plus
-        ``images_per_s`` (clean images), ``device_days`` of the config's schedule on
-        ImageNet at that speed, ``groups`` of parameters, ``operators`` dispatched in
-        an eager step, ``of_products`` (model FLOP/s over ``product_flops_per_s``),
-        and on a GPU ``kernels_s``, ``kernel_share``, ``launches``, ``peak_mib``;
-        ``small``, the rows of a small model; ``left_out``, reasons by contender.
+    The columns of ``rows``, and of ``small``, a small model, are explained in
+    ``templates/speed.md.jinja``; ``left_out`` has reasons by contender.
     """
-    compiled = compiled or (
-        device.type == 'cuda' and has_recent_gpu()
-        and pytorch_is(OLDEST_PYTORCH))
+    compiled = compiled or (device.type == 'cuda' and has_recent_gpu()
+                            and pytorch_is(OLDEST_PYTORCH))
     last_start = time.monotonic() + LAST_START_S
     rate = product_rate(device)  # first: it takes the memory of the library, too
     config = Config.fromfile(config_path)
-    steps, peaks, left_out = build(
+    steps, left_out = build(
         contenders(config_path, compiled), device, batch_size, last_start)
     rows = time_steps(steps, device, repeats, per_turn=5)
     for row in rows:
-        flops = steps[row['name']].flops
-        row['of_products'] = flops / row['median_s'] / rate
-        if row['name'] in peaks:
-            row['peak_mib'] = peaks[row['name']] / 2**20
+        step = steps[row['name']]
+        row['of_products'] = step.flops / row['median_s'] / rate
+        if step.peak_mib is not None:
+            row['peak_mib'] = step.peak_mib
         row['images_per_s'] = batch_size / row['median_s']
         if 'max_epochs' in config.train_cfg:
             row['device_days'] = gpu_days(config, row['images_per_s'])
-    steps.clear()  # for their memory
+    del steps, step  # for their memory
     torch.compiler.reset()
-    small_steps, _, small_left_out = build(
+    small_steps, small_left_out = build(
         small_contenders(compiled), device, SMALL_BATCH, last_start)
-    small = time_steps(small_steps, device, repeats, per_turn=20) if small_steps else []
-    for row in small:
-        row['steps_per_s'] = 1 / row['median_s']
+    small = [dict(row, steps_per_s=1 / row['median_s'])
+             for row in time_steps(small_steps, device, repeats, per_turn=20)]
     return dict(rows=rows, small=small, product_flops_per_s=rate,
                 left_out={**left_out, **small_left_out})
-
-
-def run_memory(config_path: str, device: torch.device,
-               batch_size: int) -> List[dict]:
-    """Measure the peak memory of two eager steps, each contender in its own process.
-
-    Returns:
-        list[dict]: ``name``, ``peak_mib`` (GPU: allocated; CPU: resident set
-        above what the process held before the model was built), ``ratio``.
-    """
-    rows = []
-    for name in (PEER, Path(config_path).stem):
-        peak = in_own_process(_peak_memory, str(config_path), name, str(device),
-                              batch_size)
-        rows.append(dict(name=name, peak_mib=peak / 2**20))
-    return with_ratios(rows, 'peak_mib')
-
-
-def _peak_memory(config_path: str, name: str, device_name: str,
-                 batch_size: int) -> int:
-    import mixedae_mm  # noqa: F401  a fresh process registers anew
-    device = torch.device(device_name)
-
-    def build_and_train():
-        # The first step, which is counted, creates the optimizer's state.
-        Step(contenders(config_path, compiled=False)[name], device, batch_size)()
-
-    return peak_memory(build_and_train, device)

@@ -33,13 +33,10 @@ def annotation_of(instance: Instance) -> dict:
 
 def write_annotations(path: str, classes: Sequence[str],
                       painted: Iterable[Tuple[str, List[dict], Sequence[int]]]) -> None:
-    """Write an ``instances_*.json``.
+    """Write an ``instances_*.json``; category ids are places in ``classes`` plus one.
 
-    Args:
-        path (str): The file; its folder is made.
-        classes (Sequence[str]): Names; category ids are their places plus one.
-        painted (Iterable): Of each image its file name, what
-            :func:`annotation_of` says of its objects, and its shape.
+    ``painted`` is of each image its file name, what :func:`annotation_of` says of its
+    objects, and its shape.
     """
     images, annotations = [], []
     for image_id, (file_name, objects, (height, width, *_)) in enumerate(painted, 1):

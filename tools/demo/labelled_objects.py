@@ -3,22 +3,14 @@
 What is in the images is said in :mod:`~.object_painter`.
 """
 import os
-from typing import Dict, List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 
-from mixedae_mm.utils.errors import ConfigurationError
 from .coco_annotations import annotation_of, write_annotations
-from .generated import generate_once, on_all_cores
+from .generated import check_numbers, generate_once, on_all_cores
 from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
-
-# Classes of the segmentation maps; value v in a file is class v - 1, as in
-# ADE20K, whose 0 means "other".
-SCENE_CLASSES = ('background', ) + OBJECT_CLASSES
-PALETTE = ((120, 120, 120), (230, 60, 60), (255, 150, 120), (60, 160, 60),
-           (150, 220, 110), (60, 90, 230), (120, 190, 255), (190, 60, 190),
-           (240, 160, 240))
 
 JPEG_QUALITY = 92
 
@@ -38,22 +30,21 @@ def make_object_folder(folder: str,
 
     Args:
         folder (str): Where to; must be new, empty or generated before.
-        num_train (int): Number of training images, at least one per class.
-        num_val (int): Number of validation images, at least one per class.
-        size (int): Side of the square images in pixels, at least 32.
-        seed (int): Seed, in [0, 2**32).
+        num_train, num_val (int): Numbers of images, at least one per class.
+        size (int): Side of the square images in pixels.
+        seed (int): In [0, 2**32).
         classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
 
     Returns:
         bool: False if the folder was there already.
 
     Raises:
-        ConfigurationError: If an argument is out of range, the folder holds
-            other files or scikit-image is not installed.
+        ConfigurationError: If there are too few images, the folder holds other files
+            or scikit-image is not installed.
     """
-    labels = _labels('make_object_folder', classes)
-    _check('make_object_folder', size, seed, dict(
-        num_train=(num_train, len(classes)), num_val=(num_val, len(classes))))
+    labels = [OBJECT_CLASSES.index(name) for name in classes]
+    check_numbers('make_object_folder', len(classes),
+                  num_train=num_train, num_val=num_val)
 
     def write(root: str) -> None:
         for split, number in zip(SPLITS, (num_train, num_val)):
@@ -94,34 +85,22 @@ def make_scene_folder(folder: str,
 
     - ``ade/images/{training,validation}/*.jpg`` and
       ``ade/annotations/{training,validation}/*.png``, maps of indices into
-      ``('background', *classes)`` plus one, to be read with
-      ``reduce_zero_label=True``;
+      ``('background', *classes)`` plus one, as in ADE20K, whose 0 means "other", to be
+      read with ``reduce_zero_label=True``;
     - ``coco/{train,val}2017/*.jpg`` and
       ``coco/annotations/instances_{train,val}2017.json``, with the visible
       part of each object as run lengths.
 
     Args:
-        folder (str): Where to; must be new, empty or generated before.
-        num_train (int): Number of training images, at least 1.
-        num_val (int): Number of validation images, at least 1.
-        size (int): Longer side of an image in pixels, at least 32.
+        folder, num_train, num_val, seed, classes: As of :func:`make_object_folder`,
+            which also says what is returned and raised; one image is enough.
+        size (int): Longer side of an image in pixels.
         max_objects (int): Largest number of objects in an image, at least 2.
-        seed (int): Seed, in [0, 2**32).
-        classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
-        radii (tuple[float, float]): As of :meth:`.object_painter.Painter.scene`.
-        inside (float): Likewise.
-
-    Returns:
-        bool: False if the folder was there already.
-
-    Raises:
-        ConfigurationError: As :func:`make_object_folder`.
+        radii, inside: As of :meth:`.object_painter.Painter.scene`.
     """
-    labels = _labels('make_scene_folder', classes)
+    labels = [OBJECT_CLASSES.index(name) for name in classes]
     look = dict(radii=radii, inside=inside)
-    _check('make_scene_folder', size, seed, dict(
-        num_train=(num_train, 1), num_val=(num_val, 1),
-        max_objects=(max_objects, 2)))
+    check_numbers('make_scene_folder', 1, num_train=num_train, num_val=num_val)
 
     def write(root: str) -> None:
         for split, number, long_name in zip(
@@ -159,23 +138,3 @@ def _save(array: np.ndarray, root: str, relative: str) -> None:
     path = os.path.join(root, relative)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(array).save(path, quality=JPEG_QUALITY)
-
-
-def _labels(function: str, classes: Sequence[str]) -> List[int]:
-    unknown = [name for name in classes if name not in OBJECT_CLASSES]
-    if unknown or not classes or len(set(classes)) < len(classes):
-        raise ConfigurationError(
-            f'{function}: classes must be different ones of '
-            f'{", ".join(OBJECT_CLASSES)}, got {", ".join(classes) or "none"}.')
-    return [OBJECT_CLASSES.index(name) for name in classes]
-
-
-def _check(function: str, size: int, seed: int,
-           numbers: Dict[str, Tuple[int, int]]) -> None:
-    for name, (value, smallest) in dict(numbers, size=(size, 32)).items():
-        if value < smallest:
-            raise ConfigurationError(
-                f'{function}: {name} must be at least {smallest}, got {value!r}.')
-    if not 0 <= seed < 2**32:
-        raise ConfigurationError(
-            f'{function}: seed must be in [0, 2**32), got {seed!r}.')

@@ -63,12 +63,10 @@ class Painter:
               labels: Sequence[int] = range(len(OBJECT_CLASSES)),
               radii: Tuple[float, float] = (0.1, 0.24), inside: float = 0.6
               ) -> Tuple[np.ndarray, List[Instance]]:
-        """An image (H, W, 3) of several objects, which may hide each other.
+        """An image (H, W, 3), ``size`` its longer side, of objects that may overlap.
 
         Args:
-            index (int): Number of the image.
-            size (int): Longer side in pixels.
-            max_objects (int): Largest number of objects.
+            index, size, max_objects (int): As of :func:`.make_scene_folder`.
             labels (Sequence[int]): Indices into OBJECT_CLASSES.
             radii (tuple[float, float]): Smallest and largest radius of an object,
                 as shares of ``size``.
@@ -135,11 +133,9 @@ class Painter:
 
     def paint_object(self, random, canvas: np.ndarray, label: int, centre,
                      radius: float) -> Tuple[np.ndarray, np.ndarray]:
-        """Paint one object.
+        """Paint an object; returns the canvas with it, (H, W, 3), and its exact mask.
 
-        Returns:
-            tuple: The canvas with the object, (H, W, 3), and the object's
-            exact mask, (H, W) bool: pixels of which it covers at least half.
+        The mask, (H, W) bool, is the pixels of which it covers at least half.
         """
         height, width = canvas.shape[:2]
         shape, texture = divmod(label, len(TEXTURES))

@@ -11,7 +11,7 @@ from typing import Dict, Tuple
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from .generated import generate_once, on_all_cores
+from .generated import check_numbers, generate_once, on_all_cores
 
 # class name -> file in skimage/data, and the side at which validation crops are
 # taken (where something typical of the photograph is to be seen). Left out are
@@ -72,20 +72,17 @@ def load_photographs() -> Dict[str, Image.Image]:
 def split_regions(width: int, height: int, side: str) -> Dict[str, Box]:
     """Two disjoint regions of a photograph: (left, top, right, bottom).
 
-    Args:
-        side (str): Where the validation region is: 'left', 'right', 'top' or
-            'bottom'.
+    ``side`` is where the validation region is: 'left', 'right', 'top' or 'bottom'.
     """
-    share = VALIDATION_SHARE if side in ('left', 'top') else 1 - VALIDATION_SHARE
+    is_first = side in ('left', 'top')
+    share = VALIDATION_SHARE if is_first else 1 - VALIDATION_SHARE
     if side in ('left', 'right'):
         cut = round(width * share)
-        first, second = (0, 0, cut, height), (cut, 0, width, height)
+        regions = (0, 0, cut, height), (cut, 0, width, height)
     else:
         cut = round(height * share)
-        first, second = (0, 0, width, cut), (0, cut, width, height)
-    if side in ('left', 'top'):
-        return dict(train=second, val=first)
-    return dict(train=first, val=second)
+        regions = (0, 0, width, cut), (0, cut, width, height)
+    return dict(zip(('val', 'train') if is_first else ('train', 'val'), regions))
 
 
 def draw_crop(generator: random.Random, region: Box) -> Box:
@@ -113,9 +110,8 @@ def make_photograph_folder(folder: str,
 
     Args:
         folder (str): Where to; must be new, empty or generated before.
-        num_train (int): Number of training images, at least one per class.
-        num_val (int): Number of validation images, at least one per class.
-        size (int): Side of the square images in pixels, at least 8.
+        num_train, num_val (int): Numbers of images, at least one per class.
+        size (int): Side of the square images in pixels.
         seed (int): Seed of the crops.
         grey (bool): Without colours, which alone tell many photographs apart.
 
@@ -123,16 +119,11 @@ def make_photograph_folder(folder: str,
         bool: False if the folder was there already.
 
     Raises:
-        ConfigurationError: If an argument is out of range, the folder holds
-            other files or scikit-image is not installed.
+        ConfigurationError: If there are too few images, the folder holds other files
+            or scikit-image is not installed.
     """
-    for name, value, smallest in (('num_train', num_train, len(PHOTOGRAPHS)),
-                                  ('num_val', num_val, len(PHOTOGRAPHS)),
-                                  ('size', size, 8)):
-        if value < smallest:
-            raise ConfigurationError(
-                f'make_photograph_folder: {name} must be at least {smallest}, '
-                f'got {value!r}.')
+    check_numbers('make_photograph_folder', len(PHOTOGRAPHS),
+                  num_train=num_train, num_val=num_val)
 
     def write(root: str) -> None:
         photographs = load_photographs()

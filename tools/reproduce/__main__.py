@@ -13,7 +13,6 @@ interrupted goes on where it was: repeat the command.
   smoke   a minute or two, to try the command
 """
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,14 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
-from jinja2 import UndefinedError
-
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import claims_page, page, paper_scale, results, verdicts
+from reproduce import page, paper_scale, results, verdicts
 from reproduce.experiment import Experiment
-from reproduce.presets import preset_named
+from reproduce.presets import ALL, PRESETS
 from reproduce.scheduling import default_workers, only_writer
 
 
@@ -36,7 +33,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--preset', default='tiny',
+    parser.add_argument('--preset', default='tiny', choices=[*PRESETS, 'paper'],
+                        metavar='NAME',
                         help='tiny (default), small, paper or smoke')
     parser.add_argument('--work-dir', type=Path,
                         help='default: work_dirs/reproduce/PRESET')
@@ -44,6 +42,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         help='pre-train on and classify FOLDER/{train,val}/<class>/* '
                         'instead of generated images')
     parser.add_argument('--variants', nargs='+', metavar='NAME',
+                        choices=[variant.name for variant in ALL],
                         help='only these variants, by the names in configs/reproduce, '
                         'or full_images: full mode on as many images as compose mode')
     parser.add_argument('--seeds', type=positive_int,
@@ -78,12 +77,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, measure, report."""
     if args.preset == 'paper':
-        print('\n'.join(paper_scale.commands(args.images_per_second)))
+        print(paper_scale.commands(args.images_per_second), end='')
         return
     if args.results is not None:
         _write_claims(args)
         return
-    preset = preset_named(args.preset)
+    preset = PRESETS[args.preset]
     folder = args.work_dir or Path('work_dirs/reproduce') / preset.name
     experiment = Experiment(preset, folder, args.images, args.seeds, args.steps,
                             args.learning_rate, args.variants)
@@ -114,7 +113,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     for line in verdicts.verdict_lines(summary):
         print(line)
     if args.claims:
-        claims_page.write_claims_page(args.claims, summary)
+        page.write_claims_page(args.claims, summary)
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')
@@ -124,13 +123,7 @@ def _write_claims(args: argparse.Namespace) -> None:
     """The page alone, from numbers that were measured before."""
     if args.claims is None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
-    try:
-        summary = json.loads(args.results.read_text())
-        claims_page.write_claims_page(args.claims, summary)
-    except (OSError, ValueError, KeyError, UndefinedError) as error:
-        raise ConfigurationError(
-            f'{args.results} is not a results.json of this command '
-            f'({type(error).__name__}: {error}).') from error
+    page.write_claims_page(args.claims, results.read_results(args.results))
     print(f'wrote {args.claims}')
 
 

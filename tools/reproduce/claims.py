@@ -6,29 +6,19 @@ from .results import METRICS
 NOT_TESTABLE = 'not testable at this size'
 NOT_RUN = 'not run'
 
-TRANSFER = tuple(name for name, metric in METRICS.items() if metric.is_transfer)
+TRANSFER = tuple(name for name, metric in METRICS.items() if metric.kind == 'transfer')
 OBJECTS = ('object_ap', 'object_iou')
 
 
 class Claim(NamedTuple):
-    """A statement of the paper, as a comparison of two variants.
-
-    Attributes:
-        where (str): Place in the paper.
-        text (str): The statement.
-        better (str): The variant that should be better.
-        worse (str): The variant that it is compared with.
-        metrics (tuple[str]): The numbers that are compared.
-        or_equal (bool): Whether the statement is only that it is not worse.
-        in_paper (bool): Whether the paper makes it; otherwise it is a question.
-    """
-    where: str
+    """A statement of the paper, as a comparison of two variants."""
+    where: str  # in the paper
     text: str
-    better: str
-    worse: str
-    metrics: Tuple[str, ...]
-    or_equal: bool = False
-    in_paper: bool = True
+    better: str  # the variant that should be better
+    worse: str  # than this one
+    metrics: Tuple[str, ...]  # what is compared
+    or_equal: bool = False  # the statement is only that it is not worse
+    in_paper: bool = True  # otherwise it is a question of ours
 
 
 CLAIMS = (

@@ -1,5 +1,6 @@
 """An experiment: its data, its runs and their measurements."""
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,28 +18,20 @@ from . import measuring
 from .fingerprints import weights_fingerprint
 from .presets import ALL, RANDOM, VARIANTS, Preset, Variant
 from .scheduling import INTERRUPTED, train_all
-from .training_run import START, TrainingRun
+from .training_run import START, TrainingRun, schedule_options
 
 CONFIGS = mim_folder() / 'configs/reproduce'
 FINETUNE = mim_folder() / 'configs/demo/transfer/finetune_vit-tiny_objects.py'
 ACCURACY = 'accuracy/top1'
-NUM_MEASURED = 400  # images for losses and TopK accuracy
 
 
 class Outcome(NamedTuple):
-    """The result of one seed of a variant.
-
-    Attributes:
-        variant (str): Name.
-        seed (int): Seed of weights, order, crops and masks.
-        values (dict): From :func:`.measuring.measure`, plus ``finetune`` where
-            that was done, and ``seconds`` of training.
-        curves (dict[str, Curve]): What the training logged.
-    """
+    """The result of one seed of a variant."""
     variant: str
-    seed: int
+    seed: int  # of weights, order, crops and masks
+    # From measuring.measure, plus ``finetune`` where that was done.
     values: Dict[str, Any]
-    curves: Dict[str, Curve]
+    curves: Dict[str, Curve]  # what the training logged
 
 
 class Experiment:
@@ -51,15 +44,13 @@ class Experiment:
             layout, ``train/<class>`` and ``val/<class>``, to pre-train on and
             to classify, instead of the generated objects. Object awareness
             and fine-tuning still use generated images, which have exact masks.
-        seeds (int, optional): Runs per variant, instead of the preset's number.
-        steps (int, optional): Steps per pre-training, instead of the preset's.
-        learning_rate (float, optional): Of all variants, instead of a choice
-            from the preset's.
+        seeds, steps, learning_rate (optional): Instead of the preset's; a learning
+            rate is then that of all variants.
         variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
-        ConfigurationError: For a number below 1, an unknown variant, or
-            images in another layout or with other classes in ``val``.
+        ConfigurationError: For a learning rate outside (0, 1), or images in another
+            layout or with other classes in ``val``.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -67,28 +58,17 @@ class Experiment:
                  steps: Optional[int] = None,
                  learning_rate: Optional[float] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
-        known = [variant.name for variant in ALL]
-        for name in variants or ():
-            if name not in known:
-                raise ConfigurationError(
-                    f"There is no variant '{name}'; choose from "
-                    f'{", ".join(known)}.')
-        for name, value in (('seeds', seeds), ('steps', steps)):
-            if value is not None and value < 1:
-                raise ConfigurationError(
-                    f'{name} is {value}, but must be at least 1.')
         if learning_rate is not None and not 0 < learning_rate < 1:
             raise ConfigurationError(
                 f'The learning rate is {learning_rate}, but must lie in (0, 1).')
-        changes = dict(seeds=seeds, steps=steps, learning_rates=learning_rate and
-                       (learning_rate, ))
-        preset = preset._replace(
-            **{name: value for name, value in changes.items() if value is not None})
-        # A variant that is named is run at least once.
-        fewer = {name: max(1, number) if name in (variants or ()) else number
-                 for name, number in preset.fewer.items()}
-        self.preset = preset._replace(fewer=fewer)
-        self.variants = variants or known
+        self.preset = preset._replace(
+            seeds=seeds or preset.seeds, steps=steps or preset.steps,
+            learning_rates=(learning_rate, ) if learning_rate else
+            preset.learning_rates,
+            # A variant that is named is run at least once.
+            fewer={name: max(1, number) if name in (variants or ()) else number
+                   for name, number in preset.fewer.items()})
+        self.variants = variants or [variant.name for variant in ALL]
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()
@@ -106,8 +86,7 @@ class Experiment:
         make_object_folder(str(self.data / 'objects'), *preset.objects, size=72)
         # In grey: colours alone would tell the photographs apart.
         make_photograph_folder(
-            str(self.data / 'photographs'), *preset.photographs, size=72,
-            grey=True)
+            str(self.data / 'photographs'), *preset.photographs, size=72, grey=True)
         make_object_folder(
             str(self.data / 'labelled'), preset.labelled, preset.objects[1],
             size=72, classes=CLASSES)
@@ -117,9 +96,7 @@ class Experiment:
             str(self.data / 'scenes'), 1, preset.scenes, size=96, max_objects=2,
             radii=(0.2, 0.35), inside=-1)
 
-    @property
-    def pretraining_images(self) -> Path:
-        return (self.images or self.data / 'objects') / 'train'
+    # ------------------------------------------------------------------ runs
 
     def pretraining(self, variant: Variant, seed: int) -> TrainingRun:
         """Set up the pre-training of a variant, with the rate chosen for it."""
@@ -149,72 +126,55 @@ class Experiment:
     def learning_rate(self, variant: Variant) -> float:
         """Return the rate with the lowest held-out loss; the first until then."""
         losses = self.trial_losses(variant)
-        return min(losses, key=losses.__getitem__) if losses else (
-            self.preset.learning_rates[0])
+        return min(losses, key=losses.get) if losses else self.preset.learning_rates[0]
 
     def _training(self, name: str, folder: str, variant: Variant, seed: int,
                   learning_rate: float, steps: int) -> TrainingRun:
         return TrainingRun(
             name, self.folder / 'runs' / folder, CONFIGS / variant.file,
             self.preset.options(variant, seed, learning_rate, steps),
-            self.pretraining_images, f'iter_{steps}.pth', steps)
+            (self.images or self.data / 'objects') / 'train', f'iter_{steps}.pth',
+            steps)
 
     def finetuning(self, variant: str, seed: int,
                    start: Optional[TrainingRun]) -> TrainingRun:
-        """Set up the fine-tuning of a variant.
-
-        Args:
-            variant (str): Its name.
-            seed (int): Of the fine-tuning.
-            start (TrainingRun, optional): Its pre-training; None starts from
-                random weights.
-        """
-        epochs = self.preset.finetune_epochs
-        warmup = max(1, epochs // 8)
+        """Set up the fine-tuning of a pre-training; None starts from random weights."""
+        epochs, encoder = self.preset.finetune_epochs, self.preset.encoder
         batch = min(32, self.preset.labelled)
         options = {
+            **schedule_options(epochs, max(1, epochs // 8), 'epochs'),
             'train_dataloader.batch_size': batch,
-            'train_cfg.max_epochs': epochs,
             'train_cfg.val_interval': epochs,
-            'param_scheduler.0.end': warmup,
-            'param_scheduler.1.begin': warmup,
-            'param_scheduler.1.end': epochs,
             'default_hooks.checkpoint.interval': epochs,
             'randomness.seed': seed,
-        }
-        if start is None:
-            options['model.backbone.init_cfg'] = None
-        else:
-            options[START] = str(start.checkpoint)
-        for key, value in self.preset.encoder.items():
-            options[f'model.backbone.arch.{key}'] = value
-        if self.preset.encoder:
-            options['model.head.in_channels'] = self.preset.encoder['embed_dims']
-        steps = epochs * (self.preset.labelled // batch)
+            **({'model.backbone.init_cfg': None} if start is None else
+               {START: str(start.checkpoint)}),
+            **{f'model.backbone.arch.{key}': value for key, value in encoder.items()}}
+        if encoder:
+            options['model.head.in_channels'] = encoder['embed_dims']
         return TrainingRun(
             f'fine-tuning of {variant} seed {seed}',
             self.folder / 'runs' / f'{variant}_seed{seed}_finetuned',
-            FINETUNE, options, self.data / 'labelled',
-            f'epoch_{epochs}.pth', steps, needs=start, metrics=(ACCURACY, ))
-
-    def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
-        """List all pre-trainings: first all variants with seed 0, then with seed 1."""
-        return [(variant, seed, self.pretraining(variant, seed))
-                for variant, seed in self.wanted()]
+            FINETUNE, options, self.data / 'labelled', f'epoch_{epochs}.pth',
+            epochs * (self.preset.labelled // batch), needs=start, metrics=(ACCURACY, ))
 
     def wanted(self) -> List[Tuple[Variant, int]]:
-        """List the variants and seeds to pre-train."""
+        """List what to pre-train: first all variants with seed 0, then with seed 1."""
         preset = self.preset
         return [(variant, seed) for seed in range(preset.seeds) for variant in ALL
                 if variant.name in self.variants and seed < preset.seeds_of(variant)]
 
-    def finetunings(self) -> List[Tuple[str, int, TrainingRun]]:
-        """List the fine-tunings of the variants, and of random weights."""
-        runs = [(variant.name, seed, self.finetuning(variant.name, seed, run))
-                for variant, seed, run in self.pretrainings()
-                if variant in VARIANTS]
-        return runs + [(RANDOM, seed, self.finetuning(RANDOM, seed, None))
-                       for seed in range(self.preset.seeds)]
+    def pretrainings(self) -> List[Tuple[Variant, int, TrainingRun]]:
+        """List all pre-trainings."""
+        return [(variant, seed, self.pretraining(variant, seed))
+                for variant, seed in self.wanted()]
+
+    def finetunings(self) -> Dict[Tuple[str, int], TrainingRun]:
+        """Fine-tunings of the variants, and of random weights, by name and seed."""
+        starts = {(variant.name, seed): run for variant, seed, run in
+                  self.pretrainings() if variant in VARIANTS}
+        starts.update({(RANDOM, seed): None for seed in range(self.preset.seeds)})
+        return {key: self.finetuning(*key, run) for key, run in starts.items()}
 
     def train(self, workers: int, threads: int, report: Callable[[str], None],
               keep_open=(), finetune: bool = True,
@@ -227,8 +187,18 @@ class Experiment:
             train_all(trials, workers, threads, report, keep_open, later, deadline)
         runs = [run for _, _, run in self.pretrainings()]
         if finetune:
-            runs += [run for _, _, run in self.finetunings()]
+            runs += self.finetunings().values()
         train_all(runs, workers, threads, report, keep_open, deadline=deadline)
+
+    def unfinished(self) -> List[str]:
+        """List the names of runs that are missing in the results."""
+        missing = [run.name for _, _, run in self.pretrainings() if not run.is_finished]
+        tuned = self.finetunings().values()
+        if not any(run.is_finished for run in tuned):
+            return [*missing, 'all fine-tunings']
+        return missing + [run.name for run in tuned if not run.is_finished]
+
+    # ---------------------------------------------------------- measurements
 
     def outcomes(self, report: Callable[[str], None],
                  deadline: Optional[float] = None) -> List[Outcome]:
@@ -237,33 +207,34 @@ class Experiment:
         Raises:
             SystemExit: If the deadline passes; finished measurements are kept.
         """
-        finetuned = {(name, seed): run for name, seed, run in self.finetunings()}
+        tuned = self.finetunings()
+        runs = [(variant.name, seed, run) for variant, seed, run in self.pretrainings()
+                if run.is_finished]
+        runs += [(RANDOM, seed, None) for seed in range(self.preset.seeds)]
         outcomes = []
-        for variant, seed, run in self.pretrainings():
-            if not run.is_finished:
-                continue
-            _check_time(deadline, report)
-            report(f'measuring {run.name}')
+        for name, seed, run in runs:
+            if deadline is not None and time.time() > deadline:
+                report('The time is up: the same command goes on from here.')
+                raise SystemExit(INTERRUPTED)
+            if run is None:
+                report(f'measuring random weights seed {seed}')
+                record = self.folder / 'runs' / f'{name}_seed{seed}.json'
+                identity = dict(
+                    model=self._untrained_config().to_dict()['model'], seed=seed)
+                model_of = partial(self.untrained_model, seed)
+            else:
+                report(f'measuring {run.name}')
+                record = run.folder / 'measurements.json'
+                identity = dict(training=run.check_setting(),
+                                weights=weights_fingerprint(run.checkpoint))
+                model_of = partial(measuring.model_of_run, run)
             values = measuring.measured(
-                run.folder / 'measurements.json',
-                dict(training=run.check_setting(),
-                     weights=weights_fingerprint(run.checkpoint)),
-                lambda run=run: measuring.model_of_run(run),
-                self.measured_images(), NUM_MEASURED)
-            curves = read_run(run.folder)
-            values.update(self._finetuned(finetuned.get((variant.name, seed))))
-            outcomes.append(Outcome(variant.name, seed, values, curves))
-        untrained = self._untrained_config()
-        for seed in range(self.preset.seeds):
-            _check_time(deadline, report)
-            report(f'measuring random weights seed {seed}')
-            values = measuring.measured(
-                self.folder / 'runs' / f'{RANDOM}_seed{seed}.json',
-                dict(model=untrained.to_dict()['model'], seed=seed),
-                lambda seed=seed: self.untrained_model(seed),
-                self.measured_images(), NUM_MEASURED)
-            values.update(self._finetuned(finetuned.get((RANDOM, seed))))
-            outcomes.append(Outcome(RANDOM, seed, values, {}))
+                record, identity, model_of, self.measured_images())
+            fine = tuned.get((name, seed))
+            if fine is not None and fine.is_finished:
+                values['finetune'] = float(read_run(fine.folder)[ACCURACY][1][-1])
+            outcomes.append(Outcome(
+                name, seed, values, {} if run is None else read_run(run.folder)))
         return outcomes
 
     def untrained_model(self, seed: int) -> nn.Module:
@@ -275,16 +246,6 @@ class Experiment:
         cfg.model.backbone.arch.update(self.preset.encoder)
         return cfg
 
-    def unfinished(self) -> List[str]:
-        """List the names of runs that are missing in the results."""
-        missing = [
-            run.name for _, _, run in self.pretrainings() if not run.is_finished
-        ]
-        finetunings = [run for _, _, run in self.finetunings()]
-        if not any(run.is_finished for run in finetunings):
-            return [*missing, 'all fine-tunings']
-        return missing + [r.name for r in finetunings if not r.is_finished]
-
     def measured_images(self) -> measuring.Images:
         own = {} if self.images is None else dict(images=self.images)
         scenes = self.data / 'scenes/coco'
@@ -295,16 +256,3 @@ class Experiment:
             mixing=(self.images or self.data / 'objects') / 'val',
             annotations=scenes / 'annotations/instances_val2017.json',
             masked=scenes / 'val2017')
-
-    @staticmethod
-    def _finetuned(run: Optional[TrainingRun]) -> Dict[str, float]:
-        if run is None or not run.is_finished:
-            return {}
-        return dict(
-            finetune=float(read_run(run.folder)[ACCURACY][1][-1]))
-
-
-def _check_time(deadline: Optional[float], report: Callable[[str], None]) -> None:
-    if deadline is not None and time.time() > deadline:
-        report('The time is up: the same command goes on from here.')
-        raise SystemExit(INTERRUPTED)

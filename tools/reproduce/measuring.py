@@ -3,7 +3,8 @@ import json
 import random
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from statistics import mean
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from .fingerprints import fingerprint, path_fingerprint
 
 # Measured again whenever this changes.
 VERSION = 2
+NUM_MEASURED = 400  # images for losses and TopK accuracy
 NUM_HELD_OUT = 400  # images to choose a learning rate by
 MASKS_PER_IMAGE = 4
 CROPS_PER_IMAGE = 4
@@ -38,20 +40,11 @@ MOST_LABELLED = 1200  # of either split, to classify by or to be classified
 
 
 class Images(NamedTuple):
-    """Where the images to measure on are.
-
-    Attributes:
-        labelled (dict[str, Path]): Name -> folder with ``train`` and ``val``
-            in ImageNet's layout.
-        mixing (Path): Images that were not trained on, for the losses and
-            TopK accuracy.
-        annotations (Path): Masks in COCO's or VOC's format.
-        masked (Path): The images of COCO's annotations.
-    """
-    labelled: Dict[str, Path]
-    mixing: Path
-    annotations: Path
-    masked: Path
+    """Where the images to measure on are."""
+    labelled: Dict[str, Path]  # name -> folder with train and val, as ImageNet's
+    mixing: Path  # not trained on: for the losses and TopK accuracy
+    annotations: Path  # masks in COCO's or VOC's format
+    masked: Path  # the images of COCO's annotations
 
     def fingerprint(self) -> str:
         """Hash of the content of all these files."""
@@ -60,24 +53,20 @@ class Images(NamedTuple):
             *map(path_fingerprint, self[1:])])
 
 
-def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
-             num_images: int) -> Dict[str, Any]:
+def measured(record: Path, identity: Dict[str, Any],
+             model_of: Callable[[], nn.Module], images: Images) -> Dict[str, Any]:
     """Measure a model, or read the record if it is of the same model and images.
 
-    Args:
-        record (Path): ``measurements.json``.
-        identity (dict): Everything that the model depends on; JSON types.
-        model_of (Callable): Builds the model; called only if there is no record.
-        images (Images): The images to measure on.
-        num_images (int): How many of them for losses and TopK accuracy.
+    ``identity`` is everything that the model depends on, in JSON types; ``model_of``
+    is called only if there is no record.
     """
     key = dict(model=fingerprint(identity), images=images.fingerprint(),
-               version=VERSION, num_images=num_images)
+               version=VERSION, num_images=NUM_MEASURED)
     if record.is_file():
         content = json.loads(record.read_text())
         if content['key'] == key:
             return content['values']
-    values = measure(model_of(), images, num_images)
+    values = measure(model_of(), images)
     record.parent.mkdir(parents=True, exist_ok=True)
     write_json(record, dict(key=key, values=values))
     return values
@@ -85,13 +74,7 @@ def measured(record: Path, identity: Dict[str, Any], model_of, images: Images,
 
 @lru_cache(maxsize=None)
 def held_out_loss(config: Path, checkpoint: Path, folder: Path) -> float:
-    """Sum of the losses that a model is trained with, on other images.
-
-    Args:
-        config (Path): Of the model.
-        checkpoint (Path): Its weights.
-        folder (Path): The images.
-    """
+    """Sum of the losses that a model is trained with, on the images of a folder."""
     model = load_model(config, checkpoint)
     paths = find_images(folder, NUM_HELD_OUT, seed=1)
     paths = paths[:len(paths) // 4 * 4]
@@ -104,44 +87,31 @@ def held_out_loss(config: Path, checkpoint: Path, folder: Path) -> float:
     return float(sum(losses.values()))
 
 
-def measure(model: nn.Module, images: Images, num_images: int
-            ) -> Dict[str, Any]:
+def measure(model: nn.Module, images: Images) -> Dict[str, Any]:
     """Measure everything that does not train the encoder."""
     size = image_size_of(model.backbone)
-    paths = find_images(images.mixing, num_images, seed=0)
+    paths = find_images(images.mixing, NUM_MEASURED, seed=0)
     pixels = torch.stack([image for _, image in load_images(paths, size)])
     crops = _crops(paths[:len(paths) // CROPS_PER_IMAGE], size)
-    values: Dict[str, Any] = dict(
-        loss_recon=_mean([
-            reconstruction_loss(model, pixels, seed)
-            for seed in range(MASKS_PER_IMAGE)
-        ]),
-        loss_views=_mean([
-            reconstruction_loss(model, crops, seed)
-            for seed in range(MASKS_PER_IMAGE)
-        ]),
-        topk=_topk_accuracy(model, pixels),
-        classified={})
-    for name, folder in images.labelled.items():
-        values['classified'][name] = _classify(model, folder, size)
-    entries = attention_on_objects(
+    recon, views = (mean(reconstruction_loss(model, batch, seed)
+                         for seed in range(MASKS_PER_IMAGE))
+                    for batch in (pixels, crops))
+    scores = score_models(attention_on_objects(
         dict(model=model),
-        sample_masks(masks_of(str(images.annotations), str(images.masked))),
-        size)
-    scores = score_models(entries)
-    values['attention'] = scores['model']._asdict()
-    values['centre'] = scores[CENTRE]._asdict()
-    return values
+        sample_masks(masks_of(str(images.annotations), str(images.masked))), size))
+    return dict(
+        loss_recon=recon, loss_views=views, topk=_topk_accuracy(model, pixels),
+        classified={name: _classify(model, folder, size)
+                    for name, folder in images.labelled.items()},
+        attention=scores['model']._asdict(), centre=scores[CENTRE]._asdict())
 
 
 def _crops(paths: List[str], size: ImageSize) -> Tensor:
     """Similar crops, those of one image one after the other."""
     load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
     with own_random_numbers(0):
-        return torch.stack([
-            crop(load(dict(img_path=path)))['img'] for path in paths
-            for _ in range(CROPS_PER_IMAGE)
-        ])
+        return torch.stack([crop(load(dict(img_path=path)))['img']
+                            for path in paths for _ in range(CROPS_PER_IMAGE)])
 
 
 def _topk_accuracy(model: nn.Module, pixels: Tensor) -> List[float]:
@@ -164,12 +134,9 @@ def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]
             name: train.features[name] for name in ranked[:NUM_PROBED_READOUTS]
         }), test)
     return dict(
-        knn=100 * knn.accuracy,
-        knn_readout=knn.readout,
-        probe=100 * probe.accuracy,
-        probe_readout=probe.readout,
-        num_test=len(test.labels),
-        num_classes=int(train.labels.max()) + 1)
+        knn=100 * knn.accuracy, knn_readout=knn.readout,
+        probe=100 * probe.accuracy, probe_readout=probe.readout,
+        num_test=len(test.labels), num_classes=int(train.labels.max()) + 1)
 
 
 def _features(model: nn.Module, dataset: Dataset) -> LabelledFeatures:
@@ -183,7 +150,3 @@ def _features(model: nn.Module, dataset: Dataset) -> LabelledFeatures:
 def model_of_run(run) -> nn.Module:
     """The model of a finished :class:`.training_run.TrainingRun`."""
     return load_model(run.saved_config, run.checkpoint)
-
-
-def _mean(values: List[float]) -> float:
-    return sum(values) / len(values)

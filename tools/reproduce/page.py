@@ -1,6 +1,7 @@
-"""The report of an experiment: one HTML page that needs no other file."""
+"""The report of an experiment, in HTML, and the page of documentation about it."""
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 
@@ -10,15 +11,19 @@ from mixedae_mm.analysis.figures import (LINE_COLOURS, draw_accuracy_over_traini
 from mixedae_mm.analysis.loading import image_size_of
 from mixedae_mm.analysis.object_awareness import attention_on_objects, centre_map
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
-from mixedae_mm.analysis.page import write_page
+from mixedae_mm.analysis.page import render, write_page
 from mixedae_mm.analysis.report import format_seconds
 from mixedae_mm.analysis.run_log import layer_accuracies, smooth
+from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.files import write_atomically
+from mixedae_mm.utils.tables import markdown_table
 from . import measuring, verdicts
 from .experiment import Experiment, Outcome
 from .presets import RANDOM, TITLES, VARIANTS
-from .results import CENTRE, METRICS, centre_row, present, text_of
+from .results import CENTRE, METRICS, metric_table, present
 
-TEMPLATE = Path(__file__).with_name('templates') / 'report.html'
+TEMPLATES = Path(__file__).with_name('templates')
+BEGIN, END = '<!-- measured: begin -->', '<!-- measured: end -->'
 NUM_PICTURES = 8
 SMOOTHING = 3  # points of the loss curves
 MAIN = ('mae', 'naive_mixing', 'attention_only', 'both')
@@ -36,27 +41,16 @@ SWEEPS = {
          contrastive_only='L (no sampling)'),
 }
 
-Table = Tuple[List[str], List[List[str]]]  # header, rows
-
 
 def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
                             summary: Dict[str, Any]) -> Path:
     """Write ``report.html`` into the experiment's folder; returns its path."""
-    variants = summary['variants']
-    transfer = present(summary, lambda name: METRICS[name].is_transfer)
-    everything = {name: entry['title'] for name, entry in variants.items()}
-
-    def metrics(names: Sequence[str], labels: Dict[str, str] = everything) -> Table:
-        return ['', *(METRICS[n].title for n in names)], [
-            [label, *(text_of(n, variants[name]['metrics'].get(n)) for n in names)]
-            for name, label in labels.items() if name in variants]
-
-    objects = present(summary, lambda name: name.startswith('object_'))
-    header, rows = metrics(objects)
+    variants, metrics = summary['variants'], partial(metric_table, summary)
+    transfer = present(summary, 'transfer')
     first = [o for o in outcomes if o.seed == 0 and o.curves]
     out = experiment.folder / 'report.html'
     write_page(
-        out, TEMPLATE, summary=summary, claims=verdicts.rows(summary),
+        out, TEMPLATES / 'report.html', summary=summary, claims=verdicts.rows(summary),
         metrics=metrics, transfer=transfer, losses=_draw_losses(first),
         by_layer=draw_accuracy_per_layer(
             {entry['title']: entry['topk'] for name, entry in variants.items()
@@ -67,27 +61,53 @@ def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
             for o in first if o.variant in ('attention_only', 'both')},
         comparison=_draw_comparison(summary, transfer),
         attention=_draw_attention(experiment, summary),
-        objects=(header, [*rows, [CENTRE, *centre_row(summary, objects)]]),
+        objects=metrics(present(summary, 'object')),
         sweeps={title: metrics(['topk_late', *transfer], labels)
                 for title, labels in SWEEPS.items()},
         facts=_facts(summary))
     return out
 
 
+def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
+    """Put what was measured between the marks of a page of documentation.
+
+    What stands outside the marks stays. A file that is not there yet is made
+    of the measurements alone.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    before, after = '', '\n'
+    if file.is_file():
+        text = file.read_text()
+        if BEGIN not in text or END not in text:
+            raise ConfigurationError(
+                f'{file} has no lines "{BEGIN}" and "{END}" to write between.')
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+    measured = render(
+        TEMPLATES / 'claims.md.jinja', summary=summary, claims=markdown_table(
+            ['paper', 'claim', 'verdict', 'numbers'],
+            [[row.where, row.text, f'**{row.verdict}**',
+              '<br>'.join(row.numbers) or '–'] for row in verdicts.rows(summary)]),
+        metrics=[markdown_table(*metric_table(summary, present(summary, kind)))
+                 for kind in ('pretext', 'transfer', 'object')],
+        layers=markdown_table(
+            ['pre-training', *map(str, range(1, summary['encoder']['num_layers'] + 1))],
+            [[entry['title'], *(f'{value:.1f}' for value in entry['topk'])]
+             for entry in summary['variants'].values()]))
+    write_atomically(file, f'{before}{BEGIN}\n\n{measured}\n{END}{after}')
+
+
 def _draw_losses(outcomes: Sequence[Outcome]) -> Optional[Figure]:
-    panels = {}
+    panels: Dict[str, dict] = {}
     for title, variants in LOSSES.items():
-        curves = {
-            TITLES[o.variant]: smooth(
-                o.curves.get('loss_recon', o.curves.get('loss')), SMOOTHING)
-            for o in outcomes if o.variant in variants
-        }
-        # The first steps are all alike and would set the scale.
-        if curves:
-            panels[title] = {
-                name: (steps[len(steps) // 4:], values[len(steps) // 4:])
-                for name, (steps, values) in curves.items()
-            }
+        for o in outcomes:
+            if o.variant in variants:
+                steps, values = smooth(
+                    o.curves.get('loss_recon', o.curves.get('loss')), SMOOTHING)
+                first = len(steps) // 4  # before, all are alike, and set the scale
+                panels.setdefault(title, {})[TITLES[o.variant]] = (
+                    steps[first:], values[first:])
     return draw_curves(panels, columns=2) if panels else None
 
 
@@ -152,6 +172,7 @@ def _draw_attention(experiment: Experiment, summary: Dict[str, Any]
 
 
 def _facts(summary: Dict[str, Any]) -> List[List[str]]:
+    variants = summary['variants'].values()
     return [
         ['steps, images per step', f'{summary["steps"]}, {summary["batch_size"]} '
          '(full mode with equal work: a quarter of the images)'],
@@ -159,12 +180,12 @@ def _facts(summary: Dict[str, Any]) -> List[List[str]]:
             f', of held-out losses of {losses}' if (losses := ', '.join(
                 f'{loss:.4f} at {rate}' for rate, loss in
                 entry['trial_losses'].items())) else '')]
-          for entry in summary['variants'].values() if 'learning_rate' in entry],
+          for entry in variants if 'learning_rate' in entry],
         ['images', summary['images']],
         *[[f'training of {entry["title"]}',
            f'{format_seconds(60 * entry["minutes"])}, seeds '
            + ', '.join(map(str, entry['seeds']))]
-          for entry in summary['variants'].values() if entry['minutes']],
+          for entry in variants if entry['minutes']],
         ['not run', ', '.join(summary['missing']) or 'nothing'],
         *[[name, str(value)] for name, value in summary['machine'].items()],
     ]

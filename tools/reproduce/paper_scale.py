@@ -1,12 +1,14 @@
 """The same comparison at the paper's size: commands, and what they cost."""
 from pathlib import Path
-from typing import List, Optional
+from typing import Optional
 
 from mmengine.config import Config
 
 from benchmarks.cost import PAPER_V100_GPU_DAYS, gpu_days
+from mixedae_mm.analysis.page import render
 from mixedae_mm.utils.config_names import mim_folder
 
+TEMPLATE = Path(__file__).with_name('templates') / 'paper.sh.jinja'
 CONFIGS = mim_folder() / 'configs'
 RUNS = {
     'mae_vitb_300e': 'MAE',
@@ -25,42 +27,12 @@ ABLATION_DAYS = {'ablations/3a_ratio_05': 21.0}
 ABLATION_DEFAULT_DAYS = 16.9
 
 
-def commands(images_per_s: Optional[float] = None, gpus: int = 8) -> List[str]:
-    """Lines to print.
-
-    Args:
-        images_per_s (float, optional): Clean images per second of one GPU, as
-            measured by ``tools/benchmarks``. By default costs are those
-            that the paper gives for V100.
-        gpus (int): Per machine.
-    """
-    lines = [
-        '# Pre-training on ImageNet-1K, 300 epochs each. GPU-days ' +
-        ('on V100, as the paper gives them.' if images_per_s is None else
-         f'at {images_per_s:g} images per second and GPU.'),
-        'export DATA_ROOT=/path/to/imagenet',
-    ]
-    total = 0.0
-    for name, title in RUNS.items():
-        days = PAPER_V100_GPU_DAYS.get(
-            name, ABLATION_DAYS.get(name, ABLATION_DEFAULT_DAYS))
-        if images_per_s is not None:
-            days = gpu_days(Config.fromfile(CONFIGS / f'{name}.py'), images_per_s)
-        total += days
-        lines.append(f'tools/dist_train.sh configs/{name}.py {gpus}'
-                     f'    # {title}: {days:.1f} GPU-days')
-    stem = Path(list(RUNS)[5]).stem
-    checkpoint = f'work_dirs/{stem}/epoch_300.pth'
-    lines += [
-        f'# {total:.0f} GPU-days in all. Then, for each checkpoint:',
-        f'export PRETRAINED={checkpoint}',
-        'tools/dist_train.sh configs/classification/finetune_vitb_100e_in1k.py '
-        f'{gpus}    # Table 1, 3f',
-        f'python tools/analysis_tools/knn_and_probe.py configs/{stem}.py $PRETRAINED '
-        '$DATA_ROOT    # k-NN, linear probe',
-        f'python tools/analysis_tools/sampling_accuracy.py configs/{stem}.py '
-        '$PRETRAINED $DATA_ROOT/val    # Fig. 6a',
-        f'python tools/analysis_tools/object_awareness.py configs/{stem}.py '
-        '$PRETRAINED data/VOCdevkit/VOC2012 --split val    # Fig. 5',
-    ]
-    return lines
+def commands(images_per_s: Optional[float] = None) -> str:
+    """What to run; with the paper's costs on V100, or at clean images per second."""
+    runs = {
+        name: (title, PAPER_V100_GPU_DAYS.get(name, ABLATION_DAYS.get(
+            name, ABLATION_DEFAULT_DAYS)) if images_per_s is None else
+            gpu_days(Config.fromfile(CONFIGS / f'{name}.py'), images_per_s))
+        for name, title in RUNS.items()}
+    return render(TEMPLATE, runs=runs, images_per_s=images_per_s,
+                  total=sum(days for _, days in runs.values()))

@@ -1,26 +1,20 @@
 """The variants that are compared, and the sizes of the experiment."""
 from typing import Dict, Mapping, NamedTuple, Tuple
 
-from mixedae_mm.utils.errors import ConfigurationError
+from .training_run import schedule_options
 
 RANDOM = 'random'  # the encoder without any pre-training
 
 
 class Variant(NamedTuple):
-    """A pre-training that is compared with the others.
-
-    Attributes:
-        name (str): For options, folders and results.
-        title (str): For people.
-        batch_divisor (int): What the images per step are divided by. From four
-            images full mode makes four mixed samples, where compose mode makes
-            one: a quarter of the images is about the same work.
-        config (str): In ``configs/reproduce``; by default the name.
-    """
-    name: str
-    title: str
+    """A pre-training that is compared with the others."""
+    name: str  # for options, folders and results
+    title: str  # for people
+    # What the images per step are divided by. From four images full mode makes four
+    # mixed samples, where compose mode makes one: a quarter of the images is about the
+    # same work.
     batch_divisor: int = 1
-    config: str = ''
+    config: str = ''  # in configs/reproduce; by default the name
 
     @property
     def file(self) -> str:
@@ -59,41 +53,22 @@ TITLES = {
 
 
 class Preset(NamedTuple):
-    """A size of the experiment.
-
-    Attributes:
-        name (str): Of the preset.
-        steps (int): Pre-training iterations of each run.
-        batch_size (int): Clean images per step.
-        learning_rates (tuple[float]): Peaks of the schedule. Of several, each
-            variant takes the one with the lowest loss on held-out images after a
-            pre-training of ``trial_steps``.
-        trial_steps (int): Iterations of these short pre-trainings.
-        seeds (int): Runs per variant.
-        fewer (dict[str, int]): Variants with fewer runs.
-        objects (tuple[int, int]): Numbers of generated images, for training and
-            for testing.
-        photographs (tuple[int, int]): Numbers of crops of photographs, with
-            labels for the classifiers and for testing.
-        labelled (int): Number of labelled images of objects, for the classifiers
-            and the short fine-tuning.
-        scenes (int): Number of images of several objects, for the attention.
-        finetune_epochs (int): Epochs of the fine-tuning.
-        encoder (dict): ``arch`` of the ViT; empty for the demo's.
-    """
+    """A size of the experiment."""
     name: str
-    steps: int
-    batch_size: int
+    steps: int  # pre-training iterations of each run
+    batch_size: int  # clean images per step
+    # Peaks of the schedule. Of several, each variant takes the one with the lowest loss
+    # on held-out images after a pre-training of ``trial_steps``.
     learning_rates: Tuple[float, ...]
     trial_steps: int
-    seeds: int
-    fewer: Mapping[str, int]
-    objects: Tuple[int, int]
-    photographs: Tuple[int, int]
-    labelled: int
-    scenes: int
+    seeds: int  # runs per variant
+    fewer: Mapping[str, int]  # variants with fewer runs
+    objects: Tuple[int, int]  # generated images, for training and for testing
+    photographs: Tuple[int, int]  # crops, to train classifiers and for testing
+    labelled: int  # images of objects, for the classifiers and the fine-tuning
+    scenes: int  # images of several objects, for the attention
     finetune_epochs: int
-    encoder: Dict[str, int]
+    encoder: Dict[str, int]  # ``arch`` of the ViT; empty for the demo's
 
     def seeds_of(self, variant: Variant) -> int:
         """Runs of a variant."""
@@ -102,21 +77,16 @@ class Preset(NamedTuple):
     def options(self, variant: Variant, seed: int, learning_rate: float, steps: int
                 ) -> Dict[str, object]:
         """What a run changes in its config, as ``--cfg-options``."""
-        warmup = max(1, min(100, steps // 10))
         options: Dict[str, object] = {
-            'train_cfg.max_iters': steps,
-            'param_scheduler.0.end': warmup,
-            'param_scheduler.1.begin': warmup,
-            'param_scheduler.1.end': steps,
-            'train_dataloader.batch_size':
-            self.batch_size // variant.batch_divisor,
+            **schedule_options(steps),
+            'train_dataloader.batch_size': self.batch_size // variant.batch_divisor,
             'default_hooks.checkpoint.interval': max(1, steps // 6),
             'default_hooks.checkpoint.max_keep_ckpts': 1,
             'optim_wrapper.optimizer.lr': learning_rate,
             'randomness.seed': seed,
+            **{f'model.backbone.arch.{key}': value
+               for key, value in self.encoder.items()},
         }
-        for key, value in self.encoder.items():
-            options[f'model.backbone.arch.{key}'] = value
         if self.encoder and variant.name.startswith('mae'):  # the others are told
             options['model.neck.embed_dim'] = self.encoder['embed_dims']
         return options
@@ -150,16 +120,3 @@ PRESETS = {
                encoder={}),
     )
 }
-
-
-def preset_named(name: str) -> Preset:
-    """A preset by its name.
-
-    Raises:
-        ConfigurationError: If there is none.
-    """
-    if name not in PRESETS:
-        raise ConfigurationError(
-            f"There is no preset '{name}'; choose one of "
-            f'{", ".join(PRESETS)}, paper.')
-    return PRESETS[name]

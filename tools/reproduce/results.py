@@ -1,53 +1,46 @@
 """From the outcomes of all runs to numbers with mean and spread."""
 import csv
+import json
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.machine import machine
 from .experiment import Experiment, Outcome
 from .presets import RANDOM, TITLES, VARIANT_OF
 
-
 CENTRE = 'map of the centre'  # of the image: the chance level of attention
 
 
 class Metric(NamedTuple):
-    """A number that each run has.
-
-    Attributes:
-        title (str): For people, with the unit.
-        digits (int): After the decimal point.
-        lower_is_better (bool): As losses are.
-        is_transfer (bool): One of the ways to say what features are worth.
-    """
-    title: str
-    digits: int = 1
+    """A number that each run has."""
+    title: str  # for people, with the unit
+    kind: str  # 'pretext'; 'transfer', what features are worth; or 'object'
+    digits: int = 1  # after the decimal point
     lower_is_better: bool = False
-    is_transfer: bool = False
 
 
 METRICS = {
-    'loss_recon': Metric('reconstruction loss', 4, lower_is_better=True),
+    'loss_recon': Metric('reconstruction loss', 'pretext', 4, lower_is_better=True),
     'loss_views': Metric('reconstruction loss, four similar crops of an image',
-                         4, lower_is_better=True),
-    'topk_late': Metric('TopK accuracy, layers 3 to last [%]'),
-    'topk_last': Metric('TopK accuracy, last layer [%]'),
-    'images_knn': Metric('own images, k-NN [%]', is_transfer=True),
-    'images_probe': Metric('own images, linear probe [%]', is_transfer=True),
-    'objects_knn': Metric('objects, k-NN [%]', is_transfer=True),
-    'objects_probe': Metric('objects, linear probe [%]', is_transfer=True),
-    'photographs_knn': Metric('grey photographs, k-NN [%]', is_transfer=True),
-    'photographs_probe': Metric('grey photographs, linear probe [%]',
-                                is_transfer=True),
-    'finetune': Metric('objects, short fine-tuning [%]', is_transfer=True),
-    'object_ap': Metric('attention on objects, average precision [%]'),
-    'object_iou': Metric('attention on objects, mean IoU [%]'),
-    'object_iou_shared': Metric('the same, one threshold for all [%]'),
+                         'pretext', 4, lower_is_better=True),
+    'topk_late': Metric('TopK accuracy, layers 3 to last [%]', 'pretext'),
+    'topk_last': Metric('TopK accuracy, last layer [%]', 'pretext'),
+    'images_knn': Metric('own images, k-NN [%]', 'transfer'),
+    'images_probe': Metric('own images, linear probe [%]', 'transfer'),
+    'objects_knn': Metric('objects, k-NN [%]', 'transfer'),
+    'objects_probe': Metric('objects, linear probe [%]', 'transfer'),
+    'photographs_knn': Metric('grey photographs, k-NN [%]', 'transfer'),
+    'photographs_probe': Metric('grey photographs, linear probe [%]', 'transfer'),
+    'finetune': Metric('objects, short fine-tuning [%]', 'transfer'),
+    'object_ap': Metric('attention on objects, average precision [%]', 'object'),
+    'object_iou': Metric('attention on objects, mean IoU [%]', 'object'),
+    'object_iou_shared': Metric('the same, one threshold for all [%]', 'object'),
 }
 
 
@@ -55,19 +48,18 @@ def metrics_of(outcome: Outcome) -> Dict[str, float]:
     """The numbers of one run, those of :data:`METRICS` that it has."""
     values = outcome.values
     numbers = dict(
-        loss_recon=values['loss_recon'],
-        loss_views=values['loss_views'],
-        topk_late=mean(values['topk'][2:]),
-        topk_last=values['topk'][-1],
-        object_ap=100 * values['attention']['average_precision'],
-        object_iou=100 * values['attention']['iou'],
-        object_iou_shared=100 * values['attention']['iou_shared'])
+        values, topk_late=mean(values['topk'][2:]), topk_last=values['topk'][-1],
+        **_objects(values['attention']))
     for labelled, accuracies in values['classified'].items():
         for kind in ('knn', 'probe'):
             numbers[f'{labelled}_{kind}'] = accuracies[kind]
-    if 'finetune' in values:
-        numbers['finetune'] = values['finetune']
     return {name: numbers[name] for name in METRICS if name in numbers}
+
+
+def _objects(scores: Dict[str, float]) -> Dict[str, float]:
+    return dict(object_ap=100 * scores['average_precision'],
+                object_iou=100 * scores['iou'],
+                object_iou_shared=100 * scores['iou_shared'])
 
 
 def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
@@ -88,19 +80,13 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         machine=machine(device),
         missing=experiment.unfinished(),
         object_share=100 * centre['object_share'],
-        centre=dict(
-            object_ap=100 * centre['average_precision'],
-            object_iou=100 * centre['iou'],
-            object_iou_shared=100 * centre['iou_shared']),
+        centre=_objects(centre),
         num_test={
             f'{labelled}_{kind}': result['num_test']
-            for labelled, result in classified.items()
-            for kind in ('knn', 'probe')
+            for labelled, result in classified.items() for kind in ('knn', 'probe')
         } | dict(finetune=preset.objects[1]),
-        chance={
-            labelled: 100 / result['num_classes']
-            for labelled, result in classified.items()
-        },
+        chance={labelled: 100 / result['num_classes']
+                for labelled, result in classified.items()},
         variants={
             name: dict(_variant([o for o in outcomes if o.variant == name]),
                        **_learning_rate(experiment, name))
@@ -110,17 +96,16 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
 
 def _variant(outcomes: List[Outcome]) -> Dict[str, Any]:
     numbers = [metrics_of(outcome) for outcome in outcomes]
-    names = [name for name in METRICS if any(name in n for n in numbers)]
-    layers = zip(*(outcome.values['topk'] for outcome in outcomes))
+    found = {name: [n[name] for n in numbers if name in n] for name in METRICS}
     return dict(
         title=TITLES[outcomes[0].variant],
         seeds=[outcome.seed for outcome in outcomes],
         minutes=mean(training_seconds(o.curves) / 60 for o in outcomes),
-        topk=[mean(layer) for layer in layers],
-        metrics={
-            name: _spread([n[name] for n in numbers if name in n])
-            for name in names
-        })
+        topk=[mean(layer) for layer in zip(*(o.values['topk'] for o in outcomes))],
+        metrics={name: dict(mean=mean(values),
+                            std=stdev(values) if len(values) > 1 else None,
+                            values=values)
+                 for name, values in found.items() if values})
 
 
 def _learning_rate(experiment: Experiment, name: str) -> Dict[str, Any]:
@@ -131,16 +116,9 @@ def _learning_rate(experiment: Experiment, name: str) -> Dict[str, Any]:
                       experiment.trial_losses(VARIANT_OF[name]).items()})
 
 
-def _spread(values: List[float]) -> Dict[str, Any]:
-    return dict(
-        mean=mean(values),
-        std=stdev(values) if len(values) > 1 else None,
-        values=values)
-
-
-def present(summary: Dict[str, Any], chosen: Callable[[str], bool]) -> List[str]:
-    """Names of the chosen metrics that some variant has."""
-    return [name for name in METRICS if chosen(name) and any(
+def present(summary: Dict[str, Any], kind: str) -> List[str]:
+    """Names of the metrics of a kind that some variant has."""
+    return [name for name, metric in METRICS.items() if metric.kind == kind and any(
         name in entry['metrics'] for entry in summary['variants'].values())]
 
 
@@ -155,10 +133,23 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
     return text
 
 
-def centre_row(summary: Dict[str, Any], metrics: Sequence[str]) -> List[str]:
-    """What a map that knows only the centre of the image has, of each metric."""
-    return [f'{summary["centre"][name]:.{METRICS[name].digits}f}'
-            if name in summary['centre'] else '–' for name in metrics]
+def metric_table(summary: Dict[str, Any], names: Sequence[str],
+                 labels: Optional[Dict[str, str]] = None
+                 ) -> Tuple[List[str], List[List[str]]]:
+    """Header and rows of some metrics, of all variants or of those with a label.
+
+    The last row of metrics of objects is what a map of the image's centre has.
+    """
+    variants = summary['variants']
+    labels = labels or {name: entry['title'] for name, entry in variants.items()}
+    rows = [[label, str(len(variants[name]['seeds'])),
+             *(text_of(metric, variants[name]['metrics'].get(metric))
+               for metric in names)]
+            for name, label in labels.items() if name in variants]
+    if names[0] in summary['centre']:
+        rows.append([CENTRE, '–', *(f'{summary["centre"][name]:.1f}'
+                                    for name in names)])
+    return ['pre-training', 'seeds', *(METRICS[name].title for name in names)], rows
 
 
 def write_results(folder: Path, summary: Dict[str, Any],
@@ -167,13 +158,31 @@ def write_results(folder: Path, summary: Dict[str, Any],
     write_json(folder / 'results.json', summary)
     with open(folder / 'results.csv', 'w', newline='') as file:
         writer = csv.writer(file)
-        layers = [f'topk_layer_{i:02d}'
-                  for i in range(1, len(outcomes[0].values['topk']) + 1)]
-        writer.writerow(['variant', 'seed', *METRICS, *layers])
+        writer.writerow(['variant', 'seed', *METRICS, *(
+            f'topk_layer_{i + 1:02d}' for i in range(len(outcomes[0].values['topk'])))])
         for outcome in outcomes:
             numbers = metrics_of(outcome)
             writer.writerow([
                 outcome.variant, outcome.seed,
-                *(numbers.get(name, '') for name in METRICS),
-                *outcome.values['topk']
-            ])
+                *(numbers.get(name, '') for name in METRICS), *outcome.values['topk']])
+
+
+def read_results(file: Path) -> Dict[str, Any]:
+    """A ``results.json`` that this command wrote.
+
+    Raises:
+        ConfigurationError: If it is another file.
+    """
+    try:
+        summary = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f'{file} is not a results.json of this command '
+            f'({type(error).__name__}: {error}).') from error
+    keys = {'preset', 'steps', 'batch_size', 'encoder', 'machine', 'missing', 'centre',
+            'object_share', 'num_test', 'chance', 'variants'}
+    missing = keys - set(summary if isinstance(summary, dict) else ())
+    if missing:
+        raise ConfigurationError(f'{file} is not a results.json of this command: it '
+                                 f'lacks {", ".join(sorted(missing))}.')
+    return summary

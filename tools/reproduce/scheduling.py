@@ -135,9 +135,9 @@ class _Progress:
     def __str__(self) -> str:
         done = self._done()
         text = f'{100 * done / self.total:.0f} % done'
-        gained = done - self.at_begin
-        if gained > 0:
-            seconds = (time.time() - self.begun) / gained * (self.total - done)
+        if done > self.at_begin:
+            seconds = (time.time() - self.begun) / (done - self.at_begin) * (
+                self.total - done)
             text += f', about {max(1, round(seconds / 60))} min left'
         return text
 

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 from mmengine.config import Config
 
 from mixedae_mm.analysis.run_log import read_run
+from mixedae_mm.config.tree import walk
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
@@ -26,35 +27,20 @@ WITHOUT_EFFECT = ('work_dir', 'launcher', 'resume')
 
 
 class TrainingRun(NamedTuple):
-    """A training that can be started, interrupted, continued and recognised.
-
-    Attributes:
-        name (str): For people.
-        folder (Path): Work folder.
-        config (Path): Config file.
-        options (dict): Changes to it, as ``--cfg-options``.
-        data (Path): ``DATA_ROOT`` of the training.
-        last_checkpoint (str, optional): File name of the checkpoint of a
-            finished run; None if the run keeps no weights.
-        steps (int): Number of iterations in all.
-        cost (float): Cost of a step, relative to those of the other runs.
-        needs (TrainingRun, optional): A run that must be finished before.
-        metrics (tuple[str]): Names in the log, or patterns of names, of what
-            is measured after the last step; a run that was interrupted between
-            its last checkpoint and the measurement is not finished.
-        processes (int): Number of processes, one per GPU.
-    """
-    name: str
-    folder: Path
+    """A training that can be started, interrupted, continued and recognised."""
+    name: str  # for people
+    folder: Path  # work folder
     config: Path
-    options: Dict[str, Any]
-    data: Path
-    last_checkpoint: Optional[str]
+    options: Dict[str, Any]  # changes to it, as --cfg-options
+    data: Path  # DATA_ROOT of the training
+    last_checkpoint: Optional[str]  # of a finished run; None if it keeps no weights
     steps: int
-    cost: float = 1.0
-    needs: Optional['TrainingRun'] = None
+    cost: float = 1.0  # of a step, relative to those of the other runs
+    needs: Optional['TrainingRun'] = None  # must be finished before
+    # Names in the log, or patterns of names, of what is measured after the last step;
+    # a run that was interrupted before that is not finished.
     metrics: Tuple[str, ...] = ()
-    processes: int = 1
+    processes: int = 1  # one per GPU
 
     @property
     def checkpoint(self) -> Path:
@@ -105,11 +91,7 @@ class TrainingRun(NamedTuple):
 
     def start(self, threads: int, keep_open: Tuple[int, ...] = ()
               ) -> subprocess.Popen:
-        """Start the training; its output goes to :attr:`log`.
-
-        Args:
-            threads (int): Of PyTorch.
-            keep_open (tuple[int]): File descriptors that it inherits.
+        """Start the training, which inherits some file descriptors.
 
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
@@ -126,10 +108,7 @@ class TrainingRun(NamedTuple):
                 pass_fds=keep_open)
 
     def check_setting(self) -> str:
-        """Write down what the result depends on, or compare it with the record.
-
-        Returns:
-            str: The fingerprint of the setting.
+        """Write down what the result depends on, and return its fingerprint.
 
         Raises:
             ConfigurationError: If the folder holds a run of another setting.
@@ -169,15 +148,17 @@ class TrainingRun(NamedTuple):
         config = config.to_dict()
         for key in WITHOUT_EFFECT:
             config.pop(key, None)
-        setting = {key: self._content(key, value) for key, value in _flatten(config)}
+        setting = {key: self._content(key, value) for key, value in walk(config)
+                   if not isinstance(value, (dict, list, tuple))}
         if self.processes > 1:  # they draw their own masks
             setting['processes'] = self.processes
         return {**setting, 'images': path_fingerprint(self.data)}
 
     def _content(self, key: str, value: Any) -> Any:
-        """Return a value of the config, or the hash of the file that it names."""
+        """Return a value as JSON has it, or the hash of the file that it names."""
         if not isinstance(value, str):
-            return value
+            plain = isinstance(value, (int, float, bool, type(None)))
+            return value if plain else repr(value)
         if self.needs is not None and value == str(self.needs.checkpoint):
             return self.needs.check_setting()
         if key == 'load_from' or re.search(r'init_cfg(\.\d+)?\.checkpoint$', key):
@@ -189,7 +170,7 @@ class TrainingRun(NamedTuple):
         return value
 
     def steps_done(self) -> int:
-        """Count the iterations that were logged so far."""
+        """Iterations that were logged so far."""
         if self.is_finished:
             return self.steps
         try:
@@ -210,22 +191,19 @@ class TrainingRun(NamedTuple):
                 f'its output is in {self.log}.')
 
 
+def schedule_options(length: int, warmup: Optional[int] = None,
+                     unit: str = 'iters') -> Dict[str, int]:
+    """Options for a run of so many steps (or ``unit='epochs'``), with its warm-up.
+
+    The warm-up is that of the demo's config, or a tenth of a run that is shorter.
+    """
+    warmup = warmup or max(1, min(100, length // 10))
+    return {f'train_cfg.max_{unit}': length, 'param_scheduler.0.end': warmup,
+            'param_scheduler.1.begin': warmup, 'param_scheduler.1.end': length}
+
+
 def differing(one: Dict[str, Any], other: Dict[str, Any]) -> List[str]:
     """List the keys that differ: only in one setting, or with another value."""
-    return sorted(
-        key for key in {*one, *other}
-        if (key in one) != (key in other) or one.get(key) != other.get(key))
-
-
-def _flatten(value: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
-    """Yield the leaves of nested dicts and lists with dotted names, as JSON types."""
-    if isinstance(value, dict):
-        children = value.items()
-    elif isinstance(value, (list, tuple)):
-        children = enumerate(value)
-    else:
-        plain = isinstance(value, (str, int, float, bool, type(None)))
-        yield name, value if plain else repr(value)
-        return
-    for key, child in children:
-        yield from _flatten(child, f'{name}.{key}' if name else str(key))
+    missing = object()
+    return sorted(key for key in {*one, *other}
+                  if one.get(key, missing) != other.get(key, missing))

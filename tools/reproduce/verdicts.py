@@ -23,20 +23,12 @@ NOT_REACHED = 'not reached at this size'
 
 
 class Difference(NamedTuple):
-    """How much better a variant is by one metric, and how much of it may be chance.
-
-    Attributes:
-        metric (str): Name.
-        better (dict): Mean, spread and values of the variant that should win.
-        worse (dict): The same of the other one.
-        gain (float): Positive if the claim's direction is right.
-        noise (float): Two standard errors.
-    """
+    """How much better a variant is by one metric, and how much of it may be chance."""
     metric: str
-    better: Dict[str, Any]
+    better: Dict[str, Any]  # mean, spread and values of the variant that should win
     worse: Dict[str, Any]
-    gain: float
-    noise: float
+    gain: float  # positive if the claim's direction is right
+    noise: float  # two standard errors
 
 
 def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
@@ -48,15 +40,12 @@ def differences(claim: Claim, summary: Dict[str, Any]) -> List[Difference]:
     for metric in claim.metrics:
         better, worse = (variants[name]['metrics'].get(metric)
                          for name in (claim.better, claim.worse))
-        if better is None or worse is None:
-            continue
-        gain = better['mean'] - worse['mean']
-        if METRICS[metric].lower_is_better:
-            gain = -gain
-        found.append(Difference(
-            metric, better, worse, gain,
-            _noise(better, worse, _seed_variance(metric, summary),
-                   summary['num_test'].get(metric))))
+        if better is not None and worse is not None:
+            sign = -1 if METRICS[metric].lower_is_better else 1
+            found.append(Difference(
+                metric, better, worse, sign * (better['mean'] - worse['mean']),
+                _noise(better, worse, _seed_variance(metric, summary),
+                       summary['num_test'].get(metric))))
     return found
 
 
@@ -100,18 +89,14 @@ def verdict(claim: Claim, found: Sequence[Difference]) -> str:
     """
     if not found:
         return NOT_RUN
-    result = _result(claim, found)
-    return result if claim.in_paper else ANSWERS[result]
-
-
-def _result(claim: Claim, found: Sequence[Difference]) -> str:
     wins = sum(d.gain > d.noise for d in found)
-    losses = sum(-d.gain > d.noise for d in found)
-    if losses:
-        return MIXED if wins else OPPOSITE
-    if claim.or_equal or wins > len(found) / 2:
-        return REPRODUCED
-    return PARTLY if wins else NO_DIFFERENCE
+    if any(-d.gain > d.noise for d in found):
+        result = MIXED if wins else OPPOSITE
+    elif claim.or_equal or wins > len(found) / 2:
+        result = REPRODUCED
+    else:
+        result = PARTLY if wins else NO_DIFFERENCE
+    return result if claim.in_paper else ANSWERS[result]
 
 
 def verdict_lines(summary: Dict[str, Any]) -> List[str]:
@@ -121,19 +106,6 @@ def verdict_lines(summary: Dict[str, Any]) -> List[str]:
         lines += [f'  {row.where + ":":<20}{row.text}', f'{"":<22}{row.verdict}',
                   *(f'{"":<24}{text}' for text in row.numbers)]
     return lines
-
-
-def numbers(difference: Difference, claim: Claim,
-            summary: Dict[str, Any]) -> str:
-    """Return one comparison in words."""
-    metric = difference.metric
-    digits = METRICS[metric].digits
-    titles = [summary['variants'][name]['title']
-              for name in (claim.better, claim.worse)]
-    return (f'{METRICS[metric].title}: {titles[0]} '
-            f'{text_of(metric, difference.better)}, {titles[1]} '
-            f'{text_of(metric, difference.worse)} '
-            f'(noise {difference.noise:.{digits}f})')
 
 
 class Row(NamedTuple):
@@ -149,14 +121,17 @@ def rows(summary: Dict[str, Any]) -> List[Row]:
     tested = []
     for claim in CLAIMS:
         found = differences(claim, summary)
-        tested.append(
-            Row(claim.where, claim.text, verdict(claim, found),
-                [numbers(d, claim, summary) for d in found] or [
-                    f'`python tools/reproduce --preset {summary["preset"]} '
-                    f'--variants {claim.worse} {claim.better}`']))
+        better, worse = (summary['variants'][name]['title'] if found else name
+                         for name in (claim.better, claim.worse))
+        numbers = [
+            f'{METRICS[d.metric].title}: {better} {text_of(d.metric, d.better)}, '
+            f'{worse} {text_of(d.metric, d.worse)} '
+            f'(noise {d.noise:.{METRICS[d.metric].digits}f})' for d in found]
+        tested.append(Row(claim.where, claim.text, verdict(claim, found), numbers or [
+            f'`python tools/reproduce --preset {summary["preset"]} '
+            f'--variants {worse} {better}`']))
     return tested + _levels(summary) + [
-        Row(where, text, result, [how]) for where, text, result, how in OTHERS
-    ]
+        Row(where, text, result, [how]) for where, text, result, how in OTHERS]
 
 
 def _levels(summary: Dict[str, Any]) -> List[Row]:

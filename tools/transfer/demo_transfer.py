@@ -38,9 +38,7 @@ from mixedae_mm.utils.tables import text_table
 from reproduce.scheduling import (INTERRUPTED, default_workers,
                                   ending_with_us, only_writer, train_all)
 from transfer import fine_tunings, report as transfer_report
-from transfer.fine_tunings import MAE, MIXEDAE, RANDOM, UNSEEN
-
-TASKS = {task.name: task for task in fine_tunings.TASKS}
+from transfer.fine_tunings import MAE, MIXEDAE, RANDOM, TASKS, UNSEEN
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -112,7 +110,7 @@ def fine_tune(args: argparse.Namespace, lock: int) -> None:
     for run in runs:
         results[run.start].update(run.results())
     times = times_taken(args, runs, parallel)
-    transfer_report.write_transfer_report(report, runs, results, data, setting, times)
+    transfer_report.write_transfer_report(report, runs, results, setting, times)
     print()
     header, *rows = fine_tunings.results_table(results)
     print(indent(text_table(header, rows), '  '))
@@ -126,8 +124,7 @@ def fine_tune(args: argparse.Namespace, lock: int) -> None:
 def forget_other_settings(trainings: Sequence) -> None:
     """Delete runs with other data, weights or options, which are then done anew."""
     for training in trainings:
-        changed = training.changes()
-        if changed:
+        if changed := training.changes():
             print(f'     {training.name} is done anew: {changed[0]}', flush=True)
             shutil.rmtree(training.folder)
 

@@ -1,190 +1,112 @@
-"""Draw what fine-tuned models of the three toolboxes predict for an image.
-
-Predictions come from the toolboxes' own inferencers, figures from matplotlib.
-"""
-import json
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+"""Draw what fine-tuned models of the three toolboxes say of what they are tested on."""
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
+import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import InstanceData
 from PIL import Image
 
-from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.apis.predict import fine_tuned
+from mixedae_mm.config.boundary import preparing
+from .fine_tunings import FineTuning
+
+NUM_PICTURES = 4
+RIGHT, WRONG = '#007a33', '#b3261e'
 
 
-class Objects(NamedTuple):
-    """Objects of an image: predicted, or the truth.
-
-    Attributes:
-        labels (list[int]): Classes.
-        boxes (ndarray): ``(N, 4)``: left, top, right, bottom.
-        masks (list[ndarray]): ``(H, W)`` bool each.
-        scores (list[float]): Score of each object; empty for the truth.
-    """
-    labels: List[int]
-    boxes: np.ndarray
-    masks: List[np.ndarray]
-    scores: Sequence[float] = ()
+class Said(NamedTuple):
+    """What a model says of an image, beside the truth."""
+    pixels: np.ndarray  # (H, W, 3) uint8
+    sample: Any  # data sample of the toolbox, with both
+    scope: str  # of the toolbox
+    meta: dict  # classes, and their colours
 
 
-def classify(config: Path, weights: Path,
-             images: Sequence[str]) -> List[Tuple[str, float]]:
-    """Class and its score for each image, by mmpretrain's inferencer."""
-    from mmpretrain import ImageClassificationInferencer
-    infer = ImageClassificationInferencer(
-        model=str(config), pretrained=str(weights))
-    results = infer(list(images), batch_size=8)
-    return [(r['pred_class'], r['pred_score']) for r in results]
-
-
-def segment(config: Path, weights: Path,
-            images: Sequence[str]) -> List[np.ndarray]:
-    """Class of each pixel of each image, by mmseg's inferencer."""
-    from mmseg.apis import MMSegInferencer
-    infer = MMSegInferencer(model=str(config), weights=str(weights))
-    infer.show_progress = False  # mmseg 1.2 takes no such argument
-    results = [infer(image)['predictions'] for image in images]
-    return [np.asarray(result).squeeze() for result in results]
-
-
-def detect(config: Path, weights: Path, images: Sequence[str],
-           numbers: Sequence[int]) -> List[Objects]:
-    """The objects with the highest scores of each image, by mmdet's inferencer."""
-    from mmdet.apis import DetInferencer
-    infer = DetInferencer(
-        model=str(config), weights=str(weights), show_progress=False)
-    return [
-        most_certain(
-            infer(image, return_datasamples=True)['predictions'][0], number)
-        for image, number in zip(images, numbers)
-    ]
-
-
-def read_objects(annotations: Path,
-                 file_names: Sequence[str]) -> List[Objects]:
-    """The truth, from a file in COCO's format.
-
-    Args:
-        annotations (Path): ``instances_*.json`` with run lengths.
-        file_names (Sequence[str]): Of images in it.
-
-    Returns:
-        list[Objects]: With labels counted from 0.
-    """
-    from pycocotools.coco import COCO
-    content = json.loads(Path(annotations).read_text())
-    order = [category['id'] for category in content['categories']]
-    coco = COCO()
-    coco.dataset = content
-    coco.createIndex()
-    ids = {image['file_name']: image['id'] for image in content['images']}
-    truth = []
-    for name in file_names:
-        entries = coco.imgToAnns[ids[name]]
-        boxes = np.array([e['bbox'] for e in entries], float).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        truth.append(
-            Objects([order.index(e['category_id']) for e in entries], boxes,
-                    [coco.annToMask(e).astype(bool) for e in entries]))
-    return truth
-
-
-def draw_classes(images: Sequence[str], truth: Sequence[str],
-                 predictions: Dict[str, Sequence[Tuple[str, float]]]) -> Figure:
-    """Images with the classes that each model gives them."""
-    figure = Figure((1.75 * len(images), 2.7), layout='constrained')
-    for axes, *entry in zip(
-            figure.subplots(1, len(images)), images, truth,
-            *predictions.values()):
-        image, label, *given = entry
-        axes.imshow(Image.open(image).convert('RGB'))
-        axes.set_title(label.replace('_', ' '), fontsize=9)
-        axes.set(xticks=[], yticks=[])
-        axes.set_xlabel('\n' * len(given), fontsize=12)  # room for the lines
-        for line, (name, (kind, score)) in enumerate(zip(predictions, given)):
-            axes.text(
-                0.5, -0.08 - 0.13 * line,
-                f'{name.split()[0]}: {kind.replace("_", " ")} {score:.2f}',
-                transform=axes.transAxes,
-                ha='center', va='top', fontsize=7,
-                color='#007a33' if kind == label else '#b3261e')
-    return figure
-
-
-def draw_segmentations(images: Sequence[str], truth: Sequence[np.ndarray],
-                       predictions: Dict[str, Sequence[np.ndarray]],
-                       palette: Sequence[Sequence[int]]) -> Figure:
-    """A row for each image: itself, the truth, what each model says."""
-    colours = np.array(palette, np.uint8)
-    figure, cells = _grid(images, ['image', 'truth', *predictions])
-    for row, image in enumerate(images):
-        cells[row][0].imshow(Image.open(image).convert('RGB'))
-        maps = [truth[row], *(p[row] for p in predictions.values())]
-        for axes, labels in zip(cells[row][1:], maps):
-            axes.imshow(colours[labels.clip(max=len(colours) - 1)])
-    return figure
-
-
-def draw_detections(images: Sequence[str], truth: Sequence[Objects],
-                    predictions: Dict[str, Sequence[Objects]],
-                    palette: Sequence[Sequence[int]]) -> Figure:
-    """A row for each image: the truth, then what each model finds."""
-    figure, cells = _grid(images, ['truth', *predictions])
-    for row, image in enumerate(images):
-        pixels = np.asarray(Image.open(image).convert('RGB'), float)
-        found = [truth[row], *(p[row] for p in predictions.values())]
-        for axes, objects in zip(cells[row], found):
-            _draw_objects(axes, pixels, objects, palette)
-    return figure
-
-
-def _draw_objects(axes, pixels: np.ndarray, objects: Objects,
-                  palette: Sequence[Sequence[int]]) -> None:
-    shown = pixels.copy()
-    for label, mask in zip(objects.labels, objects.masks):
-        shown[mask] = 0.45 * shown[mask] + 0.55 * np.array(palette[label])
-    axes.imshow(shown.astype(np.uint8))
-    for number, (label, (left, top, right, bottom)) in enumerate(
-            zip(objects.labels, objects.boxes)):
-        colour = np.array(palette[label]) / 255
-        axes.plot([left, right, right, left, left],
-                  [top, top, bottom, bottom, top], color=colour, linewidth=1.2)
-        if objects.scores:
-            axes.text(left + 1, top + 1, f'{objects.scores[number]:.2f}',
-                      color='white', fontsize=5, va='top',
-                      bbox=dict(pad=0.6, facecolor=colour, linewidth=0),
-                      clip_on=True)
-    axes.set(xlim=(0, pixels.shape[1]), ylim=(pixels.shape[0], 0))
-
-
-def _grid(images: Sequence[str], columns: Sequence[str]):
-    if not images:
-        raise ConfigurationError('There are no images to draw.')
-    figure = Figure((1.9 * len(columns), 1.8 * len(images)),
-                    layout='constrained')
-    cells = figure.subplots(len(images), len(columns), squeeze=False)
+def draw_predictions(runs: Sequence[FineTuning]) -> Figure:
+    """Images in rows: as they are, the truth, and what the model of each start says."""
+    said = [predictions_of(run) for run in runs]
+    columns = ['image', 'truth', *(run.start for run in runs)]
+    figure = Figure((1.9 * len(columns), 1.9 * len(said[0])), layout='constrained')
+    cells = figure.subplots(len(said[0]), len(columns), squeeze=False)
     for axes, title in zip(cells[0], columns):
         axes.set_title(title, fontsize=9)
     for axes in cells.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_anchor('N')
-    return figure, cells
+    for row, of_image in zip(cells, zip(*said)):
+        row[0].imshow(of_image[0].pixels)
+        _draw(row[1], of_image[0], truth=True)
+        for axes, one in zip(row[2:], of_image):
+            _draw(axes, one, truth=False)
+    return figure
 
 
-def most_certain(sample, number: int) -> Objects:
-    """Return the objects with the highest scores that mmdet found in an image.
+def predictions_of(run: FineTuning) -> List[Said]:
+    """Of the first images that the run was validated on, or of one of each class."""
+    model, cfg, meta = fine_tuned(str(run.training.checkpoint))
+    scope = cfg.default_scope
+    init_default_scope(scope)
+    with preparing(cfg):
+        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    found = []
+    for index in _chosen(dataset, scope):
+        with torch.no_grad():
+            sample = model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
+        if scope == 'mmdet':
+            sample.pred_instances = most_certain(
+                sample.pred_instances, len(sample.gt_instances))
+        with Image.open(sample.img_path) as image:
+            found.append(Said(np.array(image.convert('RGB')), sample, scope, meta))
+    return found
 
-    Args:
-        sample (DetDataSample): With ``pred_instances``, in any order.
-        number (int): How many objects at most.
 
-    Returns:
-        Objects: The one with the highest score last, drawn on top of the others.
-    """
-    found = sample.pred_instances
-    order = found.scores.argsort(descending=True)[:number].flip(0)
-    found = found[order].numpy()
-    return Objects(found.labels.tolist(), found.bboxes,
-                   [np.asarray(mask, bool) for mask in found.masks],
-                   found.scores.tolist())
+def _chosen(dataset: BaseDataset, scope: str) -> List[int]:
+    if scope != 'mmpretrain':
+        return list(range(min(NUM_PICTURES, len(dataset))))
+    labels = [int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))]
+    return [labels.index(label) for label in sorted(set(labels))]
+
+
+def most_certain(found: InstanceData, number: int) -> InstanceData:
+    """The ``number`` objects with the highest scores, the highest last, so on top."""
+    return found[found.scores.argsort(descending=True)[:number].flip(0)]
+
+
+def _draw(axes: Axes, said: Said, truth: bool) -> None:
+    pixels, sample, scope, meta = said
+    kind = 'gt' if truth else 'pred'
+    colours = np.array(meta.get('palette') or (), np.uint8)
+    if scope == 'mmpretrain':
+        label = sample.get(f'{kind}_label').item()
+        score = '' if truth else f' {sample.pred_score[label]:.2f}'
+        axes.set_xlabel(meta['classes'][label].replace('_', ' ') + score, fontsize=8,
+                        color=RIGHT if label == sample.gt_label.item() else WRONG)
+    elif scope == 'mmseg':
+        labels = sample.get(f'{kind}_sem_seg').data.squeeze().numpy()
+        pixels = colours[labels.clip(max=len(colours) - 1)]
+    else:
+        pixels = _draw_objects(axes, pixels, sample.get(f'{kind}_instances'), colours)
+    axes.imshow(pixels)
+
+
+def _draw_objects(axes: Axes, pixels: np.ndarray, found: InstanceData,
+                  colours: np.ndarray) -> np.ndarray:
+    """Draw boxes, with scores if there are any; return the pixels under the masks."""
+    masks = np.asarray(getattr(found.masks, 'masks', found.masks), bool)
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    for i, (label, mask, box) in enumerate(zip(found.labels, masks, boxes)):
+        covered = 0.45 * pixels + 0.55 * colours[label]
+        pixels = np.where(mask[..., None], covered, pixels)
+        left, top, right, bottom = box.tolist()
+        axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top],
+                  color=colours[label] / 255, linewidth=1.2)
+        if 'scores' in found:
+            axes.text(left + 1, top + 1, f'{found.scores[i]:.2f}', color='white',
+                      fontsize=5, va='top', clip_on=True,
+                      bbox=dict(pad=0.6, facecolor=colours[label] / 255, linewidth=0))
+    axes.set(xlim=(0, pixels.shape[1]), ylim=(pixels.shape[0], 0))
+    return pixels.astype(np.uint8)

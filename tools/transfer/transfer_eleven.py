@@ -9,13 +9,13 @@ was: repeat the command. Other weights, images or options make other runs.
 """
 import argparse
 import copy
-import itertools
 import os
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, List, NamedTuple, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 # A checkout runs without being installed, from any directory.
@@ -59,15 +59,10 @@ class Choice(NamedTuple):
 
 
 def run_config(config: Config, choice: Choice, folder: str, validate: bool) -> Config:
-    """Make the config of one run, which evaluates once, after training.
+    """Make the config of one run on a set's files, which evaluates once, at the end.
 
-    Args:
-        config (Config): Of the set.
-        choice (Choice): Learning rate and weight decay.
-        folder (str): The set's files.
-        validate (bool): Train on the sweep's training images and evaluate on
-            its validation images, instead of all training images and the
-            test images.
+    With ``validate`` it is trained on the sweep's training images and evaluated on its
+    validation images, instead of all training images and the test images.
     """
     config = copy.deepcopy(config)
     config.optim_wrapper.optimizer.lr = choice.learning_rate
@@ -94,16 +89,10 @@ def run_config(config: Config, choice: Choice, folder: str, validate: bool) -> C
 
 def training(name: str, config: Config, choice: Choice, folder: str, work_dir: Path,
              validate: bool, processes: int = 1) -> TrainingRun:
-    """Set up one run; the name of its folder has a hash of its whole setting.
+    """Set up one run on the set ``name``, as :func:`run_config`.
 
-    So runs with other weights, images or options have other folders.
-
-    Args:
-        name (str): Of the set.
-        config (Config): Of the set, with the weights to start from.
-        choice, folder, validate: As in :func:`run_config`.
-        work_dir (Path): Work folder of all sets.
-        processes (int): Number of processes.
+    The name of its folder has a hash of its whole setting, so runs with other weights,
+    images or options have other folders.
     """
     stem = str(choice) if validate else f'test_{choice}'
     file = work_dir / name / f'{stem}.py'
@@ -117,47 +106,35 @@ def training(name: str, config: Config, choice: Choice, folder: str, work_dir: P
     return run._replace(folder=file.parent / f'{stem}-{fingerprint(run.setting())[:8]}')
 
 
-def transfer(names: Sequence[str], configs: Path, work_dir: Path,
-             data_root: Optional[str], checkpoint: str, choices: Sequence[Choice],
-             options: dict, train: Callable[[Sequence[TrainingRun], int], None],
-             processes: int = 1, backbone: Optional[Path] = None) -> str:
-    """Run the protocol on several sets and return Table 2's row.
-
-    Args:
-        names (Sequence[str]): Sets, keys of :data:`SETS`.
-        configs (Path): :data:`CONFIGS`.
-        work_dir (Path): For everything that is written.
-        data_root (str, optional): The folder that all sets lie in. Defaults
-            to where each config looks.
-        checkpoint (str): The pre-trained weights.
-        choices (Sequence[Choice]): What the sweep chooses from.
-        options (dict): Changes to every config, as ``--cfg-options``.
-        train (callable): Does the runs that are not finished; its second argument
-            is the number of steps that will follow.
-        processes (int): Number of processes of each training.
-        backbone (Path, optional): Of :data:`BACKBONES`.
-
-    Returns:
-        str: The table, with the paper's rows beside.
+def transfer(args: argparse.Namespace, threads: int, lock: int) -> str:
+    """Run the protocol on several sets and return Table 2 with a row of its own.
 
     Raises:
         ConfigurationError: If the folder of a set is missing.
     """
-    sets = {name: Config.fromfile(configs / f'{name}.py') for name in names}
-    folders = {name: config.data_root if data_root is None else os.path.join(
-        data_root, os.path.basename(config.data_root)) for name, config in sets.items()}
+    sets = {name: Config.fromfile(CONFIGS / f'{name}.py') for name in args.sets}
+    folders = {name: config.data_root if args.data_root is None else os.path.join(
+        args.data_root, os.path.basename(config.data_root))
+        for name, config in sets.items()}
     check_folders(folders)
+    backbone = BACKBONES[args.backbone]
     for config in sets.values():
         if backbone is not None:
             config.merge_from_dict(Config.fromfile(backbone).to_dict())
-        config.merge_from_dict(options)
-        config.model.backbone.init_cfg.checkpoint = checkpoint
+        config.merge_from_dict(args.cfg_options)
+        config.model.backbone.init_cfg.checkpoint = args.checkpoint
 
-    def runs(name: str, choices: Sequence[Choice], validate: bool):
-        return {choice: training(name, sets[name], choice, folders[name], work_dir,
-                                 validate, processes) for choice in choices}
+    def runs(name: str, choices: Iterable[Choice], validate: bool):
+        return {choice: training(name, sets[name], choice, folders[name], args.work_dir,
+                                 validate, args.gpus) for choice in choices}
 
-    validations = {name: runs(name, choices, True) for name in names}
+    def train(runs: Sequence[TrainingRun], later_steps: int = 0) -> None:
+        train_all(runs, args.parallel, threads, partial(print, flush=True), [lock],
+                  later_steps)
+
+    choices = [Choice(*pair) for pair in product(args.learning_rates,
+                                                 args.weight_decays)]
+    validations = {name: runs(name, choices, True) for name in sets}
     train([run for of_set in validations.values() for run in of_set.values()],
           sum(config.train_cfg.max_iters for config in sets.values()))
     for of_set in validations.values():
@@ -166,14 +143,14 @@ def transfer(names: Sequence[str], configs: Path, work_dir: Path,
                 weights.unlink()
     tests: List[TrainingRun] = []
     for name, of_set in validations.items():
-        best = max(choices, key=lambda choice: the_metric(of_set[choice]))
+        best = max(of_set, key=lambda choice: the_metric(of_set[choice]))
         tests += runs(name, [best], False).values()
-    train(tests, 0)
-    indices = [list(SETS).index(name) for name in names]
+    train(tests)
+    indices = [list(SETS).index(name) for name in sets]
     rows = {title: [numbers[i] for i in indices] for title, numbers in PAPER.items()}
-    rows[title_of(checkpoint)] = [the_metric(run) for run in tests]
-    result = table(rows, names)
-    write_atomically(work_dir / 'table.md', result + '\n')
+    rows[title_of(args.checkpoint)] = [the_metric(run) for run in tests]
+    result = table(rows, list(sets))
+    write_atomically(args.work_dir / 'table.md', result + '\n')
     return result
 
 
@@ -215,12 +192,6 @@ def table(rows: Dict[str, Sequence[float]], names: Sequence[str]) -> str:
          for title, values in rows.items()], numbers=True)
 
 
-def grid(learning_rates: Sequence[float], weight_decays: Sequence[float]
-         ) -> List[Choice]:
-    """Return all pairs of a learning rate and a weight decay."""
-    return [Choice(*pair) for pair in itertools.product(learning_rates, weight_decays)]
-
-
 def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -251,13 +222,7 @@ def main(args: argparse.Namespace) -> None:
     if args.gpus > 1:
         args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
     with only_writer(args.work_dir) as lock:
-        print(transfer(
-            args.sets, CONFIGS, args.work_dir, args.data_root, args.checkpoint,
-            grid(args.learning_rates, args.weight_decays), args.cfg_options,
-            lambda runs, later_steps: train_all(
-                runs, args.parallel, threads, partial(print, flush=True), [lock],
-                later_steps),
-            args.gpus, BACKBONES[args.backbone]))
+        print(transfer(args, threads, lock))
 
 
 if __name__ == '__main__':
