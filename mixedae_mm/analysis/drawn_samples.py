@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from torch import Tensor
 
+from .loading import swapped
 from .panels import as_rgb
 
 VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
@@ -24,11 +25,10 @@ def drawn_pixels(image: Tensor, preprocessor: Any,
     Returns:
         np.ndarray: ``(H, W, 3)`` uint8, RGB.
     """
-    if getattr(preprocessor, '_channel_conversion', False):
-        image = image.flip(0)  # BGR, as the loaders of mmseg and mmdet give it
+    images = swapped(image[None], preprocessor)
     if getattr(preprocessor, '_enable_normalize', True):
-        image = (image.float() - preprocessor.mean) / preprocessor.std
-    rgb = as_rgb(image[None], preprocessor, channels)[0]  # (3, H, W) in 0..1
+        images = (images.float() - preprocessor.mean) / preprocessor.std
+    rgb = as_rgb(images, preprocessor, channels)[0]  # (3, H, W) in 0..1
     pixels = (255 * rgb).round().byte().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels)  # OpenCV draws on no other
 

@@ -13,16 +13,14 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps, topk_sampling_accuracy
-from .loading import (channels_of, image_size_of, in_order_of_training, load_images,
-                      normalised_for)
-from .panels import MixingPanel, as_rgb, mixing_panel, shown_channels
-from .probe_batch import mix_for_probing, patch_size_of
+from .loading import (channels_of, common_channels, image_size_of, in_order_of_training,
+                      load_images, normalised_for)
+from .panels import MixingPanel, as_rgb, check_mixes, mixing_panel, shown_channels
+from .probe_batch import mix_for_probing, patch_size_of, sources_of
 
 
-def folder_topk_accuracy(model: BaseModel,
-                         paths: Sequence[str],
-                         topk: Optional[int] = None,
-                         seed: int = 0,
+def folder_topk_accuracy(model: BaseModel, paths: Sequence[str],
+                         topk: Optional[int] = None, seed: int = 0,
                          batch_size: int = 64) -> Tuple[Tensor, int]:
     """TopK sampling accuracy of a model on image files.
 
@@ -41,11 +39,10 @@ def folder_topk_accuracy(model: BaseModel,
     Raises:
         ConfigurationError: If there are fewer readable images than a group holds.
     """
-    num_sources = getattr(model.data_preprocessor, 'num_sources', 4)
+    num_sources = sources_of(model)
     batch_size = max(batch_size // num_sources, 1) * num_sources
-    images = (image for _, image in with_progress(
-        _images_for(model, paths), 'TopK accuracy', len(paths)))
-    total, num_samples, used = torch.zeros((), dtype=torch.float64), 0, 0
+    total, num_samples = torch.zeros((), dtype=torch.float64), 0
+    images = iter(with_progress(_images_for(model, paths), 'TopK accuracy', len(paths)))
     with evaluating(model):
         while group := list(islice(images, batch_size)):
             if len(group) < num_sources and num_samples:
@@ -57,27 +54,18 @@ def folder_topk_accuracy(model: BaseModel,
                 model.backbone, batch.mixed, batch.mix_mask, topk)
             total = total + accuracy * len(batch.mixed)
             num_samples += len(batch.mixed)
-            used += len(group) // num_sources * num_sources
-    return total / num_samples, used
+    return total / num_samples, num_samples * num_sources
 
 
 class AttentionMaps(NamedTuple):
-    """Attention of several models on one image.
-
-    Attributes:
-        path (str): Of the image.
-        image (np.ndarray): ``(H, W, 3)`` uint8, or float in [0, 1] where channels
-            other than RGB are shown: what the models saw.
-        maps (dict[str, np.ndarray]): Name of the model -> ``(rows,
-            columns)``.
-    """
+    """Attention of several models on one image."""
     path: str
+    # What the models saw: (H, W, 3) uint8, or float in [0, 1] of other channels.
     image: np.ndarray
-    maps: Mapping[str, np.ndarray]
+    maps: Mapping[str, np.ndarray]  # name of the model -> (rows, columns)
 
 
-def folder_attention_maps(models: Mapping[str, BaseModel],
-                          paths: Sequence[str],
+def folder_attention_maps(models: Mapping[str, BaseModel], paths: Sequence[str],
                           size: Optional[ImageSize] = None,
                           channels: Optional[Sequence[int]] = None
                           ) -> Iterator[AttentionMaps]:
@@ -93,21 +81,12 @@ def folder_attention_maps(models: Mapping[str, BaseModel],
         channels (sequence[int], optional): As in
             :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
-    Yields:
-        AttentionMaps: One image.
-
     Raises:
         ConfigurationError: If the models take other numbers of channels.
     """
-    counts = {name: channels_of(model) for name, model in models.items()}
-    if len(set(counts.values())) > 1:
-        raise ConfigurationError(
-            'The models take images of different numbers of channels, so that they '
-            f'cannot be compared: {counts}.')
     multiple = int(np.lcm.reduce(
         [patch_size_of(model.backbone) for model in models.values()]))
-    images = load_images(
-        paths, size, multiple_of=multiple, channels=next(iter(counts.values())))
+    images = load_images(paths, size, multiple, common_channels(models))
     for path, image in with_progress(images, 'attention maps', len(paths)):
         maps = {}
         for name, model in models.items():
@@ -120,9 +99,7 @@ def folder_attention_maps(models: Mapping[str, BaseModel],
         yield AttentionMaps(path, image.permute(1, 2, 0).numpy(), maps)
 
 
-def folder_mixing_panels(model: BaseModel,
-                         paths: Sequence[str],
-                         seed: int = 0,
+def folder_mixing_panels(model: BaseModel, paths: Sequence[str], seed: int = 0,
                          channels: Optional[Sequence[int]] = None
                          ) -> Iterator[MixingPanel]:
     """Mix and reconstruct image files, one group after the other.
@@ -142,31 +119,27 @@ def folder_mixing_panels(model: BaseModel,
         ConfigurationError: If the model is not MixedAE, or there are fewer
             readable images than a group holds.
     """
-    preprocessor = model.data_preprocessor
-    num_sources = getattr(preprocessor, 'num_sources', None)
-    if num_sources is None:
-        raise ConfigurationError(
-            f'A {type(model).__name__} mixes no images; a mixing panel takes '
-            'a MixedAE model.')
+    check_mixes(model)
+    num_sources = sources_of(model)
+    num_masks = model.data_preprocessor.num_samples(num_sources)
     rows, columns = model.backbone.patch_resolution
-    masks_a_group = preprocessor.num_samples(num_sources)
     generator = torch.Generator().manual_seed(seed)
-    images = (image for _, image in _images_for(model, paths))
-    num_groups = 0
-    while len(group := list(islice(images, num_sources))) == num_sources:
-        masks = draw_mix_masks(
-            masks_a_group, rows * columns, num_sources, generator=generator)
-        stacked = in_order_of_training(model, torch.stack(group))
-        for mask in masks:
-            yield mixing_panel(model, stacked, mask[None], channels)
-        num_groups += 1
-    if not num_groups:
+    images = _images_for(model, paths)
+    group = list(islice(images, num_sources))
+    if len(group) < num_sources:
         raise ConfigurationError(
             f'A mixing panel takes {num_sources} images (1 / mix_ratio), but '
             f'there are {len(group)}.')
+    while len(group) == num_sources:
+        stacked = in_order_of_training(model, torch.stack(group))
+        for mask in draw_mix_masks(num_masks, rows * columns, num_sources,
+                                   generator=generator):
+            yield mixing_panel(model, stacked, mask[None], channels)
+        group = list(islice(images, num_sources))
 
 
-def _images_for(model: BaseModel, paths: Sequence[str]) -> Iterator[Tuple[str, Tensor]]:
+def _images_for(model: BaseModel, paths: Sequence[str]) -> Iterator[Tensor]:
     """Images as large, and with as many channels, as a model was built for."""
-    return load_images(paths, image_size_of(model.backbone),
-                       channels=channels_of(model))
+    for _, image in load_images(paths, image_size_of(model.backbone),
+                                channels=channels_of(model)):
+        yield image
