@@ -4,7 +4,7 @@ Works on every backbone built like mmpretrain's ``VisionTransformer``:
 ``MixedAEViT``, ``MAEViT``, ``VisionTransformer`` itself. Hooks are on it only while it
 is looked at; a model that is not probed pays nothing.
 """
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Callable, Optional, Sequence, Tuple
 
@@ -19,25 +19,18 @@ from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import outputs_of
 from .loading import part_of_vit
 
-# Called as on_attention(layer_index, query, key, scale).
-AttentionCallback = Callable[[int, Tensor, Tensor, float], None]
-
-
 @contextmanager
-def attention_probe(backbone: BaseModule, on_attention: AttentionCallback,
+def attention_probe(backbone: BaseModule,
+                    on_attention: Callable[[int, Tensor, Tensor, float], None],
                     layers: Optional[Sequence[int]] = None):
-    """While open, report queries and keys of each layer that runs.
+    """While open, report queries and keys of each layer, or of some, that runs.
 
-    Args:
-        backbone (BaseModule): With ``layers[i].attn.qkv``, as mmpretrain's
-            ViTs have.
-        on_attention (Callable): Called in the forward pass with the layer's
-            index, ``query`` and ``key``, both ``(B, heads, N, D)`` float32
-            without gradient, and the factor of their scores.
-        layers (Sequence[int], optional): Which layers; all by default.
+    ``on_attention`` is called in the forward pass with the layer's index, ``query`` and
+    ``key``, both ``(B, heads, N, D)`` float32 without gradient, and the factor of their
+    scores.
 
     Raises:
-        ConfigurationError: If the backbone is built differently.
+        ConfigurationError: If the backbone does not have ``layers[i].attn.qkv``.
     """
     every = [part_of_vit(layer, 'attn') for layer in part_of_vit(backbone, 'layers')]
 
@@ -45,14 +38,11 @@ def attention_probe(backbone: BaseModule, on_attention: AttentionCallback,
         query, key = _query_and_key(output, every[index].num_heads)
         on_attention(index, query, key, query.size(-1)**-0.5)
 
-    handles = [
-        part_of_vit(every[i], 'qkv').register_forward_hook(partial(report, i))
-        for i in (range(len(every)) if layers is None else layers)]
-    try:
+    with ExitStack() as hooks:
+        for i in range(len(every)) if layers is None else layers:
+            projection = part_of_vit(every[i], 'qkv')
+            hooks.enter_context(projection.register_forward_hook(partial(report, i)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _query_and_key(projected: Tensor, heads: int) -> Tuple[Tensor, Tensor]:
@@ -79,8 +69,7 @@ def topk_sampling_accuracy(backbone: BaseModule, mixed: Tensor, mix_mask: Tensor
             samples like ordinary images.
         mixed (Tensor): ``(S, C, H, W)``, normalised mixed samples.
         mix_mask (Tensor): ``(S, L)`` int64, source of each patch.
-        topk (int, optional): ``K``. Defaults to the backbone's own, or to
-            ``L / n`` where it has none.
+        topk (int, optional): ``K``; by default the backbone's, or ``L / n``.
 
     Returns:
         Tensor: ``(num_layers,)`` float64 on the CPU, in [0, 1]. NaN where no
@@ -123,15 +112,9 @@ def topk_sampling_accuracy(backbone: BaseModule, mixed: Tensor, mix_mask: Tensor
 def cls_attention_maps(backbone: BaseModule, images: Tensor) -> Tensor:
     """Attention of the last layer's CLS query to the patches (Fig. 5).
 
-    Args:
-        backbone (BaseModule): A ViT with a CLS token, in evaluation mode. It
-            sees the images whole: no mixing, no masking.
-        images (Tensor): ``(B, C, H, W)``, normalised, of any size that the
-            backbone takes.
-
-    Returns:
-        Tensor: ``(B, rows, columns)`` float32, averaged over the heads. What
-        is missing to a sum of 1 is CLS's attention to itself.
+    The ViT, in evaluation mode, sees normalised images ``(B, C, H, W)`` whole: no
+    mixing, no masking. Maps are ``(B, rows, columns)`` float32, averaged over the
+    heads; what is missing to a sum of 1 is CLS's attention to itself.
 
     Raises:
         ConfigurationError: If there is no CLS token, or the backbone's

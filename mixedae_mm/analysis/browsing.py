@@ -21,17 +21,11 @@ PHASES = ('train', 'val', 'test')
 
 
 def browse(cfg: Config, phase: str, positions: Sequence[int],
-           batch_size: int = 4, channels: Optional[Sequence[int]] = None
-           ) -> Iterator[Figure]:
-    """Draw samples of a config's data set, one figure per batch.
+           channels: Optional[Sequence[int]] = None) -> Iterator[Figure]:
+    """Draw samples of a config's data set, one figure per batch or group of MixedAE.
 
-    Args:
-        cfg (Config): Of any of the three toolboxes.
-        phase (str): Whose data loader: 'train', 'val' or 'test'.
-        positions (Sequence[int]): Of the samples.
-        batch_size (int): Samples that are preprocessed together; MixedAE takes
-            whole groups instead.
-        channels (Sequence[int], optional): As in :func:`.panels.shown_channels`.
+    The config is of any of the three toolboxes; ``phase`` is one of :data:`PHASES`,
+    ``channels`` are those of :func:`.panels.shown_channels`.
 
     Raises:
         ConfigurationError: If the config has no such data, or they or the model
@@ -47,7 +41,7 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
         preprocessor = (
             build_model(cfg).data_preprocessor if scope == 'mmpretrain' else
             MODELS.build(cfg.model.data_preprocessor))
-    batch_size = getattr(preprocessor, 'num_sources', batch_size)
+    batch_size = getattr(preprocessor, 'num_sources', 4)
     for start in range(0, len(positions), batch_size):
         samples = [dataset[i % len(dataset)]
                    for i in positions[start:start + batch_size]]

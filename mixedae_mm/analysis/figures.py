@@ -6,7 +6,7 @@ state, so that hooks can draw in the middle of a training run.
 """
 import io
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence, Tuple, Union
+from typing import Any, Iterable, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 from matplotlib import colormaps
@@ -50,11 +50,8 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
                 columns: int = 3) -> Figure:
     """Draw one panel per quantity, one line per run.
 
-    Args:
-        panels (Mapping[str, Mapping[str, Curve]]): Title of a panel ->
-            legend of a line -> its curve. The same legend has the same colour
-            in every panel.
-        columns (int): Panels in a row at most.
+    ``panels`` are title of a panel -> legend of a line -> its curve. The same legend
+    has the same colour in every panel.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -77,14 +74,9 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
 
 def draw_accuracy_over_training(curves: Mapping[int, Curve],
                                 chance: float) -> Figure:
-    """TopK sampling accuracy of each layer during training (Fig. 6b).
+    """TopK sampling accuracy during training, late layers dark (Fig. 6b).
 
-    Early layers are light, late layers dark.
-
-    Args:
-        curves (Mapping[int, Curve]): Layer, counted from 1 -> accuracy in
-            percent at iterations.
-        chance (float): In percent, a dashed line.
+    ``curves`` are layer, counted from 1 -> accuracy in percent at iterations.
     """
     figure, axes = _accuracy_axes(
         5.2, 'iteration', chance, [values for _, values in curves.values()])
@@ -101,10 +93,7 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
                             chance: float) -> Figure:
     """TopK sampling accuracy against depth (Fig. 6a), one line per entry.
 
-    Args:
-        accuracies (Mapping[str, Sequence[float]]): Legend -> accuracy in
-            percent of every layer, the first one first.
-        chance (float): In percent, a dashed line.
+    ``accuracies`` are legend -> accuracy in percent of every layer, in order.
     """
     figure, axes = _accuracy_axes(6.2, 'layer', chance, accuracies.values())
     for i, (name, values) in enumerate(accuracies.items()):
@@ -120,15 +109,11 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
 def draw_attention(images: Sequence[np.ndarray],
                    maps: Mapping[str, Sequence[np.ndarray]],
                    columns: int = 8) -> Figure:
-    """Images with their attention maps below (Fig. 5).
+    """Images with their attention maps below (Fig. 5), so many columns side by side.
 
-    Args:
-        images (Sequence[np.ndarray]): ``(H, W, 3)``, uint8 or float in
-            [0, 1].
-        maps (Mapping[str, Sequence[np.ndarray]]): Label -> one ``(rows,
-            columns)`` map per image. All share one scale, in multiples of the
-            attention that every patch would get if CLS looked at all alike.
-        columns (int): Images side by side.
+    Images are ``(H, W, 3)``, uint8 or float in [0, 1]; maps are label -> one ``(rows,
+    columns)`` per image. All share one scale, in multiples of the attention that every
+    patch would get if CLS looked at all alike.
     """
     maps = {label: [values * values.size for values in each]
             for label, each in maps.items()}
@@ -161,6 +146,13 @@ def draw_attention(images: Sequence[np.ndarray],
     scale.set_label('attention of CLS; 1: all patches alike', fontsize=7)
     scale.ax.tick_params(labelsize=7)
     return figure
+
+
+def draw_maps(entries: Sequence[Any]) -> Figure:
+    """:func:`draw_attention` of what has an ``image`` and ``maps`` by label."""
+    return draw_attention(
+        [entry.image for entry in entries],
+        {label: [entry.maps[label] for entry in entries] for label in entries[0].maps})
 
 
 def overlay_attention(axes: Axes, image: np.ndarray, attention: np.ndarray,

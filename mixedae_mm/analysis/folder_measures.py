@@ -22,19 +22,10 @@ from .probe_batch import mix_for_probing, patch_size_of, sources_of
 def folder_topk_accuracy(model: BaseModel, paths: Sequence[str],
                          topk: Optional[int] = None, seed: int = 0,
                          batch_size: int = 64) -> Tuple[Tensor, int]:
-    """TopK sampling accuracy of a model on image files.
+    """TopK sampling accuracy of a model on image files, and how many were read.
 
-    Args:
-        model (BaseModel): With ``backbone`` and ``data_preprocessor``.
-        paths (Sequence[str]): Images. They are mixed in this order, so it
-            should be a random one.
-        topk (int, optional): As in :func:`topk_sampling_accuracy`.
-        seed (int): Of the masks.
-        batch_size (int): Clean images per batch, at least one group.
-
-    Returns:
-        tuple[Tensor, int]: ``(num_layers,)`` float64, in [0, 1], and how many images
-        were read.
+    As :func:`topk_sampling_accuracy`, ``(num_layers,)`` float64 in [0, 1]. Images are
+    mixed in the order of ``paths``, so it should be a random one.
 
     Raises:
         ConfigurationError: If there are fewer readable images than a group holds.
@@ -60,8 +51,7 @@ def folder_topk_accuracy(model: BaseModel, paths: Sequence[str],
 class AttentionMaps(NamedTuple):
     """Attention of several models on one image."""
     path: str
-    # What the models saw: (H, W, 3) uint8, or float in [0, 1] of other channels.
-    image: np.ndarray
+    image: np.ndarray  # (H, W, 3) as seen: uint8, of other channels float in [0, 1]
     maps: Mapping[str, np.ndarray]  # name of the model -> (rows, columns)
 
 
@@ -69,20 +59,14 @@ def folder_attention_maps(models: Mapping[str, BaseModel], paths: Sequence[str],
                           size: Optional[ImageSize] = None,
                           channels: Optional[Sequence[int]] = None
                           ) -> Iterator[AttentionMaps]:
-    """CLS attention of one or more models on image files (Fig. 5).
+    """CLS attention of one or more models, by name, on image files (Fig. 5).
 
-    Args:
-        models (Mapping[str, BaseModel]): Name -> model with ``backbone`` and
-            ``data_preprocessor``.
-        paths (Sequence[str]): Images.
-        size (int | tuple[int, int], optional): Height and width of the crop
-            that the models see. None keeps each image's own size, except for
-            what exceeds whole patches.
-        channels (sequence[int], optional): As in
-            :func:`~mixedae_mm.analysis.panels.shown_channels`.
+    The models see a crop of ``size``; None keeps each image's own, except for what
+    exceeds whole patches. ``channels`` are those of
+    :func:`~mixedae_mm.analysis.panels.shown_channels`.
 
     Raises:
-        ConfigurationError: If the models take other numbers of channels.
+        ConfigurationError: If the models take different numbers of channels.
     """
     multiple = int(np.lcm.reduce(
         [patch_size_of(model.backbone) for model in models.values()]))
@@ -104,16 +88,8 @@ def folder_mixing_panels(model: BaseModel, paths: Sequence[str], seed: int = 0,
                          ) -> Iterator[MixingPanel]:
     """Mix and reconstruct image files, one group after the other.
 
-    Args:
-        model (BaseModel): ``MixedAE``.
-        paths (Sequence[str]): Images; those beyond the last whole group are
-            left out.
-        seed (int): Of the masks.
-        channels (sequence[int], optional): As in
-            :func:`~mixedae_mm.analysis.panels.shown_channels`.
-
-    Yields:
-        MixingPanel: One per group in compose mode, ``n`` in full mode.
+    One panel per group in compose mode, ``n`` in full mode. Images beyond the last
+    whole group are left out.
 
     Raises:
         ConfigurationError: If the model is not MixedAE, or there are fewer

@@ -34,18 +34,12 @@ class LabelledFeatures(NamedTuple):
 @torch.no_grad()
 def token_readouts(backbone: BaseModule, images: Tensor,
                    layers: Optional[Sequence[int]] = None) -> Dict[str, Tensor]:
-    """All read-outs of a batch of images.
+    """All read-outs of a batch: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
 
-    Args:
-        backbone (BaseModule): A ViT of mmpretrain in evaluation mode.
-        images (Tensor): ``(B, C, H, W)``, normalised; seen whole.
-        layers (Sequence[int], optional): Counted from 1; all by default. The
-            last one is read after the final LayerNorm, where there is one.
-
-    Returns:
-        dict[str, Tensor]: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
-        ``mean`` and ``max`` are over patch tokens. The last layer's mean is
-        normalised where fine-tuning put a LayerNorm behind it.
+    The ViT, in evaluation mode, sees normalised images ``(B, C, H, W)`` whole. Layers
+    are counted from 1, all by default. ``mean`` and ``max`` are over patch tokens. The
+    last layer is read after the final LayerNorm, where there is one, and its mean is
+    normalised where fine-tuning put a LayerNorm behind it.
 
     Raises:
         ConfigurationError: If the backbone has no such layers.
@@ -125,12 +119,9 @@ def labelled_splits(folder: Path, size: ImageSize,
     return train, val
 
 
-def extract_features(model: BaseModel,
-                     dataset: BaseDataset,
-                     readouts: Optional[Iterable[str]] = None,
-                     batch_size: int = 128,
-                     num_workers: int = 0,
-                     progress: Optional[str] = None,
+def extract_features(model: BaseModel, dataset: BaseDataset,
+                     readouts: Optional[Iterable[str]] = None, batch_size: int = 128,
+                     num_workers: int = 0, progress: Optional[str] = None,
                      rgb: bool = False) -> LabelledFeatures:
     """Features of every image of a labelled data set.
 
@@ -146,12 +137,8 @@ def extract_features(model: BaseModel,
         batch_size (int): Images per batch and process.
         num_workers (int): Processes that load images.
         progress (str, optional): Show a progress bar with this name.
-        rgb (bool): The images are RGB, as those of :func:`labelled_folder`,
-            whatever order the model's own data set has. By default they are
-            in that order.
-
-    Returns:
-        LabelledFeatures: The same in every process.
+        rgb (bool): The images are RGB, as those of :func:`labelled_folder`. By default
+            they are in the order that the model's own data set has.
 
     Raises:
         ConfigurationError: If an image has no label, or a read-out does not

@@ -70,11 +70,9 @@ def load_model(config: PathLike, checkpoint: PathLike,
                device: Optional[str] = None) -> BaseModel:
     """A config's model with a checkpoint's weights, in evaluation mode.
 
-    Args:
-        config (str | Path): Of mmpretrain, mmseg or mmdet: a file, or
-            ``mixedae_mm::NAME``.
-        checkpoint (str | Path): It is read as data: nothing in it is executed.
-        device (str, optional): A GPU by default, if there is one.
+    The config, a file or ``mixedae_mm::NAME``, is of mmpretrain, mmseg or mmdet. The
+    checkpoint is read as data: nothing in it is executed. ``device`` is a GPU by
+    default, if there is one.
 
     Raises:
         ConfigurationError: If a file does not exist or cannot be read, or the
@@ -91,7 +89,7 @@ def load_model(config: PathLike, checkpoint: PathLike,
 
 def untrained_model(config: Union[PathLike, Config], device: Optional[str] = None,
                     seed: int = 0) -> BaseModel:
-    """A config's model with random weights: what training must surpass."""
+    """A config's model with random weights of a seed: what training must surpass."""
     with own_random_numbers(seed), quiet():  # else one line is logged per weight
         model = _build(config)
         model.init_weights()
@@ -173,10 +171,8 @@ def in_order_of_training(model: BaseModel, images: Tensor) -> Tensor:
 def normalised_for(model: BaseModel, images: Tensor) -> Tensor:
     """What a model's backbone takes, on its device.
 
-    Args:
-        model (BaseModel): With a ``data_preprocessor``.
-        images (Tensor): ``(N, 3, H, W)``, RGB in 0..255, or ``(N, C, H, W)`` in the
-            units of the preprocessor's mean.
+    Images are ``(N, 3, H, W)``, RGB in 0..255, or ``(N, C, H, W)`` in the units of the
+    preprocessor's mean.
     """
     return model.data_preprocessor(dict(
         inputs=in_order_of_training(model, images), data_samples=None))['inputs']
@@ -185,18 +181,11 @@ def normalised_for(model: BaseModel, images: Tensor) -> Tensor:
 def load_images(paths: Sequence[str], size: Optional[ImageSize] = None,
                 multiple_of: int = 1,
                 channels: Optional[int] = None) -> Iterator[Tuple[str, Tensor]]:
-    """Read images one at a time.
+    """Read images one at a time: path and ``(channels, H, W)``, RGB (None) as uint8.
 
-    Args:
-        paths (Sequence[str]): Image files. One that cannot be read is left out with
-            a warning.
-        size (int | tuple[int, int], optional): Of the crop, see
-            :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`. By default the
-            image's own, both sides rounded down to a multiple of ``multiple_of``.
-        channels (int, optional): Of the images; None for RGB.
-
-    Yields:
-        tuple[str, Tensor]: Path and image, ``(channels, H, W)``, RGB as uint8.
+    They are cropped to ``size`` by
+    :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`, or without it to a multiple
+    of ``multiple_of``. A file that cannot be read is left out with a warning.
 
     Raises:
         ConfigurationError: After the last file, if none could be read; if an
@@ -231,13 +220,8 @@ def find_images(folder: PathLike, num_images: Optional[int] = None,
                 channels: Optional[int] = None) -> List[str]:
     """Paths of the image files in a folder, at any depth, or of a single file.
 
-    Args:
-        folder (str | Path): The folder or file.
-        num_images (int, optional): Largest number of images; all by default.
-        seed (int, optional): Take them at random. By default they are spread
-            evenly over the folder, in natural order.
-        channels (int, optional): Of the images, which says what files they may be
-            in; None for RGB.
+    At most ``num_images``: at random with a ``seed``, otherwise spread evenly over the
+    folder, in natural order. ``channels`` (None: RGB) say what files they may be in.
 
     Raises:
         ConfigurationError: If the folder does not exist or has no images.

@@ -45,9 +45,7 @@ class ScoredImage(NamedTuple):
 def best_iou(values: np.ndarray, mask: np.ndarray) -> float:
     """Largest intersection over union of ``values >= threshold`` and a mask.
 
-    Args:
-        values (np.ndarray): ``(N, )`` real.
-        mask (np.ndarray): ``(N, )`` bool, at least one True.
+    Both are ``(N, )``; the mask is bool, at least once True.
     """
     precision, recall, _ = _metrics().precision_recall_curve(mask, values)
     with np.errstate(divide='ignore'):  # without a hit, 1 / 0 is infinity and IoU 0
@@ -95,15 +93,10 @@ def object_score(images: Iterable[ScoredImage],
 def attention_on_objects(models: Mapping[str, BaseModel],
                          masked: Iterable[MaskedImage], size: ImageSize,
                          batch_size: int = 64) -> List[ScoredImage]:
-    """CLS attention of models on images with masks, in the order of the images.
+    """CLS attention of models, by name, on images with masks, in their order.
 
-    Args:
-        models (Mapping[str, BaseModel]): Name -> model with ``backbone`` and
-            ``data_preprocessor``.
-        masked (Iterable[MaskedImage]): The images.
-        size (int | tuple[int, int]): Height and width of the crop of image and mask,
-            see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
-        batch_size (int): Images per batch.
+    Images and masks are cut out to ``size`` by
+    :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
 
     Raises:
         ConfigurationError: If the models do not take RGB, or an image cannot be read

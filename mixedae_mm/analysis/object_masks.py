@@ -26,11 +26,7 @@ class MaskedImage(NamedTuple):
 class CocoMasks:
     """Masks of an ``instances_*.json``; the union of an image's objects.
 
-    Images without an object are left out.
-
-    Args:
-        annotation_file (str): COCO's format, polygons or run lengths.
-        image_folder (str): What its file names are relative to.
+    Images without an object are left out. File names are relative to the folder.
 
     Raises:
         ConfigurationError: If pycocotools is not installed, or the file is

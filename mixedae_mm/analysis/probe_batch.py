@@ -39,17 +39,11 @@ def sample_images(dataloader: DataLoader, num_images: int, seed: int) -> Tensor:
 
 
 def mix_for_probing(model: BaseModel, images: Tensor, seed: int) -> MixedBatch:
-    """Normalise images and mix them, with the same masks at every call.
+    """Normalise images and mix them, with the same masks of a seed at every call.
 
-    Args:
-        model (BaseModel): With ``backbone`` and ``data_preprocessor``. The
-            mixing ratio is the model's own, 0.25 for models that do not mix.
-        images (Tensor): ``(B, C, H, W)`` as the data set gives them. Images
-            beyond the last whole group are left out.
-        seed (int): Of the masks.
-
-    Returns:
-        MixedBatch: On the device of the model.
+    Images are ``(B, C, H, W)`` as the data set gives them; those beyond the last whole
+    group are left out. The mixing ratio is the model's own, 0.25 for models that do not
+    mix. The batch is on the device of the model.
 
     Raises:
         ConfigurationError: If there are fewer images than a group holds.

@@ -12,7 +12,7 @@ from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
-                      draw_attention, draw_curves)
+                      draw_curves, draw_maps)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import channels_of, find_images, image_size_of, load_model, spread
@@ -32,7 +32,7 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
                      out: PathLike, times: Optional[Mapping[str, float]] = None,
                      seed: int = 0,
                      channels: Optional[Sequence[int]] = None) -> Dict[str, str]:
-    """Write the report of a MixedAE pre-training run.
+    """Write the report of a MixedAE pre-training run; gives the headline.
 
     Args:
         work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
@@ -43,11 +43,7 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
         seed (int): Of the images and masks chosen.
-        channels (sequence[int], optional): Drawn as red, green and blue; see
-            :func:`~mixedae_mm.analysis.panels.shown_channels`.
-
-    Returns:
-        dict[str, str]: The headline, label -> text.
+        channels (sequence[int], optional): As in :func:`.panels.shown_channels`.
 
     Raises:
         ConfigurationError: If the run has no log or checkpoint, the folder no
@@ -82,9 +78,6 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
         f'after, {"new" if num_trained == 0 else "these"} images': (
             100 * folder_topk_accuracy(model, some, seed=seed)[0]).tolist()
     }
-    maps = list(folder_attention_maps(
-        dict(attention=model), spread(paths, NUM_MAPS), image_size_of(model.backbone),
-        channels))
     seconds = {'training': training_seconds(curves), **(times or {})}
     write_page(
         out, TEMPLATES / 'report.html', name=Path(config).stem, model=model,
@@ -93,9 +86,9 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
             model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
         shown=shown_channels(
             model.image_shape[0], model.data_preprocessor, channels),
-        attention=draw_attention(
-            [entry.image for entry in maps],
-            {'attention': [entry.maps['attention'] for entry in maps]}),
+        attention=draw_maps(list(folder_attention_maps(
+            dict(attention=model), spread(paths, NUM_MAPS),
+            image_size_of(model.backbone), channels))),
         losses=draw_curves({
             title: {'training': curves[name]}
             for name, title in TITLES.items() if name in curves}),

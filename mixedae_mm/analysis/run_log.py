@@ -15,18 +15,11 @@ _TIMES = ('time', 'data_time')  # per image in records of validation
 
 
 def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
-    """Read all scalars that a run logged.
+    """Read all scalars that a run logged, by name, as ``topk_accuracy/layer_01``.
 
-    A run that was interrupted and resumed has several log files. They are
-    read in order; a later file replaces what it repeats.
-
-    Args:
-        path (str | Path): Work folder of a run, or one of its log files
-            (``vis_data/scalars.json``).
-
-    Returns:
-        dict[str, tuple[np.ndarray, np.ndarray]]: Name (``loss_recon``,
-        ``topk_accuracy/layer_01``, ``time``, ...) -> steps and values.
+    ``path`` is the work folder of a run, or one of its log files
+    (``vis_data/scalars.json``). A run that was interrupted and resumed has several.
+    They are read in order; a later file replaces what it repeats.
 
     Raises:
         ConfigurationError: If there is no log, or a line of it is not JSON.
@@ -90,17 +83,10 @@ def layer_accuracies(curves: Mapping[str, Curve]) -> Dict[int, Curve]:
 def choose_curves(runs: Mapping[str, Mapping[str, Curve]],
                   keys: Optional[Sequence[str]] = None,
                   window: int = 1) -> Dict[str, Dict[str, Curve]]:
-    """Sort the curves of several runs by what they show.
+    """Sort the curves of several runs by what they show: key -> name of a run -> curve.
 
-    Args:
-        runs (Mapping[str, Mapping[str, Curve]]): Name of a run -> its curves,
-            from :func:`read_run`.
-        keys (Sequence[str], optional): What to show; ``topk_accuracy`` is the
-            mean over layers. By default the losses and that, as far as logged.
-        window (int): As in :func:`smooth`.
-
-    Returns:
-        dict[str, dict[str, Curve]]: Key -> name of a run -> curve.
+    ``topk_accuracy`` is the mean over layers. ``keys`` are the losses and that by
+    default, as far as logged. Curves are averaged by :func:`smooth`.
 
     Raises:
         ConfigurationError: If no run logged a key, or ``window`` is below 1.
