@@ -16,16 +16,7 @@ from mixedae_mm.analysis import frozen_classifiers
 from mixedae_mm.analysis.frozen_classifiers import best_probe
 from mixedae_mm.analysis.frozen_features import LabelledFeatures
 from mixedae_mm.utils.errors import ConfigurationError
-from small_models import ARCH, PATCH_SIZE
-
-MODEL = dict(
-    type='MixedAE', data_preprocessor=dict(),
-    backbone=dict(type='MixedAEViT', arch=ARCH, img_size=16, patch_size=PATCH_SIZE),
-    neck=dict(type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=1,
-              decoder_num_heads=2),
-    head=dict(type='MixedAEPretrainHead'))
-
-
+from small_models import MODEL
 @pytest.fixture
 def run_files(tmp_path):
     """A config, its checkpoint, and bright, dark and grey images by class."""
