@@ -1,80 +1,59 @@
 """Look at the attention of a Vision Transformer from outside.
 
 Works on every backbone built like mmpretrain's ``VisionTransformer``:
-``MixedAEViT``, ``MAEViT``, ``VisionTransformer`` itself. The probe hooks onto
-the ``qkv`` projections while it is in use; a model that is not probed pays
-nothing.
+``MixedAEViT``, ``MAEViT``, ``VisionTransformer`` itself. Hooks are on it only while it
+is looked at; a model that is not probed pays nothing.
 """
-from contextlib import contextmanager
-from typing import Any, Callable, List, Optional, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
 from mmpretrain.models import MAEViT
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models import MixedAEViT
 from ..ops import topk_mask
 from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import outputs_of
-
-# Called as on_attention(layer_index, query, key, scale).
-AttentionCallback = Callable[[int, Tensor, Tensor, float], None]
-
+from .loading import part_of_vit
 
 @contextmanager
 def attention_probe(backbone: BaseModule,
-                    on_attention: AttentionCallback,
+                    on_attention: Callable[[int, Tensor, Tensor, float], None],
                     layers: Optional[Sequence[int]] = None):
-    """While open, report queries and keys of each layer that runs.
+    """While open, report queries and keys of each layer, or of some, that runs.
 
-    Args:
-        backbone (BaseModule): With ``layers[i].attn.qkv``, as mmpretrain's
-            ViTs have.
-        on_attention (Callable): Called in the forward pass with the layer's
-            index, ``query`` and ``key``, both ``(B, heads, N, D)`` float32
-            without gradient, and the factor of their scores.
-        layers (Sequence[int], optional): Which layers; all by default.
+    ``on_attention`` is called in the forward pass with the layer's index, ``query`` and
+    ``key``, both ``(B, heads, N, D)`` float32 without gradient, and the factor of their
+    scores.
 
     Raises:
-        ConfigurationError: If the backbone is built differently.
+        ConfigurationError: If the backbone does not have ``layers[i].attn.qkv``.
     """
-    attentions: List[Any] = [
-        getattr(layer, 'attn', None)
-        for layer in getattr(backbone, 'layers', [])
-    ]
-    if not attentions or not all(hasattr(attn, 'qkv') for attn in attentions):
-        raise ConfigurationError(
-            f'The attention of {type(backbone).__name__} cannot be read: it '
-            'takes a backbone with layers[i].attn.qkv, like MixedAEViT, '
-            'MAEViT or VisionTransformer.')
-    if layers is None:
-        layers = range(len(attentions))
+    every = [part_of_vit(layer, 'attn') for layer in part_of_vit(backbone, 'layers')]
 
-    def hook_of(index: int, heads: int):
+    def report(index: int, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        query, key = _query_and_key(output, every[index].num_heads)
+        on_attention(index, query, key, query.size(-1)**-0.5)
 
-        def hook(module, inputs, output):
-            query, key, _ = output.detach().float().unflatten(
-                -1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-            on_attention(index, query, key, query.size(-1)**-0.5)
-
-        return hook
-
-    handles = [
-        attentions[i].qkv.register_forward_hook(
-            hook_of(i, attentions[i].num_heads)) for i in layers
-    ]
-    try:
+    with ExitStack() as hooks:
+        for i in range(len(every)) if layers is None else layers:
+            projection = part_of_vit(every[i], 'qkv')
+            hooks.enter_context(projection.register_forward_hook(partial(report, i)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _query_and_key(projected: Tensor, heads: int) -> Tuple[Tensor, Tensor]:
+    """From the output of ``qkv``: both ``(B, heads, N, D)`` float32."""
+    query, key, _ = projected.detach().float().unflatten(
+        -1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return query, key
 
 
 @torch.no_grad()
-def topk_sampling_accuracy(backbone: BaseModule,
-                           mixed: Tensor,
-                           mix_mask: Tensor,
+def topk_sampling_accuracy(backbone: BaseModule, mixed: Tensor, mix_mask: Tensor,
                            topk: Optional[int] = None) -> Tensor:
     """TopK sampling accuracy of every layer (Fig. 6).
 
@@ -90,8 +69,7 @@ def topk_sampling_accuracy(backbone: BaseModule,
             samples like ordinary images.
         mixed (Tensor): ``(S, C, H, W)``, normalised mixed samples.
         mix_mask (Tensor): ``(S, L)`` int64, source of each patch.
-        topk (int, optional): ``K``. Defaults to the backbone's own, or to
-            ``L / n`` where it has none.
+        topk (int, optional): ``K``; by default the backbone's, or ``L / n``.
 
     Returns:
         Tensor: ``(num_layers,)`` float64 on the CPU, in [0, 1]. NaN where no
@@ -103,7 +81,9 @@ def topk_sampling_accuracy(backbone: BaseModule,
     """
     num_patches = mix_mask.size(1)
     if topk is None:
-        topk = _default_topk(backbone, mix_mask)
+        topk = (backbone.topk_of(num_patches)
+                if isinstance(backbone, MixedAEViT) and backbone.k_ratio < 1
+                else max(1, num_patches // (int(mix_mask.max()) + 1)))
     if not 1 <= topk <= num_patches:
         raise ConfigurationError(
             f'topk is {topk}, but must lie between 1 and the number of '
@@ -111,7 +91,7 @@ def topk_sampling_accuracy(backbone: BaseModule,
     homologous = mix_mask[:, None, :, None] == mix_mask[:, None, None, :]
     accuracies = {}
 
-    def measure(layer_index: int, query: Tensor, key: Tensor, scale: float):
+    def measure(layer_index: int, query: Tensor, key: Tensor, scale: float) -> None:
         first = query.size(-2) - num_patches  # CLS comes before the patches
         with torch.autocast(query.device.type, enabled=False):
             scores = query[:, :, first:] @ key.mT * scale
@@ -128,68 +108,43 @@ def topk_sampling_accuracy(backbone: BaseModule,
     return torch.stack([accuracies[i] for i in sorted(accuracies)]).cpu()
 
 
-def _default_topk(backbone: BaseModule, mix_mask: Tensor) -> int:
-    num_patches = mix_mask.size(1)
-    if isinstance(backbone, MixedAEViT) and backbone.k_ratio < 1:
-        return backbone.topk_of(num_patches)
-    return max(1, num_patches // (int(mix_mask.max()) + 1))
-
-
 @torch.no_grad()
 def cls_attention_maps(backbone: BaseModule, images: Tensor) -> Tensor:
     """Attention of the last layer's CLS query to the patches (Fig. 5).
 
-    Args:
-        backbone (BaseModule): A ViT with a CLS token, in evaluation mode. It
-            sees the images whole: no mixing, no masking.
-        images (Tensor): ``(B, C, H, W)``, normalised, of any size that the
-            backbone takes.
-
-    Returns:
-        Tensor: ``(B, rows, columns)`` float32, averaged over the heads. What
-        is missing to a sum of 1 is CLS's attention to itself.
+    The ViT, in evaluation mode, sees normalised images ``(B, C, H, W)`` whole: no
+    mixing, no masking. Maps are ``(B, rows, columns)`` float32, averaged over the
+    heads; what is missing to a sum of 1 is CLS's attention to itself.
 
     Raises:
         ConfigurationError: If there is no CLS token, or the backbone's
             attention cannot be read.
     """
-    num_extra_tokens = getattr(backbone, 'num_extra_tokens', 0)
-    if num_extra_tokens < 1:
+    first = getattr(backbone, 'num_extra_tokens', 0)
+    if first < 1:
         raise ConfigurationError(
             f'This {type(backbone).__name__} has no CLS token, whose attention '
             'the maps show; build it with with_cls_token=True.')
-    last = len(backbone.layers) - 1
-    kept = []
-
-    def keep_scores(layer_index: int, query: Tensor, key: Tensor,
-                    scale: float) -> None:
-        with torch.autocast(query.device.type, enabled=False):
-            kept.append(query[:, :, :1] @ key.mT * scale)
-
-    modules = {'embedded': backbone.patch_embed}
-    if hasattr(backbone.layers[last].attn, 'rel_pos_bias'):
-        modules['bias'] = backbone.layers[last].attn.rel_pos_bias
-    with outputs_of(modules) as seen, attention_probe(
-            backbone, keep_scores, layers=[last]):
+    last = len(part_of_vit(backbone, 'layers')) - 1
+    attention = part_of_vit(backbone.layers[last], 'attn')
+    modules = dict(embedded=backbone.patch_embed, qkv=part_of_vit(attention, 'qkv'))
+    if hasattr(attention, 'rel_pos_bias'):
+        modules['bias'] = attention.rel_pos_bias
+    with outputs_of(modules) as seen:
         encode_whole(backbone, images)
 
-    scores, = kept  # (B, heads, 1, N), of the CLS query
+    query, key = _query_and_key(seen['qkv'], attention.num_heads)
+    with torch.autocast(query.device.type, enabled=False):
+        scores = query[:, :, :1] @ key.mT * key.size(-1)**-0.5  # (B, heads, 1, N)
     if 'bias' in seen:  # (heads, N, N)
         scores = scores + seen['bias'][:, :1].float()
-    topk = _topk_in_use(backbone, last, scores.size(-1) - num_extra_tokens)
-    if topk is not None:
-        scores = scores.masked_fill(~topk_mask(scores, topk), -torch.inf)
-    maps = scores.softmax(-1)[:, :, 0, num_extra_tokens:].mean(1)
+    if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
+        topk = backbone.topk_of_layers(scores.size(-1) - first)[last]
+        if topk is not None:  # None attends globally
+            scores = scores.masked_fill(~topk_mask(scores, topk), -torch.inf)
+    maps = scores.softmax(-1)[:, :, 0, first:].mean(1)
     _, grid = seen['embedded']
     return maps.unflatten(1, tuple(grid))
-
-
-def _topk_in_use(backbone: BaseModule, layer_index: int,
-                 num_patches: int) -> Optional[int]:
-    """``K`` with which a layer attends to whole images, None if globally."""
-    if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
-        return backbone.topk_of_layers(num_patches)[layer_index]
-    return None
 
 
 def encode_whole(backbone: BaseModule, images: Tensor) -> None:

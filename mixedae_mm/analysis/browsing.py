@@ -21,17 +21,11 @@ PHASES = ('train', 'val', 'test')
 
 
 def browse(cfg: Config, phase: str, positions: Sequence[int],
-           batch_size: int = 4, channels: Optional[Sequence[int]] = None
-           ) -> Iterator[Figure]:
-    """Draw samples of a config's data set, one figure per batch.
+           channels: Optional[Sequence[int]] = None) -> Iterator[Figure]:
+    """Draw samples of a config's data set, one figure per batch or group of MixedAE.
 
-    Args:
-        cfg (Config): Of any of the three toolboxes.
-        phase (str): Whose data loader: 'train', 'val' or 'test'.
-        positions (Sequence[int]): Of the samples.
-        batch_size (int): Samples that are preprocessed together; MixedAE takes
-            whole groups instead.
-        channels (Sequence[int], optional): As in :func:`.panels.shown_channels`.
+    The config is of any of the three toolboxes; ``phase`` is one of :data:`PHASES`,
+    ``channels`` are those of :func:`.panels.shown_channels`.
 
     Raises:
         ConfigurationError: If the config has no such data, or they or the model
@@ -44,57 +38,57 @@ def browse(cfg: Config, phase: str, positions: Sequence[int],
         raise ConfigurationError(f'The config has no {phase}_dataloader.')
     with preparing(cfg):
         dataset = DATASETS.build(loader.dataset)
-    if scope != 'mmpretrain':
-        with preparing(cfg):
-            preprocessor = MODELS.build(cfg.model.data_preprocessor)
-        for start in range(0, len(positions), batch_size):
-            yield _draw_labels([dataset[i % len(dataset)] for i in
-                                positions[start:start + batch_size]], dataset, scope,
-                               preprocessor, channels)
-        return
-    with preparing(cfg):
-        preprocessor = build_model(cfg).data_preprocessor
-    batch_size = getattr(preprocessor, 'num_sources', batch_size)
+        preprocessor = (
+            build_model(cfg).data_preprocessor if scope == 'mmpretrain' else
+            MODELS.build(cfg.model.data_preprocessor))
+    batch_size = getattr(preprocessor, 'num_sources', 4)
     for start in range(0, len(positions), batch_size):
         samples = [dataset[i % len(dataset)]
                    for i in positions[start:start + batch_size]]
-        if phase == 'train' and hasattr(preprocessor, 'num_sources'):
-            # The last group may lack some: begin again.
-            samples = [samples[i % len(samples)] for i in range(batch_size)]
-        with torch.no_grad():
-            inputs = preprocessor(pseudo_collate(samples), phase == 'train')['inputs']
-        yield _draw(inputs, preprocessor, samples, channels)
+        if scope == 'mmpretrain':
+            yield _draw_inputs(samples, preprocessor, channels, phase == 'train')
+        else:
+            yield _draw_labels(samples, preprocessor, channels, dataset, scope)
 
 
-def _draw_labels(samples, dataset, scope: str, preprocessor, channels) -> Figure:
-    """One row: images with their masks or boxes."""
-    figure = Figure(figsize=(3.2 * len(samples), 3.4), layout='constrained')
-    for axes, sample in zip(figure.subplots(1, len(samples), squeeze=False)[0],
-                            samples):
-        pixels = drawn_pixels(sample['inputs'], preprocessor, channels)
+def _draw_labels(samples, preprocessor, channels, dataset, scope: str) -> Figure:
+    """Images with their masks or boxes."""
+    drawn = []
+    for sample in samples:
         truth = sample['data_samples']
         if scope == 'mmdet':  # its visualizer takes plain tensors
             boxes = truth.gt_instances.bboxes
             truth.gt_instances.bboxes = getattr(boxes, 'tensor', boxes)
-        drawn = draw(pixels, truth, scope, dataset.metainfo, truth=True)
-        show_image(axes, torch.from_numpy(drawn.copy()), _title(sample)[-24:])
+        pixels = drawn_pixels(sample['inputs'], preprocessor, channels)
+        drawn.append(draw(pixels, truth, scope, dataset.metainfo, truth=True))
+    return _row([torch.from_numpy(image.copy()) for image in drawn],
+                list(map(_title, samples)), 3.2)
+
+
+def _draw_inputs(samples, preprocessor, channels, training: bool) -> Figure:
+    """The images, and in training of MixedAE what they are mixed to."""
+    if training and hasattr(preprocessor, 'num_sources'):
+        # The last group may lack some: begin again.
+        samples = [samples[i % len(samples)] for i in range(preprocessor.num_sources)]
+    with torch.no_grad():
+        inputs = preprocessor(pseudo_collate(samples), training)['inputs']
+    is_mixed = isinstance(inputs, dict)
+    images = torch.cat([inputs['clean'], inputs['mixed']]) if is_mixed else inputs
+    titles = list(map(_title, samples))
+    titles += ['mixed'] * (len(images) - len(samples))
+    pixels = as_rgb(images, preprocessor, channels).permute(0, 2, 3, 1)
+    figure = _row(list(pixels), titles, 1.9)
+    for i, axes in enumerate(figure.axes[:len(samples) if is_mixed else 0]):
+        frame(axes, i)
     return figure
 
 
-def _draw(inputs, preprocessor, samples, channels) -> Figure:
-    """One row: the images, and in training of MixedAE what they are mixed to."""
-    if isinstance(inputs, dict):
-        images, mixed = inputs['clean'], inputs['mixed']
-    else:
-        images, mixed = inputs, inputs[:0]
-    pixels = as_rgb(torch.cat([images, mixed]), preprocessor, channels)
-    figure = Figure(figsize=(1.9 * len(pixels), 2.2), layout='constrained')
-    for i, axes in enumerate(figure.subplots(1, len(pixels), squeeze=False)[0]):
-        is_source = i < len(images)
-        title = _title(samples[i]) if is_source else 'mixed'
-        show_image(axes, pixels[i].permute(1, 2, 0), title[-24:])
-        if len(mixed) and is_source:
-            frame(axes, i)
+def _row(images: Sequence[torch.Tensor], titles: Sequence[str], side: float) -> Figure:
+    """Images ``(H, W, 3)`` side by side, so many inches each."""
+    figure = Figure(figsize=(side * len(images), side + 0.3), layout='constrained')
+    for axes, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0],
+                                  images, titles):
+        show_image(axes, image, title[-24:])
     return figure
 
 

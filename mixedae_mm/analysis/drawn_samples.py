@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from torch import Tensor
 
+from .loading import swapped
 from .panels import as_rgb
 
 VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
@@ -14,21 +15,15 @@ VISUALIZER = dict(mmpretrain='UniversalVisualizer', mmseg='SegLocalVisualizer',
 
 def drawn_pixels(image: Tensor, preprocessor: Any,
                  channels: Optional[Sequence[int]] = None) -> np.ndarray:
-    """An image as a model's data set gives it, ``(C, H, W)``, to be drawn on.
+    """An image of a data set, to be drawn on: ``(H, W, 3)`` uint8, RGB.
 
-    Args:
-        image (Tensor): In the units of the preprocessor's mean.
-        preprocessor (nn.Module): Of the model.
-        channels (sequence[int], optional): As in :func:`.panels.shown_channels`.
-
-    Returns:
-        np.ndarray: ``(H, W, 3)`` uint8, RGB.
+    It is ``(C, H, W)`` in the units of the preprocessor's mean; ``channels`` are those
+    of :func:`.panels.shown_channels`.
     """
-    if getattr(preprocessor, '_channel_conversion', False):
-        image = image.flip(0)  # BGR, as the loaders of mmseg and mmdet give it
+    images = swapped(image[None], preprocessor)
     if getattr(preprocessor, '_enable_normalize', True):
-        image = (image.float() - preprocessor.mean) / preprocessor.std
-    rgb = as_rgb(image[None], preprocessor, channels)[0]  # (3, H, W) in 0..1
+        images = (images.float() - preprocessor.mean) / preprocessor.std
+    rgb = as_rgb(images, preprocessor, channels)[0]  # (3, H, W) in 0..1
     pixels = (255 * rgb).round().byte().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels)  # OpenCV draws on no other
 
@@ -38,17 +33,9 @@ def draw(pixels: np.ndarray, sample: Any, scope: str, meta: dict,
          truth: bool = False) -> np.ndarray:
     """Draw what a sample says over its image, by the visualizer of its toolbox.
 
-    Args:
-        pixels (np.ndarray): ``(H, W, 3)`` uint8, RGB.
-        sample: A data sample of the toolbox.
-        scope (str): ``'mmpretrain'``, ``'mmseg'`` or ``'mmdet'``.
-        meta (dict): ``classes``, and ``palette`` if there is one.
-        out (Path, optional): Where to write the picture.
-        threshold (float): Least score of an object.
-        truth (bool): Draw the annotation, not the prediction.
-
-    Returns:
-        np.ndarray: ``(H, W, 3)`` uint8, RGB.
+    Pixels and result are ``(H, W, 3)`` uint8, RGB. ``meta`` has ``classes``, and
+    ``palette`` if there is one; ``threshold`` is the least score of an object;
+    ``truth`` draws the annotation, not the prediction.
     """
     visualizer = VISUALIZERS.build(dict(type=VISUALIZER[scope], name='predictions'))
     visualizer.dataset_meta = meta

@@ -5,7 +5,7 @@ Each function takes plain numbers and returns a matplotlib figure, which its
 state, so that hooks can draw in the middle of a training run.
 """
 import io
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence, Tuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -42,21 +42,14 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
                 columns: int = 3) -> Figure:
     """Draw one panel per quantity, one line per run.
 
-    Args:
-        panels (Mapping[str, Mapping[str, Curve]]): Title of a panel ->
-            legend of a line -> its curve. The same legend has the same colour
-            in every panel.
-        columns (int): Panels in a row at most.
-
-    Returns:
-        Figure: The plots.
+    ``panels`` are title of a panel -> legend of a line -> its curve. The same legend
+    has the same colour in every panel.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.7 * rows), layout='constrained')
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    names = list(dict.fromkeys(name for lines in panels.values()
-                               for name in lines))
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     for axes, (title, lines) in zip(grid, panels.items()):
         for name, (steps, values) in lines.items():
             colour = LINE_COLOURS[names.index(name) % len(LINE_COLOURS)]
@@ -73,75 +66,46 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
 
 def draw_accuracy_over_training(curves: Mapping[int, Curve],
                                 chance: float) -> Figure:
-    """TopK sampling accuracy of each layer during training (Fig. 6b).
+    """TopK sampling accuracy during training, late layers dark (Fig. 6b).
 
-    Args:
-        curves (Mapping[int, Curve]): Layer, counted from 1 -> accuracy in
-            percent at iterations.
-        chance (float): In percent, a dashed line.
-
-    Returns:
-        Figure: Early layers light, late layers dark.
+    ``curves`` are layer, counted from 1 -> accuracy in percent at iterations.
     """
-    figure = Figure(figsize=(5.2, 3.3), layout='constrained')
-    axes = figure.subplots()
-    layers = sorted(curves)
-    for i, layer in enumerate(layers):
-        shade = 0.15 + 0.8 * i / max(1, len(layers) - 1)
+    figure, axes = _accuracy_axes(
+        5.2, 'iteration', chance, [values for _, values in curves.values()])
+    for i, layer in enumerate(sorted(curves)):
+        shade = 0.15 + 0.8 * i / max(1, len(curves) - 1)
         axes.plot(*curves[layer], color=colormaps['viridis_r'](shade),
                   linewidth=1.8, label=f'layer {layer}')
-    _mark_chance(axes, chance)
-    axes.set(xlabel='iteration', ylabel='TopK sampling accuracy [%]')
-    _fit_percent(axes, [values for _, values in curves.values()])
-    axes.legend(fontsize=8, frameon=False, ncol=1 + (len(layers) > 8),
+    axes.legend(fontsize=8, frameon=False, ncol=1 + (len(curves) > 8),
                 loc='center left', bbox_to_anchor=(1, 0.5))
-    _tidy(axes)
     return figure
 
 
 def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
                             chance: float) -> Figure:
-    """TopK sampling accuracy against depth (Fig. 6a).
+    """TopK sampling accuracy against depth (Fig. 6a), one line per entry.
 
-    Args:
-        accuracies (Mapping[str, Sequence[float]]): Legend -> accuracy in
-            percent of every layer, the first one first.
-        chance (float): In percent, a dashed line.
-
-    Returns:
-        Figure: One line per entry.
+    ``accuracies`` are legend -> accuracy in percent of every layer, in order.
     """
-    figure = Figure(figsize=(6.2, 3.3), layout='constrained')
-    axes = figure.subplots()
+    figure, axes = _accuracy_axes(6.2, 'layer', chance, accuracies.values())
     for i, (name, values) in enumerate(accuracies.items()):
         axes.plot(range(1, len(values) + 1), values, marker='o', markersize=5,
                   linewidth=1.8, label=name,
                   color=LINE_COLOURS[i % len(LINE_COLOURS)])
-    _mark_chance(axes, chance)
-    axes.set(xlabel='layer', ylabel='TopK sampling accuracy [%]')
-    _fit_percent(axes, accuracies.values())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc='center left',
                 bbox_to_anchor=(1, 0.5))
-    _tidy(axes)
     return figure
 
 
 def draw_attention(images: Sequence[np.ndarray],
                    maps: Mapping[str, Sequence[np.ndarray]],
                    columns: int = 8) -> Figure:
-    """Images with their attention maps below (Fig. 5).
+    """Images with their attention maps below (Fig. 5), so many columns side by side.
 
-    Args:
-        images (Sequence[np.ndarray]): ``(H, W, 3)``, uint8 or float in
-            [0, 1].
-        maps (Mapping[str, Sequence[np.ndarray]]): Label -> one ``(rows,
-            columns)`` map per image. All share one scale, in multiples of the
-            attention that every patch would get if CLS looked at all alike.
-        columns (int): Images side by side.
-
-    Returns:
-        Figure: Blocks of a row of images and one row per label, and the scale.
+    Images are ``(H, W, 3)``, uint8 or float in [0, 1]; maps are label -> one ``(rows,
+    columns)`` per image. All share one scale, in multiples of the attention that every
+    patch would get if CLS looked at all alike.
     """
     maps = {label: [values * values.size for values in each]
             for label, each in maps.items()}
@@ -176,23 +140,21 @@ def draw_attention(images: Sequence[np.ndarray],
     return figure
 
 
+def draw_maps(entries: Sequence[Any]) -> Figure:
+    """:func:`draw_attention` of what has an ``image`` and ``maps`` by label."""
+    return draw_attention(
+        [entry.image for entry in entries],
+        {label: [entry.maps[label] for entry in entries] for label in entries[0].maps})
+
+
 def overlay_attention(axes: Axes, image: np.ndarray, attention: np.ndarray,
                       highest: float) -> AxesImage:
-    """Draw a map over its image in grey, smoothly between patch centres.
-
-    Colours go from 0 to ``highest``.
-    """
+    """Draw a map, 0 to ``highest``, smoothly over its image in grey."""
     height, width = image.shape[:2]
     extent = (0, width, height, 0)
     axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
-    return axes.imshow(
-        attention,
-        cmap='inferno',
-        vmin=0,
-        vmax=highest,
-        alpha=0.7,
-        extent=extent,
-        interpolation='bilinear')
+    return axes.imshow(attention, cmap='inferno', vmin=0, vmax=highest, alpha=0.7,
+                       extent=extent, interpolation='bilinear')
 
 
 def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -206,18 +168,21 @@ def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return outlined
 
 
-def _mark_chance(axes: Axes, chance: float) -> None:
+def _accuracy_axes(width: float, what: str, chance: float,
+                   lines: Iterable[ArrayLike]) -> Tuple[Figure, Axes]:
+    """For accuracies in percent against something, with chance as a dashed line."""
+    figure = Figure(figsize=(width, 3.3), layout='constrained')
+    axes = figure.subplots()
     axes.axhline(chance, color='0.45', linestyle='--', linewidth=1)
     axes.annotate(f'chance {chance:.3g}', (0.01, chance),
                   xycoords=('axes fraction', 'data'), xytext=(0, -3),
-                  textcoords='offset points', va='top', fontsize=8,
-                  color='0.4')
-
-
-def _fit_percent(axes: Axes, lines: Iterable[ArrayLike]) -> None:
-    """From 0 to a round number above every value."""
-    highest = max(float(np.max(values)) for values in lines)
+                  textcoords='offset points', va='top', fontsize=8, color='0.4')
+    axes.set(xlabel=what, ylabel='TopK sampling accuracy [%]')
+    # From 0 to a round number above every value; those that are no number have no dot.
+    highest = max(float(np.nan_to_num(values).max()) for values in lines)
     axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))
+    _tidy(axes)
+    return figure, axes
 
 
 def _tidy(axes: Axes) -> None:

@@ -1,6 +1,6 @@
 """Classifiers on frozen features: k-NN and linear probe."""
 import warnings
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -20,40 +20,23 @@ HELD_OUT = 0.25  # share of the training images that chooses read-out and penalt
 
 
 class ReadoutAccuracy(NamedTuple):
-    """Accuracy on new images, of the read-out that did best in validation.
-
-    Attributes:
-        accuracy (float): On the test images, in [0, 1].
-        readout (str): As ``layer_06/mean``.
-        validation (dict[str, float]): Accuracy of every read-out on the
-            training images that were held out to choose.
-    """
-    accuracy: float
-    readout: str
-    validation: Dict[str, float]
+    """Accuracy on new images, of the read-out that did best in validation."""
+    accuracy: float  # on the test images, in [0, 1]
+    readout: str  # as layer_06/mean
+    validation: Dict[str, float]  # of every read-out, on held-out training images
 
 
-def standardise(bank: Tensor, queries: Tensor):
-    """Zero mean and unit variance in every dimension of the bank.
+def standardise(bank: Tensor, queries: Tensor) -> Tuple[Tensor, Tensor]:
+    """Both with zero mean and unit variance in every dimension of the bank.
 
     What BatchNorm does in MAE's linear probing. Without it cosines of MAE's
     features are all near 1, because all share one large component.
-
-    Args:
-        bank (Tensor): ``(N, C)``, whose statistics count.
-        queries (Tensor): ``(M, C)``.
-
-    Returns:
-        tuple[Tensor, Tensor]: Both, standardised.
     """
     mean, std = bank.mean(0), bank.std(0).clamp_min(1e-6)
     return (bank - mean) / std, (queries - mean) / std
 
 
-def knn_predict(bank: Tensor,
-                labels: Tensor,
-                queries: Tensor,
-                k: int = 20,
+def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int = 20,
                 temperature: float = 0.07) -> Tensor:
     """Weighted k-nearest-neighbour classification (Wu et al., 2018).
 
@@ -90,28 +73,20 @@ def knn_predict(bank: Tensor,
     return torch.cat(predictions)
 
 
-def knn_accuracy(train: LabelledFeatures,
-                 test: LabelledFeatures,
-                 readout: str,
-                 k: int = 20,
-                 temperature: float = 0.07) -> float:
+def knn_accuracy(train: LabelledFeatures, test: LabelledFeatures, readout: str,
+                 k: int = 20, temperature: float = 0.07) -> float:
     """Accuracy in [0, 1] of k-NN on standardised features of one read-out."""
-    bank, queries = standardise(train.features[readout],
-                                test.features[readout])
+    bank, queries = standardise(train.features[readout], test.features[readout])
     predicted = knn_predict(bank, train.labels, queries, k, temperature)
     return float((predicted == test.labels).double().mean())
 
 
-def best_knn(train: LabelledFeatures,
-             test: LabelledFeatures,
-             k: int = 20,
+def best_knn(train: LabelledFeatures, test: LabelledFeatures, k: int = 20,
              temperature: float = 0.07) -> ReadoutAccuracy:
     """k-NN on the read-out that validation chooses."""
     fit, held_out = split(train)
-    validation = {
-        readout: knn_accuracy(fit, held_out, readout, k, temperature)
-        for readout in train.features
-    }
+    validation = {readout: knn_accuracy(fit, held_out, readout, k, temperature)
+                  for readout in train.features}
     readout = max(validation, key=validation.__getitem__)
     return ReadoutAccuracy(
         knn_accuracy(train, test, readout, k, temperature), readout, validation)
@@ -119,16 +94,13 @@ def best_knn(train: LabelledFeatures,
 
 def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
                    readout: str, strength: float) -> Tuple[float, bool]:
-    """Accuracy of scikit-learn's logistic regression.
+    """Accuracy of scikit-learn's logistic regression, and whether it converged.
 
     Args:
         train (LabelledFeatures): To fit.
         test (LabelledFeatures): To classify.
         readout (str): Which features.
         strength (float): Inverse of the L2 penalty, above 0.
-
-    Returns:
-        tuple[float, bool]: Accuracy in [0, 1]; whether the fit converged.
 
     Raises:
         ConfigurationError: If scikit-learn is not installed, or the training
@@ -142,8 +114,7 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
         raise ConfigurationError(
             'A linear probe tells at least two classes apart, but the '
             f'{len(train.labels)} images to fit it are of one.')
-    bank, queries = standardise(train.features[readout],
-                                test.features[readout])
+    bank, queries = standardise(train.features[readout], test.features[readout])
     probe = LogisticRegression(C=strength, max_iter=PROBE_ITERATIONS)
     # Its matrices are small: a second thread only waits for the first.
     with threadpool_limits(1, user_api='blas'), warnings.catch_warnings():
@@ -153,37 +124,28 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
     return accuracy, max(probe.n_iter_) < PROBE_ITERATIONS
 
 
-def best_probe(train: LabelledFeatures,
-               test: LabelledFeatures,
+def best_probe(train: LabelledFeatures, test: LabelledFeatures,
                strengths: Sequence[float] = PROBE_STRENGTHS) -> ReadoutAccuracy:
     """Linear probe on the read-out and with the penalty of best validation.
 
     Logs one line if some fits did not converge, and whether the final one did.
     """
     fit, held_out = split(train)
-    scores, unfinished = {}, []
-    for readout in train.features:
-        for strength in strengths:
-            scores[readout, strength], converged = probe_accuracy(
-                fit, held_out, readout, strength)
-            if not converged:
-                unfinished.append(f'{readout} at strength {strength:g}')
-    chosen, strength = max(scores, key=scores.__getitem__)
+    fits = {(readout, strength): probe_accuracy(fit, held_out, readout, strength)
+            for readout in train.features for strength in strengths}
+    # Accuracy decides, of equals the first one.
+    chosen, strength = max(fits, key=lambda setting: fits[setting][0])
     accuracy, converged = probe_accuracy(train, test, chosen, strength)
+    unfinished = [f'{readout} at strength {strength:g}'
+                  for (readout, strength), (_, done) in fits.items() if not done]
     if unfinished or not converged:
-        _log_unfinished(unfinished, len(scores), converged)
-    validation = {
-        readout: max(scores[readout, strength] for strength in strengths)
-        for readout in train.features
-    }
-    return ReadoutAccuracy(accuracy, chosen, validation)
-
-
-def _log_unfinished(unfinished: List[str], total: int, converged: bool) -> None:
-    warn(f'Linear probe: {len(unfinished)} of {total} fits to choose by did not '
-         f'converge in {PROBE_ITERATIONS} iterations'
-         + (f' ({listed(unfinished, 3)})' if unfinished else '')
-         + f'; the final one did{"" if converged else " not either"}.')
+        warn(f'Linear probe: {len(unfinished)} of {len(fits)} fits to choose by did '
+             f'not converge in {PROBE_ITERATIONS} iterations'
+             + (f' ({listed(unfinished, 3)})' if unfinished else '')
+             + f'; the final one did{"" if converged else " not either"}.')
+    return ReadoutAccuracy(accuracy, chosen, {
+        readout: max(fits[readout, strength][0] for strength in strengths)
+        for readout in train.features})
 
 
 def split(data: LabelledFeatures, seed: int = 0
@@ -192,10 +154,8 @@ def split(data: LabelledFeatures, seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.labels), generator=generator)
     cut = round(HELD_OUT * len(order))
-    return _take(data, order[cut:]), _take(data, order[:cut])
-
-
-def _take(data: LabelledFeatures, index: Tensor) -> LabelledFeatures:
-    return LabelledFeatures(
-        {name: values[index] for name, values in data.features.items()},
-        data.labels[index])
+    fit, held_out = (
+        LabelledFeatures({name: values[part] for name, values in data.features.items()},
+                         data.labels[part])
+        for part in (order[cut:], order[:cut]))
+    return fit, held_out

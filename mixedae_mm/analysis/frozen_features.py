@@ -1,12 +1,11 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
@@ -20,50 +19,32 @@ from ..utils.preprocessing import ImageSize
 from ..utils.progress import with_progress
 from ..utils.undisturbed import outputs_of
 from .attention_probe import encode_whole
-from .loading import in_order_of_training
+from .loading import in_order_of_training, part_of_vit
 
 # How the tokens of an image become one vector.
 POOLINGS = ('mean', 'cls', 'max')
 
 
 class LabelledFeatures(NamedTuple):
-    """Features of a labelled data set, in its order, on the CPU.
-
-    Attributes:
-        features (dict[str, Tensor]): Name of a read-out, as ``layer_06/mean``
-            -> ``(N, C)`` float32.
-        labels (Tensor): ``(N, )`` int64.
-    """
-    features: Mapping[str, Tensor]
-    labels: Tensor
+    """Features of a labelled data set, in its order, on the CPU."""
+    features: Dict[str, Tensor]  # read-out, as layer_06/mean -> (N, C) float32
+    labels: Tensor  # (N, ) int64
 
 
 @torch.no_grad()
-def token_readouts(backbone: BaseModule,
-                   images: Tensor,
+def token_readouts(backbone: BaseModule, images: Tensor,
                    layers: Optional[Sequence[int]] = None) -> Dict[str, Tensor]:
-    """All read-outs of a batch of images.
+    """All read-outs of a batch: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
 
-    Args:
-        backbone (BaseModule): A ViT of mmpretrain in evaluation mode.
-        images (Tensor): ``(B, C, H, W)``, normalised; seen whole.
-        layers (Sequence[int], optional): Counted from 1; all by default. The
-            last one is read after the final LayerNorm, where there is one.
-
-    Returns:
-        dict[str, Tensor]: ``layer_01/mean`` and so on -> ``(B, C)`` float32.
-        ``mean`` and ``max`` are over patch tokens. The last layer's mean is
-        normalised where fine-tuning put a LayerNorm behind it.
+    The ViT, in evaluation mode, sees normalised images ``(B, C, H, W)`` whole. Layers
+    are counted from 1, all by default. ``mean`` and ``max`` are over patch tokens. The
+    last layer is read after the final LayerNorm, where there is one, and its mean is
+    normalised where fine-tuning put a LayerNorm behind it.
 
     Raises:
         ConfigurationError: If the backbone has no such layers.
     """
-    blocks = getattr(backbone, 'layers', None)
-    if not blocks:
-        raise ConfigurationError(
-            f'Features of {type(backbone).__name__} cannot be read layer by '
-            'layer: it takes a ViT with `layers`, like MixedAEViT, MAEViT or '
-            'VisionTransformer.')
+    blocks = part_of_vit(backbone, 'layers')
     layers = range(1, len(blocks) + 1) if layers is None else layers
     if any(not 1 <= layer <= len(blocks) for layer in layers):
         raise ConfigurationError(
@@ -90,28 +71,16 @@ def token_readouts(backbone: BaseModule,
 
 def default_readout(backbone: BaseModule) -> str:
     """Mean of the patch tokens after the last layer, as in transfer."""
-    return f'layer_{len(backbone.layers):02d}/mean'
+    return f'layer_{len(part_of_vit(backbone, "layers")):02d}/mean'
 
 
 def labelled_folder(folder: Path, size: ImageSize,
                     channels: Optional[int] = None) -> dict:
     """Config of a data set: a folder with a folder of images for each class.
 
-    Its images are cut out as ``mixedae_mm.load`` does.
-
-    Args:
-        folder (Path): The folder.
-        size (int | tuple[int, int]): Height and width of the crop.
-        channels (int, optional): Of the images; None for RGB.
-
-    Raises:
-        ConfigurationError: If there is no such folder, or no folder in it.
+    Its images, of so many ``channels`` (None: RGB), are cut out to ``size`` as
+    ``mixedae_mm.load`` does.
     """
-    folder = Path(folder)
-    if not folder.is_dir() or not any(entry.is_dir() for entry in folder.iterdir()):
-        raise ConfigurationError(
-            f'{folder} must be a folder that holds a folder of images for each '
-            'class.')
     return dict(
         type='CustomDataset',
         data_root=str(folder),
@@ -150,12 +119,9 @@ def labelled_splits(folder: Path, size: ImageSize,
     return train, val
 
 
-def extract_features(model: BaseModel,
-                     dataset: BaseDataset,
-                     readouts: Optional[Iterable[str]] = None,
-                     batch_size: int = 128,
-                     num_workers: int = 0,
-                     progress: Optional[str] = None,
+def extract_features(model: BaseModel, dataset: BaseDataset,
+                     readouts: Optional[Iterable[str]] = None, batch_size: int = 128,
+                     num_workers: int = 0, progress: Optional[str] = None,
                      rgb: bool = False) -> LabelledFeatures:
     """Features of every image of a labelled data set.
 
@@ -171,12 +137,8 @@ def extract_features(model: BaseModel,
         batch_size (int): Images per batch and process.
         num_workers (int): Processes that load images.
         progress (str, optional): Show a progress bar with this name.
-        rgb (bool): The images are RGB, as those of :func:`labelled_folder`,
-            whatever order the model's own data set has. By default they are
-            in that order.
-
-    Returns:
-        LabelledFeatures: The same in every process.
+        rgb (bool): The images are RGB, as those of :func:`labelled_folder`. By default
+            they are in the order that the model's own data set has.
 
     Raises:
         ConfigurationError: If an image has no label, or a read-out does not
@@ -184,38 +146,33 @@ def extract_features(model: BaseModel,
     """
     rank, world_size = get_rank(), get_world_size()
     # Every process takes as many: what is beyond the end is cut off below.
-    share = -(-len(dataset) // world_size)
-    indices = [(i * world_size + rank) % len(dataset) for i in range(share)]
-    loader = DataLoader(
-        Subset(dataset, indices), batch_size, num_workers=num_workers,
-        collate_fn=_collate)
-    wanted = None if readouts is None else list(readouts)
-    failure: Optional[Exception] = None
-    parts: Dict[str, Tensor] = {}
-    labels = torch.empty(0)
+    own = [(i * world_size + rank) % len(dataset)
+           for i in range(-(-len(dataset) // world_size))]
+    loader = DataLoader(Subset(dataset, own), batch_size, num_workers=num_workers,
+                        collate_fn=_collate)
+    batches = with_progress(
+        loader, progress or '', len(loader), show=progress is not None)
     try:
-        parts, labels = _encode(model, with_progress(
-            loader, progress or '', len(loader), show=progress is not None),
-            wanted, rgb)
+        share = _encode(
+            model, batches, None if readouts is None else list(readouts), rgb)
     except Exception as error:  # the other processes must not wait for this one
-        failure = error
-    failures = all_gather_object(failure and f'{type(failure).__name__}: {failure}')
-    if failure is not None:
-        raise failure
-    elsewhere = [message for message in failures if message is not None]
-    if elsewhere:
-        raise ConfigurationError(f'In another process: {elsewhere[0]}')
+        all_gather_object(f'{type(error).__name__}: {error}')
+        raise
+    shares = all_gather_object(share)
+    for other in shares:
+        if isinstance(other, str):
+            raise ConfigurationError(f'In another process: {other}')
+    features, labels = zip(*shares)
     return LabelledFeatures(
-        {name: _gather(values, len(dataset)) for name, values in parts.items()},
-        _gather(labels, len(dataset)))
+        {name: _in_turns([values[name] for values in features], len(dataset))
+         for name in features[0]},
+        _in_turns(labels, len(dataset)))
 
 
 def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
             rgb: bool) -> Tuple[Dict[str, Tensor], Tensor]:
     """Read-outs ``(N, C)`` by name and labels ``(N, )`` of this process."""
-    layers = None
-    if wanted is not None:
-        layers = sorted({_layer_of(name) for name in wanted})
+    layers = None if wanted is None else sorted({_layer_of(name) for name in wanted})
     parts: Dict[str, List[Tensor]] = {}
     labels: List[Tensor] = []
     for images, image_labels in batches:
@@ -230,8 +187,8 @@ def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
                 f'There is no read-out {missing[0]}; choose from '
                 f'{", ".join(sorted(values))}.')
         for name in wanted or values:
-            parts.setdefault(name, []).append(values[name])
-        labels.append(image_labels.to(inputs.device))
+            parts.setdefault(name, []).append(values[name].cpu())
+        labels.append(image_labels)
     return ({name: torch.cat(values) for name, values in parts.items()},
             torch.cat(labels))
 
@@ -248,17 +205,15 @@ def _layer_of(readout: str) -> int:
 
 def _collate(samples: Sequence[dict]):
     """Images ``(B, C, H, W)`` and labels ``(B, )`` of mmpretrain's samples."""
-    labels: List[Any] = [
-        getattr(s['data_samples'], 'gt_label', None) for s in samples]
+    labels = [getattr(sample['data_samples'], 'gt_label', None) for sample in samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ConfigurationError(
             'Every image of a labelled data set must have one label: '
             'data_samples.gt_label, as PackInputs of mmpretrain makes it.')
-    return (torch.stack([s['inputs'] for s in samples]),
+    return (torch.stack([sample['inputs'] for sample in samples]),
             torch.cat([label.flatten() for label in labels]))
 
 
-def _gather(values: Tensor, num_samples: int) -> Tensor:
-    """Shares of all processes in the data set's order, on the CPU."""
-    shares = all_gather(values)
-    return torch.stack(shares, 1).flatten(0, 1)[:num_samples].cpu()
+def _in_turns(shares: Sequence[Tensor], num_samples: int) -> Tensor:
+    """What processes took in turns, in the data set's order."""
+    return torch.stack(list(shares), 1).flatten(0, 1)[:num_samples]

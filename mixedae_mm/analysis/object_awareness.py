@@ -1,5 +1,6 @@
 """How well attention separates objects from their background (Fig. 5)."""
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple
+from itertools import islice
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from torchvision.transforms import InterpolationMode
 
 from ..datasets import LoadImageTensor
 from ..utils.errors import ConfigurationError
+from ..utils.messages import reason_of
 from ..utils.optional import require
 from ..utils.preprocessing import ImageSize, evaluation_crop
 from ..utils.undisturbed import evaluating
 from .attention_probe import cls_attention_maps
-from .loading import normalised_for
+from .loading import common_channels, normalised_for
 from .object_masks import MaskedImage
 
 CENTRE = 'centre of the image'  # the name of a map that knows only the centre
@@ -23,24 +25,13 @@ SHARED_THRESHOLDS = np.linspace(0, 1, 101)
 
 
 class ObjectScore(NamedTuple):
-    """Agreement of maps with masks, means over images, all in [0, 1].
-
-    Attributes:
-        average_precision (float): Of pixels ranked by the map. Chance is the
-            objects' share of the image.
-        iou (float): Intersection over union at the best threshold of each
-            image.
-        iou_shared (float): The same with one threshold for all images, the
-            best one, as a share of each map's largest value.
-        object_share (float): Of the pixels: chance level of the first, and
-            the IoU of calling everything an object.
-        num_images (int): Scored.
-    """
-    average_precision: float
-    iou: float
+    """Agreement of maps with masks, means over images, all in [0, 1]."""
+    average_precision: float  # of pixels ranked by the map; chance is object_share
+    iou: float  # intersection over union at the best threshold of each image
+    # With one threshold for all images, the best one, as a share of each map's maximum.
     iou_shared: float
-    object_share: float
-    num_images: int
+    object_share: float  # of the pixels; also the IoU of calling everything an object
+    num_images: int  # scored
 
 
 class ScoredImage(NamedTuple):
@@ -54,18 +45,15 @@ class ScoredImage(NamedTuple):
 def best_iou(values: np.ndarray, mask: np.ndarray) -> float:
     """Largest intersection over union of ``values >= threshold`` and a mask.
 
-    Args:
-        values (np.ndarray): ``(N, )`` real.
-        mask (np.ndarray): ``(N, )`` bool, at least one True.
+    Both are ``(N, )``; the mask is bool, at least once True.
     """
-    order = np.argsort(-values, kind='stable')
-    values, mask = values[order], mask[order]
-    chosen = np.arange(1, len(values) + 1)
-    hits = mask.cumsum()
-    iou = hits / (chosen + mask.sum() - hits)
-    # Equal values fall on the same side of every threshold.
-    last_of_equals = np.append(values[1:] != values[:-1], True)
-    return float(iou[last_of_equals].max())
+    precision, recall, _ = _metrics().precision_recall_curve(mask, values)
+    with np.errstate(divide='ignore'):  # without a hit, 1 / 0 is infinity and IoU 0
+        return float(np.max(1 / (1 / precision + 1 / recall - 1)))
+
+
+def _metrics():
+    return require('sklearn.metrics', 'scikit-learn', 'The average precision')
 
 
 def map_to_pixels(attention: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -77,30 +65,21 @@ def map_to_pixels(attention: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def object_score(images: Iterable[ScoredImage],
                  map_of: Callable[[ScoredImage], np.ndarray]) -> ObjectScore:
-    """Score one map per image.
-
-    Args:
-        images (Iterable[ScoredImage]): With masks.
-        map_of (Callable): Gives an image's map, ``(rows, columns)``.
-
-    Returns:
-        ObjectScore: Means over images.
+    """Score one map, ``(rows, columns)``, per image.
 
     Raises:
         ConfigurationError: If no image has both object and background.
     """
-    average_precision_score = require(
-        'sklearn.metrics', 'scikit-learn', 'The average precision'
-    ).average_precision_score
     precisions, ious, shared, shares = [], [], [], []
     for entry in images:
         mask = entry.mask[entry.counts]
         if mask.all() or not mask.any():
             continue  # nothing to separate
         values = map_to_pixels(map_of(entry), *entry.mask.shape)[entry.counts]
-        precisions.append(average_precision_score(mask, values))
+        precisions.append(_metrics().average_precision_score(mask, values))
         ious.append(best_iou(values, mask))
-        shared.append(_ious(values / max(values.max(), 1e-12), mask))
+        chosen = values / max(values.max(), 1e-12) >= SHARED_THRESHOLDS[:, None]
+        shared.append((chosen & mask).sum(1) / (chosen | mask).sum(1))
         shares.append(mask.mean())
     if not ious:
         raise ConfigurationError(
@@ -111,64 +90,54 @@ def object_score(images: Iterable[ScoredImage],
         float(np.mean(shared, 0).max()), float(np.mean(shares)), len(ious))
 
 
-def _ious(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """IoU at each of :data:`SHARED_THRESHOLDS`."""
-    chosen = values[None] >= SHARED_THRESHOLDS[:, None]
-    hits = (chosen & mask).sum(1)
-    return hits / (chosen.sum(1) + mask.sum() - hits)
-
-
 def attention_on_objects(models: Mapping[str, BaseModel],
-                         masked: Iterable[MaskedImage],
-                         size: ImageSize,
+                         masked: Iterable[MaskedImage], size: ImageSize,
                          batch_size: int = 64) -> List[ScoredImage]:
-    """CLS attention of models on images with masks.
+    """CLS attention of models, by name, on images with masks, in their order.
 
-    Args:
-        models (Mapping[str, BaseModel]): Name -> model with ``backbone`` and
-            ``data_preprocessor``.
-        masked (Iterable[MaskedImage]): The images.
-        size (int | tuple[int, int]): Height and width of the crop, see
-            :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`; that of
-            the masks is the same.
-        batch_size (int): Images per batch.
+    Images and masks are cut out to ``size`` by
+    :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
 
-    Returns:
-        list[ScoredImage]: In the order of the images.
+    Raises:
+        ConfigurationError: If the models do not take RGB, or an image cannot be read
+            or is not as large as its mask.
     """
-    load = LoadImageTensor(min_side=1)
-    entries: List[ScoredImage] = []
-    crops: List[Tensor] = []
-
-    def add_maps() -> None:
-        inputs = torch.stack(crops)
+    channels = common_channels(models)
+    if channels is not None:
+        raise ConfigurationError(
+            'Attention is compared with objects on RGB images, but the models take '
+            f'images of {channels} channels as they are.')
+    masked, entries = iter(masked), []
+    while group := [_cropped(item, size) for item in islice(masked, batch_size)]:
+        inputs = torch.stack([crop for crop, _ in group])
+        maps = {}
         for name, model in models.items():
             with evaluating(model):
-                maps = cls_attention_maps(
-                    model.backbone, normalised_for(model, inputs)).cpu()
-            for entry, values in zip(entries[-len(crops):], maps.numpy()):
-                entry.maps[name] = values
-        crops.clear()
-
-    for item in masked:
-        image = load(dict(img_path=item.path))['img']
-        if image.shape[1:] != item.objects.shape:
-            raise ConfigurationError(
-                f'{item.path} has {image.shape[1]} x {image.shape[2]} pixels, '
-                f'but its mask {item.objects.shape[0]} x '
-                f'{item.objects.shape[1]}.')
-        crop = evaluation_crop(image, size)
-        masks = evaluation_crop(
-            torch.from_numpy(np.stack([item.objects, item.counts])), size,
-            interpolation=InterpolationMode.NEAREST_EXACT).numpy()
-        crops.append(crop)
-        entries.append(
-            ScoredImage(crop.permute(1, 2, 0).numpy(), masks[0], masks[1], {}))
-        if len(crops) == batch_size:
-            add_maps()
-    if crops:
-        add_maps()
+                maps[name] = cls_attention_maps(
+                    model.backbone, normalised_for(model, inputs)).cpu().numpy()
+        entries += [
+            ScoredImage(crop.permute(1, 2, 0).numpy(), *masks,
+                        {name: values[i] for name, values in maps.items()})
+            for i, (crop, masks) in enumerate(group)]
     return entries
+
+
+def _cropped(item: MaskedImage, size: ImageSize) -> Tuple[Tensor, np.ndarray]:
+    """An image ``(3, *size)`` uint8, and ``objects`` and ``counts``: ``(2, *size)``."""
+    try:
+        image = LoadImageTensor(min_side=1)(dict(img_path=item.path))['img']
+    except OSError as error:
+        raise ConfigurationError(
+            f'The image {item.path} of a mask cannot be read: '
+            f'{reason_of(error)}.') from error
+    if image.shape[1:] != item.objects.shape:
+        raise ConfigurationError(
+            f'{item.path} has {image.shape[1]} x {image.shape[2]} pixels, '
+            f'but its mask {item.objects.shape[0]} x {item.objects.shape[1]}.')
+    masks = evaluation_crop(
+        torch.from_numpy(np.stack([item.objects, item.counts])), size,
+        interpolation=InterpolationMode.NEAREST_EXACT)
+    return evaluation_crop(image, size), masks.numpy()
 
 
 def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
@@ -179,15 +148,11 @@ def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
     """
     if not entries:
         raise ConfigurationError('There is no image with a mask to score.')
-
-    def map_of(name: str) -> Callable[[ScoredImage], np.ndarray]:
-        return lambda entry: entry.maps[name]
-
-    scores = {name: object_score(entries, map_of(name)) for name in entries[0].maps}
-    grid = next(iter(entries[0].maps.values())).shape
-    scores[CENTRE] = object_score(
-        entries, lambda entry: centre_map(*grid))
-    return scores
+    maps = entries[0].maps
+    centre = centre_map(*next(iter(maps.values())).shape)
+    scores = {name: object_score(entries, lambda entry, name=name: entry.maps[name])
+              for name in maps}
+    return {**scores, CENTRE: object_score(entries, lambda entry: centre)}
 
 
 def centre_map(rows: int, columns: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Exact object masks of image files, from COCO's or VOC's format."""
 import io
-import os
 import random
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,33 +9,24 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed
 from ..utils.optional import require
 
 VOC_VOID = 255  # borders of objects and unlabelled pixels
 
 
 class MaskedImage(NamedTuple):
-    """An image file and where its objects are.
-
-    Attributes:
-        path (str): Of the image.
-        objects (np.ndarray): ``(H, W)`` bool, on any object.
-        counts (np.ndarray): ``(H, W)`` bool, False where the annotation does
-            not say: VOC's void, COCO's crowds.
-    """
+    """An image file and where its objects are."""
     path: str
-    objects: np.ndarray
+    objects: np.ndarray  # (H, W) bool, on any object
+    # (H, W) bool, False where the annotation does not say: VOC's void, COCO's crowds.
     counts: np.ndarray
 
 
 class CocoMasks:
     """Masks of an ``instances_*.json``; the union of an image's objects.
 
-    Images without an object are left out.
-
-    Args:
-        annotation_file (str): COCO's format, polygons or run lengths.
-        image_folder (str): What its file names are relative to.
+    Images without an object are left out. File names are relative to the folder.
 
     Raises:
         ConfigurationError: If pycocotools is not installed, or the file is
@@ -56,23 +46,19 @@ class CocoMasks:
                 f'format ({type(error).__name__}: {error}).') from error
         self.ids = [
             number for number, objects in self.coco.imgToAnns.items()
-            if any(not item.get('iscrowd', 0) for item in objects)
-        ]
+            if any(not item.get('iscrowd', 0) for item in objects)]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> MaskedImage:
-        """Masks of the image at a position of :attr:`ids`."""
         image = self.coco.imgs[self.ids[index]]
-        shape = image['height'], image['width']
-        objects, crowds = np.zeros(shape, bool), np.zeros(shape, bool)
+        # Of crowds in row 1, of single objects in row 0.
+        masks = np.zeros((2, image['height'], image['width']), bool)
         for annotation in self.coco.imgToAnns[image['id']]:
             mask = self.coco.annToMask(annotation).astype(bool)
-            if annotation.get('iscrowd', 0):
-                crowds |= mask
-            else:
-                objects |= mask
+            masks[int(annotation.get('iscrowd', 0))] |= mask
+        objects, crowds = masks
         return MaskedImage(
             str(self.folder / image['file_name']), objects, objects | ~crowds)
 
@@ -87,36 +73,35 @@ class VocMasks:
             by default all images that have a mask.
 
     Raises:
-        ConfigurationError: If a folder, the list, or every mask is missing.
+        ConfigurationError: If a folder, the list, or a mask of it is missing.
     """
 
     def __init__(self, root: str, split: Optional[str] = None) -> None:
         self.images = Path(root) / 'JPEGImages'
-        folders = [
-            Path(root) / name
-            for name in ('SegmentationObject', 'SegmentationClass')
-        ]
-        self.masks = next((f for f in folders if f.is_dir()), folders[0])
+        self.masks = Path(root) / 'SegmentationObject'
+        if not self.masks.is_dir() and (Path(root) / 'SegmentationClass').is_dir():
+            self.masks = Path(root) / 'SegmentationClass'
         for folder in (self.images, self.masks):
             if not folder.is_dir():
                 raise ConfigurationError(
                     f'{root} is not in VOC\'s format: it has no folder '
                     f'{folder.name}.')
-        if split is None:
-            self.names: List[str] = sorted(p.stem for p in self.masks.glob('*.png'))
-        else:
+        masks = {path.stem for path in self.masks.glob('*.png')}
+        self.names: List[str] = sorted(masks)
+        if split is not None:
             file = Path(root) / f'ImageSets/Segmentation/{split}.txt'
             if not file.is_file():
                 raise ConfigurationError(f'There is no list of images {file}.')
             self.names = file.read_text().split()
-        if not self.names:
-            raise ConfigurationError(f'There is no mask in {self.masks}.')
+        missing = [f'{name}.png' for name in self.names if name not in masks]
+        if missing or not self.names:
+            raise ConfigurationError(
+                f'There is no mask {listed(missing, 3) or "*.png"} in {self.masks}.')
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, index: int) -> MaskedImage:
-        """Masks of the image at a position of :attr:`names`."""
         name = self.names[index]
         # A palette image: the indices are what counts, not the colours.
         labels = np.asarray(Image.open(self.masks / f'{name}.png'))
@@ -132,7 +117,7 @@ def masks_of(annotations: str, images: Optional[str] = None,
     Raises:
         ConfigurationError: If it is neither, or COCO's images are not named.
     """
-    if os.path.isdir(annotations):
+    if Path(annotations).is_dir():
         return VocMasks(annotations, split)
     if images is None:
         raise ConfigurationError(

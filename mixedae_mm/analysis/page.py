@@ -13,14 +13,10 @@ TEMPLATES = Path(__file__).with_name('templates')  # page.html and elements.html
 
 
 def render(template: Path, **values: Any) -> str:
-    """Fill in a template of jinja2.
+    """Fill in a template of jinja2, which may extend and import :data:`TEMPLATES`.
 
     Texts are escaped in ``*.html``. ``figure | png(dpi)`` is an image inside the
     page, ``today`` the date.
-
-    Args:
-        template (Path): May extend ``page.html`` and import ``elements.html``.
-        **values: What the template names.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),

@@ -1,4 +1,5 @@
 """Figures of mixing: what goes in, what the encoder sees, what comes out."""
+from functools import partial
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
@@ -8,9 +9,8 @@ from matplotlib.figure import Figure
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from ..mixing import (check_batch, gather_hidden, mix_images, patch_grid,
-                      patch_statistics, patchify, scatter_hidden, unmix_tokens,
-                      unpatchify)
+from ..mixing import (gather_hidden, mix_images, patch_grid, patch_statistics,
+                      patchify, scatter_hidden, unmix_tokens, unpatchify)
 from ..models import MixedAE
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import channels_to_read
@@ -25,21 +25,12 @@ SOURCE_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
 
 
 class MixingPanel(NamedTuple):
-    """The images of one mixed sample: RGB, float in [0, 1], on the CPU.
-
-    Attributes:
-        clean (Tensor): ``(n, 3, H, W)``, the group.
-        mix_mask (Tensor): ``(rows, columns)`` int64.
-        mixed (Tensor): ``(3, H, W)``.
-        unmixed (Tensor): ``(n, 3, H, W)``, what the mixed sample shows of
-            each source, grey elsewhere.
-        reconstructed (Tensor, optional): ``(n, 3, H, W)``, the decoder's
-            patches, the visible ones as they are. None without a decoder.
-    """
-    clean: Tensor
-    mix_mask: Tensor
-    mixed: Tensor
-    unmixed: Tensor
+    """The images of one mixed sample: RGB, float in [0, 1], on the CPU."""
+    clean: Tensor  # (n, 3, H, W), the group
+    mix_mask: Tensor  # (rows, columns) int64
+    mixed: Tensor  # (3, H, W)
+    unmixed: Tensor  # (n, 3, H, W): what is shown of each source, grey elsewhere
+    # (n, 3, H, W): the decoder's patches, visible ones as they are; None without it.
     reconstructed: Optional[Tensor]
 
 
@@ -57,67 +48,52 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
         mix_mask (Tensor): ``(1, L)`` int64.
         channels (sequence[int], optional): As in :func:`shown_channels`.
 
-    Returns:
-        MixingPanel: What to draw.
-
     Raises:
         ConfigurationError: If the model is not MixedAE, the images are not one group,
             or a channel does not exist.
     """
-    if not isinstance(model, MixedAE):
-        raise ConfigurationError(
-            'A mixing panel takes a MixedAE model, not '
-            f'{type(model).__name__}.')
+    check_mixes(model)
     preprocessor = model.data_preprocessor
-    num_sources = preprocessor.num_sources
-    patch_size = preprocessor.patch_size
-    check_batch(len(images), num_sources)
+    num_sources, patch_size = preprocessor.num_sources, preprocessor.patch_size
     if len(images) != num_sources:
         raise ConfigurationError(
             f'A mixing panel takes one group of {num_sources} images, not '
             f'{len(images)} images.')
-    shown = shown_channels(images.size(1), preprocessor, channels)
+    to_rgb_images = partial(as_rgb, preprocessor=preprocessor, channels=channels)
+    reconstructed = None
     with evaluating(model):
         clean = preprocessor(dict(inputs=images, data_samples=None))['inputs']
+        grid = patch_grid(clean.shape[-2:], patch_size)
         mix_mask = mix_mask.to(clean.device)
         mixed = mix_images(clean, mix_mask, num_sources, patch_size)
-        grid = patch_grid(clean.shape[-2:], patch_size)
-        patches = patchify(clean, patch_size)
-        grey = torch.ones_like(clean[:1, :, :patch_size, :patch_size])
-        if shown is None:
-            grey = (HIDDEN_GREY * 255 * grey - preprocessor.mean) / preprocessor.std
-        else:
-            grey = (HIDDEN_GREY - 0.5) / CONTRAST * grey
-        unmixed = unmix_tokens(
-            patchify(mixed, patch_size), mix_mask, num_sources,
-            patchify(grey, patch_size)[0, 0])[0]
-        reconstructed = None
         if model.with_neck:
+            patches = patchify(clean, patch_size)[None]  # (1, n, L, P * P * C)
             tokens = model.backbone(mixed, mix_mask).tokens
             predictions = model.neck(tokens, mix_mask).float()
             if model.head.norm_pix:
-                mean, std = patch_statistics(patches)
-                predictions = (
-                    predictions * gather_hidden(std[None], mix_mask) +
-                    gather_hidden(mean[None], mix_mask))
-            reconstructed = scatter_hidden(predictions, mix_mask,
-                                           patches[None])[0]
+                mean, std = (gather_hidden(statistics, mix_mask)
+                             for statistics in patch_statistics(patches))
+                predictions = predictions * std + mean
+            filled = scatter_hidden(predictions, mix_mask, patches)[0]
+            reconstructed = to_rgb_images(unpatchify(filled, grid, patch_size))
+    mixed, mix_mask = to_rgb_images(mixed), mix_mask.cpu()
+    grey = torch.full((3 * patch_size**2, ), HIDDEN_GREY)
+    unmixed = unmix_tokens(patchify(mixed, patch_size), mix_mask, num_sources, grey)[0]
+    return MixingPanel(
+        to_rgb_images(clean), mix_mask[0].unflatten(0, grid), mixed[0],
+        unpatchify(unmixed, grid, patch_size), reconstructed)
 
-        def to_rgb_images(patches: Tensor) -> Tensor:
-            return as_rgb(unpatchify(patches, grid, patch_size), preprocessor, channels)
 
-        return MixingPanel(
-            clean=to_rgb_images(patches),
-            mix_mask=mix_mask[0].unflatten(0, grid).cpu(),
-            mixed=to_rgb_images(patchify(mixed, patch_size))[0],
-            unmixed=to_rgb_images(unmixed),
-            reconstructed=(None if reconstructed is None else
-                           to_rgb_images(reconstructed)))
+def check_mixes(model: BaseModel) -> None:
+    """Refuse a model other than MixedAE."""
+    if not isinstance(model, MixedAE):
+        raise ConfigurationError(
+            f'A mixing panel takes a MixedAE model, not {type(model).__name__}.')
 
 
 def shown_channels(count: int, preprocessor: Any,
                    channels: Optional[Sequence[int]] = None) -> Optional[List[int]]:
-    """Which channels of an image are drawn as red, green and blue.
+    """Which three channels of an image are drawn as red, green and blue.
 
     Args:
         count (int): How many there are.
@@ -161,15 +137,7 @@ def as_rgb(images: Tensor, preprocessor: Any,
 
 
 def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
-    """Draw mask and mixed sample on the left, one column per source beside them.
-
-    Args:
-        panel (MixingPanel): From :func:`mixing_panel`.
-        title (str): Above everything.
-
-    Returns:
-        Figure: Save it with its ``savefig``.
-    """
+    """Draw mask and mixed sample on the left, one column per source beside them."""
     num_sources, _, height, width = panel.clean.shape
     rows = [('clean', panel.clean), ('unmixed input', panel.unmixed)]
     if panel.reconstructed is not None:

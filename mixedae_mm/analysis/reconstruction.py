@@ -1,19 +1,17 @@
 """Reconstruction losses of different pretext tasks on the same targets."""
-import torch
 from mmengine.model import BaseModel
 from mmpretrain.models import MAE
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..mixing import gather_hidden, patch_statistics, patchify
+from ..mixing import gather_hidden, is_shown, patch_statistics, patchify
 from ..models import MixedAE
 from ..utils.errors import ConfigurationError
 from ..utils.undisturbed import evaluating
 from .probe_batch import mix_for_probing, patch_size_of
 
 
-def reconstruction_loss(model: BaseModel, images: Tensor,
-                        seed: int = 0) -> float:
+def reconstruction_loss(model: BaseModel, images: Tensor, seed: int = 0) -> float:
     """Mean squared error on hidden patches (Eq. 4), with given masks.
 
     MAE and models that mix are compared on the same images and the very same
@@ -39,35 +37,26 @@ def reconstruction_loss(model: BaseModel, images: Tensor,
             'The reconstruction loss takes a MAE or MixedAE model with its '
             f'decoder, not {type(model).__name__}.')
     with evaluating(model):
-        batch = mix_for_probing(model, images, seed)
+        clean, mixed, mix_mask, num_sources = mix_for_probing(model, images, seed)
+
+        def hidden(patches: Tensor) -> Tensor:
+            """``(B, L, D)`` to ``(S, L, n - 1, D)``."""
+            return gather_hidden(patches.unflatten(0, (-1, num_sources)), mix_mask)
+
         if isinstance(model, MixedAE):
-            tokens = model.backbone(batch.mixed, batch.mix_mask).tokens
-            predictions = model.neck(tokens, batch.mix_mask)
+            predictions = model.neck(model.backbone(mixed, mix_mask).tokens, mix_mask)
         else:
-            sources = torch.arange(batch.num_sources, device=images.device)
-            shown = batch.mix_mask[:, None] == sources[:, None].to(
-                batch.mix_mask.device)  # (S, n, L)
-            predicted = _mae_predictions(model, batch.clean, shown.flatten(0, 1))
-            predictions = gather_hidden(
-                predicted.unflatten(0, (-1, batch.num_sources)), batch.mix_mask)
-        patches = patchify(batch.clean, patch_size_of(model.backbone))
+            shown = is_shown(mix_mask, num_sources).mT  # (S, n, L)
+            predictions = hidden(_mae_predictions(model, clean, shown.flatten(0, 1)))
+        patches = patchify(clean, patch_size_of(model.backbone))
         mean, std = patch_statistics(patches)
-        targets = gather_hidden(
-            ((patches - mean) / std).unflatten(0, (-1, batch.num_sources)),
-            batch.mix_mask)
-        return float(F.mse_loss(predictions.float(), targets))
+        return float(F.mse_loss(predictions.float(), hidden((patches - mean) / std)))
 
 
 def _mae_predictions(model: BaseModel, clean: Tensor, shown: Tensor) -> Tensor:
-    """MAE's prediction of every patch from given visible ones.
+    """MAE's prediction of every patch, ``(B, L, P * P * C)``, from given visible ones.
 
-    Args:
-        model (BaseModel): ``MAE``.
-        clean (Tensor): ``(B, C, H, W)`` normalised.
-        shown (Tensor): ``(B, L)`` bool.
-
-    Returns:
-        Tensor: ``(B, L, P * P * C)``.
+    ``clean`` is ``(B, C, H, W)`` normalised, ``shown`` ``(B, L)`` bool.
     """
     counts = shown.sum(1)
     if (counts != counts[0]).any():

@@ -4,9 +4,7 @@ import random
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmengine.model import BaseModel
 
 from ..datasets import EXTENSIONS, index_folder
 from ..datasets.channels import extensions_of
@@ -14,25 +12,27 @@ from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
-                      draw_attention, draw_curves)
+                      draw_curves, draw_maps)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import channels_of, find_images, image_size_of, load_model, spread
 from .page import TEMPLATES, write_page
 from .panels import draw_mixing_panel, shown_channels
+from .probe_batch import sources_of
 from .run_log import Curve, layer_accuracies, read_run, training_seconds
 
 NUM_PANELS = 2  # groups of images shown mixed and reconstructed
 NUM_MAPS = 16  # images shown with attention
+TITLES = dict(loss_recon='reconstruction loss', loss_homocon='contrastive loss',
+              lr='learning rate')
+PathLike = Union[str, Path]
 
 
-def write_run_report(work_dir: Union[str, Path],
-                     image_folder: Union[str, Path, None],
-                     out: Union[str, Path],
-                     times: Optional[Mapping[str, float]] = None,
+def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
+                     out: PathLike, times: Optional[Mapping[str, float]] = None,
                      seed: int = 0,
                      channels: Optional[Sequence[int]] = None) -> Dict[str, str]:
-    """Write the report of a MixedAE pre-training run.
+    """Write the report of a MixedAE pre-training run; gives the headline.
 
     Args:
         work_dir (str | Path): Of a run with ``TopKAccuracyHook``. Config,
@@ -43,11 +43,7 @@ def write_run_report(work_dir: Union[str, Path],
         times (Mapping[str, float], optional): Seconds that other steps took,
             to be listed beside the training.
         seed (int): Of the images and masks chosen.
-        channels (sequence[int], optional): Drawn as red, green and blue; see
-            :func:`~mixedae_mm.analysis.panels.shown_channels`.
-
-    Returns:
-        dict[str, str]: The headline, label -> text.
+        channels (sequence[int], optional): As in :func:`.panels.shown_channels`.
 
     Raises:
         ConfigurationError: If the run has no log or checkpoint, the folder no
@@ -71,7 +67,7 @@ def write_run_report(work_dir: Union[str, Path],
     paths = find_images(image_folder, channels=channels_of(model))
     num_trained, origin = origin_of(
         paths, training_folder(cfg), extensions_of(channels_of(model)))
-    num_sources = model.data_preprocessor.num_sources
+    num_sources = sources_of(model)
     chance = 100 / num_sources
     headline = headline_of(curves, chance)
     # In random order: neighbours in a folder are often of one class.
@@ -90,7 +86,12 @@ def write_run_report(work_dir: Union[str, Path],
             model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
         shown=shown_channels(
             model.image_shape[0], model.data_preprocessor, channels),
-        attention=_draw_maps(model, paths, channels), losses=_draw_losses(curves),
+        attention=draw_maps(list(folder_attention_maps(
+            dict(attention=model), spread(paths, NUM_MAPS),
+            image_size_of(model.backbone), channels))),
+        losses=draw_curves({
+            title: {'training': curves[name]}
+            for name, title in TITLES.items() if name in curves}),
         accuracy_over_training=draw_accuracy_over_training(accuracies, chance),
         accuracy_per_layer=draw_accuracy_per_layer(by_layer, chance),
         accuracies=(['layer', *accuracies],
@@ -107,23 +108,17 @@ def training_folder(cfg: Config) -> str:
     """Folder of the images that a run is trained on, '' if it is not here."""
     dataset = cfg.train_dataloader.dataset
     prefix = dataset.get('data_prefix') or ''
-    prefix = prefix.get('img_path') or '' if isinstance(prefix, dict) else prefix
+    if isinstance(prefix, dict):
+        prefix = prefix.get('img_path') or ''
     folder = Path(dataset.get('data_root') or '', prefix)
     return str(folder) if folder != Path() and folder.is_dir() else ''
 
 
 def origin_of(paths: Sequence[str], folder: str,
               extensions: Sequence[str] = EXTENSIONS) -> Tuple[Optional[int], str]:
-    """Whether a run was trained on some images.
+    """How many images are among a run's own, by name and content, and a sentence.
 
-    Args:
-        paths (Sequence[str]): The images.
-        folder (str): The run's own images; '' if they are not here.
-        extensions (sequence[str]): Of image files.
-
-    Returns:
-        tuple[int | None, str]: How many are among the run's own, by name and
-        content; None if that is not known. And a sentence about it.
+    The number is None if the run's ``folder`` is '': its images are not here.
     """
     if not folder:
         return None, ('Whether the run was trained on these images is not known, '
@@ -142,7 +137,7 @@ def origin_of(paths: Sequence[str], folder: str,
                'trained on, by name and content.')
 
 
-def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
+def run_files(work_dir: PathLike) -> Tuple[Path, Path]:
     """Config and newest whole checkpoint of a run.
 
     Raises:
@@ -161,29 +156,21 @@ def run_files(work_dir: Union[str, Path]) -> Tuple[Path, Path]:
 
 
 def headline_of(curves: Mapping[str, Curve], chance: float) -> Dict[str, str]:
-    """The headline of a run, label -> text.
+    """What the curves of :func:`.run_log.read_run` come to, label -> text.
 
-    Args:
-        curves (Mapping[str, Curve]): From :func:`.run_log.read_run`.
-        chance (float): Of TopK sampling accuracy, in percent.
-
-    Returns:
-        dict[str, str]: In the order to be shown.
+    ``chance`` is that of TopK sampling accuracy, in percent.
     """
-
-    def change(name: str) -> str:
-        return f'{curves[name][1][0]:.3f} → {curves[name][1][-1]:.3f}'
-
     final = [values[-1] for _, values in layer_accuracies(curves).values()]
     above = sum(value > 50 for value in final)
-    seconds = training_seconds(curves)
-    summary = {'reconstruction loss': change('loss_recon')}
-    if 'loss_homocon' in curves:
-        summary['contrastive loss'] = change('loss_homocon')
+    summary = {}
+    for name in ('loss_recon', 'loss_homocon'):
+        if name in curves:
+            _, values = curves[name]
+            summary[TITLES[name]] = f'{values[0]:.3f} → {values[-1]:.3f}'
     summary[f'TopK accuracy, mean of layers (chance {chance:.3g} %)'] = (
         f'{sum(final) / len(final):.1f} %')
     summary['layers with TopK accuracy above 50 %'] = f'{above} of {len(final)}'
-    summary['training time'] = format_seconds(seconds)
+    summary['training time'] = format_seconds(training_seconds(curves))
     if 'images_per_second' in curves:
         rate = float(curves['images_per_second'][1].mean())
         summary['images per second'] = f'{rate:.3g}'
@@ -198,26 +185,3 @@ def format_seconds(seconds: float) -> str:
     if seconds < 3600:
         return f'{seconds // 60} min {seconds % 60:02d} s'
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
-
-
-def _draw_maps(model: BaseModel, paths: Sequence[str],
-               channels: Optional[Sequence[int]]) -> Figure:
-    entries = list(folder_attention_maps(
-        dict(attention=model), spread(paths, NUM_MAPS), image_size_of(model.backbone),
-        channels))
-    return draw_attention(
-        [entry.image for entry in entries],
-        {'attention': [entry.maps['attention'] for entry in entries]})
-
-
-def _draw_losses(curves: Mapping[str, Curve]):
-    titles = dict(
-        loss_recon='reconstruction loss',
-        loss_homocon='contrastive loss',
-        lr='learning rate')
-    return draw_curves({
-        title: {
-            'training': curves[name]
-        }
-        for name, title in titles.items() if name in curves
-    })

@@ -1,10 +1,11 @@
 """Read the numbers that training runs logged."""
 import json
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 
 # Steps and values of one logged quantity, ascending in steps.
@@ -14,18 +15,11 @@ _TIMES = ('time', 'data_time')  # per image in records of validation
 
 
 def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
-    """Read all scalars that a run logged.
+    """Read all scalars that a run logged, by name, as ``topk_accuracy/layer_01``.
 
-    A run that was interrupted and resumed has several log files. They are
-    read in order; a later file replaces what it repeats.
-
-    Args:
-        path (str | Path): Work folder of a run, or one of its log files
-            (``vis_data/scalars.json``).
-
-    Returns:
-        dict[str, tuple[np.ndarray, np.ndarray]]: Name (``loss_recon``,
-        ``topk_accuracy/layer_01``, ``time``, ...) -> steps and values.
+    ``path`` is the work folder of a run, or one of its log files
+    (``vis_data/scalars.json``). A run that was interrupted and resumed has several.
+    They are read in order; a later file replaces what it repeats.
 
     Raises:
         ConfigurationError: If there is no log, or a line of it is not JSON.
@@ -47,10 +41,8 @@ def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
             if name not in _NO_CURVE and (
                     _is_training(record) or name not in _TIMES):
                 curves.setdefault(name, {})[record['step']] = value
-    return {
-        name: tuple(np.array(sorted(points.items()), dtype=float).T)
-        for name, points in curves.items()
-    }
+    return {name: tuple(np.array(sorted(points.items()), dtype=float).T)
+            for name, points in curves.items()}
 
 
 def log_files(path: Union[str, Path]) -> List[Path]:
@@ -74,14 +66,7 @@ def log_files(path: Union[str, Path]) -> List[Path]:
 
 
 def training_seconds(curves: Mapping[str, Curve]) -> float:
-    """Time spent on training iterations, from the logged ``time``.
-
-    Args:
-        curves (Mapping): From :func:`read_run`.
-
-    Returns:
-        float: Seconds, 0 where nothing was logged.
-    """
+    """Seconds spent on training iterations, from the logged ``time``; 0 without it."""
     if 'time' not in curves:
         return 0.0
     steps, seconds = curves['time']
@@ -91,69 +76,47 @@ def training_seconds(curves: Mapping[str, Curve]) -> float:
 def layer_accuracies(curves: Mapping[str, Curve]) -> Dict[int, Curve]:
     """TopK sampling accuracy by layer, counted from 1, in percent."""
     prefix = 'topk_accuracy/layer_'
-    return {
-        int(name[len(prefix):]): curve
-        for name, curve in sorted(curves.items()) if name.startswith(prefix)
-    }
+    return {int(name[len(prefix):]): curve
+            for name, curve in sorted(curves.items()) if name.startswith(prefix)}
 
 
 def choose_curves(runs: Mapping[str, Mapping[str, Curve]],
                   keys: Optional[Sequence[str]] = None,
                   window: int = 1) -> Dict[str, Dict[str, Curve]]:
-    """Sort the curves of several runs by what they show.
+    """Sort the curves of several runs by what they show: key -> name of a run -> curve.
 
-    Args:
-        runs (Mapping[str, Mapping[str, Curve]]): Name of a run -> its curves,
-            from :func:`read_run`.
-        keys (Sequence[str], optional): What to show; ``topk_accuracy`` is the
-            mean over layers. By default the losses and that, as far as logged.
-        window (int): As in :func:`smooth`.
-
-    Returns:
-        dict[str, dict[str, Curve]]: Key -> name of a run -> curve.
+    ``topk_accuracy`` is the mean over layers. ``keys`` are the losses and that by
+    default, as far as logged. Curves are averaged by :func:`smooth`.
 
     Raises:
         ConfigurationError: If no run logged a key, or ``window`` is below 1.
     """
-    if window < 1:
-        raise ConfigurationError(
-            f'Curves are smoothed over at least 1 point, not {window}.')
+    check_count('The number of points to smooth over', window)
     logged = {name: dict(curves) for name, curves in runs.items()}
     for curves in logged.values():
-        layers = layer_accuracies(curves)
+        layers = list(layer_accuracies(curves).values())
         if layers:
-            steps = next(iter(layers.values()))[0]
+            steps, _ = layers[0]
             curves['topk_accuracy'] = (
-                steps, np.mean([values for _, values in layers.values()], 0))
+                steps, np.mean([values for _, values in layers], 0))
     known = sorted(set().union(*logged.values()))
     if keys is None:
         keys = [key for key in known if key.startswith('loss_')]
-        keys += [key for key in ('topk_accuracy', ) if key in known]
-        keys = keys or [key for key in ('loss', ) if key in known]
+        keys += [key for key in known if key == 'topk_accuracy']
+        keys = keys or [key for key in known if key == 'loss']
     missing = [key for key in keys if key not in known]
     if missing or not keys:
         raise ConfigurationError(
             f'No run logged {", ".join(missing) or "a loss"}; there are: '
             f'{", ".join(known)}.')
     return {
-        key: {
-            name: smooth(curves[key], window)
-            for name, curves in logged.items() if key in curves
-        }
-        for key in keys
-    }
+        key: {name: smooth(curves[key], window)
+              for name, curves in logged.items() if key in curves}
+        for key in keys}
 
 
 def smooth(curve: Curve, window: int) -> Curve:
-    """Average the last ``window`` points at every point.
-
-    Args:
-        curve (tuple[np.ndarray, np.ndarray]): Steps and values.
-        window (int): At least 1, which changes nothing.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Same steps, smoother values.
-    """
+    """Average the last ``window`` (at least 1) points at every point."""
     steps, values = curve
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
@@ -169,7 +132,7 @@ def _is_training(record: Mapping[str, float]) -> bool:
 def _read_records(file: Path) -> List[Dict[str, float]]:
     """Numbers, line by line; each has a ``step``."""
     lines = file.read_text().splitlines()
-    records = []
+    records: List[Dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
@@ -180,9 +143,6 @@ def _read_records(file: Path) -> List[Dict[str, float]]:
             raise ConfigurationError(
                 f'Line {number} of {file} is not a record of a log, '
                 'which is a JSON object with a "step".') from error
-        records.append({
-            name: value
-            for name, value in record.items()
-            if isinstance(value, (int, float))
-        })
+        records.append({name: value for name, value in record.items()
+                        if isinstance(value, (int, float))})
     return records

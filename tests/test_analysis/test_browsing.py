@@ -4,12 +4,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from small_models import ARCH, PATCH_SIZE
 
 from mixedae_mm.analysis import figure_to_array
 from mixedae_mm.analysis.browsing import browse
 from mixedae_mm.analysis.panels import as_rgb
 from mixedae_mm.utils.errors import ConfigurationError
+from small_models import MODEL
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
 
@@ -19,14 +19,7 @@ def config(tmp_path):
     for i, colour in enumerate(COLOURS):
         Image.new('RGB', (40, 40), colour).save(tmp_path / f'{i}.png')
     return Config(dict(
-        model=dict(
-            type='MixedAE',
-            data_preprocessor=dict(type='MixedAEDataPreprocessor'),
-            backbone=dict(type='MixedAEViT', arch=ARCH, img_size=16,
-                          patch_size=PATCH_SIZE, out_type='raw'),
-            neck=dict(type='MixedAEDecoder', decoder_embed_dim=16, decoder_depth=1,
-                      decoder_num_heads=2),
-            head=dict(type='MixedAEPretrainHead')),
+        model=MODEL,
         train_dataloader=dict(dataset=dict(
             type='UnlabelledImageFolder', data_root=str(tmp_path), pipeline=[
                 dict(type='LoadImageTensor'),
@@ -34,27 +27,19 @@ def config(tmp_path):
                 dict(type='PackInputs')]))))
 
 
-def shown(figure):
-    """Colours that fill much of a picture, coarsely."""
-    pixels = figure_to_array(figure).reshape(-1, 3) // 8
-    colours, counts = np.unique(pixels, axis=0, return_counts=True)
-    return {tuple(colour) for colour in colours[counts > 300]}
-
-
 def test_a_group_and_its_mix_are_drawn_in_their_colours(config):
-    figure, = browse(config, 'train', [0, 1, 2, 3])
+    figure, filled = browse(config, 'train', [0, 1, 2, 3, 0])
+    assert len(filled.axes) == 5  # an incomplete group begins again
     assert [axes.get_title() for axes in figure.axes] == [
         '0.png', '1.png', '2.png', '3.png', 'mixed']
-    assert {tuple(c // 8 for c in colour) for colour in COLOURS} <= shown(figure)
+    pixels = figure_to_array(figure).reshape(-1, 3) // 8
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    assert {tuple(c // 8 for c in colour) for colour in COLOURS} <= {
+        tuple(colour) for colour in colours[counts > 300]}
     mixed = figure.axes[-1].images[0].get_array()
     values, counts = np.unique((mixed.reshape(-1, 3) * 255).round(), axis=0,
                                return_counts=True)
     assert len(values) == 4 and len(set(counts)) == 1  # equal shares
-
-
-def test_an_incomplete_group_is_filled(config):
-    figures = list(browse(config, 'train', [0, 1, 2, 3, 0]))
-    assert len(figures) == 2 and len(figures[1].axes) == 5
 
 
 def test_normalisation_is_undone():

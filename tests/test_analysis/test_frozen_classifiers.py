@@ -1,4 +1,6 @@
 """k-NN and linear probe on frozen features, and the features themselves."""
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from mmpretrain.structures import DataSample
 from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import Dataset
 
-from mixedae_mm.analysis import frozen_features
+from mixedae_mm.analysis import frozen_classifiers, frozen_features
 from mixedae_mm.analysis.frozen_classifiers import (best_knn, best_probe,
                                                     knn_accuracy, knn_predict,
                                                     split, standardise)
@@ -17,7 +19,7 @@ from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
                                                  extract_features,
                                                  token_readouts)
 from mixedae_mm.utils.errors import ConfigurationError
-from small_models import mixedae, vit
+from small_models import mixedae, vit, whole
 
 
 @settings(max_examples=30)
@@ -25,6 +27,7 @@ from small_models import mixedae, vit
     seed=st.integers(0, 2**31), num_bank=st.integers(1, 60),
     num_classes=st.integers(1, 7), temperature=st.floats(0.02, 5), data=st.data())
 def test_knn_is_scikit_learns(seed, num_bank, num_classes, temperature, data):
+    """Also in parts of the queries."""
     k = data.draw(st.integers(1, num_bank))
     generator = torch.Generator().manual_seed(seed)
     draw = dict(generator=generator, dtype=torch.float64)
@@ -34,17 +37,11 @@ def test_knn_is_scikit_learns(seed, num_bank, num_classes, temperature, data):
         k, metric='cosine', algorithm='brute',
         weights=lambda distance: np.exp((1 - distance) / temperature))
     reference.fit(bank.numpy(), labels.numpy())
-    assert knn_predict(bank, labels, queries, k, temperature).tolist(
-    ) == reference.predict(queries.numpy()).tolist()
-
-
-def test_many_queries_are_those_of_small_parts(monkeypatch):
-    bank, labels = torch.randn(50, 4), torch.randint(5, (50, ))
-    queries = torch.randn(33, 4)
-    whole = knn_predict(bank, labels, queries, 7)
-    monkeypatch.setattr(
-        'mixedae_mm.analysis.frozen_classifiers.QUERIES_AT_A_TIME', 8)
-    assert torch.equal(whole, knn_predict(bank, labels, queries, 7))
+    expected = reference.predict(queries.numpy()).tolist()
+    for part in (1024, 8):
+        with mock.patch.object(frozen_classifiers, 'QUERIES_AT_A_TIME', part):
+            found = knn_predict(bank, labels, queries, k, temperature)
+        assert found.tolist() == expected
 
 
 def test_standardised_by_the_bank_alone():
@@ -96,12 +93,8 @@ def test_votes_that_cannot_be_are_refused(k, temperature):
 
 @pytest.mark.parametrize('kind', ['VisionTransformer', 'MAEViT', 'MixedAEViT'])
 def test_readouts_are_the_tokens(kind):
-    backbone = vit(kind)
-    images = torch.randn(2, 3, 16, 16)
-    with torch.no_grad():
-        whole = backbone(images, mask=None) if kind == 'MAEViT' else backbone(
-            images)
-    tokens = whole[0]
+    backbone, images = vit(kind), torch.randn(2, 3, 16, 16)
+    tokens = whole(backbone, images)[0]
     readouts = token_readouts(backbone, images)
     assert len(readouts) == 9
     torch.testing.assert_close(readouts['layer_03/cls'], tokens[:, 0])
@@ -130,7 +123,6 @@ class Unlabelled(LabelledNoise):
 
 def test_features_are_in_the_order_of_the_data():
     model = mixedae()
-    model.eval()
     found = extract_features(model, LabelledNoise(), batch_size=5)
     assert found.labels.tolist() == list(range(13))
     for index in (0, 6, 12):
@@ -149,38 +141,30 @@ def test_features_are_in_the_order_of_the_data():
     (LabelledNoise(), ['layer_02/median'], 'is not a read-out'),
 ])
 def test_what_has_no_features_is_refused(dataset, readouts, message):
-    model = mixedae()
-    model.eval()
     with pytest.raises(ConfigurationError, match=message):
-        extract_features(model, dataset, readouts)
+        extract_features(mixedae(), dataset, readouts)
 
 
 def _features_of_one_process(rank, folder):
-    import torch.distributed as dist
+    torch.distributed.init_process_group(
+        'gloo', f'file://{folder}/store', rank=rank, world_size=2)
+    torch.save(_features(), f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+def _features():
     torch.manual_seed(0)
-    model = mixedae()
-    model.eval()
-    dist.init_process_group('gloo', f'file://{folder}/store', rank=rank,
-                            world_size=2)
-    found = extract_features(model, LabelledNoise(), ['layer_03/mean'])
-    torch.save([found.features['layer_03/mean'], found.labels],
-               f'{folder}/{rank}.pt')
-    dist.destroy_process_group()
+    found = extract_features(mixedae(), LabelledNoise(), ['layer_03/mean'])
+    return found.features['layer_03/mean'], found.labels
 
 
 @pytest.mark.slow
 def test_two_processes_get_what_one_gets(tmp_path):
     torch.multiprocessing.spawn(
         _features_of_one_process, (str(tmp_path), ), nprocs=2)
-    torch.manual_seed(0)
-    model = mixedae()
-    model.eval()
-    alone = extract_features(model, LabelledNoise(), ['layer_03/mean'])
     for rank in range(2):
-        features, labels = torch.load(tmp_path / f'{rank}.pt')
-        assert torch.equal(labels, alone.labels)
         torch.testing.assert_close(
-            features, alone.features['layer_03/mean'], atol=1e-5, rtol=1e-5)
+            torch.load(tmp_path / f'{rank}.pt'), _features(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('dataset, elsewhere, message', [
@@ -192,15 +176,13 @@ def test_what_fails_in_one_process_fails_in_all(monkeypatch, dataset, elsewhere,
     """Nobody waits in a gather for a process that has stopped."""
     gathered = []
 
-    def all_gather_object(failure):
-        gathered.append(failure)
-        return [failure, elsewhere]
+    def all_gather_object(share):
+        gathered.append(share)
+        return [share, elsewhere]
 
     monkeypatch.setattr(frozen_features, 'all_gather_object', all_gather_object)
-    model = mixedae()
-    model.eval()
     with pytest.raises(ConfigurationError, match=message):
-        extract_features(model, dataset)
+        extract_features(mixedae(), dataset)
     assert len(gathered) == 1
 
 

@@ -9,7 +9,6 @@ import torch
 from mmengine.registry import DATASETS, HOOKS
 from mmpretrain.structures import DataSample
 from PIL import Image
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import Dataset
 
 from mixedae_mm.analysis import evaluating
@@ -100,18 +99,6 @@ def test_readouts_that_do_not_exist_are_refused_at_the_start(
     monkeypatch.setattr(KNNEvaluationHook, 'evaluate', None)  # not reached
     with pytest.raises(ConfigurationError, match='99|median|cls'):
         train(tmp_path, [dict(HOOK, readout=readout)], 1)
-
-
-def test_sharded_models_are_left_alone(watched, monkeypatch):
-    sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
-    monkeypatch.setattr(watched, 'model', sharded)
-    warnings = []
-    monkeypatch.setattr(watched.logger, 'warning', warnings.append)
-    hook = KNNEvaluationHook(interval=1, **SETS)
-    hook.before_train(watched)
-    hook.after_train_iter(watched, 0)  # does not build or load anything
-    assert isinstance(hook.train_dataset, dict)
-    assert len(warnings) == 1 and 'FSDP' in warnings[0]
 
 
 def coloured_folders(folder, names):

@@ -27,22 +27,23 @@ def scored(mask=MASK, counts=None, values=MAP):
     return ScoredImage(image, mask, counts, dict(model=values))
 
 
+def score_of(*entries):
+    return object_score(entries, lambda entry: entry.maps['model'])
+
+
 def test_a_case_computed_on_paper():
     """Ranked: 0.9 object, 0.8 not, 0.2 object, 0.1 not."""
     # IoU of the first 1, 2, 3, 4 pixels: 1/2, 1/3, 2/3, 2/4.
     assert best_iou(MAP.ravel(), MASK.ravel()) == pytest.approx(2 / 3)
-    score = object_score([scored()], lambda entry: entry.maps['model'])
-    assert score.iou == pytest.approx(2 / 3)
     # Precision is 1 at half the recall, 2/3 at all of it.
-    assert score.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert score.iou_shared == pytest.approx(2 / 3)  # 0.12 to 0.22 of 0.9
-    assert score.object_share == 0.5 and score.num_images == 1
+    # One threshold for all: 0.12 to 0.22 of 0.9.
+    assert score_of(scored()) == pytest.approx(((1 + 2 / 3) / 2, 2 / 3, 2 / 3, 0.5, 1))
 
 
 def test_one_threshold_for_all_is_not_each_images_best():
     first = scored(values=np.array([[1, 0.1], [0.1, 1]]))
     second = scored(values=np.array([[1, 0.01], [0.01, 0.1]]))
-    score = object_score([first, second], lambda entry: entry.maps['model'])
+    score = score_of(first, second)
     assert score.iou == 1
     # Above 0.1 one pixel of the second is missed, at 0.1 the first is all in.
     assert score.iou_shared == pytest.approx((1 + 0.5) / 2)
@@ -59,22 +60,19 @@ def test_best_iou_tries_every_threshold(values, mask):
     assert best_iou(values, mask) == pytest.approx(max(ious))
 
 
-def test_pixels_that_nobody_labelled_do_not_count():
+def test_what_cannot_be_scored_does_not_count():
+    """Pixels that nobody labelled; images without background or object."""
     counts = np.array([[True, False], [True, True]])
-    score = object_score([scored(counts=counts)],
-                         lambda entry: entry.maps['model'])
+    full, empty = scored(np.ones((2, 2), bool)), scored(np.zeros((2, 2), bool))
+    score = score_of(full, empty, scored(counts=counts))
     # Without the pixel of 0.1: 1/2, 1/3, 2/3.
     assert score.iou == pytest.approx(2 / 3)
     assert score.object_share == pytest.approx(2 / 3)
-
-
-def test_images_without_background_or_object_are_left_out():
-    full, empty = np.ones((2, 2), bool), np.zeros((2, 2), bool)
-    entries = [scored(full), scored(empty), scored()]
-    score = object_score(entries, lambda entry: entry.maps['model'])
     assert score.num_images == 1
     with pytest.raises(ConfigurationError, match='both object and background'):
-        object_score(entries[:2], lambda entry: entry.maps['model'])
+        score_of(full, empty)
+    with pytest.raises(ConfigurationError, match='no image'):
+        score_models([])
 
 
 def test_patches_become_pixels():
@@ -110,14 +108,22 @@ def test_coco_masks(tmp_path):
 
 
 def test_voc_masks(tmp_path):
+    def refused(match, **options):
+        with pytest.raises(ConfigurationError, match=match):
+            masks_of(str(tmp_path), **options)
+
+    refused('no folder JPEGImages')
     for folder in ('JPEGImages', 'SegmentationObject', 'ImageSets/Segmentation'):
         (tmp_path / folder).mkdir(parents=True)
+    refused('no mask')
+    refused('no list .*val.txt', split='val')
     labels = np.array([[0, 1, 255], [2, 0, 0]], np.uint8)
     palette = Image.fromarray(labels, 'P')
     palette.putpalette(list(range(256)) * 3)
     for name in ('one', 'two'):
         palette.save(tmp_path / f'SegmentationObject/{name}.png')
-    (tmp_path / 'ImageSets/Segmentation/val.txt').write_text('two\n')
+    names = tmp_path / 'ImageSets/Segmentation/val.txt'
+    names.write_text('two\n')
     assert len(masks_of(str(tmp_path))) == 2
     masks = masks_of(str(tmp_path), split='val')
     assert isinstance(masks, VocMasks) and masks.names == ['two']
@@ -125,27 +131,20 @@ def test_voc_masks(tmp_path):
     assert image.objects.tolist() == [[False, True, False], [True, False, False]]
     assert image.counts.tolist() == [[True, True, False], [True, True, True]]
     assert image.path.endswith('JPEGImages/two.jpg')
+    with pytest.raises(ConfigurationError, match='two.jpg of a mask cannot be read'):
+        attention_on_objects(dict(model=mixedae()), [image], size=16)
+    names.write_text('two\nthree\n')
+    refused('three.png', split='val')
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'format'), ('[]', 'format'), ('{"images": []}', 'format')])
-def test_files_that_are_not_cocos(tmp_path, content, message):
-    (tmp_path / 'x.json').write_text(content)
-    with pytest.raises(ConfigurationError, match=message):
-        masks_of(str(tmp_path / 'x.json'), str(tmp_path))
-
-
-def test_folders_that_are_not_vocs(tmp_path):
-    with pytest.raises(ConfigurationError, match='no folder JPEGImages'):
-        masks_of(str(tmp_path))
-    for folder in ('JPEGImages', 'SegmentationObject'):
-        (tmp_path / folder).mkdir()
-    with pytest.raises(ConfigurationError, match='no mask'):
-        masks_of(str(tmp_path))
-    with pytest.raises(ConfigurationError, match='no list'):
-        masks_of(str(tmp_path), split='val')
+@pytest.mark.parametrize('content', ['', '[]', '{"images": []}'])
+def test_files_that_are_not_cocos(tmp_path, content):
+    file = tmp_path / 'x.json'
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match='format'):
+        masks_of(str(file), str(tmp_path))
     with pytest.raises(ConfigurationError, match='folder of the images'):
-        masks_of(str(tmp_path / 'x.json'))
+        masks_of(str(file))
 
 
 def test_generated_objects_from_end_to_end(tmp_path):
@@ -154,7 +153,6 @@ def test_generated_objects_from_end_to_end(tmp_path):
     masks = masks_of(str(tmp_path / 'annotations/instances_val.json'),
                      str(tmp_path))
     model = mixedae()
-    model.eval()
     entries = attention_on_objects(
         dict(first=model, second=model), sample_masks(masks), size=16, batch_size=3)
     assert len(entries) == 8
@@ -172,6 +170,11 @@ def test_generated_objects_from_end_to_end(tmp_path):
     assert centre.average_precision > 0.7  # the objects are in the middle
 
 
-def test_nothing_to_score_is_refused():
-    with pytest.raises(ConfigurationError, match='no image'):
-        score_models([])
+@pytest.mark.parametrize('channels, message', [
+    ((4, 4), 'RGB images, but .* 4 channels'), ((3, 4), "'second': 4")])
+def test_images_of_other_channels_are_refused(channels, message):
+    models = {name: mixedae(backbone=dict(in_channels=count), data_preprocessor=dict(
+        mean=[0.] * count, std=[1.] * count))
+        for name, count in zip(('first', 'second'), channels)}
+    with pytest.raises(ConfigurationError, match=message):
+        attention_on_objects(models, [], size=16)

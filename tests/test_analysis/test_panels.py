@@ -57,19 +57,6 @@ def test_perfect_prediction_gives_the_images_back(norm_pix, monkeypatch):
         panel.reconstructed, images / 255, atol=1e-5, rtol=0)
 
 
-def test_model_is_left_as_it_was():
-    model = mixedae()
-    model.train()
-    model.backbone.layers[0].eval()  # as frozen stages are
-    modes = [module.training for module in model.modules()]
-    images, mix_mask = a_group(4)
-    generator_state = torch.get_rng_state()
-    mixing_panel(model, images, mix_mask)
-    assert torch.equal(torch.get_rng_state(), generator_state)
-    assert [module.training for module in model.modules()] == modes
-    assert all(p.grad is None for p in model.parameters())
-
-
 @pytest.mark.parametrize('mix_ratio, with_decoder', [(0.25, True),
                                                      (0.5, False)])
 def test_drawing(mix_ratio, with_decoder):
@@ -95,10 +82,9 @@ def test_drawing(mix_ratio, with_decoder):
 def test_what_is_no_group_is_refused():
     model = mixedae()
     images, mix_mask = a_group(4)
-    with pytest.raises(ConfigurationError, match='one group of 4 images'):
-        mixing_panel(model, torch.cat([images, images]), mix_mask)
-    with pytest.raises(ConfigurationError, match='not 3|of 3 images'):
-        mixing_panel(model, images[:3], mix_mask)
+    for number in (3, 8):
+        with pytest.raises(ConfigurationError, match=f'4 images, not {number}'):
+            mixing_panel(model, images.repeat(2, 1, 1, 1)[:number], mix_mask)
     with pytest.raises(ConfigurationError, match='not MixedAEViT'):
         mixing_panel(model.backbone, images, mix_mask)
 

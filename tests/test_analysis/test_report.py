@@ -10,7 +10,8 @@ from PIL import Image
 from mixedae_mm.analysis.report import (format_seconds, headline_of, origin_of,
                                         run_files, write_run_report)
 from mixedae_mm.utils.errors import ConfigurationError
-from test_training_hooks import MODEL, train
+from small_models import MODEL
+from test_training_hooks import train
 
 
 @pytest.fixture

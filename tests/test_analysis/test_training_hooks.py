@@ -19,12 +19,13 @@ from torch.utils.data import Dataset
 
 from mixedae_mm.analysis import evaluating, sample_images
 from mixedae_mm.analysis.run_log import layer_accuracies, read_run
-from mixedae_mm.engine import (MixingVisualizationHook, ThroughputHook,
-                               TopKAccuracyHook)
+from mixedae_mm.engine import (KNNEvaluationHook, MixingVisualizationHook,
+                               ThroughputHook, TopKAccuracyHook)
 from mixedae_mm.utils.errors import ConfigurationError
-from small_models import ARCH, PATCH_SIZE
+from small_models import MAE, MODEL
 
 BATCH_SIZE = 8
+DROPPING = dict(MODEL, backbone=dict(MODEL['backbone'], drop_rate=0.1))
 WATCHING = [
     dict(type='ThroughputHook'),
     dict(type='TopKAccuracyHook', interval=2, num_images=8),
@@ -45,23 +46,7 @@ class NoisyImages(Dataset):
         return dict(inputs=image.to(torch.uint8), data_samples=index)
 
 
-MODEL = dict(
-    type='MixedAE',
-    backbone=dict(
-        type='MixedAEViT',
-        arch=ARCH,
-        img_size=16,
-        patch_size=PATCH_SIZE,
-        drop_rate=0.1),
-    neck=dict(
-        type='MixedAEDecoder',
-        decoder_embed_dim=16,
-        decoder_depth=1,
-        decoder_num_heads=2),
-    head=dict(type='MixedAEPretrainHead'))
-
-
-def train(work_dir, custom_hooks, max_iters=5, model=MODEL, **settings):
+def train(work_dir, custom_hooks, max_iters=5, model=DROPPING, **settings):
     """A short training run with random numbers in every part of it."""
     config = dict(
         model=model,
@@ -76,8 +61,7 @@ def train(work_dir, custom_hooks, max_iters=5, model=MODEL, **settings):
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=2),
-            checkpoint=dict(
-                type='CheckpointHook', interval=3, by_epoch=False)),
+            checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)),
         custom_hooks=custom_hooks,
         log_processor=dict(by_epoch=False),
         visualizer=dict(
@@ -110,7 +94,7 @@ def test_watching_changes_nothing(watched, tmp_path):
             unwatched.work_dir)[name][1]).all()
 
 
-def test_curves(watched):
+def test_curves_and_pictures(watched):
     curves = layer_accuracies(read_run(watched.work_dir))
     assert sorted(curves) == [1, 2, 3]
     for steps, values in curves.values():
@@ -121,6 +105,8 @@ def test_curves(watched):
     assert steps.tolist() == [2, 4] and (images_per_second > 0).all()
     if not torch.cuda.is_available():
         assert (logs['memory'][1] > 50).all()  # MB; PyTorch alone takes more
+    pictures = sorted(Path(watched.work_dir).glob('*/vis_data/vis_image/*'))
+    assert [path.name for path in pictures] == ['mixing_3.png', 'mixing_5.png']
 
 
 @pytest.mark.parametrize('start', [0, 40])
@@ -141,21 +127,15 @@ def test_throughput_leaves_out_the_first_iterations_after_a_start(
         BATCH_SIZE / np.mean(seconds[-counted:]), abs=.06)
 
 
-def test_pictures(watched):
-    pictures = sorted(Path(watched.work_dir).glob('*/vis_data/vis_image/*'))
-    assert [path.name for path in pictures] == ['mixing_3.png', 'mixing_5.png']
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(torch.compiler, 'set_stance'),
                     reason='CompileHook needs PyTorch 2.6')
 def test_a_compiled_model_trains_the_same(tmp_path):
     """And what looks at its parts still sees them."""
     # Without dropout: compiled code draws other random numbers.
-    model = dict(MODEL, backbone=dict(MODEL['backbone'], drop_rate=0.))
-    plain = train(tmp_path / 'plain', WATCHING, model=model)
+    plain = train(tmp_path / 'plain', WATCHING, model=MODEL)
     compiled = train(tmp_path / 'compiled', WATCHING + [
-        dict(type='CompileHook', enabled=True)], model=model)
+        dict(type='CompileHook', enabled=True)], model=MODEL)
     expected, found = (read_run(run.work_dir) for run in (plain, compiled))
     assert expected.keys() == found.keys()
     for name in ('loss_recon', 'loss_homocon'):
@@ -182,44 +162,33 @@ def test_a_resumed_run_measures_on_the_same_images(watched, tmp_path):
 
 
 def test_random_generators_and_modes_stay(watched):
+    """Also after an error."""
     model = watched.model
     model.train()
     model.backbone.layers[1].eval()
-    modes = {name: m.training for name, m in model.named_modules()}
 
-    def generators():
+    def state():
         return (random.getstate(), str(np.random.get_state()),
-                torch.get_rng_state().tolist())
+                torch.get_rng_state().tolist(),
+                {name: m.training for name, m in model.named_modules()})
 
-    before = generators()
-    hooks = [
-        TopKAccuracyHook(interval=1, num_images=8),
-        MixingVisualizationHook(interval=1)
-    ]
-    for hook in hooks:
+    before = state()
+    for hook in (TopKAccuracyHook(interval=1, num_images=8),
+                 MixingVisualizationHook(interval=1)):
         hook.before_train(watched)
         hook.probe(watched, model, step=7)
-    assert generators() == before
-    assert {name: m.training for name, m in model.named_modules()} == modes
-
-
-def test_evaluating_puts_modes_back_after_an_error(watched):
-    model = watched.model
-    model.train()
     with pytest.raises(RuntimeError, match='within'):
         with evaluating(model):
             assert not model.backbone.training
             raise RuntimeError('an error within')
-    assert model.backbone.training
+    assert state() == before
 
 
 def test_sampled_images_are_the_same_every_time(watched):
-    first = sample_images(watched.train_dataloader, 6, seed=1)
+    first, again, other = (
+        sample_images(watched.train_dataloader, 6, seed) for seed in (1, 1, 2))
     assert first.shape == (6, 3, 16, 16)
-    assert torch.equal(first,
-                       sample_images(watched.train_dataloader, 6, seed=1))
-    assert not torch.equal(first,
-                           sample_images(watched.train_dataloader, 6, seed=2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
     assert len(sample_images(watched.train_dataloader, 100, seed=1)) == 24
 
 
@@ -234,38 +203,20 @@ def test_only_the_first_process_measures(watched, monkeypatch):
             hook.after_train_iter(watched, 4)
 
 
-def test_sharded_models_are_left_alone(watched, monkeypatch):
+@pytest.mark.parametrize('hook', [TopKAccuracyHook(), KNNEvaluationHook({}, {})])
+def test_sharded_models_are_left_alone(watched, monkeypatch, hook):
     sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     monkeypatch.setattr(watched, 'model', sharded)
     warnings = []
     monkeypatch.setattr(watched.logger, 'warning', warnings.append)
-    hook = TopKAccuracyHook()
     hook.before_train(watched)
-    hook.after_train_iter(watched, 0)
-    assert hook.images is None
+    monkeypatch.setattr(watched, 'model', None)
+    hook.after_train_iter(watched, 0)  # does not build, load or measure anything
     assert len(warnings) == 1 and 'FSDP' in warnings[0]
 
 
 def test_models_that_do_not_mix_can_be_measured(tmp_path):
-    mae = dict(
-        type='MAE',
-        data_preprocessor=dict(
-            type='SelfSupDataPreprocessor', mean=[124.0], std=[58.0]),
-        backbone=dict(
-            type='MAEViT', arch=ARCH, img_size=16, patch_size=PATCH_SIZE),
-        neck=dict(
-            type='MAEPretrainDecoder',
-            num_patches=16,
-            patch_size=PATCH_SIZE,
-            embed_dim=16,
-            decoder_embed_dim=16,
-            decoder_depth=1,
-            decoder_num_heads=2),
-        head=dict(
-            type='MAEPretrainHead',
-            patch_size=PATCH_SIZE,
-            loss=dict(type='PixelReconstructionLoss', criterion='L2')))
-    train(tmp_path, [dict(type='TopKAccuracyHook', interval=2)], 2, model=mae)
+    train(tmp_path, [dict(type='TopKAccuracyHook', interval=2)], 2, model=MAE)
     steps, values = layer_accuracies(read_run(tmp_path))[3]
     assert steps.tolist() == [0, 2] and (10 < values).all()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention, outline_objects
+from mixedae_mm.analysis.figures import draw_maps, outline_objects
 from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
 from mixedae_mm.analysis.object_awareness import (CENTRE, attention_on_objects,
                                                   score_models)
@@ -25,6 +25,7 @@ from mixedae_mm.utils.arguments import (figure_file, non_negative_int, output_fi
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import height_and_width
 from mixedae_mm.utils.progress import with_progress
+from mixedae_mm.utils.tables import text_table
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,19 +64,17 @@ def main(args: argparse.Namespace) -> None:
     print(f'{first.num_images} images of {height} x {width} pixels, '
           f'{100 * first.object_share:.1f} % of them objects (which is the '
           'average precision of chance)')
-    print(f'{"":<24}{"average":>10}{"IoU, best":>12}{"IoU, one":>12}')
-    print(f'{"[%]":<24}{"precision":>10}{"threshold":>12}{"for all":>12}')
-    for name, score in scores.items():
-        print(f'{name:<24}{100 * score.average_precision:>10.1f}'
-              f'{100 * score.iou:>12.1f}{100 * score.iou_shared:>12.1f}')
+    print(text_table(
+        ['[%]', 'average precision', 'IoU, best threshold', 'IoU, one for all'],
+        [[name, *(f'{100 * share:.1f}' for share in score[:3])]
+         for name, score in scores.items()]))
     if args.json:
         write_json(args.json,
                    {name: score._asdict() for name, score in scores.items()})
     if args.out:
         shown = random.Random(0).sample(entries, min(8, len(entries)))
-        draw_attention([outline_objects(e.image, e.mask) for e in shown],
-                       {name: [e.maps[name] for e in shown] for name in models}
-                       ).savefig(args.out, dpi=200)
+        draw_maps([entry._replace(image=outline_objects(entry.image, entry.mask))
+                   for entry in shown]).savefig(args.out, dpi=200)
         print(f'wrote {args.out}')
 
 

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.figures import draw_accuracy_per_layer
 from mixedae_mm.analysis.folder_measures import folder_topk_accuracy
-from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
+from mixedae_mm.analysis.loading import (add_model_arguments, common_channels,
                                          find_images, load_models)
+from mixedae_mm.analysis.probe_batch import sources_of
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import figure_file, output_file, positive_int
 from mixedae_mm.utils.files import write_json
@@ -44,15 +45,13 @@ def parse_arguments() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     models = load_models(args)
     paths = find_images(
-        args.images, args.num_images, args.seed,
-        channels_of(next(iter(models.values()))))
+        args.images, args.num_images, args.seed, common_channels(models))
     percent = {}
     for name, model in models.items():
         accuracy, used = folder_topk_accuracy(
             model, paths, args.topk, args.seed, args.batch_size)
         percent[name] = (100 * accuracy).tolist()
-    preprocessor = next(iter(models.values())).data_preprocessor
-    chance = 100 / getattr(preprocessor, 'num_sources', 4)
+    chance = 100 / sources_of(next(iter(models.values())))
     print(f'TopK sampling accuracy [%] on {used} images, chance '
           f'{chance:.3g}, first layer first:')
     for name, values in percent.items():

@@ -13,17 +13,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention
+from mixedae_mm.analysis.figures import draw_maps
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
-from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
-                                         find_images, image_size_of, load_model,
-                                         load_models)
+from mixedae_mm.analysis.loading import (add_device, add_model_arguments, channels_of,
+                                         common_channels, find_images, image_size_of,
+                                         load_model, load_models)
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import (FIGURE_SUFFIXES, add_shown_channels,
-                                        device_name, figure_file, non_negative_int,
-                                        positive_int)
+                                        figure_file, non_negative_int, positive_int)
 from mixedae_mm.utils.files import check_file
 
 
@@ -63,8 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     mixing.add_argument(
         '--out', type=figure_file, default='mixing.png',
         help='.png, .pdf or .svg; numbered if there are several')
-    mixing.add_argument('--device', type=device_name,
-                        help='default: a GPU if there is one')
+    add_device(mixing)
     for kind in (attention, mixing):
         add_shown_channels(kind)
     return parser.parse_args()
@@ -75,24 +73,20 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
     if out.suffix:
         check_file(out, overwrite=True, suffixes=FIGURE_SUFFIXES)
     models = load_models(args)
-    model = next(iter(models.values()))
     paths = find_images(args.images, args.num_images or None,
-                        channels=channels_of(model))
-    size = image_size_of(model.backbone) if args.size is None else args.size
+                        channels=common_channels(models))
+    size = args.size
+    if size is None:
+        size = image_size_of(next(iter(models.values())).backbone)
     entries = folder_attention_maps(models, paths, size or None, args.show_channels)
     if out.suffix:
-        entries = list(entries)
-        draw_attention([entry.image for entry in entries], {
-            name: [entry.maps[name] for entry in entries]
-            for name in models
-        }).savefig(out, dpi=200)
+        draw_maps(list(entries)).savefig(out, dpi=200)
         print(f'wrote {out}')
         return
     out.mkdir(parents=True, exist_ok=True)
     for number, entry in enumerate(entries):
-        draw_attention(
-            [entry.image], {name: [entry.maps[name]] for name in models}
-        ).savefig(out / f'{number:06d}_{Path(entry.path).stem}.png', dpi=200)
+        draw_maps([entry]).savefig(
+            out / f'{number:06d}_{Path(entry.path).stem}.png', dpi=200)
     print(f'wrote {out / "*.png"}')
 
 

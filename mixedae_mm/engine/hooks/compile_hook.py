@@ -1,5 +1,6 @@
 """torch.compile of a training step's losses, as one graph."""
-from typing import Any, Callable, Union
+import time
+from typing import Any, Callable, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
@@ -49,6 +50,7 @@ class CompileHook(Hook):
         self.enabled = enabled
         self.options = {'dynamic': False, **options}
         self.is_compiled = False
+        self.first_step_began: Optional[float] = None
 
     def before_train(self, runner: Runner) -> None:
         """Mark the losses for compiling, which happens in the first step."""
@@ -63,12 +65,22 @@ class CompileHook(Hook):
         eager = type(model).loss.__get__(model)
         model.loss = with_fallback(torch.compile(eager, **self.options), eager)
         self.is_compiled = True
+        self.first_step_began = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
         """Tell CUDA graphs that the outputs of the last step may be overwritten."""
         if self.is_compiled and self.options.get('mode'):
             torch.compiler.cudagraph_mark_step_begin()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Say how long the first step took."""
+        if self.first_step_began is not None:
+            seconds = time.perf_counter() - self.first_step_began
+            print_log(f'The first step took {seconds:.0f} s: it includes compiling the '
+                      'model (CompileHook).', logger='current')
+            self.first_step_began = None
 
 
 def with_fallback(compiled: Callable, eager: Callable) -> Callable:
