@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import toy_training as toy
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
 
@@ -88,6 +89,28 @@ def test_another_batch_goes_on_at_the_same_image(tmp_path, said):
     text = said()
     assert 'batches of 2 instead of 4 images is not exact' in text
     assert 'An epoch has 12 instead of 6 iterations now' in text
+
+
+@HOOKS.register_module()
+class BuffersHook(Hook):
+    """Write down the buffers that a run starts with."""
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        torch.save(runner.model.module.state_dict(),
+                   f'{runner.work_dir}/start_{runner.rank}')
+
+
+def test_ranks_keep_their_buffers_with_windows_of_another_length(tmp_path):
+    """Running statistics belong to no window."""
+    assert 9 in toy.train_processes(tmp_path, 2, **toy.kill(8), **toy.MID_EPOCH)
+    own = toy.newest(tmp_path)['exact_resume']['buffers'][1]
+    codes = toy.train_processes(
+        tmp_path, 2, resume=True, accumulative_counts=3,
+        hooks=[dict(type='BuffersHook')], **toy.MID_EPOCH)
+    assert codes == [0, 0]
+    start = torch.load(tmp_path / 'start_1', weights_only=True)
+    assert own and all(torch.equal(start[name], own[name]) for name in own)
 
 
 PROGRESS = np.concatenate([np.arange(9) / 18, np.arange(18, 36) / 36])
