@@ -20,7 +20,7 @@ PRELOAD = ['mixedae_mm', 'mixedae_mm.launch.train', 'mixedae_mm.launch.test']
 
 
 def process(target: Callable, *args) -> multiprocessing.Process:
-    """Start a function of a module, which the process can import, with its arguments."""
+    """Start a function of a module that the process can import, with its arguments."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     started = context.Process(target=target, args=args)
