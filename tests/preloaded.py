@@ -20,12 +20,7 @@ PRELOAD = ['mixedae_mm', 'mixedae_mm.launch.train', 'mixedae_mm.launch.test']
 
 
 def process(target: Callable, *args) -> multiprocessing.Process:
-    """Start a process.
-
-    Args:
-        target (callable): Of a module, so that the process can import it.
-        *args: Its arguments.
-    """
+    """Start a function of a module that the process can import, with its arguments."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     started = context.Process(target=target, args=args)
@@ -39,14 +34,8 @@ def run(command: Sequence, cwd=None, env=None,
         timeout: float = 600) -> subprocess.CompletedProcess:
     """Run a program as ``subprocess.run(..., capture_output=True, text=True)`` does.
 
+    The command is ``sys.executable``, a script or ``-m`` and a module, and arguments.
     Variables that are read while a library is imported have no effect.
-
-    Args:
-        command (sequence): ``sys.executable``, a script or ``-m`` and a module, and
-            the arguments.
-        cwd (str, optional): Working directory.
-        env (dict, optional): All variables of the environment.
-        timeout (float): Seconds after which it is killed.
     """
     _, *arguments = map(str, command)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,13 +52,9 @@ def run(command: Sequence, cwd=None, env=None,
 
 
 def output_of(*command, status: int = 0, cwd=None, **variables) -> str:
-    """What a Python program prints, which has to end with a status.
+    """What a script, or ``-m`` and a module, prints; it has to end with a status.
 
-    Args:
-        *command: A script or ``-m`` and a module, and the arguments.
-        status (int): The exit status.
-        cwd (str, optional): Working directory.
-        **variables: Further variables of the environment.
+    ``variables`` are added to those of the environment.
     """
     done = run([sys.executable, *command], cwd, {
         **os.environ, **{name: str(value) for name, value in variables.items()}})
