@@ -1,6 +1,7 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 import torch
 from mmengine.config import Config
@@ -205,7 +206,8 @@ def _layer_of(readout: str) -> int:
 
 def _collate(samples: Sequence[dict]):
     """Images ``(B, C, H, W)`` and labels ``(B, )`` of mmpretrain's samples."""
-    labels = [getattr(sample['data_samples'], 'gt_label', None) for sample in samples]
+    labels: List[Any] = [getattr(sample['data_samples'], 'gt_label', None)
+                         for sample in samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ConfigurationError(
             'Every image of a labelled data set must have one label: '

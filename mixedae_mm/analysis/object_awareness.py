@@ -116,7 +116,7 @@ def attention_on_objects(models: Mapping[str, BaseModel],
                 maps[name] = cls_attention_maps(
                     model.backbone, normalised_for(model, inputs)).cpu().numpy()
         entries += [
-            ScoredImage(crop.permute(1, 2, 0).numpy(), *masks,
+            ScoredImage(crop.permute(1, 2, 0).numpy(), masks[0], masks[1],
                         {name: values[i] for name, values in maps.items()})
             for i, (crop, masks) in enumerate(group)]
     return entries
@@ -150,8 +150,11 @@ def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
         raise ConfigurationError('There is no image with a mask to score.')
     maps = entries[0].maps
     centre = centre_map(*next(iter(maps.values())).shape)
-    scores = {name: object_score(entries, lambda entry, name=name: entry.maps[name])
-              for name in maps}
+
+    def map_of(name: str) -> Callable[[ScoredImage], np.ndarray]:
+        return lambda entry: entry.maps[name]
+
+    scores = {name: object_score(entries, map_of(name)) for name in maps}
     return {**scores, CENTRE: object_score(entries, lambda entry: centre)}
 
 

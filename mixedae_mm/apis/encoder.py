@@ -211,11 +211,10 @@ def images_of(images: Images, channels: Optional[int] = None) -> Iterator[Tensor
     if isinstance(images, (str, os.PathLike)):
         for file, _ in image_files(images, extensions_of(channels)):
             yield decode_image(read_file(str(file)), str(file), channels)
-        return
-    is_one = isinstance(images, (bytes, bytearray)) or not hasattr(images, '__iter__')
-    if isinstance(images, (np.ndarray, Tensor)):
-        is_one = images.ndim != 4
-    if is_one:
+    elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
+        yield from (_in_memory(image, channels) for image in images)
+    elif isinstance(images, (np.ndarray, Tensor, bytes, bytearray)) or not hasattr(
+            images, '__iter__'):
         yield _in_memory(images, channels)
     else:
         for image in images:

@@ -160,7 +160,8 @@ def shards_of(index: FolderIndex, folder: Path) -> Dict[Path, range]:
 def _compute(shards: Dict[Path, range], images: ImageCrops, encoder: Encoder,
              pooling: str, batch_size: int, num_workers: int, progress: bool) -> int:
     """Write shards; returns the number of images that could be read."""
-    batches = {file: [rows[i:i + batch_size] for i in range(0, len(rows), batch_size)]
+    batches = {file: [list(rows[i:i + batch_size])
+                      for i in range(0, len(rows), batch_size)]
                for file, rows in shards.items()}
     every = sum(batches.values(), [])
     loaded = iter(DataLoader(

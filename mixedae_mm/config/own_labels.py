@@ -111,9 +111,10 @@ def check_given(given: Mapping[str, Any], config: Optional[str]) -> None:
             ('reduce_zero_label', (bool, nothing), 'True or False'),
             ('classes', (list, tuple, nothing), f'a tuple of different names{comma}')):
         value = given[key]
-        if not isinstance(value, kinds) or key == 'classes' and value and (
-                {type(name) for name in value} != {str}
-                or len(set(value)) < len(value)):
+        if not isinstance(value, kinds) or (
+                isinstance(value, (list, tuple)) and value and (
+                    {type(name) for name in value} != {str}
+                    or len(set(value)) < len(value))):
             raise ConfigurationError(
                 f'{key} in {config} is {value!r}, but must be {allowed}.')
 
