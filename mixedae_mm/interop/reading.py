@@ -45,9 +45,9 @@ def read_vit(path: str,
             timm publish them. What stands beside a file, in ``config.json``
             and ``preprocessor_config.json``, is read as for the folder. It
             may be an address.
-        encoder_only (bool, optional): Leave out everything but the encoder,
-            whatever it is. None leaves out the decoder, and a classifier too
-            where something else belongs to it.
+        encoder_only (bool, optional): Leave out everything but the encoder. None
+            leaves out the decoder, and a classifier too where something else belongs
+            to it.
         heads (int, optional): Attention heads, where the file does not say.
         decoder_heads (int, optional): Likewise of the decoder.
 
@@ -91,10 +91,10 @@ def read_vit(path: str,
             f'{listed(inside, 3)}{hint}.')
     if facts.get('refuse'):
         raise ConfigurationError(f'{path} {facts["refuse"]}.')
-    unwanted = {False: (), True: ('neck.', 'head.'), None: ('neck.', )}[encoder_only]
-    if encoder_only is None and unknown:
-        unwanted = ('neck.', 'head.')
-    gone = [name for name in weights if unwanted and name.startswith(unwanted)]
+    unwanted: Tuple[str, ...] = ()
+    if encoder_only is not False:
+        unwanted = ('neck.', 'head.') if encoder_only or unknown else ('neck.', )
+    gone = [name for name in weights if name.startswith(unwanted)]
     weights = {n: value for n, value in weights.items() if n not in gone}
     description, notes = describe(weights, facts, source)
     return Vit(description, weights, left_out + unknown + gone, notes, source)

@@ -15,6 +15,7 @@ from mixedae_mm.launch import train as training
 from mixedae_mm.models.checkpoint_loading import load_source
 from mixedae_mm.models.checkpoint_source import read_source
 from mixedae_mm.utils.errors import ConfigurationError
+import small_vit
 from small_vit import ARCH, mixedae
 
 CONFIG = f'''
@@ -27,12 +28,8 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.))
 train_cfg = dict(by_epoch=False, max_iters=1)
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1))
 '''
-PRETRAINING = CONFIG + '''
-model = dict(
-    type='MixedAE', backbone=dict(backbone, out_type='raw'),
-    neck=dict(type='MixedAEDecoder', decoder_embed_dim=32, decoder_depth=1,
-              decoder_num_heads=2),
-    head=dict(type='MixedAEPretrainHead', proj_dim=8))
+PRETRAINING = CONFIG + f'''
+model = {small_vit.config()}
 train_dataloader['dataset'] = dict(
     type='UnlabelledImageFolder', data_root='images',
     pipeline=[dict(type='LoadImageTensor'),
@@ -268,13 +265,10 @@ def test_mmpretrains_vit_takes_pre_training_or_says_why_not(project):
         vit.init_weights()
 
 
-def test_weights_alone_are_not_resumed(project, capsys):
-    path = save(mixedae().state_dict())
+def test_what_a_resumed_file_lacks_is_said(project, capsys):
+    path = save(mixedae().state_dict())  # weights alone
     said = command_error(capsys, training.main, 'pretrain.py', '--resume', path)
     assert path in said and 'load_from without --resume' in said
-
-
-def test_what_a_resumed_file_lacks_is_said(project, capsys):
     assert training.main(['pretrain.py']) == 0
     whole = torch.load('work_dirs/pretrain/iter_1.pth', weights_only=False)
     del whole['optimizer']
