@@ -1,5 +1,6 @@
 """Reading images: our pipeline and listing against mmpretrain's."""
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Dict, List
 
@@ -44,21 +45,21 @@ def loading(config_path: str, repeats: int, count: int = 16) -> List[dict]:
         for width, height in SIZES:
             with tempfile.TemporaryDirectory() as folder:
                 paths = write_photographs(folder, (width, height), count)
-
-                def load(pipeline):
-                    for path in paths:
-                        pipeline(dict(img_path=path))
-
-                for row in summarize(alternate({
-                        name: lambda pipeline=pipeline: load(pipeline)
-                        for name, pipeline in pipelines.items()
-                }, CPU, repeats), PEER):
-                    rows.append(dict(
-                        row, name=f'{row["name"]}, {width} x {height}',
-                        images_per_s=count / row['median_s'], speedup=1 / row['ratio']))
+                found = summarize(alternate({
+                    name: partial(_load, pipeline, paths)
+                    for name, pipeline in pipelines.items()}, CPU, repeats), PEER)
+            rows += [
+                dict(row, name=f'{row["name"]}, {width} x {height}',
+                     images_per_s=count / row['median_s'], speedup=1 / row['ratio'])
+                for row in found]
     finally:
         torch.set_num_threads(threads)
     return rows
+
+
+def _load(pipeline: Compose, paths: List[str]) -> None:
+    for path in paths:
+        pipeline(dict(img_path=path))
 
 
 def listing(num_images: int, repeats: int, num_folders: int = 1000) -> List[dict]:
