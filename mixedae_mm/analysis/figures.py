@@ -10,12 +10,12 @@ from typing import Any, Iterable, Mapping, Sequence, Tuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from .run_log import Curve
 
@@ -25,10 +25,7 @@ LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
 
 def figure_to_array(figure: Figure, dpi: int = 100) -> np.ndarray:
     """Render a figure: ``(height, width, 3)`` uint8, RGB."""
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.array(Image.open(io.BytesIO(figure_to_png(figure, dpi))).convert('RGB'))
 
 
 def figure_to_png(figure: Figure, dpi: int = 150) -> bytes:

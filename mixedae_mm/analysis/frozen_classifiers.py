@@ -53,9 +53,6 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int = 20,
     Returns:
         Tensor: ``(M, )`` int64, the class with most votes, the smaller one
         in a tie.
-
-    Raises:
-        ConfigurationError: If ``k`` or ``temperature`` is out of range.
     """
     check_number('k', k, lambda k: 1 <= k <= len(bank), 'be from 1 to the number of '
                  f'labelled images, {len(bank)}')
@@ -96,11 +93,7 @@ def probe_accuracy(train: LabelledFeatures, test: LabelledFeatures,
                    readout: str, strength: float) -> Tuple[float, bool]:
     """Accuracy of scikit-learn's logistic regression, and whether it converged.
 
-    Args:
-        train (LabelledFeatures): To fit.
-        test (LabelledFeatures): To classify.
-        readout (str): Which features.
-        strength (float): Inverse of the L2 penalty, above 0.
+    ``strength`` is the inverse of the L2 penalty, above 0.
 
     Raises:
         ConfigurationError: If scikit-learn is not installed, or the training

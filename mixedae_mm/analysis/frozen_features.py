@@ -1,4 +1,5 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
+from contextlib import closing
 from pathlib import Path
 from typing import (Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple,
                     Union)
@@ -94,11 +95,7 @@ def labelled_folder(folder: Path, size: ImageSize,
 
 
 def build_labelled_dataset(dataset: Union[dict, BaseDataset]) -> BaseDataset:
-    """A labelled data set of mmpretrain from its config, or as it is.
-
-    Raises:
-        ConfigurationError: If it cannot be built, as from a folder without images.
-    """
+    """A labelled data set of mmpretrain from its config, or as it is."""
     if isinstance(dataset, Dataset):
         return dataset
     init_default_scope('mmpretrain')
@@ -110,9 +107,7 @@ def labelled_splits(folder: Path, size: ImageSize,
                     channels: Optional[int] = None) -> Tuple[BaseDataset, BaseDataset]:
     """The data sets ``train`` and ``val`` of a folder, see :func:`labelled_folder`.
 
-    Raises:
-        ConfigurationError: If one cannot be built, or their folders are not of the
-            same classes: labels are numbered by the names of the folders.
+    They must have the same classes: labels are numbered by the names of the folders.
     """
     train, val = (build_labelled_dataset(labelled_folder(
         Path(folder) / split, size, channels)) for split in ('train', 'val'))
@@ -151,11 +146,12 @@ def extract_features(model: BaseModel, dataset: BaseDataset,
            for i in range(-(-len(dataset) // world_size))]
     loader = DataLoader(Subset(dataset, own), batch_size, num_workers=num_workers,
                         collate_fn=_collate)
+    wanted = None if readouts is None else list(readouts)
     batches = with_progress(
         loader, progress or '', len(loader), show=progress is not None)
     try:
-        share = _encode(
-            model, batches, None if readouts is None else list(readouts), rgb)
+        with closing(batches):  # the bar ends before an error is said
+            share = _encode(model, batches, wanted, rgb)
     except Exception as error:  # the other processes must not wait for this one
         all_gather_object(f'{type(error).__name__}: {error}')
         raise

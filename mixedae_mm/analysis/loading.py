@@ -40,13 +40,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of tools that look at one model or compare several."""
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights of its model')
-    parser.add_argument(
-        '--versus', nargs=3, action='append', default=[],
-        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='compare with this model; may be given several times')
-    parser.add_argument(
-        '--name', help='of the first model, for the legend (default: name of '
-        'its config)')
+    parser.add_argument('--versus', nargs=3, action='append', default=[],
+                        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+                        help='compare with this model; may be given several times')
+    parser.add_argument('--name', help='of the first model, for the legend (default: '
+                        'name of its config)')
     add_device(parser)
 
 
@@ -75,8 +73,8 @@ def load_model(config: PathLike, checkpoint: PathLike,
     default, if there is one.
 
     Raises:
-        ConfigurationError: If a file does not exist or cannot be read, or the
-            weights are of another model.
+        ConfigurationError: If a file cannot be read, or the weights are of another
+            model.
     """
     model = _build(config)
     report = load_source(model, read_source(str(checkpoint)), complete=True)
@@ -111,11 +109,7 @@ def _ready(model: BaseModel, device: Optional[str]) -> BaseModel:
 
 
 def part_of_vit(model: nn.Module, name: str) -> Any:
-    """An attribute of a ViT of mmpretrain, or of a model with such a backbone.
-
-    Raises:
-        ConfigurationError: If it is built differently.
-    """
+    """An attribute of a ViT of mmpretrain, or of a model with such a backbone."""
     try:
         return attrgetter(name)(model)
     except AttributeError:
@@ -126,8 +120,7 @@ def part_of_vit(model: nn.Module, name: str) -> Any:
 
 def image_size_of(backbone: BaseModule) -> Tuple[int, int]:
     """Height and width of the images that a ViT was built for, in pixels."""
-    height, width = part_of_vit(backbone, 'img_size')
-    return height, width
+    return tuple(part_of_vit(backbone, 'img_size'))
 
 
 def channels_of(model: BaseModel) -> Optional[int]:
@@ -138,11 +131,7 @@ def channels_of(model: BaseModel) -> Optional[int]:
 
 
 def common_channels(models: Mapping[str, BaseModel]) -> Optional[int]:
-    """:func:`channels_of` of models that see the same images.
-
-    Raises:
-        ConfigurationError: If they differ.
-    """
+    """:func:`channels_of` of models that see the same images; they must not differ."""
     counts = {name: channels_of(model) for name, model in models.items()}
     if len(set(counts.values())) > 1:
         raise ConfigurationError(

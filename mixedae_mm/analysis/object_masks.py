@@ -66,11 +66,9 @@ class CocoMasks:
 class VocMasks:
     """Masks of a folder like ``VOCdevkit/VOC2012``.
 
-    Args:
-        root (str): Holds ``JPEGImages`` and ``SegmentationObject`` (or, where
-            that is missing, ``SegmentationClass``).
-        split (str, optional): Name of a list in ``ImageSets/Segmentation``;
-            by default all images that have a mask.
+    It holds ``JPEGImages`` and ``SegmentationObject`` (or, where that is missing,
+    ``SegmentationClass``). ``split`` is the name of a list in
+    ``ImageSets/Segmentation``; by default all images that have a mask are taken.
 
     Raises:
         ConfigurationError: If a folder, the list, or a mask of it is missing.
@@ -112,11 +110,7 @@ class VocMasks:
 
 def masks_of(annotations: str, images: Optional[str] = None,
              split: Optional[str] = None):
-    """:class:`CocoMasks` of a ``.json`` file, :class:`VocMasks` of a folder.
-
-    Raises:
-        ConfigurationError: If it is neither, or COCO's images are not named.
-    """
+    """:class:`CocoMasks` of a ``.json`` file, :class:`VocMasks` of a folder."""
     if Path(annotations).is_dir():
         return VocMasks(annotations, split)
     if images is None:

@@ -47,10 +47,6 @@ def mixing_panel(model: BaseModel, images: Tensor, mix_mask: Tensor,
         images (Tensor): ``(n, C, H, W)`` in 0..255, one group.
         mix_mask (Tensor): ``(1, L)`` int64.
         channels (sequence[int], optional): As in :func:`shown_channels`.
-
-    Raises:
-        ConfigurationError: If the model is not MixedAE, the images are not one group,
-            or a channel does not exist.
     """
     check_mixes(model)
     preprocessor = model.data_preprocessor
@@ -93,17 +89,10 @@ def check_mixes(model: BaseModel) -> None:
 
 def shown_channels(count: int, preprocessor: Any,
                    channels: Optional[Sequence[int]] = None) -> Optional[List[int]]:
-    """Which three channels of an image are drawn as red, green and blue.
+    """Which three of ``count`` channels are drawn as red, green and blue.
 
-    Args:
-        count (int): How many there are.
-        preprocessor (nn.Module): Of the model.
-        channels (sequence[int], optional): Which three. Defaults to RGB for three
-            channels, to the first three of more, and to grey for one or two.
-
-    Returns:
-        list[int] | None: Three channels, to be drawn by their mean and standard
-        deviation; None for RGB, which is drawn as it is.
+    By default RGB, for which this is None and which is drawn as it is, or
+    :func:`first_channels`. Others are drawn by their mean and standard deviation.
 
     Raises:
         ConfigurationError: If a channel does not exist.
@@ -111,13 +100,18 @@ def shown_channels(count: int, preprocessor: Any,
     mean = getattr(preprocessor, 'mean', None)
     if channels is None and channels_to_read(count, mean) is None:
         return None
-    shown = list(channels or ((0, 1, 2) if count >= 3 else (0, 0, 0)))
+    shown = list(channels or first_channels(count))
     if len(shown) != 3 or not all(
             isinstance(channel, int) and 0 <= channel < count for channel in shown):
         raise ConfigurationError(
             f'The channels to be shown are {shown}, but must be three numbers from 0 '
             f'to {count - 1}.')
     return shown
+
+
+def first_channels(count: int) -> List[int]:
+    """What is drawn of so many channels by default: the first three, or one in grey."""
+    return [0, 1, 2] if count >= 3 else [0, 0, 0]
 
 
 def as_rgb(images: Tensor, preprocessor: Any,

@@ -20,17 +20,9 @@ def reconstruction_loss(model: BaseModel, images: Tensor, seed: int = 0) -> floa
     group's mixed sample, MAE sees the patches of source ``i`` alone. Targets
     are normalised patch by patch for both.
 
-    Args:
-        model (BaseModel): ``MAE`` of mmpretrain or ``MixedAE`` with a decoder.
-        images (Tensor): ``(B, C, H, W)`` in 0..255, uint8 or float; those
-            beyond the last whole group are left out.
-        seed (int): Of the masks.
-
-    Returns:
-        float: The loss; 1 is what predicting each patch's mean costs.
-
-    Raises:
-        ConfigurationError: For any other model.
+    The model is ``MAE`` of mmpretrain or ``MixedAE``, with a decoder. Images are ``(B,
+    C, H, W)`` in 0..255, uint8 or float; those beyond the last whole group are left
+    out. A loss of 1 is what predicting each patch's mean costs.
     """
     if not isinstance(model, (MAE, MixedAE)) or not model.with_neck:
         raise ConfigurationError(

@@ -138,11 +138,7 @@ def origin_of(paths: Sequence[str], folder: str,
 
 
 def run_files(work_dir: PathLike) -> Tuple[Path, Path]:
-    """Config and newest whole checkpoint of a run.
-
-    Raises:
-        ConfigurationError: If there is not one of each.
-    """
+    """Config and newest whole checkpoint of a run, or a ConfigurationError."""
     work_dir = Path(work_dir)
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:

@@ -46,11 +46,7 @@ def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
 
 
 def log_files(path: Union[str, Path]) -> List[Path]:
-    """Log files of a run, the oldest first.
-
-    Raises:
-        ConfigurationError: If there are none.
-    """
+    """Log files of a run, the oldest first, or a ConfigurationError."""
     path = Path(path)
     if path.is_file():
         return [path]

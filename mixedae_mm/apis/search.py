@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..analysis.panels import as_rgb, first_channels
 from ..datasets.decode import UnreadableImageError
 from ..datasets.reading import read_file
 from ..utils.arguments import FIGURE_SUFFIXES, figure_file, positive_int
 from ..utils.checks import check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
-from .encoder import decode_image, load
+from .encoder import Encoder, decode_image, load
 from .feature_table import pyarrow, read_settings
 
 ROWS_AT_A_TIME = 8192
@@ -52,11 +53,12 @@ def search(file: str, image: str, count: int,
            checkpoint: Optional[str] = None,
            folder: Optional[str] = None,
            heads: Optional[int] = None
-           ) -> Tuple[List[Neighbour], Path, Optional[int]]:
-    """Neighbours of an image file, itself left out; the images' folder and channels.
+           ) -> Tuple[List[Neighbour], Path, Encoder]:
+    """Neighbours of an image file, itself left out, the images' folder, the encoder.
 
-    Channels are None for RGB. A missing file and another checkpoint than that of the
-    features are ConfigurationErrors.
+    Raises:
+        ConfigurationError: If a file is missing, or the checkpoint is not the
+            one that the features were made with.
     """
     settings = read_settings(file)
     check_count('count', count)
@@ -73,32 +75,36 @@ def search(file: str, image: str, count: int,
     itself = Path(image).resolve()
     found = nearest_neighbours(file, query, count + 1)
     others = [n for n in found if (folder_path / n.path).resolve() != itself]
-    return others[:count], folder_path, encoder.channels
+    return others[:count], folder_path, encoder
 
 
 def contact_sheet(query: str, neighbours: Sequence[Neighbour],
-                  folder: Path, channels: Optional[int] = None) -> Figure:
-    """The query and its neighbours, each with its similarity and name."""
+                  folder: Path, encoder: Encoder) -> Figure:
+    """The query and its neighbours, each with its similarity and name.
+
+    Of images with other channels than RGB the first three are drawn, or one, all by the
+    mean and standard deviation of the encoder: equal values look alike.
+    """
     rows = max(1, -(-len(neighbours) // COLUMNS))
     figure = Figure(figsize=(1.7 * (COLUMNS + 1), 2.1 * rows), layout='constrained')
     axes = figure.subplots(rows, COLUMNS + 1, squeeze=False)
     for cell in axes.flat:
         cell.axis('off')
-    _show(axes[0, 0], Path(query), f'query\n{Path(query).name[-24:]}', channels)
+    _show(axes[0, 0], Path(query), f'query\n{Path(query).name[-24:]}', encoder)
     for i, (cell, neighbour) in enumerate(zip(axes[:, 1:].flat, neighbours), 1):
         _show(cell, folder / neighbour.path,
-              f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}', channels)
+              f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}', encoder)
     return figure
 
 
-def _show(axes: Axes, file: Path, title: str, channels: Optional[int]) -> None:
+def _show(axes: Axes, file: Path, title: str, encoder: Encoder) -> None:
     try:
+        channels = encoder.channels
         pixels = decode_image(read_file(str(file)), str(file), channels)  # (C, H, W)
-        if channels is not None:  # of other channels than RGB the first three, or one
-            pixels = pixels[[0, 1, 2] if channels > 2 else [0, 0, 0]].float()
-            low, high = (limit(pixels, dim=(1, 2), keepdim=True)
-                         for limit in (torch.amin, torch.amax))
-            pixels = (pixels - low) / (high - low).clamp(min=1e-9)
+        if channels is not None:
+            images = encoder.preprocessing.normalize(pixels)[None]
+            pixels = as_rgb(
+                images, encoder.preprocessing, first_channels(channels))[0]
         axes.imshow(pixels.permute(1, 2, 0))
     except (OSError, UnreadableImageError):
         axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
@@ -130,10 +136,10 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Search as the command line says; write the sheet and print the names."""
-    neighbours, folder, channels = search(
+    neighbours, folder, encoder = search(
         args.features, args.image, args.count, args.checkpoint, args.folder, args.heads)
     with whole(args.out) as path:
-        contact_sheet(args.image, neighbours, folder, channels).savefig(path, dpi=120)
+        contact_sheet(args.image, neighbours, folder, encoder).savefig(path, dpi=120)
     for neighbour in neighbours:
         print(f'{neighbour.similarity:.4f}  {neighbour.path}')
     print(f'sheet: {args.out}')

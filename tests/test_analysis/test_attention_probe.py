@@ -6,6 +6,7 @@ from torch import nn
 from mixedae_mm.analysis.attention_probe import (attention_probe,
                                                  cls_attention_maps,
                                                  topk_sampling_accuracy)
+from mixedae_mm.analysis.figures import draw_accuracy_per_layer
 from mixedae_mm.mixing import draw_mix_masks
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.undisturbed import outputs_of
@@ -114,6 +115,7 @@ def test_only_cls_kept_is_no_number():
     accuracy = topk_sampling_accuracy(
         backbone, torch.randn(1, 3, 16, 16), draw_mix_masks(1, 16, 4), topk=1)
     assert accuracy.isnan().all()
+    draw_accuracy_per_layer({'without a dot': accuracy.tolist()}, chance=25)
 
 
 def direct_attention_map(backbone, images, bias=0, kept=None):

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -24,6 +25,7 @@ from mixedae_mm.apis.features import parse_arguments, write_features
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import lock
+from mixedae_mm.utils.preprocessing import Preprocessing
 
 NUM_GOOD = 23
 BAD = {'broken.jpg', 'deep/empty.png'}
@@ -229,6 +231,23 @@ def test_a_checkpoint_is_found_again(encoder, small, tmp_path, name, recorded):
     elsewhere.name = name
     extract(small('a.png'), tmp_path / 'out', elsewhere)
     assert read_settings(tmp_path / 'out')['checkpoint'] == recorded
+
+
+def test_a_sheet_of_images_with_other_channels(tmp_path):
+    """A bright spot in one channel, as bright as the statistics of the training say."""
+    pixels = np.full((8, 8, 4), 5000, 'uint16')
+    pixels[2, 3, 1] = 9000
+    np.save(tmp_path / 'a.npy', pixels)
+    neighbour = nearest_neighbours.Neighbour('a.npy', 1.)
+    sheet = nearest_neighbours.contact_sheet(
+        str(tmp_path / 'a.npy'), [neighbour], tmp_path, SimpleNamespace(
+            channels=4, preprocessing=Preprocessing((8, 8), [5000.] * 4, [1600.] * 4)))
+    for axes in sheet.axes[:2]:
+        shown = axes.images[0].get_array()
+        assert shown.shape == (8, 8, 3)
+        expected = np.full((8, 8, 3), .5)
+        expected[2, 3, 1] = 1  # 2.5 standard deviations above the mean
+        np.testing.assert_allclose(shown, expected, atol=1e-5)
 
 
 def test_names_that_are_no_text(encoder, small, tmp_path):

@@ -22,16 +22,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', help='work folders or log files')
-    parser.add_argument(
-        '--names', nargs='+', help='in the legend (default: folder names)')
-    parser.add_argument(
-        '--keys', nargs='+',
-        help='what to draw (default: losses and TopK accuracy)')
-    parser.add_argument(
-        '--list', action='store_true', help='list what was logged, and stop')
-    parser.add_argument(
-        '--smooth', type=positive_int, default=1, metavar='N',
-        help='average the last N points (default: 1, nothing)')
+    parser.add_argument('--names', nargs='+',
+                        help='in the legend (default: folder names)')
+    parser.add_argument('--keys', nargs='+',
+                        help='what to draw (default: losses and TopK accuracy)')
+    parser.add_argument('--list', action='store_true',
+                        help='list what was logged, and stop')
+    parser.add_argument('--smooth', type=positive_int, default=1, metavar='N',
+                        help='average the last N points (default: 1, nothing)')
     parser.add_argument(
         '--out', type=figure_file, default='curves.png', help='.png, .pdf or .svg')
     return parser.parse_args()
