@@ -277,3 +277,13 @@ def test_what_a_resumed_file_lacks_is_said(project, capsys):
     assert training.main(['pretrain.py', *arguments]) == 0
     said = ''.join(capsys.readouterr())
     assert 'best.pth has no state of the optimizer' in said
+
+
+@pytest.mark.parametrize('value, said', [
+    ("'mae'", "init_cfg is 'mae', but must be a dict with a type"),
+    ('dict()', 'init_cfg is {}, but must be a dict with a type'),
+    ("dict(type='NoSuchThing')", 'NoSuchThing')])
+def test_an_init_cfg_that_names_nothing_is_refused(project, capsys, value, said):
+    with open('pretrain.py', 'a') as file:
+        file.write(f"model['backbone']['init_cfg'] = {value}\n")
+    assert said in command_error(capsys, training.main, 'pretrain.py')
