@@ -73,19 +73,15 @@ def test_truncated_checkpoint(run, unharmed, tmp_path):
     assert traces(tmp_path / 'run') == unharmed
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
-def test_signal(run, unharmed, tmp_path, name):
-    """Of a scheduler that wants the machine back, or of SLURM before its limit."""
-    run(dict(iteration=10, what='signal', name=name), status=75, said=[name])
-    run(status=0, said=['interrupted_iter_11.pth'])
-    assert traces(tmp_path / 'run') == unharmed
-
-
-def test_dead_worker(run, unharmed, tmp_path):
-    """A dataloader worker is killed, as when memory runs out."""
-    # PyTorch's or the broken connection's error, whichever is met first.
-    run(dict(iteration=10, what='worker'), status=1, said=['Error: '])
-    run(status=0)
+@pytest.mark.parametrize('fault, status, said, resumed', [
+    # Of a scheduler that wants the machine back, or of SLURM before its limit.
+    (dict(what='signal', name='SIGTERM'), 75, 'SIGTERM', ['interrupted_iter_11.pth']),
+    (dict(what='signal', name='SIGUSR1'), 75, 'SIGUSR1', ['interrupted_iter_11.pth']),
+    # As when memory runs out. PyTorch's or the broken connection's error comes first.
+    (dict(what='worker'), 1, 'Error: ', [])], ids=['SIGTERM', 'SIGUSR1', 'dead worker'])
+def test_interruption(run, unharmed, tmp_path, fault, status, said, resumed):
+    run(dict(iteration=10, **fault), status=status, said=[said])
+    run(status=0, said=resumed)
     assert traces(tmp_path / 'run') == unharmed
 
 
