@@ -3,7 +3,7 @@ import argparse
 import random
 from operator import attrgetter
 from pathlib import Path
-from typing import (Any, Dict, Iterator, List, Optional, Sequence, Tuple,
+from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple,
                     TypeVar, Union)
 
 from mmengine.config import Config
@@ -130,7 +130,7 @@ def channels_of(model: BaseModel) -> Optional[int]:
         getattr(model.data_preprocessor, 'mean', None))
 
 
-def common_channels(models: Dict[str, BaseModel]) -> Optional[int]:
+def common_channels(models: Mapping[str, BaseModel]) -> Optional[int]:
     """:func:`channels_of` of models that see the same images; they must not differ."""
     counts = {name: channels_of(model) for name, model in models.items()}
     if len(set(counts.values())) > 1:

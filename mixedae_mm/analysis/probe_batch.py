@@ -3,7 +3,7 @@ import random
 from typing import NamedTuple
 
 import torch
-from mmengine.dataset import default_collate
+from mmengine.dataset import BaseDataset, default_collate
 from mmengine.model import BaseModel, BaseModule
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -30,7 +30,7 @@ def sample_images(dataloader: DataLoader, num_images: int, seed: int) -> Tensor:
     training data is. Augmentation starts from ``seed`` too, and the global generators
     are left as they were.
     """
-    dataset = dataloader.dataset
+    dataset: BaseDataset = dataloader.dataset
     num_images = min(num_images, len(dataset))
     indices = random.Random(seed).sample(range(len(dataset)), num_images)
     with own_random_numbers(seed):
