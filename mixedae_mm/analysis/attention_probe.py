@@ -139,7 +139,7 @@ def cls_attention_maps(backbone: BaseModule, images: Tensor) -> Tensor:
     if 'bias' in seen:  # (heads, N, N)
         scores = scores + seen['bias'][:, :1].float()
     if isinstance(backbone, MixedAEViT) and backbone.homologous_in_transfer:
-        topk = backbone.layer_topk(last, scores.size(-1) - first)
+        topk = backbone.topk_of_layers(scores.size(-1) - first)[last]
         if topk is not None:  # None attends globally
             scores = scores.masked_fill(~topk_mask(scores, topk), -torch.inf)
     maps = scores.softmax(-1)[:, :, 0, first:].mean(1)
