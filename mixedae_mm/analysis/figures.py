@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -124,9 +123,13 @@ def draw_attention(images: Sequence[np.ndarray],
     for i, image in enumerate(images):
         block, column = divmod(i, columns)
         grid[block * rows, column].imshow(image)
+        extent = (0, image.shape[1], image.shape[0], 0)
         for row, values in enumerate(maps.values(), start=1):
-            drawn = overlay_attention(grid[block * rows + row, column], image,
-                                      values[i], highest)
+            # Over the image in grey, smoothly between patch centres.
+            axes = grid[block * rows + row, column]
+            axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
+            drawn = axes.imshow(values[i], cmap='inferno', vmin=0, vmax=highest,
+                                alpha=0.7, extent=extent, interpolation='bilinear')
     for block in range(blocks):
         for row, label in enumerate(['image', *maps]):
             grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
@@ -142,16 +145,6 @@ def draw_maps(entries: Sequence[Any]) -> Figure:
     return draw_attention(
         [entry.image for entry in entries],
         {label: [entry.maps[label] for entry in entries] for label in entries[0].maps})
-
-
-def overlay_attention(axes: Axes, image: np.ndarray, attention: np.ndarray,
-                      highest: float) -> AxesImage:
-    """Draw a map, 0 to ``highest``, smoothly over its image in grey."""
-    height, width = image.shape[:2]
-    extent = (0, width, height, 0)
-    axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
-    return axes.imshow(attention, cmap='inferno', vmin=0, vmax=highest, alpha=0.7,
-                       extent=extent, interpolation='bilinear')
 
 
 def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """One vector per image from a frozen ViT: from which layer, of which tokens."""
-from contextlib import closing
 from pathlib import Path
-from typing import (Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple,
-                    Union)
+from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import torch
 from mmengine.config import Config
@@ -18,7 +17,7 @@ from ..datasets.channels import extensions_of, loading_step
 from ..datasets.checks import check_same_classes
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import ImageSize
-from ..utils.progress import with_progress
+from ..utils.progress import progress_bar
 from ..utils.undisturbed import outputs_of
 from .attention_probe import encode_whole
 from .loading import in_order_of_training, part_of_vit
@@ -119,26 +118,21 @@ def extract_features(model: BaseModel, dataset: BaseDataset,
                      readouts: Optional[Iterable[str]] = None, batch_size: int = 128,
                      num_workers: int = 0, progress: Optional[str] = None,
                      rgb: bool = False) -> LabelledFeatures:
-    """Features of every image of a labelled data set.
+    """Features of every image of a labelled data set, by read-out (default: all).
 
     Among several processes each encodes a share of the images, and all get
     all features. What fails in one process fails in all.
 
     Args:
-        model (BaseModel): With ``backbone`` and ``data_preprocessor``, in
-            evaluation mode.
+        model (BaseModel): In evaluation mode.
         dataset (BaseDataset): Of mmpretrain: samples with ``inputs`` of one size
             and ``data_samples`` with a ``gt_label``.
-        readouts (Iterable[str], optional): Which; all by default.
-        batch_size (int): Images per batch and process.
-        num_workers (int): Processes that load images.
         progress (str, optional): Show a progress bar with this name.
         rgb (bool): The images are RGB, as those of :func:`labelled_folder`. By default
             they are in the order that the model's own data set has.
 
     Raises:
-        ConfigurationError: If an image has no label, or a read-out does not
-            exist.
+        ConfigurationError: If an image has no label, or a read-out does not exist.
     """
     rank, world_size = get_rank(), get_world_size()
     # Every process takes as many: what is beyond the end is cut off below.
@@ -147,11 +141,10 @@ def extract_features(model: BaseModel, dataset: BaseDataset,
     loader = DataLoader(Subset(dataset, own), batch_size, num_workers=num_workers,
                         collate_fn=_collate)
     wanted = None if readouts is None else list(readouts)
-    batches = with_progress(
-        loader, progress or '', len(loader), show=progress is not None)
     try:
-        with closing(batches):  # the bar ends before an error is said
-            share = _encode(model, batches, wanted, rgb)
+        with progress_bar(progress or '', len(loader),
+                          show=progress is not None) as advance:
+            share = _encode(model, loader, wanted, rgb, advance)
     except Exception as error:  # the other processes must not wait for this one
         all_gather_object(f'{type(error).__name__}: {error}')
         raise
@@ -167,7 +160,8 @@ def extract_features(model: BaseModel, dataset: BaseDataset,
 
 
 def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
-            rgb: bool) -> Tuple[Dict[str, Tensor], Tensor]:
+            rgb: bool, advance: Callable[[int], None]
+            ) -> Tuple[Dict[str, Tensor], Tensor]:
     """Read-outs ``(N, C)`` by name and labels ``(N, )`` of this process."""
     layers = None if wanted is None else sorted({_layer_of(name) for name in wanted})
     parts: Dict[str, List[Tensor]] = {}
@@ -186,6 +180,7 @@ def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
         for name in wanted or values:
             parts.setdefault(name, []).append(values[name].cpu())
         labels.append(image_labels)
+        advance(1)
     return ({name: torch.cat(values) for name, values in parts.items()},
             torch.cat(labels))
 
@@ -202,8 +197,8 @@ def _layer_of(readout: str) -> int:
 
 def _collate(samples: Sequence[dict]):
     """Images ``(B, C, H, W)`` and labels ``(B, )`` of mmpretrain's samples."""
-    labels: List[Any] = [getattr(sample['data_samples'], 'gt_label', None)
-                         for sample in samples]
+    labels: List[Any] = [
+        getattr(sample['data_samples'], 'gt_label', None) for sample in samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ConfigurationError(
             'Every image of a labelled data set must have one label: '

@@ -1,6 +1,6 @@
 """How well attention separates objects from their background (Fig. 5)."""
 from itertools import islice
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -64,18 +64,18 @@ def map_to_pixels(attention: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def object_score(images: Iterable[ScoredImage],
-                 map_of: Callable[[ScoredImage], np.ndarray]) -> ObjectScore:
+                 maps: Iterable[np.ndarray]) -> ObjectScore:
     """Score one map, ``(rows, columns)``, per image.
 
     Raises:
         ConfigurationError: If no image has both object and background.
     """
     precisions, ious, shared, shares = [], [], [], []
-    for entry in images:
+    for entry, attention in zip(images, maps):
         mask = entry.mask[entry.counts]
         if mask.all() or not mask.any():
             continue  # nothing to separate
-        values = map_to_pixels(map_of(entry), *entry.mask.shape)[entry.counts]
+        values = map_to_pixels(attention, *entry.mask.shape)[entry.counts]
         precisions.append(_metrics().average_precision_score(mask, values))
         ious.append(best_iou(values, mask))
         chosen = values / max(values.max(), 1e-12) >= SHARED_THRESHOLDS[:, None]
@@ -116,9 +116,9 @@ def attention_on_objects(models: Mapping[str, BaseModel],
                 maps[name] = cls_attention_maps(
                     model.backbone, normalised_for(model, inputs)).cpu().numpy()
         entries += [
-            ScoredImage(crop.permute(1, 2, 0).numpy(), masks[0], masks[1],
+            ScoredImage(crop.permute(1, 2, 0).numpy(), mask, counts,
                         {name: values[i] for name, values in maps.items()})
-            for i, (crop, masks) in enumerate(group)]
+            for i, (crop, (mask, counts)) in enumerate(group)]
     return entries
 
 
@@ -148,14 +148,11 @@ def score_models(entries: List[ScoredImage]) -> Dict[str, ObjectScore]:
     """
     if not entries:
         raise ConfigurationError('There is no image with a mask to score.')
-    maps = entries[0].maps
-    centre = centre_map(*next(iter(maps.values())).shape)
-
-    def map_of(name: str) -> Callable[[ScoredImage], np.ndarray]:
-        return lambda entry: entry.maps[name]
-
-    scores = {name: object_score(entries, map_of(name)) for name in maps}
-    return {**scores, CENTRE: object_score(entries, lambda entry: centre)}
+    maps_of = {name: [entry.maps[name] for entry in entries]
+               for name in entries[0].maps}
+    grid = next(iter(maps_of.values()))[0].shape
+    maps_of[CENTRE] = [centre_map(*grid)] * len(entries)
+    return {name: object_score(entries, maps) for name, maps in maps_of.items()}
 
 
 def centre_map(rows: int, columns: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def scored(mask=MASK, counts=None, values=MAP):
 
 
 def score_of(*entries):
-    return object_score(entries, lambda entry: entry.maps['model'])
+    return object_score(entries, [entry.maps['model'] for entry in entries])
 
 
 def test_a_case_computed_on_paper():
