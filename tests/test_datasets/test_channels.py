@@ -2,6 +2,7 @@
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_a_file_that_cannot_be_used_is_named(data, facts):
     message = str(caught.value)
     assert 'scene.tif' in message and '\n' not in message
     assert all(fact in message for fact in facts), message
+
+
+def test_a_missing_package_is_no_damaged_image(monkeypatch):
+    """It would be skipped with a warning, and so would every other one."""
+    monkeypatch.setitem(sys.modules, 'tifffile', None)
+    with pytest.raises(ConfigurationError, match='pip install tifffile') as caught:
+        decode_channels(tiff(pixels(4, 'uint8')), 4)
+    assert not isinstance(caught.value, UnreadableImageError)
 
 
 # ------------------------------------------------------------- normalisation
