@@ -15,6 +15,7 @@ from ..config.boundary import preparing
 from ..utils.building import build_model
 from ..utils.errors import ConfigurationError
 from .drawn_samples import draw, drawn_pixels
+from .figures import literal
 from .panels import as_rgb, frame, show_image
 
 PHASES = ('train', 'val', 'test')
@@ -89,7 +90,7 @@ def _row(images: Sequence[torch.Tensor], titles: Sequence[str], side: float) -> 
     for axes, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0],
                                   images, titles):
         show_image(axes, image, title[-24:])
-    return figure
+    return literal(figure)
 
 
 def _title(sample: dict) -> str:

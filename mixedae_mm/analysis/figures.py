@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -20,6 +21,13 @@ from .run_log import Curve
 
 LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
                 '#56B4E9', '#555555', '#8C564B')
+
+
+def literal(figure: Figure) -> Figure:
+    """Show every text as it is: a $ in the name of a file or model is no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    return figure
 
 
 def figure_to_array(figure: Figure, dpi: int = 100) -> np.ndarray:
@@ -57,7 +65,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
             axes.legend(fontsize=8, frameon=False)
     for axes in grid[len(panels):]:
         axes.set_visible(False)
-    return figure
+    return literal(figure)
 
 
 def draw_accuracy_over_training(curves: Mapping[int, Curve],
@@ -91,7 +99,7 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc='center left',
                 bbox_to_anchor=(1, 0.5))
-    return figure
+    return literal(figure)
 
 
 def draw_attention(images: Sequence[np.ndarray],
@@ -137,7 +145,7 @@ def draw_attention(images: Sequence[np.ndarray],
                             shrink=0.9, fraction=0.05, pad=0.01)
     scale.set_label('attention of CLS; 1: all patches alike', fontsize=7)
     scale.ax.tick_params(labelsize=7)
-    return figure
+    return literal(figure)
 
 
 def draw_maps(entries: Sequence[Any]) -> Figure:

@@ -15,6 +15,7 @@ from ..models import MixedAE
 from ..utils.errors import ConfigurationError
 from ..utils.preprocessing import channels_to_read
 from ..utils.undisturbed import evaluating
+from .figures import literal
 
 HIDDEN_GREY = 0.8  # of patches that the encoder did not see, in [0, 1]
 CONTRAST = 0.2  # of other channels than RGB: mean - 2.5 std is 0, mean + 2.5 std is 1
@@ -161,7 +162,7 @@ def draw_mixing_panel(panel: MixingPanel, title: str = '') -> Figure:
         axes[row, 0].set_ylabel(name, fontsize=9)
     for i in range(num_sources):
         axes[0, i].set_title(f'source {i}', fontsize=9, color='0.3')
-    return figure
+    return literal(figure)
 
 
 def source_colour(source: int) -> str:

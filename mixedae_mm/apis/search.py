@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..analysis.figures import literal
 from ..analysis.panels import as_rgb, first_channels
 from ..datasets.decode import UnreadableImageError
 from ..datasets.reading import read_file
@@ -94,7 +95,7 @@ def contact_sheet(query: str, neighbours: Sequence[Neighbour],
     for i, (cell, neighbour) in enumerate(zip(axes[:, 1:].flat, neighbours), 1):
         _show(cell, folder / neighbour.path,
               f'{i}.  {neighbour.similarity:.3f}\n{neighbour.path[-24:]}', encoder)
-    return figure
+    return literal(figure)
 
 
 def _show(axes: Axes, file: Path, title: str, encoder: Encoder) -> None:
@@ -109,7 +110,7 @@ def _show(axes: Axes, file: Path, title: str, encoder: Encoder) -> None:
     except (OSError, UnreadableImageError):
         axes.text(0.5, 0.5, 'cannot be read', ha='center', transform=axes.transAxes)
     # A dollar sign in a file name must not begin a formula.
-    axes.set_title(title, fontsize=8, parse_math=False)
+    axes.set_title(title, fontsize=8)
 
 
 def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

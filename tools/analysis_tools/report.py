@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.report import write_run_report
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import add_shown_channels, output_file
+from mixedae_mm.utils.arguments import add_shown_channels
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,8 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         'images', nargs='?', help='folder of images to show, preferably ones that '
         'were not trained on (default: the training images)')
-    parser.add_argument('--out', type=output_file(),
-                        help='default: WORK_DIR/report.html')
+    parser.add_argument('--out', help='default: WORK_DIR/report.html')
     parser.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')
     add_shown_channels(parser)

@@ -33,7 +33,7 @@ def draw_predictions(runs: Sequence[FineTuning]) -> Figure:
     figure = Figure((1.9 * len(columns), 1.9 * len(said[0])), layout='constrained')
     cells = figure.subplots(len(said[0]), len(columns), squeeze=False)
     for axes, title in zip(cells[0], columns):
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)
     for axes in cells.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_anchor('N')
