@@ -43,12 +43,15 @@ def draw_mix_masks(num_masks: int,
                    num_sources: int,
                    device: Optional[torch.device] = None,
                    generator: Optional[torch.Generator] = None) -> Tensor:
-    """Draw symmetric random mixing masks ``(S, L)`` (Eq. 2).
+    """Draw symmetric random mixing masks (Eq. 2).
 
     Every source gets ``L / n`` positions, uniformly at random. Where ``n``
     does not divide ``L`` the shares differ by at most one patch, and which
     sources get the extra ones is random as well. The generator is one of the same
     device, by default the global one.
+
+    Returns:
+        Tensor: ``(S, L)`` int64, values in ``[0, n)``.
 
     Raises:
         ConfigurationError: If there are fewer patches than sources.
@@ -70,7 +73,7 @@ def draw_mix_masks(num_masks: int,
 
 
 def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
-    """Rows and columns of the patches of an image ``(H, W)``.
+    """Rows and columns ``(H / P, W / P)`` of the patches of an image ``(H, W)``.
 
     Raises:
         ConfigurationError: If a side is not a multiple of the patch size.
@@ -86,7 +89,11 @@ def patch_grid(image_size: Sequence[int], patch_size: int) -> Tuple[int, int]:
 
 
 def check_batch(num_images: int, num_sources: int) -> None:
-    """Raise a ConfigurationError for a batch that cannot be cut into whole groups."""
+    """Refuse a batch that cannot be cut into whole groups.
+
+    Raises:
+        ConfigurationError: If ``B`` is 0 or not a multiple of ``n``.
+    """
     if num_images == 0 or num_images % num_sources:
         raise ConfigurationError(
             f'A batch of {num_images} images cannot be cut into groups of '
@@ -100,10 +107,11 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
     """Mix each group of images by its masks (Eq. 1).
 
     Position ``l`` of a mixed image shows patch ``l`` of source ``M_l``.
-    Shapes: ``(B, C, H, W)`` of any dtype, ``(S, L)`` -> ``(S, C, H, W)``.
+    Shapes: ``(B, C, H, W)`` of any dtype, ``(S, L)`` int64 -> ``(S, C, H, W)``.
 
     Raises:
-        ConfigurationError: See :func:`check_batch` and :func:`patch_grid`.
+        ConfigurationError: If ``B`` is 0 or not a multiple of ``n``, or an image side
+            is not one of ``P``.
     """
     check_batch(len(clean), num_sources)
     rows, columns = patch_grid(clean.shape[-2:], patch_size)
@@ -117,7 +125,10 @@ def mix_images(clean: Tensor, mix_masks: Tensor, num_sources: int,
 
 
 def is_shown(mix_masks: Tensor, num_sources: int) -> Tensor:
-    """One-hot masks: ``(..., L)`` to ``(..., L, n)`` bool, True once per position."""
+    """One-hot masks, True once per position.
+
+    Shapes: ``(..., L)`` int64 -> ``(..., L, n)`` bool.
+    """
     sources = torch.arange(num_sources, device=mix_masks.device)
     return mix_masks[..., None] == sources
 
@@ -128,7 +139,7 @@ def vectors_of_sources(vectors: Tensor, mix_masks: Tensor) -> Tensor:
     The values are those of ``vectors[mix_masks]``, whose gradient would add
     ``S * L`` rows into ``n`` by atomics. The gradient of a product with the
     one-hot masks is a product as well. The dtype stays, under autocast too.
-    Shapes: ``(n, C)``, ``(S, L)`` -> ``(S, L, C)``.
+    Shapes: ``(n, C)``, ``(S, L)`` int64 -> ``(S, L, C)``.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         return is_shown(mix_masks, len(vectors)).to(vectors.dtype) @ vectors
@@ -140,7 +151,7 @@ def unmix_tokens(tokens: Tensor, mix_masks: Tensor, num_sources: int,
 
     Source ``i`` keeps the patch token at ``l`` where ``M_l = i`` and holds the
     ``[MASK]`` token elsewhere.
-    Shapes: ``(S, L, C)``, ``(S, L)``, ``[MASK]`` ``(C,)`` -> ``(S, n, L, C)``.
+    Shapes: ``(S, L, C)``, ``(S, L)`` int64, ``[MASK]`` ``(C,)`` -> ``(S, n, L, C)``.
     """
     is_own = is_shown(mix_masks, num_sources).mT  # (S, n, L)
     return torch.where(is_own[..., None], tokens[:, None],
@@ -153,7 +164,7 @@ def hidden_sources(mix_masks: Tensor, num_sources: int) -> Tensor:
     These are the ``n - 1`` pairs ``(l, i)`` with ``M_l != i`` over which
     Eq. 4 sums. Their number does not depend on the mask, so the loss can be
     taken on exactly these without a data-dependent shape.
-    Shapes: ``(..., L)`` -> ``(..., L, n - 1)`` int64.
+    Shapes: ``(..., L)`` int64 -> ``(..., L, n - 1)`` int64.
     """
     others = torch.arange(num_sources - 1, device=mix_masks.device)
     return others + (others >= mix_masks[..., None]).long()
@@ -163,7 +174,7 @@ def gather_hidden(sequences: Tensor, mix_masks: Tensor) -> Tensor:
     """Pick the entries at the hidden positions of every source.
 
     They are in the order of :func:`hidden_sources`.
-    Shapes: ``(..., n, L, C)``, ``(..., L)`` -> ``(..., L, n - 1, C)``.
+    Shapes: ``(..., n, L, C)``, ``(..., L)`` int64 -> ``(..., L, n - 1, C)``.
     """
     sequences = sequences.transpose(-3, -2)  # (..., L, n, C)
     # The j-th hidden source is j, or j + 1 from the shown one on. Choosing
@@ -182,7 +193,7 @@ def hidden_targets(patches: Tensor, mix_masks: Tensor,
     ``l`` its targets are the patches ``l`` of the group's images
     ``g * n + i``, for every source ``i`` that is not shown there, in the order of
     :func:`hidden_sources`.
-    Shapes: ``(B, L, D)`` of the ``B = G * n`` clean images, ``(S, L)`` ->
+    Shapes: ``(B, L, D)`` of the ``B = G * n`` clean images, ``(S, L)`` int64 ->
     ``(S, L, n - 1, D)``.
     """
     groups = patches.unflatten(0, (-1, 1, num_sources))  # (G, 1, n, L, D)
@@ -196,7 +207,8 @@ def scatter_hidden(values: Tensor, mix_masks: Tensor,
                    shown: Tensor) -> Tensor:
     """Inverse of :func:`gather_hidden`; where ``M_l = i`` it takes ``shown``.
 
-    Shapes: ``(S, L, n - 1, C)``, ``(S, L)``, ``(S, n, L, C)`` -> ``(S, n, L, C)``.
+    Shapes: ``(S, L, n - 1, C)``, ``(S, L)`` int64, shown ``(S, n, L, C)`` ->
+    ``(S, n, L, C)``.
     """
     hidden = hidden_sources(mix_masks, shown.size(1))
     index = hidden[..., None].expand(-1, -1, -1, shown.size(-1))
@@ -208,6 +220,9 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images ``(B, C, H, W)`` into flattened patches ``(B, L, P * P * C)``.
 
     In MAE's order: row, column, colour.
+
+    Raises:
+        ConfigurationError: If an image side is not a multiple of ``P``.
     """
     rows, columns = patch_grid(images.shape[-2:], patch_size)
     patches = images.reshape(
@@ -217,7 +232,10 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, grid: Sequence[int], patch_size: int) -> Tensor:
-    """Inverse of :func:`patchify`, for a grid of ``rows * columns = L`` patches."""
+    """Inverse of :func:`patchify`, for a grid of ``rows * columns = L`` patches.
+
+    Shapes: ``(B, L, P * P * C)`` -> ``(B, C, H, W)``.
+    """
     rows, columns = grid
     patches = patches.reshape(
         len(patches), rows, columns, patch_size, patch_size, -1)  # (B, h, w, P, P, C)
@@ -229,7 +247,7 @@ def patch_statistics(patches: Tensor) -> Tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, MAE's pixel normalisation.
 
     The latter is ``sqrt(var + 1e-6)`` with the unbiased variance.
-    Shapes: ``(..., P * P * C)`` -> ``(..., 1)`` twice.
+    Shapes: ``(..., P * P * C)``, at least two values -> ``(..., 1)`` twice.
     """
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + 1e-6).sqrt()

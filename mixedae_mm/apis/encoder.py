@@ -37,7 +37,7 @@ def load(checkpoint: Union[str, Path],
          img_size: Union[int, Tuple[int, int], None] = None,
          amp: bool = False,
          heads: Optional[int] = None) -> 'Encoder':
-    """Load the encoder of a checkpoint with its preprocessing, in evaluation mode.
+    """Load the encoder of a checkpoint with its preprocessing.
 
     >>> encoder = mixedae_mm.load('work_dirs/mixedae_vitb_300e/epoch_300.pth')
     >>> cls, patches = encoder.encode('photo.jpg')
@@ -54,6 +54,9 @@ def load(checkpoint: Union[str, Path],
             are interpolated. Defaults to the size of the training.
         amp (bool): Compute in bfloat16 where that is safe.
         heads (int, optional): Attention heads, for files that do not say.
+
+    Returns:
+        Encoder: In evaluation mode.
 
     Raises:
         ConfigurationError: If the file is not a checkpoint of a plain ViT, or
@@ -83,7 +86,7 @@ class Encoder:
     are RGB. The shorter side is resized, the centre cut out. An encoder of another
     number of channels takes files, arrays and tensors of so many, in the units of its
     mean (:func:`~mixedae_mm.datasets.channels.decode_channels`). There are
-    ``batch_size`` images in a batch; features come on the CPU, float32.
+    ``batch_size`` images in a batch, at least 1. Results are float32 on the CPU.
 
     Attributes:
         model (PlainViT): Normalised images to tokens.
@@ -121,13 +124,16 @@ class Encoder:
                 f'{", bfloat16" if self.amp else ""})')
 
     def encode(self, images: Images, batch_size: int = 32) -> Encoded:
-        """Tokens of images, ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``.
+        """Tokens of images.
 
-        For one image ``N`` is 1. All are in memory: for many images take
-        :meth:`batches` or :meth:`features`.
+        Returns:
+            Encoded: ``cls`` ``(N, C)`` and ``patches`` ``(N, L, C)``; for one image
+            ``N`` is 1. All are in memory: for many images take :meth:`batches` or
+            :meth:`features`.
 
         Raises:
-            ConfigurationError: If something is not an image, or there are none.
+            ConfigurationError: If something is not an image, there are none, or
+                ``batch_size`` is below 1.
         """
         encoded = list(self.batches(images, batch_size))
         return Encoded(*map(torch.cat, zip(*encoded)))
@@ -144,6 +150,9 @@ class Encoder:
 
         ``pooling`` is the ``'mean'`` of the patch tokens (normalised, if the
         checkpoint was fine-tuned so), or ``'cls'``.
+
+        Raises:
+            ConfigurationError: As :meth:`encode`, and for another pooling.
         """
         return torch.cat([self.pool(crops, pooling)
                           for crops in self._crops(images, batch_size)])
@@ -153,7 +162,7 @@ class Encoder:
         """Logits ``(N, num_classes)`` of a fine-tuned classifier.
 
         Raises:
-            ConfigurationError: If the checkpoint has no classifier.
+            ConfigurationError: As :meth:`encode`, or if there is no classifier.
         """
         if self.model.head is None:
             raise ConfigurationError(f'{self.name} has no classifier.')
@@ -162,14 +171,18 @@ class Encoder:
 
     @torch.no_grad()
     def tokens(self, crops: Tensor) -> Tensor:
-        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)``."""
+        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, 1 + L, C)`` on the device."""
         images = self.preprocessing.normalize(crops.to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return self.model(images)
 
     @torch.no_grad()
     def pool(self, crops: Tensor, pooling: str = 'mean') -> Tensor:
-        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU."""
+        """Crops ``(N, 3, H, W)``, uint8 or 0..1, to ``(N, C)`` on the CPU, float32.
+
+        Raises:
+            ConfigurationError: If ``pooling`` is neither ``'mean'`` nor ``'cls'``.
+        """
         check_choice('pooling', pooling, POOLINGS)
         return self.model.pool(self.tokens(crops).float(), pooling).cpu()
 

@@ -33,6 +33,10 @@ class ExportableViT(nn.Module):
     deviation. Image sides are multiples of the patch size, at least two patches.
     Positions are always interpolated, which at the size of the training changes
     nothing; a test for that size would tie the program to it.
+
+    Args:
+        encoder (Encoder): From :func:`mixedae_mm.load`.
+        classifier (bool): Give logits, not tokens.
     """
 
     mean: Tensor
@@ -47,10 +51,11 @@ class ExportableViT(nn.Module):
             self.register_buffer(name, _scale(encoder) * value)
 
     def forward(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, Tensor]]:
-        """RGB images in 0..1, or of other channels, to ``cls`` and ``patches``.
+        """RGB images ``(N, 3, H, W)`` in 0..1, or of other channels, to the outputs.
 
-        These are ``(N, C)`` and ``(N, L, C)``; a classifier gives its logits
-        ``(N, num_classes)`` instead.
+        Returns:
+            tuple[Tensor, Tensor] | Tensor: ``cls`` ``(N, C)`` and ``patches``
+            ``(N, L, C)``; of a classifier the logits ``(N, num_classes)``.
         """
         backbone: VisionTransformer = self.model.backbone
         x = backbone.patch_embed.projection((images - self.mean) / self.std)
@@ -90,8 +95,9 @@ def export(encoder: Encoder,
         list[Comparison]: With the model itself, at several sizes.
 
     Raises:
-        ConfigurationError: If there is no classifier, a package is missing,
-            the file cannot be written, or results differ.
+        ConfigurationError: If there is no classifier, a package is missing or too
+            old, the ViT has a relative position bias, the file is there or cannot be
+            written, or results differ.
     """
     destination = check_file(out, overwrite, SUFFIXES)
     to_onnx = destination.suffix.lower() == '.onnx'

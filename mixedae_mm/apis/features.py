@@ -97,9 +97,13 @@ def write_features(folder: str,
         overwrite (bool): Replace a finished file.
         progress (bool): Show a progress bar.
 
+    Returns:
+        Summary: What was done.
+
     Raises:
-        ConfigurationError: If no image can be read, ``out`` is there, was begun with
-            other settings or is being written, or pyarrow is not installed.
+        ConfigurationError: If the folder is missing or has no image that can be read,
+            ``out`` is there, was begun with other settings or is being written,
+            pyarrow is not installed, or for another pooling or batch size.
     """
     pyarrow()  # before hours of work
     check_choice('pooling', pooling, POOLINGS)

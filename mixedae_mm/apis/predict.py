@@ -46,7 +46,8 @@ def predict(images: PathLike, checkpoint: PathLike, out: PathLike = 'predictions
         checkpoint (str | Path): Of a fine-tuning with mmpretrain, mmseg or mmdet. It
             is read as data; nothing in it is executed.
         out (str | Path): Folder for the results.
-        config (str | Path, optional): By default that in the checkpoint.
+        config (str | Path, optional): Config of the checkpoint, by default the one
+            saved in it.
         threshold (float): Least score of an object, in [0, 1].
         device (str, optional): A GPU by default, if there is one.
         channels (sequence[int], optional): Which to draw as red, green and blue, see

@@ -31,10 +31,17 @@ class Neighbour(NamedTuple):
 
 
 def nearest_neighbours(file: str, query: Tensor, count: int) -> List[Neighbour]:
-    """The ``count`` rows of a file of features that are most similar, best first.
+    """The rows of a Parquet file of features that are most similar to a query.
 
-    The file, of :func:`~.features.write_features`, is read in pieces; memory does not
-    grow with it. The query is ``(C, )`` float32.
+    The file is read in pieces; memory does not grow with it.
+
+    Args:
+        file (str): Of :func:`~.features.write_features`.
+        query (Tensor): ``(C, )`` float32.
+        count (int): How many, at least 1.
+
+    Returns:
+        list[Neighbour]: The most similar first.
     """
     query = normalize(query, dim=0)
     best: List[Neighbour] = []
@@ -55,11 +62,17 @@ def search(file: str, image: str, count: int,
            folder: Optional[str] = None,
            heads: Optional[int] = None
            ) -> Tuple[List[Neighbour], Path, Encoder]:
-    """Neighbours of an image file, itself left out, the images' folder, the encoder.
+    """Neighbours of an image file among those of a file of features, itself left out.
+
+    Checkpoint and folder are those of the features, unless they are given.
+
+    Returns:
+        tuple[list[Neighbour], Path, Encoder]: At most ``count``, most similar first;
+        the images' folder; and the encoder.
 
     Raises:
-        ConfigurationError: If a file is missing, or the checkpoint is not the
-            one that the features were made with.
+        ConfigurationError: If a file is missing, ``count`` is below 1, or the
+            checkpoint is not the one that the features were made with.
     """
     settings = read_settings(file)
     check_count('count', count)

@@ -152,6 +152,9 @@ class SampleSeededDataset(SampleSeeding, _Delegate):
         dataset (dict | Dataset): The dataset to wrap, or its config.
         seed (int, optional): In [0, 2**63). With None samples are not seeded until
             ``dataset.seed`` is set.
+
+    Raises:
+        ConfigurationError: For another seed, here or set later.
     """
 
     def __init__(self, dataset, seed: Optional[int] = None):

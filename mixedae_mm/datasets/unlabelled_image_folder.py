@@ -56,8 +56,9 @@ class UnlabelledImageFolder(SampleSeeding, BaseDataset):
             :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
-        ConfigurationError: When built on a folder that is missing or has no
-            image; when too many images are unreadable.
+        ConfigurationError: For a share or seed out of range; when built on a folder
+            that is missing or has no image; when too many images are unreadable.
+        UnreadableImageError, OSError: With ``test_mode=True``, at a bad image.
     """
 
     _fully_initialized: bool

@@ -15,7 +15,8 @@ class ElevenPointMAP(VOCAveragePrecision):
     one is taken (Everingham et al., 2010, Sec. 4.2). mmpretrain's ``AveragePrecision``
     averages over all positives instead, which gives other numbers. Images in which a
     class is only marked difficult are left out for that class. Arguments are those of
-    ``VOCAveragePrecision``: with ``average=None`` each class is reported.
+    ``VOCAveragePrecision``: with ``average=None`` each class is reported, as
+    ``AP_classwise``.
     """
     default_prefix = '11-point'
 
@@ -23,10 +24,16 @@ class ElevenPointMAP(VOCAveragePrecision):
     def calculate(pred: Tensor,
                   target: Tensor,
                   average: Optional[str] = 'macro') -> Tensor:
-        """Average precision in percent, of every class or their mean (``'macro'``).
+        """Average precision in percent.
 
-        ``pred`` are scores ``(N, classes)``; ``target``, likewise, is 1 where the class
-        is in the image, 0 where not, -1 where the image does not count.
+        Args:
+            pred (Tensor): Scores ``(N, classes)``.
+            target (Tensor): ``(N, classes)``: 1 where the class is in the image, 0
+                where not, -1 where the image does not count.
+            average (str, optional): ``'macro'``, the mean over classes, or None.
+
+        Returns:
+            Tensor: float64 scalar, or ``(classes, )`` for None.
         """
         precisions = torch.stack([
             _eleven_point_precision(scores[truth >= 0], truth[truth >= 0])

@@ -63,6 +63,9 @@ def convert(source: str,
         input_channels (int, optional): Number of channels of the result. Its
             features of images whose channels are all equal are those of the source.
 
+    Returns:
+        Conversion: What was written, and how its features compare.
+
     Raises:
         ConfigurationError: If the source has no place there or cannot be
             read, the destination cannot be written, or features differ.

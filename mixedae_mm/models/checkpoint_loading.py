@@ -33,9 +33,17 @@ class CheckedPretrainedInit(PretrainedInit):
     """``init_cfg`` of type ``Pretrained``: loads completely or not at all.
 
     Models without a part of MixedAE are loaded as mmengine does, except a plain ViT
-    of mmpretrain from a file of MixedAE's pre-training, and with ``complete``, which
-    loads any model, such as a ResNet, completely. Other arguments are mmengine's and
-    those of :func:`load_pretrained`.
+    of mmpretrain from a file of MixedAE's pre-training, and with ``complete``.
+
+    Args:
+        checkpoint (str), prefix (str, optional), map_location (str): As in mmengine.
+        grid (tuple[int, int], optional), input_channels (str, optional): As in
+            :func:`load_pretrained`.
+        complete (bool): Load any model, such as a ResNet, completely or refuse it.
+
+    Raises:
+        ConfigurationError: For another ``input_channels``; when it loads, as
+            :func:`load_pretrained`.
     """
 
     def __init__(self, checkpoint, prefix=None, map_location='cpu', grid=None,
@@ -131,6 +139,9 @@ def load_pretrained(module: nn.Module,
         input_channels (str, optional): ``'mean'`` makes weights for other channels
             of them (:func:`.checkpoint_shapes.with_channels`), None refuses them.
         complete (bool): Refuse new weights, as a test or a comparison needs.
+
+    Returns:
+        LoadReport: What was logged.
 
     Raises:
         ConfigurationError: If the file cannot be read, has no such part under

@@ -33,6 +33,9 @@ class HomologousContrastiveLoss(nn.Module):
         positives (str): ``'separate'``, every positive on its own (the
             default), or ``'mean'``, one positive that is the average feature
             of the anchor and all its homologous patches (Table 3c).
+
+    Raises:
+        ConfigurationError: For a temperature out of range or other positives.
     """
     POSITIVES = ('separate', 'mean')
 
@@ -48,12 +51,15 @@ class HomologousContrastiveLoss(nn.Module):
 
     def forward(self, features: Tensor, mix_mask: Tensor,
                 num_sources: int) -> Tensor:
-        """Loss over the patches of every mixed sample, a scalar.
+        """Loss over the patches of every mixed sample.
 
         Args:
             features (Tensor): ``(S, L, D)``, projected patch tokens.
             mix_mask (Tensor): ``(S, L)`` int64, source of each patch.
-            num_sources (int): ``n``.
+            num_sources (int): ``n``, less than ``L``.
+
+        Returns:
+            Tensor: Scalar.
 
         Raises:
             ConfigurationError: If there are not more patches than sources, so that

@@ -37,6 +37,9 @@ class MixedAE(BaseSelfSupervisor):
         data_preprocessor (dict, optional): Config of
             ``MixedAEDataPreprocessor``; its defaults are the paper's.
         init_cfg (dict | list[dict], optional): Defaults to MAE's.
+
+    Raises:
+        ConfigurationError: If two parts disagree, or there is no loss.
     """
 
     def __init__(self,
@@ -84,14 +87,17 @@ class MixedAE(BaseSelfSupervisor):
 
     def loss(self, inputs: Dict[str, Tensor], data_samples: List[DataSample],
              **kwargs) -> Dict[str, Tensor]:
-        """Losses of a batch that :class:`MixedAEDataPreprocessor` mixed.
+        """Losses of a mixed batch.
 
         Args:
-            inputs (dict[str, Tensor]): ``mixed``, ``clean``, ``mix_mask``.
+            inputs (dict[str, Tensor]): What :class:`MixedAEDataPreprocessor` makes:
+                ``mixed`` ``(S, C, H, W)``, ``clean`` ``(B, C, H, W)``, ``mix_mask``
+                ``(S, L)`` int64.
             data_samples (list[DataSample]): Not used: there are no labels.
 
         Returns:
-            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``.
+            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``, scalars, those that
+            are in use.
 
         Raises:
             ConfigurationError: If the images have another size than the model.

@@ -33,6 +33,10 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             Ours load RGB.
         non_blocking (bool): Copy to the device asynchronously, which needs
             ``pin_memory`` in the dataloader.
+
+    Raises:
+        ConfigurationError: If ``mix_ratio``, ``mode``, ``mean`` or ``std`` is another
+            value than these, or ``patch_size`` below 1.
     """
 
     def __init__(self,
@@ -92,9 +96,9 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             group consecutive), otherwise the normalised ``(B, C, H, W)``.
 
         Raises:
-            ConfigurationError: If the images have several sizes, ``B`` is not a
-                multiple of ``n``, an image side is not one of ``P``, or a
-                given mask does not fit.
+            ConfigurationError: If the images have several sizes, or other channels
+                than ``mean`` and ``std``, ``B`` is not a multiple of ``n``, an image
+                side is not one of ``P``, or a given mask does not fit.
         """
         inputs = self._as_batch(data['inputs'])
         if training:  # first, so that a bad batch costs no work on the device
@@ -137,9 +141,16 @@ class MixedAEDataPreprocessor(SelfSupDataPreprocessor):
             clean: Tensor,
             mix_mask: Optional[Tensor] = None,
             generator: Optional[torch.Generator] = None) -> dict:
-        """Mix normalised images ``(B, C, H, W)``, as :meth:`forward` in training.
+        """Mix normalised images ``(B, C, H, W)``.
 
-        Masks ``(S, L)`` are drawn from the generator, unless they are given.
+        Masks ``(S, L)`` int64 are drawn from the generator, unless they are given.
+
+        Returns:
+            dict: ``mixed``, ``clean`` and ``mix_mask``, see :meth:`forward`.
+
+        Raises:
+            ConfigurationError: If ``B`` is not a multiple of ``n``, an image side not
+                one of ``P``, or a mask not ``(S, L)`` int64 with values in ``[0, n)``.
         """
         rows, columns = patch_grid(clean.shape[-2:], self.patch_size)
         shape = (self.num_samples(len(clean)), rows * columns)

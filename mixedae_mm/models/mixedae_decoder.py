@@ -40,6 +40,10 @@ class MixedAEDecoder(LoadedWhole, MAEPretrainDecoder):
             ``num_patches``: ``patch_size``, ``in_chans``,
             ``decoder_embed_dim``, ``decoder_depth``, ``decoder_num_heads``,
             ``mlp_ratio``, ``norm_cfg``.
+
+    Raises:
+        ConfigurationError: If ``num_sources`` is below 2, ``decoder_depth`` below 1,
+            the heads do not divide the width, or ``init_cfg`` names two checkpoints.
     """
 
     def __init__(self,

@@ -36,6 +36,10 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             encoder tokens after or before the final LayerNorm (Table 3b).
         proj_dim (int): Output width of the linear projector.
         init_cfg (dict, optional): Initialisation config.
+
+    Raises:
+        ConfigurationError: If ``contrast_weight`` is negative or not finite,
+            ``proj_dim`` below 1, or ``contrast_input`` is neither of the two.
     """
     CONTRAST_INPUTS = ('after_norm', 'before_norm')
 
@@ -77,7 +81,8 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
             mix_mask (Tensor): ``(S, L)`` int64.
 
         Returns:
-            dict[str, Tensor]: ``loss_recon``, ``loss_homocon`` (already times lambda).
+            dict[str, Tensor]: ``loss_recon`` and ``loss_homocon``, scalars, the latter
+            already times lambda.
         """
         losses = {}
         if predictions is not None:
@@ -96,8 +101,14 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
                             mix_mask: Tensor) -> Tensor:
         """Eq. 4: mean squared error on the hidden patches, as MAE takes it.
 
-        Predictions ``(S, L, n - 1, P * P * C)`` are in the order of
-        :func:`mixedae_mm.mixing.hidden_sources`.
+        Args:
+            predictions (Tensor): ``(S, L, n - 1, P * P * C)``, in the order of
+                :func:`mixedae_mm.mixing.hidden_sources`.
+            clean (Tensor): ``(B, C, H, W)``.
+            mix_mask (Tensor): ``(S, L)`` int64.
+
+        Returns:
+            Tensor: Scalar; float32 for predictions in half precision.
         """
         targets = hidden_targets(
             self.targets(clean), mix_mask, self.num_sources)  # (S, L, n - 1, P * P * C)
@@ -106,7 +117,9 @@ class MixedAEPretrainHead(LoadedWhole, BaseModule):
         return F.mse_loss(predictions.to(dtype), targets.to(dtype))
 
     def targets(self, clean: Tensor) -> Tensor:
-        """Patches ``(B, L, P * P * C)`` of the images, normalised with ``norm_pix``.
+        """Patches of images ``(B, C, H, W)``, to be predicted: ``(B, L, P * P * C)``.
+
+        Each is normalised with ``norm_pix``.
 
         Raises:
             ConfigurationError: If a patch of a single value is to be normalised.

@@ -50,6 +50,13 @@ class MixedAEViT(TransferViT):
             mask too. The paper's transfer is global, the default.
         **kwargs: Every other argument of :class:`.transfer_vit.TransferViT`,
             ``relative_position_bias`` for transfer alone.
+
+    Raises:
+        ConfigurationError: As :class:`.transfer_vit.TransferViT`; if ``num_sources``
+            is below 2, ``k_ratio`` not in (0, 1] or keeps no key, or
+            ``num_global_layers`` not in [0, number of layers]; in pre-training if a
+            side of the image is not a multiple of ``P``, the width not one of 4, or
+            the attention has dropout; for a position bias without global attention.
     """
 
     def __init__(self,
@@ -98,7 +105,8 @@ class MixedAEViT(TransferViT):
         """MAE's initialisation in pre-training, mmpretrain's in transfer.
 
         Raises:
-            ConfigurationError: If weights that ``init_cfg`` names do not fit.
+            ConfigurationError: If weights that ``init_cfg`` names do not fit (see
+                :func:`.checkpoint_loading.load_pretrained`).
         """
         # Before init_cfg, whose values (of a checkpoint, above all) must stay.
         if self.is_pretraining:
@@ -132,7 +140,11 @@ class MixedAEViT(TransferViT):
         return topk
 
     def topk_of_layers(self, num_patches: int) -> List[Optional[int]]:
-        """``K`` of every layer of the encoder; None where it attends globally."""
+        """``K`` of every layer of the encoder; None where it attends globally.
+
+        Raises:
+            ConfigurationError: If no key would be kept.
+        """
         if not self.homologous_attention or self.k_ratio == 1:
             return [None] * self.num_layers
         num_homologous = self.num_layers - self.num_global_layers
@@ -145,12 +157,15 @@ class MixedAEViT(TransferViT):
 
         Args:
             x (Tensor): Images ``(B, C, H, W)``, in transfer of any size.
-            mix_mask (Tensor, optional): ``(B, L)`` int64; which source each
-                patch comes from.
+            mix_mask (Tensor, optional): ``(B, L)`` int64 in ``[0, n)``; which source
+                each patch comes from.
 
         Returns:
             EncodedMix | tuple[Tensor]: With a mask, all tokens. Without, the
             outputs of ``out_indices`` in the form that ``out_type`` says.
+
+        Raises:
+            ConfigurationError: For a mask, if it was built without ``num_sources``.
         """
         if mix_mask is not None:
             return self._encode_mixed(x, mix_mask)

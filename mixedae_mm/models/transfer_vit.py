@@ -45,6 +45,10 @@ class TransferViT(LoadedWhole, VisionTransformer):
             from there, and a line in the log tells which (see
             :func:`.checkpoint_loading.load_pretrained`).
         **kwargs: Every other argument of ``VisionTransformer``.
+
+    Raises:
+        ConfigurationError: If ``out_indices`` or ``frozen_stages`` are outside the
+            layers, the heads do not divide the width, or a checkpoint is named twice.
     """
 
     arch_zoo = ARCHES
@@ -102,8 +106,11 @@ class TransferViT(LoadedWhole, VisionTransformer):
               ) -> Tuple[Tensor, Tuple[int, int]]:
         """Embed images ``(B, C, H, W)``: patches, positions and CLS.
 
-        Segments ``(B, L, C)`` are added to the patches. Returns tokens
-        ``(B, 1 + L, C)`` (``L`` without a CLS token), and rows and columns of patches.
+        Segments ``(B, L, C)`` are added to the patches.
+
+        Returns:
+            tuple: Tokens ``(B, 1 + L, C)`` (``L`` without a CLS token), and rows and
+            columns of patches.
         """
         x, grid = self.patch_embed(images)  # (B, L, C)
         if segments is not None:
@@ -128,10 +135,13 @@ class TransferViT(LoadedWhole, VisionTransformer):
 
     def encode(self, x: Tensor, grid: Tuple[int, int],
                topks: Iterable[Optional[int]]) -> List[Tensor]:
-        """Run the layers on ``(B, N, C)`` and format each of ``out_indices``.
+        """Run the layers on ``(B, N, C)`` and format their outputs.
 
         ``grid`` has rows and columns of patches, ``topks`` the ``K`` of each layer,
         None for global attention.
+
+        Returns:
+            list[Tensor]: One for each of ``out_indices``.
         """
         offsets = None
         if self.relative_position_bias:

@@ -36,6 +36,9 @@ class ViTFeaturePyramid(BaseModule):
             batch norm over all processes; on several CPU processes use
             ``dict(type='BN')``.
         init_cfg (dict, optional): Initialisation; PyTorch's by default.
+
+    Raises:
+        ConfigurationError: For another patch size.
     """
 
     def __init__(self,

@@ -57,7 +57,9 @@ def homologous_attention(query: Tensor,
         Tensor: (B, heads, N, D), of the inputs' dtype.
 
     Raises:
-        ConfigurationError: For any other argument.
+        ConfigurationError: If ``topk`` is not an integer from 1 to N, ``scale`` is not
+            positive and finite, or the tensors are not 4-dimensional, of one shape,
+            one floating-point dtype and one device.
     """
     _check_arguments(query, key, value, topk)
     if scale is None:

@@ -31,7 +31,11 @@ def resize_side(img_size: int, margin: float = MARGIN) -> int:
 
 
 def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
-    """The size of a crop, given as one number of pixels or as two."""
+    """The size of a crop, given as one number of pixels or as two.
+
+    Raises:
+        ConfigurationError: If it is neither, or not positive integers.
+    """
     sides: Sequence[Any] = (
         img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
     if len(sides) != 2 or not all(
@@ -57,6 +61,10 @@ def evaluation_crop(image: Tensor, img_size: ImageSize, margin: float = MARGIN,
 
     Returns:
         Tensor: ``(C, *img_size)``, of the image's type.
+
+    Raises:
+        ConfigurationError: If ``img_size`` is neither a positive integer nor two, or
+            ``margin`` is below 1.
     """
     wanted_height, wanted_width = height_and_width(img_size)
     if not 1 <= margin < float('inf'):

@@ -12,17 +12,18 @@ class EvaluationCrop(BaseTransform):
     The same crop as in ``mixedae_mm.load`` and in all tools that measure a model
     on whole images, see :func:`~mixedae_mm.utils.preprocessing.evaluation_crop`.
 
-    **Required Keys:** img (torch.Tensor, uint8, (3, H, W))
+    **Required Keys:** img (torch.Tensor, uint8 or float32, (C, H, W))
 
-    **Modified Keys:** img (uint8, (3, *size)), img_shape
+    **Modified Keys:** img ((C, *size), of the same dtype), img_shape
 
     Args:
         size (int | Sequence[int]): Output size, one number or (H, W).
-        margin (float): The tighter side is resized to so many times ``size``.
-            Defaults to 256 / 224.
+        margin (float): The tighter side is resized to so many times ``size``, at
+            least 1. Defaults to 256 / 224.
 
     Raises:
-        ConfigurationError: If ``size`` is neither a positive integer nor two.
+        ConfigurationError: If ``size`` is neither a positive integer nor two; with the
+            first image, if ``margin`` is below 1.
     """
 
     def __init__(self, size: ImageSize, margin: float = MARGIN):

@@ -32,8 +32,10 @@ class LoadChannels(LoadImageTensor):
         **kwargs: Those of :class:`.LoadImageTensor`.
 
     Raises:
-        ConfigurationError: If there are more than 512 channels in an array, which
+        ConfigurationError: If ``channels`` is below 1, or above 512 in an array, which
             OpenCV cannot resize.
+        UnreadableImageError: If the file cannot be used; it names the file.
+        OSError: If the file cannot be read.
     """
 
     def __init__(self, channels: int, as_array: bool = False, **kwargs: Any) -> None:
@@ -49,6 +51,7 @@ class LoadChannels(LoadImageTensor):
         return results
 
     def decode(self, data: bytes, path: str) -> Tensor:
+        """The content of a file as a tensor ``(channels, H, W)``, uint8 or float32."""
         return decode_channels(
             data, self.channels, path, self.max_pixels, self.min_side)
 

@@ -28,9 +28,10 @@ class TensorRandomResizedCrop(BaseTransform):
 
     Args:
         size (int | Sequence[int]): Output size, one number or (H, W).
-        scale (Sequence[float]): Range of the crop's share of the area; the default
-            is MAE's.
-        ratio (Sequence[float]): Range of the crop's aspect ratio, width over height.
+        scale (Sequence[float]): Range of the crop's share of the area, in (0, 1]; the
+            default is MAE's.
+        ratio (Sequence[float]): Range of the crop's aspect ratio, width over height,
+            above 0.
         interpolation (str): 'bicubic' (MAE's) or 'bilinear'.
 
     Raises:

@@ -25,12 +25,12 @@ class CheckedLoadingHook(Hook):
         complete (bool): Refuse a checkpoint that leaves any weight as it was, for
             tests. In training a head, say, may be new. What is resumed must be
             complete in any case.
-        input_channels (str, optional): As in
-            :func:`mixedae_mm.models.checkpoint_loading.fit_model`, for trainings.
+        input_channels (str, optional): ``'mean'`` makes weights for other channels of
+            those of the checkpoint, in trainings; None (the default) refuses them.
 
     Raises:
-        ConfigurationError: In ``after_load_checkpoint``, see
-            :func:`mixedae_mm.models.checkpoint_loading.fit_model`.
+        ConfigurationError: For another ``input_channels``. When a checkpoint is loaded,
+            if it has another architecture or lacks weights that it must have.
     """
     priority = 'VERY_HIGH'  # before the hook that averages weights reads them
 

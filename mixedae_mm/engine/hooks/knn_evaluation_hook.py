@@ -52,7 +52,7 @@ class KNNEvaluationHook(Hook):
         interval (int): Iterations between two evaluations. The last one is after the
             last iteration.
         k (int): Neighbours that vote.
-        temperature (float): Of their weights.
+        temperature (float): Of their weights, above 0.
         readout (str, optional): Which features, as ``layer_06/cls``; by default the
             mean of the patch tokens after the last layer.
         max_images (int, optional): Largest number of images of each set, evenly spread

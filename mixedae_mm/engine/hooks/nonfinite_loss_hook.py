@@ -47,7 +47,8 @@ class NonFiniteLossHook(Hook):
         max_dumps (int): So many batches are kept by each process.
 
     Raises:
-        ConfigurationError: If an argument is negative.
+        ConfigurationError: If an argument is negative or, before training, there is
+            not exactly one ``OptimWrapper``.
         NonFiniteLossError: On all ranks, when training stops.
     """
 

@@ -42,6 +42,11 @@ class PreemptionHook(Hook):
 
             (``torchrun`` reports any failure of its children as 1.)
         signals (Sequence[str]): Names of the signals.
+
+    Raises:
+        ConfigurationError: For a signal that is not one, an ``exit_code`` outside
+            [1, 255] or, before training, without :class:`SafeCheckpointHook`.
+        SystemExit: With ``exit_code``, on all processes.
     """
 
     priority = 'LOWEST'  # after everything that belongs to the step

@@ -20,6 +20,11 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Args:
         optim_wrapper_cfg (dict), paramwise_cfg (dict, optional): As for mmengine's
             ``DefaultOptimWrapperConstructor``.
+
+    Raises:
+        ConfigurationError: On resuming, if the state has another number of groups,
+            neither merged nor one per parameter, or learning rates that a merged group
+            cannot keep.
     """
 
     def add_params(self, params: List[dict], module: nn.Module, prefix: str = '',

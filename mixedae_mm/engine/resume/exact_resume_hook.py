@@ -45,6 +45,10 @@ class ExactResumeHook(Hook):
     Args:
         repeat_evaluation (bool): False saves the time of that evaluation, where it
             takes long and nothing depends on it.
+
+    Raises:
+        ConfigurationError: On resuming, if the optimizer is of another type, or its
+            state has other shapes than the parameters.
     """
 
     # Last: what other hooks draw before a step does not change the step.

@@ -49,7 +49,9 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
-        ConfigurationError: If ``out_dir`` is not a folder of the file system.
+        ConfigurationError: If checkpoints should go to an object store: ``out_dir``
+            must be a folder of the file system.
+        OSError: After training, if the last state could not be written.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -108,7 +110,7 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['meta'].update(self.meta)
 
     def save_interrupted(self, runner, meta: dict) -> None:
-        """Write ``interrupted_iter_N.pth``; call it on all ranks.
+        """Write ``interrupted_iter_N.pth`` between the intervals; call it on all ranks.
 
         It is deleted when the next regular one is safe. ``meta`` has ``epoch`` and
         ``iter``: how many are complete.

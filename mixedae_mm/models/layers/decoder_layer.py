@@ -19,7 +19,7 @@ class MixedAEDecoderLayer(TransformerEncoderLayer):
     def forward(self, x: Tensor, mix_mask: Optional[Tensor] = None) -> Tensor:
         """Run one pre-norm Transformer layer on ``(S * n, 1 + L, D)``, CLS first.
 
-        With a mask ``(S, L)`` the result is ``(S, L, n - 1, D)``, in the order of
+        With a mask ``(S, L)`` int64 the result is ``(S, L, n - 1, D)``, in the order of
         :func:`mixedae_mm.mixing.hidden_sources`; without one it has the input's shape.
         """
         x = x + self.attn(self.ln1(x))
