@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..utils.checks import check_number
+from ..utils.checks import check_count, check_number
 from ..utils.errors import ConfigurationError
 from .tree import resolve
 
@@ -25,11 +25,21 @@ TYPES: Any = {
             f'{loader}.{key}' for loader in DATALOADERS
             for key in ('persistent_workers', 'pin_memory', 'drop_last')))),
 }
-LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters', 'train_cfg.val_interval')
+NUMBERS: Any = (
+    # 57300.0, a quotient, is an integer for mmengine.
+    ('be an integer of at least 1',
+     lambda number: 1 <= number < inf and number == int(number),
+     ('train_cfg.max_epochs', 'train_cfg.max_iters', 'train_cfg.val_interval',
+      'optim_wrapper.accumulative_counts')),
+    ('be a number of at least 0', lambda number: 0 <= number < inf,
+     ('optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.weight_decay')),
+    ('be a number above 0', lambda number: 0 < number < inf,
+     ('auto_scale_lr.base_batch_size', )),
+)
 
 
 def check_values(cfg: Config) -> None:
-    """Refuse values of other types, and runs of no step.
+    """Refuse values of other types, and numbers that a run cannot use.
 
     Others are refused by what is built from them, see :mod:`.boundary`.
 
@@ -41,15 +51,17 @@ def check_values(cfg: Config) -> None:
             value = resolve(cfg, path.split('.'))
             if value is not None and not isinstance(value, kind):
                 raise ConfigurationError(f'{path} is {value!r}, but must be {allowed}.')
-    for loader in DATALOADERS:
-        if cfg.get(loader) is not None and cfg[loader].get('dataset') is None:
-            raise ConfigurationError(f'{loader} has no dataset, but needs one.')
-    for path in LENGTHS:
-        value = resolve(cfg, path.split('.'))
-        if value is not None:  # 57300.0, a quotient, is an integer for mmengine
-            check_number(path, value, lambda number: 1 <= number < inf
-                         and number == int(number), 'be an integer of at least 1')
-    batch = resolve(cfg, ['auto_scale_lr', 'base_batch_size'])
-    if batch is not None:
-        check_number('auto_scale_lr.base_batch_size', batch,
-                     lambda number: 0 < number < inf, 'be a number above 0')
+    for name in DATALOADERS:
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if loader.get('dataset') is None:
+            raise ConfigurationError(f'{name} has no dataset, but needs one.')
+        for key, least in (('batch_size', 1), ('num_workers', 0)):
+            if key in loader:  # None is refused, too: PyTorch would not batch
+                check_count(f'{name}.{key}', loader[key], least)
+    for allowed, is_allowed, paths in NUMBERS:
+        for path in paths:
+            value = resolve(cfg, path.split('.'))
+            if value is not None:
+                check_number(path, value, is_allowed, allowed)

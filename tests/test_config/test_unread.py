@@ -141,6 +141,15 @@ def test_configs_of_the_toolboxes_are_let_through(path):
 
 
 @pytest.mark.parametrize('key, value, allowed', [
+    *(('train_dataloader.batch_size', value, 'integer of at least 1')
+      for value in (0, 'x', 4.0, None)),
+    *((f'{name}_dataloader.num_workers', value, 'integer of at least 0')
+      for name in ('train', 'val', 'test') for value in (-1, 'x', 2., 2.5, None)),
+    *(('optim_wrapper.accumulative_counts', value, 'integer of at least 1')
+      for value in (0, 2.5, True, float('inf'), float('nan'))),
+    *((f'optim_wrapper.optimizer.{key}', value, 'number of at least 0')
+      for key in ('lr', 'weight_decay')
+      for value in ('abc', -1, True, float('inf'), float('nan'))),
     ('train_dataloader.persistent_workers', 'no', 'True or False'),
     ('train_cfg.max_epochs', 0, 'at least 1'),
     ('train_cfg.val_interval', 'x', 'at least 1'),
