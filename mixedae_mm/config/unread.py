@@ -78,9 +78,9 @@ def check_options(cfg: Config, options: dict) -> None:
         options (dict): Key with dots -> value.
 
     Raises:
-        ConfigurationError: For a helper variable, a misspelt key, and text where the
-            config has a number or True or False. The sentence names what is read
-            instead.
+        ConfigurationError: For a helper variable, a misspelt key, a position that a
+            list does not have, and text where the config has a number or True or
+            False. The sentence names what is read instead.
     """
     for option, value in options.items():
         keys = option.split('.')
@@ -98,7 +98,7 @@ def check_options(cfg: Config, options: dict) -> None:
             raise ConfigurationError(
                 f'--cfg-options {option} changes nothing, because the model has its '
                 f'own data_preprocessor: set model.{option} instead.')
-        _check_path(cfg, option, keys)
+        _check_path(cfg, option, keys, options)
         _check_kind(option, resolve(cfg, keys), value)
 
 
@@ -116,14 +116,26 @@ def _check_kind(option: str, present: Any, value: Any) -> None:
             f'{present} of the config.')
 
 
-def _check_path(cfg: Config, option: str, keys: Sequence[str]) -> None:
-    """Refuse a key below the top level that is not read, but very like one that is.
+def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) -> None:
+    """Refuse a key below the top level that has no place there, or that is not read.
 
-    What cannot be merged, such as a position that a list does not have, is refused by
-    mmengine.
+    The latter only if it is very like one that is.
     """
     for depth, key in enumerate(keys[1:], 1):
         path, node = '.'.join(keys[:depth]), resolve(cfg, keys[:depth])
+        why = ''
+        if isinstance(node, (list, tuple)) and not node:
+            why = f'{path} is empty; write the whole list in a config.'
+        elif isinstance(node, (list, tuple)) and not (
+                key.isdigit() and int(key) < len(node)):
+            why = (f'{path} is a list of {len(node)}, so that {key} must be a position '
+                   f'from 0 to {len(node) - 1}.')
+        elif (path, None) in walk(cfg) and f'{path}._delete_' not in options:
+            why = (f'{path} is None in {cfg.filename}; give {path}._delete_=True as '
+                   'well, which puts the given keys in its place.')
+        if why:
+            raise ConfigurationError(
+                f'--cfg-options {option} is not possible: {why}')
         siblings = list(node) if isinstance(node, (dict, Config)) else []
         known = READ_KEY_BY_KEY.get(path, ())
         # The names in custom_keys are anything that parameters contain.

@@ -106,13 +106,6 @@ def refuse(train):
      ['model.head', 'VisionTransformerClsHead', "num_classes='abc'"]),
     ("optim_wrapper = dict(optimizer=dict(momentum='abc'))",
      ['optim_wrapper.optimizer', 'SGD', "momentum='abc'"]),
-    ("optim_wrapper = dict(optimizer=dict(lr='abc'))",
-     ['optim_wrapper.optimizer', 'SGD', "lr='abc'"]),
-    *((f'train_dataloader = dict({key}={value!r})',
-       ['train_dataloader', f'{key}={value!r}', allowed])
-      for key, value, allowed in (
-          ('batch_size', 0, 'positive integer'), ('batch_size', 4.0, 'integer'),
-          ('num_workers', -1, 'non-negative'), ('num_workers', 'x', 'int'))),
     ("model = dict(backbone=dict(arch='foo', _delete_=True, type='VisionTransformer'))",
      ['model.backbone', "arch='foo'", 'deit-tiny']),
     ('default_hooks = dict(timer=dict(_delete_=True))', ['default_hooks.timer']),
@@ -161,15 +154,15 @@ def test_so_do_errors_of_what_follows_the_training():
 
 
 @pytest.mark.parametrize('option, facts', [
-    ('train_dataloader.dataset.pipeline.7.scale', ['Index 7', 'PackInputs']),
-    ('train_dataloader.dataset.pipeline.last.scale', ['list', 'integer']),
-    ('custom_hooks.0.interval', ['Index 0', '[]']),
-    ('val_evaluator.0.topk', ['_delete_=True'])])
+    ('train_dataloader.dataset.pipeline.7.scale', ['list of 2', '7', 'from 0 to 1']),
+    ('train_dataloader.dataset.pipeline.last.scale', ['list of 2', 'last']),
+    ('custom_hooks.0.interval', ['custom_hooks is empty', 'the whole list']),
+    ('val_evaluator.topk', ['None in mine.py', 'val_evaluator._delete_=True'])])
 def test_options_that_have_no_place(refuse, option, facts):
     sentence = refuse('custom_hooks = []\nval_evaluator = None',
                       options=['--cfg-options', f'{option}=1'])
-    place = option.rpartition('.')[0].replace('evaluator.0', 'evaluator')
-    assert all(fact in sentence for fact in [place, *facts]), sentence
+    assert all(fact in sentence for fact in [
+        f'--cfg-options {option} is not possible', *facts]), sentence
 
 
 def test_options_in_the_place_of_none(project):
