@@ -37,19 +37,23 @@ class BackgroundFilter(logging.Filter):
         # Not getMessage(), which fails where a user's arguments do not fit.
         if not BACKGROUND.match(str(record.msg)):
             return True
-        self.held.append(record)
-        if not self.is_holding:
-            self.release()
+        if self.is_holding:
+            self.held.append(record)
+        else:
+            self._write(record)
         return False
 
     def release(self) -> None:
         """Write what was held back, and hold nothing back from now on."""
-        for record in self.held:
-            for handler in self.logger.handlers:
-                if (isinstance(handler, logging.FileHandler)
-                        and record.levelno >= handler.level):
-                    handler.handle(record)
-        self.held, self.is_holding = [], False
+        self.is_holding = False
+        while self.held:
+            self._write(self.held.pop(0))
+
+    def _write(self, record: logging.LogRecord) -> None:
+        for handler in self.logger.handlers:
+            if (isinstance(handler, logging.FileHandler)
+                    and record.levelno >= handler.level):
+                handler.handle(record)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The beginning of a log, for runners and configs of any kind."""
 import logging
 import uuid
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -87,6 +88,24 @@ def test_a_refusal_leaves_the_config_in_the_file():
 def test_the_level_of_a_log_is_that_of_its_background():
     release(build_opened(config(runner_type=Plain, log_level='WARNING'), False).logger)
     assert written() == ''
+
+
+def test_a_message_that_comes_while_another_is_written_is_written_once():
+    """As from two threads."""
+    logger = build_opened(config(runner_type=Plain), False).logger
+    release(logger)
+
+    class Busy(logging.FileHandler):
+        def emit(self, record):
+            if self.name is None:
+                self.name = 'busy'
+                logger.info('Config:\ninner')
+            super().emit(record)
+
+    logger.addHandler(Busy('busy.log'))
+    logger.info('Config:\nouter')
+    for text in (written(), Path('busy.log').read_text()):
+        assert text.count('outer') == text.count('inner') == 1
 
 
 def test_arguments_that_do_not_fit_a_message_are_left_to_logging(monkeypatch):
