@@ -9,12 +9,16 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from .. import compat
 from ..config.tree import runner_of, type_name, walk
 from ..datasets.checks.walking import leaf_configs
 from ..utils.errors import ConfigurationError, nearest
 
 # Data sets that fetch themselves when they are missing.
 SELF_FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+# What strategies of mmengine import while they are built.
+STRATEGY_PACKAGES = {
+    'DeepSpeedStrategy': 'deepspeed', 'ColossalAIStrategy': 'colossalai'}
 # What each launcher sets in every process: rank, number of processes, rank on
 # the node.
 LAUNCHER_VARIABLES = {
@@ -115,6 +119,11 @@ def check_strategy(cfg: Config) -> None:
             f'The config trains with {kind}, which needs several processes: start '
             'with tools/dist_train.sh CONFIG PROCESSES, or add --cfg-options '
             'strategy.type=SingleDeviceStrategy')
+    package = STRATEGY_PACKAGES.get(kind)
+    if package and not compat.is_available(package):
+        raise ConfigurationError(
+            f'The config trains with {kind}, which needs the package {package}: run '
+            f'`pip install {package}`, or use ViTFSDPStrategy, which needs none')
 
 
 def check_checkpoint_hook(runner: Runner) -> None:
@@ -124,7 +133,9 @@ def check_checkpoint_hook(runner: Runner) -> None:
     """
     known = set(inspect.signature(CheckpointHook.__init__).parameters)
     for hook in runner.hooks:
-        for name in hook.args if isinstance(hook, CheckpointHook) else ():
+        if not isinstance(hook, CheckpointHook):
+            continue
+        for name in hook.args:
             close = nearest(name, known - {'self', 'kwargs'})
             hint = f': did you mean {close}?' if close else '.'
             raise ConfigurationError(

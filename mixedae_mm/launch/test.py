@@ -81,7 +81,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
-        if args.tta and scope == 'mmpretrain':
+        if args.tta and scope not in ('mmseg', 'mmdet'):
             raise ConfigurationError(
                 "--tta and --show cannot be combined with mmpretrain's configs: its "
                 'visualization hook takes one result per image, not several')
@@ -127,11 +127,14 @@ def enable_pictures(cfg: Config, args: argparse.Namespace) -> None:
             f'{args.config} has none')
     hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
     scope = scope_of(cfg)
-    if scope == 'mmseg' and args.show_dir:
-        cfg.visualizer.save_dir = args.show_dir
-    hook.update(dict(draw=True) if scope == 'mmseg' else
-                dict(draw=True, test_out_dir=args.show_dir) if scope == 'mmdet' else
-                dict(enable=True, out_dir=args.show_dir))
+    if scope == 'mmseg':
+        hook.draw = True
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    elif scope == 'mmdet':
+        hook.update(draw=True, test_out_dir=args.show_dir)
+    else:
+        hook.update(enable=True, out_dir=args.show_dir)
 
 
 def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:

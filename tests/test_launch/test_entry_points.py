@@ -273,7 +273,9 @@ TEST = ['classify.py', 'any.pth']
     (launch_test, [*TEST, '--out', 'a.txt'], ['.pkl']),
     (launch_test, [*TEST, '--out', 'a.txt', '--out-item', 'metrics'], ['.json']),
     (launch_test, [*TEST, '--out-item', 'metrics'], ['needs --out']),
-    (launch_test, [*TEST, '--tta', '--show-dir', 'a'], ['cannot be combined'])])
+    *((launch_test, [*TEST, '--tta', '--show-dir', 'a', *options],
+       ['cannot be combined'])
+      for options in ([], ['--cfg-options', 'default_scope=None']))])
 def test_what_is_refused_at_once(
         project, monkeypatch, capsys, command, argv, facts):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID'):
@@ -321,7 +323,7 @@ def test_more_processes_than_gpus(monkeypatch):
         launch_checks.check_launcher('pytorch')
 
 
-def test_a_strategy_that_cannot_start():
+def test_a_strategy_that_cannot_start(monkeypatch):
     cfg = config_with(strategy=dict(type='ViTFSDPStrategy'))
     with pytest.raises(ConfigurationError, match="runner_type='FlexibleRunner'"):
         launch_checks.check_strategy(cfg)  # the ordinary runner would not read it
@@ -330,6 +332,11 @@ def test_a_strategy_that_cannot_start():
         launch_checks.check_strategy(cfg)
     cfg.launcher = 'pytorch'
     launch_checks.check_strategy(cfg)
+    monkeypatch.setattr(compat, 'is_available', lambda name: False)
+    for kind, package in launch_checks.STRATEGY_PACKAGES.items():
+        cfg.strategy.type = kind
+        with pytest.raises(ConfigurationError, match=f'`pip install {package}`'):
+            launch_checks.check_strategy(cfg)
     cfg.pop('strategy')
     launch_checks.check_strategy(cfg)
 
