@@ -99,22 +99,14 @@ def _is_running(frame: FrameType) -> bool:
 def _why_unreadable(error: Exception, config: Path) -> str:
     frames, cause = frames_of(error), chain_of(error)[-1]
     values = {frame.f_code.co_name: frame.f_locals for frame in frames}
+    if 'import_modules_from_strings' in values:
+        module = values['import_modules_from_strings'].get('imp')
+        return _why_not_imported(module, error, config)
     # The config, and what it inherits, down to the file that cannot be read.
     opened = [frame.f_locals.get('filename') for frame in frames
               if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import')]
     files = [str(config), *(file for file in opened if isinstance(file, str))]
     file = files[-1]
-    if 'import_modules_from_strings' in values:
-        module = values['import_modules_from_strings'].get('imp')
-        place = users_line(error)
-        if isinstance(cause, SyntaxError) and cause.lineno:
-            place = f'line {cause.lineno} of {cause.filename}'
-        elif isinstance(cause, ModuleNotFoundError) and not place:
-            place = 'PYTHONPATH says where to look'
-        return (f'custom_imports of {config}'
-                + (f' names {module}, which' if module else '')
-                + f' cannot be imported: {type(cause).__name__}: {message_of(cause)}'
-                + (f' ({place})' if place else ''))
     if isinstance(cause, SyntaxError) and cause.lineno:
         lines = Path(file).read_text(errors='replace').splitlines()
         text = ''.join(lines[cause.lineno - 1:cause.lineno]).strip()
@@ -135,3 +127,15 @@ def _why_unreadable(error: Exception, config: Path) -> str:
     line = next((f'line {number} of ' for frame, number in reversed(lines_of(error))
                  if frame.f_code.co_filename == file), '')
     return f'{line}{file} cannot be read: {type(error).__name__}: {message_of(error)}'
+
+
+def _why_not_imported(module: Optional[str], error: Exception, config: Path) -> str:
+    cause, place = chain_of(error)[-1], users_line(error)
+    if isinstance(cause, SyntaxError) and cause.lineno:
+        place = f'line {cause.lineno} of {cause.filename}'
+    elif isinstance(cause, ModuleNotFoundError) and not place:
+        place = 'PYTHONPATH says where to look'
+    return (f'custom_imports of {config}'
+            + (f' names {module}, which' if module else '')
+            + f' cannot be imported: {type(cause).__name__}: {message_of(cause)}'
+            + (f' ({place})' if place else ''))

@@ -11,6 +11,7 @@ from ..datasets.channels import CHANNEL_EXTENSIONS
 from ..datasets.decode import EXTENSIONS
 from ..datasets.folder_index import scan_folder
 from ..models.checkpoint_reading import read_checkpoint, saved_config
+from ..utils.checks import check_flag
 from ..utils.errors import ConfigurationError
 from .own_channels import take_channels
 from .own_sizes import resize, take_architecture
@@ -100,23 +101,27 @@ def fill_in(cfg: Config) -> None:
 
 def check_given(given: Mapping[str, Any], config: Optional[str]) -> None:
     """Refuse values of :data:`KEYS` of other types than the ones that are used."""
+    if not isinstance(given['data_root'], str):
+        raise ConfigurationError(
+            f'data_root in {config} is {given["data_root"]!r}, but must be a path.')
+    if not isinstance(given['pretrained'], (str, type(None))):
+        raise ConfigurationError(
+            f'pretrained in {config} is {given["pretrained"]!r}, but must be a path, '
+            'or None to start from random weights.')
+    if given['reduce_zero_label'] is not None:
+        check_flag(f'reduce_zero_label in {config}', given['reduce_zero_label'])
     classes = given['classes']
-    comma = f'; one name is ({classes!r}, ), with a comma' if isinstance(
-        classes, str) else ''  # which would be one class per letter
-    nothing = type(None)
-    for key, kinds, allowed in (
-            ('data_root', str, 'a path'),
-            ('pretrained', (str, nothing), 'a path, or None to start from random '
-             'weights'),
-            ('reduce_zero_label', (bool, nothing), 'True or False'),
-            ('classes', (list, tuple, nothing), f'a tuple of different names{comma}')):
-        value = given[key]
-        if not isinstance(value, kinds) or (
-                isinstance(value, (list, tuple)) and value and (
-                    {type(name) for name in value} != {str}
-                    or len(set(value)) < len(value))):
-            raise ConfigurationError(
-                f'{key} in {config} is {value!r}, but must be {allowed}.')
+    if isinstance(classes, str):  # would be one class per letter
+        raise ConfigurationError(
+            f'classes in {config} is the text {classes!r}, but must be a tuple of '
+            f'names; one name is ({classes!r}, ), with a comma.')
+    if classes is not None and not (
+            isinstance(classes, (list, tuple))
+            and all(isinstance(name, str) for name in classes)
+            and len(set(classes)) == len(classes)):
+        raise ConfigurationError(
+            f'classes in {config} is {classes!r}, but must be a tuple of different '
+            'names.')
 
 
 def folders_in(path: str) -> Sequence[str]:
@@ -166,4 +171,3 @@ def usual_suffix(folder: str) -> str:
     images, _ = scan_folder(folder, (*EXTENSIONS, *CHANNEL_EXTENSIONS))
     suffixes = Counter(os.path.splitext(name)[1] for name in images).most_common(1)
     return suffixes[0][0] if suffixes else ''
-

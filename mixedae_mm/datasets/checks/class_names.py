@@ -1,5 +1,5 @@
 """Labels are numbers: each must stand for the same class everywhere."""
-from itertools import product, zip_longest
+from itertools import product
 from typing import Mapping, Optional, Sequence, Tuple
 
 from torch.utils.data import Dataset
@@ -29,21 +29,11 @@ def check_same_classes(first: Dataset, second: Dataset, first_name: str,
     """
     for one, other in product(leaves(first), leaves(second)):
         for names_of in (folder_names, declared_names):
-            names, other_names = names_of(one) or (), names_of(other) or ()
+            names, other_names = names_of(one), names_of(other)
             if names and other_names and list(names) != list(other_names):
-                label, pair = next(
-                    (i, pair) for i, pair in enumerate(zip_longest(names, other_names))
-                    if pair[0] != pair[1])
-                says = ['no class' if name is None else f"'{name}'" for name in pair]
-                only = [listed([name for name in mine if name not in theirs], 20)
-                        or 'none' for mine, theirs in (
-                            (names, other_names), (other_names, names))]
-                raise ConfigurationError(
-                    f'Label {label} is {says[0]} in {first_name} ({place_of(one)}), '
-                    f'but {says[1]} in {second_name} ({place_of(other)}); both must '
-                    'have the same classes in the same order (an empty folder keeps '
-                    f'the place of a missing class). Only in the first: {only[0]}; '
-                    f'only in the second: {only[1]}.')
+                raise ConfigurationError(_disagreement(
+                    names, other_names, f'{first_name} ({place_of(one)})',
+                    f'{second_name} ({place_of(other)})'))
         zero = [getattr(part, 'reduce_zero_label', None) for part in (one, other)]
         if None not in zero and zero[0] != zero[1]:
             raise ConfigurationError(
@@ -114,7 +104,9 @@ def check_label_range(dataset: Dataset, heads: Mapping[str, int],
         return
     head = min(heads, key=heads.__getitem__)
     for part in leaves(dataset):
-        for info in () if folder_names(part) else sample_infos(part, NUM_LABELS):
+        if folder_names(part):
+            continue
+        for info in sample_infos(part, NUM_LABELS):
             labels = info.get('gt_label')
             for label in labels if isinstance(labels, (list, tuple)) else [labels]:
                 if isinstance(label, int) and not 0 <= label < heads[head]:
@@ -122,6 +114,21 @@ def check_label_range(dataset: Dataset, heads: Mapping[str, int],
                         f'{info.get("img_path", name)} has the label {label} in '
                         f'{place_of(part)} ({name}), but {head} has {heads[head]} '
                         f'classes, 0 to {heads[head] - 1}.')
+
+
+def _disagreement(names: Sequence[str], other_names: Sequence[str], place: str,
+                  other_place: str) -> str:
+    """The first label of two meanings, and the names that only one of them has."""
+    label = next((index for index, pair in enumerate(zip(names, other_names))
+                  if pair[0] != pair[1]), min(len(names), len(other_names)))
+    says, other_says = (f"'{part[label]}'" if label < len(part) else 'no class'
+                        for part in (names, other_names))
+    only = listed([name for name in names if name not in other_names], 20)
+    only_other = listed([name for name in other_names if name not in names], 20)
+    return (f'Label {label} is {says} in {place}, but {other_says} in {other_place}; '
+            'both must have the same classes in the same order (an empty folder keeps '
+            'the place of a missing class). Only in the first: '
+            f'{only or "none"}; only in the second: {only_other or "none"}.')
 
 
 def _moved(names: Sequence[str], others: Sequence[str]
