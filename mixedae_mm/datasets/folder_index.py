@@ -156,6 +156,7 @@ def _list_folder(folder: str, extensions: Tuple[str, ...],
 
 def _list_entries(path: str, extensions: Tuple[str, ...], relative: str) -> _Listing:
     status = os.stat(path)
+    prefix = os.path.join(relative, '')
     images: List[str] = []
     others: List[str] = []
     subfolders: List[str] = []
@@ -168,13 +169,12 @@ def _list_entries(path: str, extensions: Tuple[str, ...], relative: str) -> _Lis
             if name.lower().endswith(extensions) and entry.is_file():
                 images.append(name)
             elif entry.is_dir():
-                subfolders.append(name)
+                subfolders.append(prefix + name)
             else:
-                others.append(name)
-    images.sort(key=natural_key)
-    return _Listing(relative, (status.st_dev, status.st_ino), *(
-        [os.path.join(relative, name) for name in names]
-        for names in (images, others, sorted(subfolders))))
+                others.append(prefix + name)
+    images = [prefix + name for name in sorted(images, key=natural_key)]
+    return _Listing(relative, (status.st_dev, status.st_ino), images, others,
+                    sorted(subfolders))
 
 
 def _describe(folder: str) -> str:

@@ -215,6 +215,13 @@ def test_sharded_models_are_left_alone(watched, monkeypatch, hook):
     assert len(warnings) == 1 and 'FSDP' in warnings[0]
 
 
+def test_strategies_of_others_do_not_switch_hooks_off(watched, monkeypatch):
+    monkeypatch.setattr(watched, 'strategy', object(), raising=False)
+    hook = TopKAccuracyHook()
+    hook.before_train(watched)
+    assert hook.images is not None
+
+
 def test_models_that_do_not_mix_can_be_measured(tmp_path):
     train(tmp_path, [dict(type='TopKAccuracyHook', interval=2)], 2, model=MAE)
     steps, values = layer_accuracies(read_run(tmp_path))[3]

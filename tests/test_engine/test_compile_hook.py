@@ -40,13 +40,21 @@ def losses_and_gradients(model, batch):
     return losses, [p.grad for p in model.parameters() if p.requires_grad]
 
 
-def test_one_graph_with_the_losses_and_gradients_of_eager(model, batch):
+def test_one_graph_with_the_losses_and_gradients_of_eager(
+        model, batch, monkeypatch):
     # No graph breaks; the code that PyTorch generates from the graph is its own.
-    fast = compiled(model, CompileHook(True, fullgraph=True, backend='aot_eager'))
+    hook = CompileHook(True, fullgraph=True, backend='aot_eager')
+    fast = compiled(model, hook)
     torch.testing.assert_close(
         losses_and_gradients(fast, batch), losses_and_gradients(model, batch),
         rtol=1e-4, atol=1e-5)
     assert fast.state_dict().keys() == model.state_dict().keys()
+    said = []
+    monkeypatch.setattr(
+        compile_hook, 'print_log', lambda text, logger: said.append(text))
+    for step in range(2):
+        hook.after_train_iter(None, step)
+    assert len(said) == 1 and 'The first step took' in said[0]
 
 
 def test_what_cannot_be_compiled_is_trained_without(model, batch):

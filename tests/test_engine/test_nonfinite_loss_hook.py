@@ -228,6 +228,7 @@ def test_skips_of_a_loss_scaler_are_no_errors(tmp_path):
 
 @pytest.mark.parametrize('name', ['max_skips', 'max_dumps'])
 def test_negative_arguments(name):
+    NonFiniteLossHook(**{name: math.inf})  # no limit
     with pytest.raises(ConfigurationError, match=f'{name} is -1'):
         NonFiniteLossHook(**{name: -1})
 

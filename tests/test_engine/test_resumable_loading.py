@@ -1,9 +1,12 @@
 """Any batch of any pass, whoever asks: index and draw are the same."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.hooks import DistSamplerSeedHook
 from torch.utils.data import BatchSampler, DataLoader
 
 from mixedae_mm.datasets import SampleSeededDataset
@@ -140,6 +143,15 @@ def test_data_sets_with_set_epoch_are_told_the_pass():
     assert inner.epoch == 3
     stream = DataLoader(torch.utils.data.ChainDataset([]), batch_size=2)
     assert resumable(stream, seed=1) is None
+
+
+def test_a_batch_sampler_may_hide_its_sampler():
+    """mmengine asks for it at the start of every epoch."""
+    data = resumable(DataLoader(Numbers(4), batch_sampler=[[3, 1], [0, 2]]), seed=1)
+    loop = SimpleNamespace(dataloader=data)
+    DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_loop=loop, epoch=1))
+    batches = endless_batches(data, first_batch=1)
+    assert [next(batches)[0].tolist() for _ in range(3)] == [[0, 2], [3, 1], [0, 2]]
 
 
 def test_a_rebuilt_loader_has_all_options():

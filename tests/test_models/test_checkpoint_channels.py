@@ -87,6 +87,7 @@ def test_an_option_without_a_checkpoint_is_refused():
 def test_a_training_asks_and_a_test_does_not(complete, tmp_path):
     class Runner:
         model, _resume, _load_from = with_statistics(13), False, 'rgb.pth'
+        strategy = object()  # someone's own
     hook = CheckedLoadingHook(complete, 'mean')
     content = dict(state_dict=mixedae().state_dict())
     if complete:

@@ -11,7 +11,7 @@ from ...models.checkpoint_loading import check_input_channels, fit_model
 from ...models.checkpoint_source import source_of
 from ...utils.errors import ConfigurationError
 from ...utils.messages import warn
-from ..resume.rank_state import is_sharded
+from ..resume.rank_state import is_fsdp
 
 
 @HOOKS.register_module()
@@ -44,7 +44,7 @@ class CheckedLoadingHook(Hook):
         """Replace the checkpoint's weights by all weights of the model."""
         drop_empty_loss_scaler(checkpoint)
         model, resumed = runner.model, bool(runner._resume)
-        if is_sharded(runner):
+        if is_fsdp(model):
             if resumed:
                 return
             # Each process has a share of the weights only; here are their shapes.

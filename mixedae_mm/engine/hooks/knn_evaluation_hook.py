@@ -14,7 +14,7 @@ from ...utils.checks import check_count, check_number
 from ...utils.errors import ConfigurationError
 from ...utils.random import own_random_numbers
 from ...utils.undisturbed import evaluating
-from ..resume.rank_state import bare, is_sharded
+from ..resume.rank_state import bare, is_fsdp
 from .probe_hook import is_due
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class KNNEvaluationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the data sets, so that what is wrong with them shows now."""
-        self.is_off = is_sharded(runner)
+        self.is_off = is_fsdp(runner.model)
         if self.is_off:
             runner.logger.warning(
                 'KNNEvaluationHook is off: a model that FSDP has sharded cannot '

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...utils.checks import check_count
+from ...utils.checks import check_number
 from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
 from .nonfinite_dump import describe, dump_step
@@ -42,21 +42,23 @@ class NonFiniteLossHook(Hook):
     an ``all_reduce`` of each.
 
     Args:
-        max_skips (int): So many consecutive updates may be skipped, the next one stops
-            training. 0, the default, stops at the first.
-        max_dumps (int): So many batches are kept by each process.
+        max_skips (int | float): So many consecutive updates may be skipped, the next
+            one stops training. 0, the default, stops at the first, ``float('inf')``
+            never.
+        max_dumps (int | float): So many batches are kept by each process.
 
     Raises:
-        ConfigurationError: If an argument is negative or, before training, there is
-            not exactly one ``OptimWrapper``.
+        ConfigurationError: If an argument is not a number of at least 0 or, before
+            training, there is not exactly one ``OptimWrapper``.
         NonFiniteLossError: On all ranks, when training stops.
     """
 
     priority = 'HIGHEST'  # before the log takes the losses
 
-    def __init__(self, max_skips: int = 0, max_dumps: int = 3) -> None:
-        check_count('NonFiniteLossHook.max_skips', max_skips, at_least=0)
-        check_count('NonFiniteLossHook.max_dumps', max_dumps, at_least=0)
+    def __init__(self, max_skips: float = 0, max_dumps: float = 3) -> None:
+        for name, value in (('max_skips', max_skips), ('max_dumps', max_dumps)):
+            check_number(f'NonFiniteLossHook.{name}', value,
+                         lambda number: number >= 0, 'be a number of at least 0')
         self.max_skips, self.max_dumps = max_skips, max_dumps
         self.skips = self.all_skips = self.dumps = 0
         self.is_finite = True  # loss and gradient of this step, on all ranks

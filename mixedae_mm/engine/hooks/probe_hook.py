@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ...utils.checks import check_count
-from ..resume.rank_state import bare, is_sharded
+from ..resume.rank_state import bare, is_fsdp
 
 
 class ProbeHook(Hook):
@@ -45,7 +45,7 @@ class ProbeHook(Hook):
     @master_only
     def before_train(self, runner: Runner) -> None:
         """Load the images."""
-        if is_sharded(runner):
+        if is_fsdp(runner.model):
             runner.logger.warning(
                 f'{type(self).__name__} is off: a single process cannot run a '
                 'model that FSDP has sharded. Look at its checkpoints instead.')

@@ -43,26 +43,35 @@ def follow_config(runner, checkpoint: dict) -> None:
 
 
 def _follow(runner, done: dict, wrapper: BaseOptimWrapper, schedulers: List[Any],
-            state: dict, saved: List[dict]) -> None:
-    """One optimizer and its schedules."""
-    groups, changes, same = _pairs(wrapper, state), {}, []
-    for fresh, old in groups:
-        now, before = _settings(fresh), _settings(old)
-        # Another PyTorch may have settings more or less.
-        changes.update(_differences(now, before, now.keys() & before.keys()))
+            saved_optimizer: dict, saved_schedulers: List[dict]) -> None:
+    """Let one optimizer and its schedules follow the config.
+
+    Nothing is returned: ``saved_optimizer`` and ``saved_schedulers``, their states in
+    the checkpoint, are changed in place. ``done`` has its ``iter`` and ``epoch``.
+    """
+    pairs = _pairs(wrapper, saved_optimizer)
+    changed_settings: Dict[str, str] = {}
+    for configured, saved in pairs:
+        now, before = _settings(configured), _settings(saved)
+        # Another PyTorch may have settings more or less. If a setting has changed in
+        # several pairs, the log names the last one's values: the plain rate.
+        changed_settings.update(_differences(now, before, now.keys() & before.keys()))
+    changed_schedules: Dict[int, str] = {}
     for index, scheduler in enumerate(schedulers):
-        now = _settings(scheduler.state_dict())
-        before = _settings(saved[index]) if index < len(saved) else {}
-        found = _differences(now, before, now.keys() | before.keys())
-        same.append(not found)
-        if found:
-            changes[f'schedule {index}'] = (
-                f'{type(scheduler).__name__} with {", ".join(found.values())}')
-    if len(saved) > len(schedulers):
-        changes['number'] = f'{len(schedulers)} schedules instead of {len(saved)}'
+        now, before = _settings(scheduler.state_dict()), {}
+        if index < len(saved_schedulers):
+            before = _settings(saved_schedulers[index])
+        differences = _differences(now, before, now.keys() | before.keys())
+        if differences:
+            changed_schedules[index] = (
+                f'{type(scheduler).__name__} with {", ".join(differences.values())}')
+    changes = [*changed_settings.values(), *changed_schedules.values()]
+    if len(saved_schedulers) > len(schedulers):
+        changes.append(
+            f'{len(schedulers)} schedules instead of {len(saved_schedulers)}')
     if not changes:
         return
-    what = '; '.join(changes.values())
+    what = '; '.join(changes)
     if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
         runner.logger.warning(
             f'The config has changed ({what}), but rates and schedules stay those of '
@@ -72,21 +81,26 @@ def _follow(runner, done: dict, wrapper: BaseOptimWrapper, schedulers: List[Any]
         return
     # One in iterations goes on where it was if only an epoch has more of them.
     steps = [done['epoch'] if scheduler.by_epoch else
-             saved[index]['_global_step'] if same[index] else done['iter']
+             done['iter'] if index in changed_schedules else
+             saved_schedulers[index]['_global_step']
              for index, scheduler in enumerate(schedulers)]
     _advance(schedulers, steps, done['iter'], len(runner.train_dataloader))
-    for fresh, old in groups:
-        identity = {key: old[key] for key in IDENTITY if key in old}
-        old.clear()
-        old.update(fresh, **identity)
-    saved[:] = [scheduler.state_dict() for scheduler in schedulers]
+    for configured, saved in pairs:
+        identity = {key: saved[key] for key in IDENTITY if key in saved}
+        saved.clear()
+        saved.update(configured, **identity)
+    saved_schedulers[:] = [scheduler.state_dict() for scheduler in schedulers]
     runner.logger.warning(
         'Rates and schedules are those of the config, not of the checkpoint, from '
         f'iteration {done["iter"] + 1} on: {what}.')
 
 
 def _pairs(wrapper: BaseOptimWrapper, state: dict) -> List[Tuple[dict, dict]]:
-    """Parameter groups of the config and of the checkpoint, the plain rates last."""
+    """Each parameter group of the config with the checkpoint's.
+
+    Last the ``base_param_settings`` of both, the plain rates that a config names: a
+    group's may be multiples of them.
+    """
     # Such as of constructors that merge groups, when older states are loaded.
     for adapt in getattr(wrapper.optimizer, '_optimizer_load_state_dict_pre_hooks',
                          {}).values():

@@ -53,10 +53,15 @@ def window_is_open(optim_wrapper) -> bool:
             and not optim_wrapper.should_update())
 
 
+def is_fsdp(model: nn.Module) -> bool:
+    """Whether FSDP has spread the model's weights over the ranks."""
+    return isinstance(model, FullyShardedDataParallel)
+
+
 def is_sharded(runner) -> bool:
     """Whether each rank has parts of tensors only (FSDP, DeepSpeed)."""
     strategy = getattr(runner, 'strategy', None)  # of FlexibleRunner
-    return isinstance(runner.model, FullyShardedDataParallel) or (
+    return is_fsdp(runner.model) or (
         strategy is not None and not isinstance(strategy, SingleDeviceStrategy))
 
 

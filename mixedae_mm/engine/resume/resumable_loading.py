@@ -42,14 +42,18 @@ class ResumableBatchSampler:
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
+    @property
+    def sampler(self):
+        """The batch sampler's, or None: mmengine asks any batch sampler for it."""
+        return getattr(self.batch_sampler, 'sampler', None)
+
     def start_pass(self, epoch: int, first_batch: int = 0) -> None:
         """Start the next iteration in pass ``epoch``, after its first batches."""
         self.epoch, self.first_batch = epoch, first_batch
-        sampler = getattr(self, 'sampler', None)
-        for part in (sampler, *_nested(self.dataset)):
+        for part in (self.sampler, *_nested(self.dataset)):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(epoch)
-        restart(sampler)
+        restart(self.sampler)
 
     def __iter__(self) -> Iterator[List[SampleIndex]]:
         first_batch, drawn = self.first_batch, self.epoch * MOST_DRAWS + self.rank
@@ -83,8 +87,7 @@ def endless_batches(dataloader: DataLoader, first_batch: int,
 def _passes(dataloader: DataLoader, first_batch: int) -> Iterator[Any]:
     order: Any = dataloader.batch_sampler  # a ResumableBatchSampler
     epoch = 0
-    # The one pass of an InfiniteSampler never ends.
-    if not isinstance(getattr(order, 'sampler', None), InfiniteSampler):
+    if not isinstance(order.sampler, InfiniteSampler):  # whose one pass never ends
         epoch, first_batch = divmod(first_batch, len(dataloader))
     for number in count(epoch):
         order.start_pass(number, first_batch)

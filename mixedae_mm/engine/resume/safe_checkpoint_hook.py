@@ -160,9 +160,9 @@ class SafeCheckpointHook(CheckpointHook):
         ``meta`` is that of a checkpoint to resume from.
         """
         info, backend = runner.message_hub.runtime_info, self.file_backend
-        before = dict(info), list(backend.outdated), {
-            name: copy.copy(getattr(self, name))
-            for name in CHANGED if hasattr(self, name)}
+        info_before, outdated_before = dict(info), list(backend.outdated)
+        own_before = {name: copy.copy(getattr(self, name))
+                      for name in CHANGED if hasattr(self, name)}
         self.meta, error = meta and dict(meta), None
         if meta:
             runner.call_hook('before_save_on_all_ranks')
@@ -173,11 +173,11 @@ class SafeCheckpointHook(CheckpointHook):
         self.meta = None
         errors = list(filter(None, all_gather_object(error)))
         if errors:
-            infos, backend.outdated, own = before
-            for name, value in own.items():
+            backend.outdated = outdated_before
+            for name, value in own_before.items():
                 setattr(self, name, value)
             info.clear()
-            info.update(infos)
+            info.update(info_before)
             runner.logger.warning(
                 f'Could not write {what} to {self.out_dir}: {errors[0]}. Training goes '
                 'on and tries again at the next interval; the newest complete '
