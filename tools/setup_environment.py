@@ -156,7 +156,8 @@ class Environment:
             cached = cache_folder() / key
             if not cached.exists():
                 self.build_mmcv(cached, torch)
-            self.pip('install', '--no-deps', '--force-reinstall', *cached.glob('*.whl'))
+            wheel, = cached.glob('*.whl')
+            self.pip('install', '--no-deps', '--force-reinstall', wheel)
             self.mmcv_marker.write_text(key)
         else:
             # pip's isolated build does not see PyTorch, so it compiles nothing. What

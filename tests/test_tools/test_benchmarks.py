@@ -89,7 +89,7 @@ def test_speed_page_is_what_the_measurements_make_it(tmp_path):
 
 @pytest.mark.slow
 def test_command_writes_what_it_measured(tmp_path):
-    out = tmp_path / 'result.json'
+    out = tmp_path / 'new/folder/result.json'
     preloaded.output_of(ROOT / 'tools/benchmarks', 'listing', '--repeats', 1,
                         '--images', 1200, '--json', out)
     result = json.loads(out.read_text())

@@ -183,10 +183,24 @@ def test_colour_does_not_tell_the_class_but_shape_and_texture_do():
     assert accuracy(structures) > 0.5
 
 
-@pytest.mark.parametrize('make, smallest', [
-    (make_object_folder, 8), (make_scene_folder, 1), (make_photograph_folder, 16)])
-def test_too_few_images_are_refused(make, smallest, tmp_path):
-    with pytest.raises(ConfigurationError, match=f'{make.__name__}: num_val .* at '
-                       f'least {smallest}, got {smallest - 1}'):
-        make(str(tmp_path / 'new'), num_train=99, num_val=smallest - 1)
+@pytest.mark.parametrize('make, arguments, message', [
+    (make_object_folder, dict(num_train=7), 'num_train is 7, .* at least 8'),
+    (make_object_folder, dict(num_val=1, classes=OBJECT_CLASSES[:2]),
+     'num_val is 1, .* at least 2'),
+    (make_object_folder, dict(size=31), 'size is 31, .* at least 32'),
+    (make_object_folder, dict(classes=()), 'number of classes is 0'),
+    (make_object_folder, dict(classes=('brick_disc', ) * 2), 'classes'),
+    (make_scene_folder, dict(num_val=0), 'num_val is 0, .* at least 1'),
+    (make_scene_folder, dict(size=4), 'size is 4, .* at least 32'),
+    (make_scene_folder, dict(max_objects=1), 'max_objects is 1, .* at least 2'),
+    (make_scene_folder, dict(classes=('brick_disc', 'cat')),
+     "class is 'cat', .*'gravel_star'"),
+    (make_scene_folder, dict(seed=-1), r'seed is -1, .* in \[0, 4294967295\]'),
+    (make_photograph_folder, dict(num_train=15), 'num_train is 15, .* at least 16'),
+    (make_photograph_folder, dict(num_val=15), 'num_val is 15, .* at least 16'),
+    (make_photograph_folder, dict(size=7), 'size is 7, .* at least 8'),
+])
+def test_bad_arguments(make, arguments, message, tmp_path):
+    with pytest.raises(ConfigurationError, match=f'{make.__name__}: {message}'):
+        make(str(tmp_path / 'new'), **arguments)
     assert not (tmp_path / 'new').exists()

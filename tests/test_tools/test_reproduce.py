@@ -17,7 +17,8 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mixedae_mm.utils.errors import ConfigurationError
-from reproduce import claims, fingerprints, measuring, page, paper_scale, verdicts
+from reproduce import (claims, fingerprints, measuring, page, paper_scale, results,
+                       verdicts)
 from reproduce.__main__ import parse_arguments, run as reproduce
 from reproduce.experiment import Experiment
 from reproduce.presets import ALL, PRESETS, VARIANT_OF
@@ -116,9 +117,16 @@ def test_the_documented_numbers_are_those_of_the_record(tmp_path):
                     + after.partition(page.END)[2])
     write()
     assert file.read_text() == written
-    for other in ('[]', '{"preset": "tiny"}', 'none'):
+    summary = json.loads(record.read_text())
+    del summary['variants']['mae']['topk']
+    for other, fact in (
+            ('[]', ''), ('{"preset": "tiny"}', '.*variants'), ('none', ''),
+            (json.dumps(summary), '.*topk'),
+            (json.dumps(dict(summary, variants={})), '.*'),
+            (json.dumps(dict(summary, variants={'mae': []})), '.*')):
         (tmp_path / 'other.json').write_text(other)
-        with pytest.raises(ConfigurationError, match='other.json is not a results.jso'):
+        with pytest.raises(ConfigurationError, match='other.json is not a '
+                           f'results.json of this command{fact}'):
             write(tmp_path / 'other.json')
     file.write_text('no marks')
     with pytest.raises(ConfigurationError, match='claims.md has no lines'):
@@ -217,15 +225,43 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     assert [measured('others'), measured('others')] == [5, 5]
 
 
-@pytest.mark.parametrize('options, facts', [
-    (['--preset', 'huge'], "'huge'.*tiny.*paper"),
-    (['--variants', 'beit'], "'beit'.*naive_mixing"), (['--steps', '0'], 'at least 1'),
-    (['--learning-rate', '2'], 'rate is 2'), (['--images', 'IMAGES'], 'no folder tr')])
-def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, facts):
+@pytest.mark.parametrize('options, kind, facts', [
+    (['--preset', 'huge'], SystemExit, "'huge'.*tiny.*paper"),
+    (['--variants', 'beit'], SystemExit, "'beit'.*naive_mixing"),
+    (['--steps', '0'], SystemExit, 'at least 1'),
+    (['--learning-rate', '2'], ConfigurationError, 'rate is 2'),
+    (['--images', 'IMAGES'], ConfigurationError, 'no folder train')])
+def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, kind, facts):
     options = [option.replace('IMAGES', str(tmp_path)) for option in options]
-    with pytest.raises((SystemExit, ConfigurationError)) as refused:
+    with pytest.raises(kind) as refused:
         reproduce(parse_arguments([*options, '--work-dir', str(tmp_path / 'work')]))
     assert re.search(facts, f'{capsys.readouterr().err} {refused.value}')
+
+
+@pytest.mark.parametrize('options, facts', [
+    (dict(variants=['mae', 'beit']), "variant is 'beit', .*naive_mixing"),
+    (dict(steps=0), 'steps is 0, .* at least 1'),
+    (dict(seeds=0), 'seeds is 0, .* at least 1'),
+    (dict(learning_rate=0), 'rate is 0, .*0, 1')])
+def test_an_experiment_refuses_what_it_cannot_do(tmp_path, options, facts):
+    with pytest.raises(ConfigurationError, match=facts):
+        Experiment(PRESETS['smoke'], tmp_path, **options)
+
+
+def test_seeds_are_a_column_where_there_are_several():
+    variants = {name: dict(title=name, seeds=seeds, metrics=dict(loss_recon=entry(0.5)))
+                for name, seeds in (('mae', [0]), ('both', [0, 1]))}
+    few = dict(variants=dict(mae=variants['mae']), centre={})
+    header, rows = results.metric_table(few, ['loss_recon'])
+    assert header == ['pre-training', 'reconstruction loss']
+    assert rows == [['mae', '0.5000']]
+    header, rows = results.metric_table(few, ['loss_recon'], seeds=True)
+    assert header[1] == 'seeds' and rows == [['mae', '1', '0.5000']]
+    several = dict(few, variants=variants)
+    assert results.metric_table(several, ['loss_recon'])[1] == [
+        ['mae', '1', '0.5000'], ['both', '2', '0.5000']]
+    assert results.metric_table(several, ['loss_recon'], dict(mae='r = 0.25'))[1] == [
+        ['r = 0.25', '0.5000']]
 
 
 @pytest.mark.parametrize('use', [

@@ -1,13 +1,16 @@
 """The transfer demo: which trainings it is made of, what it draws."""
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from demo import make_scene_folder
 from reproduce.training_run import START
-from transfer import fine_tunings as demo
+from transfer import fine_tunings as demo, pictures
 from transfer.pictures import most_certain
 
 CLASSIFICATION, SEGMENTATION, BY_HEART, DETECTION = demo.TASKS.values()
@@ -88,3 +91,60 @@ def test_the_most_certain_objects_lie_on_top(number, places):
     scores = torch.tensor([0.3, 0.2, 0.9, 0.1])
     objects = most_certain(InstanceData(scores=scores, labels=torch.arange(4)), number)
     assert objects.labels.tolist() == places
+
+
+def mirrored(truth, width):
+    """What a detector finds that sees images in a mirror, and what it doubts."""
+    boxes, masks = truth.bboxes.tensor, truth.masks.masks[..., ::-1].copy()
+    boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0],
+                         boxes[:, 3]], 1)
+    every = [*range(len(boxes)), 0]
+    return InstanceData(bboxes=boxes[every], masks=torch.from_numpy(masks[every] > 0),
+                        labels=truth.labels[every],
+                        scores=torch.linspace(0.9, 0.1, len(every)))
+
+
+def test_objects_are_drawn_where_the_annotations_have_them(tmp_path, monkeypatch):
+    """The truth, of data that were moved, and what a model finds."""
+    pytest.importorskip('mmcv._ext')
+    pytest.importorskip('mmdet')
+    from pycocotools.coco import COCO
+    make_scene_folder(str(tmp_path / 'moved/dozen'), 2, 1, size=64, max_objects=3,
+                      classes=demo.CLASSES, radii=(0.16, 0.28))
+    run = demo.fine_tuning(BY_HEART, demo.MIXEDAE, None, tmp_path / 'moved', 2,
+                           tmp_path, {})
+    saved = Config.fromfile(demo.CONFIGS / BY_HEART.config)  # with the paths of before
+    meta = saved.val_dataloader.dataset.metainfo
+
+    def test_step(batch):
+        sample, = batch['data_samples']
+        sample.pred_instances = mirrored(sample.gt_instances, sample.ori_shape[1])
+        return [sample]
+
+    monkeypatch.setattr(pictures, 'fine_tuned', lambda _: (
+        SimpleNamespace(test_step=test_step), saved, meta))
+    image, truth, found, *_ = pictures.draw_predictions([run]).axes
+    assert [axes.get_title() for axes in (image, truth, found)] == [
+        'image', 'truth', 'MixedAE']
+    coco = COCO(str(tmp_path / 'moved/dozen/coco/annotations/instances_train2017.json'))
+    pixels = np.asarray(image.images[0].get_array())
+    height, width, _ = pixels.shape
+    objects = coco.imgToAnns[1]
+    assert len(objects) >= 2
+    for axes, mirror in ((truth, False), (found, True)):
+        expected, boxes = pixels.copy(), []
+        for entry in objects:
+            left, top, right, bottom = np.add(entry['bbox'], [0, 0, *entry['bbox'][:2]])
+            mask = coco.annToMask(entry).astype(bool)
+            if mirror:
+                left, right, mask = width - right, width - left, mask[:, ::-1]
+            boxes.append([left, top, right, bottom])
+            colour = np.array(meta.palette[entry['category_id'] - 1])
+            expected[mask] = 0.45 * pixels[mask] + 0.55 * colour
+        np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+        drawn = [[line.get_xdata()[0], line.get_ydata()[0], line.get_xdata()[1],
+                  line.get_ydata()[2]] for line in axes.lines]
+        assert sorted(drawn) == sorted(boxes)
+    assert not truth.texts
+    scores = [f'{score:.2f}' for score in np.linspace(0.9, 0.1, len(objects) + 1)]
+    assert [text.get_text() for text in found.texts] == scores[-2::-1]

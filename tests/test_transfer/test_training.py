@@ -187,7 +187,7 @@ def test_features_of_a_detector_lie_at_their_stride(trained):
 
 
 def test_report_of_the_transfer_demo(trained, demo, tmp_path):
-    """Pictures by the three inferencers, one HTML page."""
+    """Pictures of what models of all three toolboxes say, in one HTML page."""
     runs = []
     tasks = [task for name, task in transfer_demo.TASKS.items() if name != 'detection']
     for toolbox, task in zip(TASKS, tasks):  # the last one in scenes that are unseen

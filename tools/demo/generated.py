@@ -50,14 +50,6 @@ def generate_once(folder: str, parameters: dict,
     return True
 
 
-def check_numbers(function: str, smallest: int, **numbers: int) -> None:
-    """Refuse numbers of images that leave a class out."""
-    for name, value in numbers.items():
-        if value < smallest:
-            raise ConfigurationError(
-                f'{function}: {name} must be at least {smallest}, got {value!r}.')
-
-
 def on_all_cores(make: Callable[[int], Any], number: int) -> Iterator[Any]:
     """Results of ``make(0)`` to ``make(number - 1)``, in this order.
 

@@ -3,13 +3,14 @@
 What is in the images is said in :mod:`~.object_painter`.
 """
 import os
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 
+from mixedae_mm.utils.checks import check_choice, check_count, check_names
 from .coco_annotations import annotation_of, write_annotations
-from .generated import check_numbers, generate_once, on_all_cores
+from .generated import generate_once, on_all_cores
 from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
 
 JPEG_QUALITY = 92
@@ -31,20 +32,20 @@ def make_object_folder(folder: str,
     Args:
         folder (str): Where to; must be new, empty or generated before.
         num_train, num_val (int): Numbers of images, at least one per class.
-        size (int): Side of the square images in pixels.
+        size (int): Side of the square images in pixels, at least 32.
         seed (int): In [0, 2**32).
-        classes (Sequence[str]): Some of :data:`OBJECT_CLASSES`.
+        classes (Sequence[str]): Different ones of :data:`OBJECT_CLASSES`.
 
     Returns:
         bool: False if the folder was there already.
 
     Raises:
-        ConfigurationError: If there are too few images, the folder holds other files
+        ConfigurationError: If an argument is out of range, the folder holds other files
             or scikit-image is not installed.
     """
-    labels = [OBJECT_CLASSES.index(name) for name in classes]
-    check_numbers('make_object_folder', len(classes),
-                  num_train=num_train, num_val=num_val)
+    labels = _labels('make_object_folder', classes)
+    _check('make_object_folder', size, seed, num_train=(num_train, len(classes)),
+           num_val=(num_val, len(classes)))
 
     def write(root: str) -> None:
         for split, number in zip(SPLITS, (num_train, num_val)):
@@ -94,13 +95,14 @@ def make_scene_folder(folder: str,
     Args:
         folder, num_train, num_val, seed, classes: As of :func:`make_object_folder`,
             which also says what is returned and raised; one image is enough.
-        size (int): Longer side of an image in pixels.
+        size (int): Longer side of an image in pixels, at least 32.
         max_objects (int): Largest number of objects in an image, at least 2.
         radii, inside: As of :meth:`.object_painter.Painter.scene`.
     """
-    labels = [OBJECT_CLASSES.index(name) for name in classes]
+    labels = _labels('make_scene_folder', classes)
+    _check('make_scene_folder', size, seed, num_train=(num_train, 1),
+           num_val=(num_val, 1), max_objects=(max_objects, 2))
     look = dict(radii=radii, inside=inside)
-    check_numbers('make_scene_folder', 1, num_train=num_train, num_val=num_val)
 
     def write(root: str) -> None:
         for split, number, long_name in zip(
@@ -138,3 +140,18 @@ def _save(array: np.ndarray, root: str, relative: str) -> None:
     path = os.path.join(root, relative)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(array).save(path, quality=JPEG_QUALITY)
+
+
+def _labels(function: str, classes: Sequence[str]) -> List[int]:
+    check_count(f'{function}: number of classes', len(classes))
+    for name in classes:
+        check_choice(f'{function}: class', name, OBJECT_CLASSES)
+    check_names(classes, len(classes), 'classes', f'{function}: classes')
+    return [OBJECT_CLASSES.index(name) for name in classes]
+
+
+def _check(function: str, size: int, seed: int, **numbers: Tuple[int, int]) -> None:
+    """Refuse numbers out of range; ``numbers`` are values and the least allowed."""
+    for name, (value, smallest) in dict(numbers, size=(size, 32)).items():
+        check_count(f'{function}: {name}', value, smallest)
+    check_count(f'{function}: seed', seed, 0, 2**32 - 1)

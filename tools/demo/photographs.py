@@ -10,8 +10,9 @@ from typing import Dict, Tuple
 
 from PIL import Image
 
+from mixedae_mm.utils.checks import check_count
 from mixedae_mm.utils.errors import ConfigurationError
-from .generated import check_numbers, generate_once, on_all_cores
+from .generated import generate_once, on_all_cores
 
 # class name -> file in skimage/data, and the side at which validation crops are
 # taken (where something typical of the photograph is to be seen). Left out are
@@ -111,7 +112,7 @@ def make_photograph_folder(folder: str,
     Args:
         folder (str): Where to; must be new, empty or generated before.
         num_train, num_val (int): Numbers of images, at least one per class.
-        size (int): Side of the square images in pixels.
+        size (int): Side of the square images in pixels, at least 8.
         seed (int): Seed of the crops.
         grey (bool): Without colours, which alone tell many photographs apart.
 
@@ -119,11 +120,13 @@ def make_photograph_folder(folder: str,
         bool: False if the folder was there already.
 
     Raises:
-        ConfigurationError: If there are too few images, the folder holds other files
+        ConfigurationError: If an argument is out of range, the folder holds other files
             or scikit-image is not installed.
     """
-    check_numbers('make_photograph_folder', len(PHOTOGRAPHS),
-                  num_train=num_train, num_val=num_val)
+    for name, value, smallest in (('num_train', num_train, len(PHOTOGRAPHS)),
+                                  ('num_val', num_val, len(PHOTOGRAPHS)),
+                                  ('size', size, 8)):
+        check_count(f'make_photograph_folder: {name}', value, smallest)
 
     def write(root: str) -> None:
         photographs = load_photographs()

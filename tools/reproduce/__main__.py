@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 
+from jinja2 import UndefinedError
+
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
@@ -123,7 +125,13 @@ def _write_claims(args: argparse.Namespace) -> None:
     """The page alone, from numbers that were measured before."""
     if args.claims is None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
-    page.write_claims_page(args.claims, results.read_results(args.results))
+    summary = results.read_results(args.results)
+    try:
+        page.write_claims_page(args.claims, summary)
+    except (LookupError, TypeError, UndefinedError) as error:  # it lacks something
+        raise ConfigurationError(
+            f'{args.results} is not a results.json of this command '
+            f'({type(error).__name__}: {error}).') from error
     print(f'wrote {args.claims}')
 
 

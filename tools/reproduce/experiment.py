@@ -11,6 +11,7 @@ from demo import make_object_folder, make_photograph_folder, make_scene_folder
 from mixedae_mm.analysis.frozen_features import labelled_splits
 from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
+from mixedae_mm.utils.checks import check_choice, check_count, check_number
 from mixedae_mm.utils.config_names import mim_folder
 from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
@@ -49,8 +50,9 @@ class Experiment:
         variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
-        ConfigurationError: For a learning rate outside (0, 1), or images in another
-            layout or with other classes in ``val``.
+        ConfigurationError: For a number below 1, a learning rate outside (0, 1), an
+            unknown variant, or images in another layout or with other classes in
+            ``val``.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -58,9 +60,15 @@ class Experiment:
                  steps: Optional[int] = None,
                  learning_rate: Optional[float] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
-        if learning_rate is not None and not 0 < learning_rate < 1:
-            raise ConfigurationError(
-                f'The learning rate is {learning_rate}, but must lie in (0, 1).')
+        known = [variant.name for variant in ALL]
+        for name in variants or ():
+            check_choice('variant', name, known)
+        for name, number in (('seeds', seeds), ('steps', steps)):
+            if number is not None:
+                check_count(name, number)
+        if learning_rate is not None:
+            check_number('The learning rate', learning_rate,
+                         lambda rate: 0 < rate < 1, 'lie in (0, 1)')
         self.preset = preset._replace(
             seeds=seeds or preset.seeds, steps=steps or preset.steps,
             learning_rates=(learning_rate, ) if learning_rate else
@@ -68,7 +76,7 @@ class Experiment:
             # A variant that is named is run at least once.
             fewer={name: max(1, number) if name in (variants or ()) else number
                    for name, number in preset.fewer.items()})
-        self.variants = variants or [variant.name for variant in ALL]
+        self.variants = variants or known
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()

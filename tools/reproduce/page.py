@@ -89,7 +89,8 @@ def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
             ['paper', 'claim', 'verdict', 'numbers'],
             [[row.where, row.text, f'**{row.verdict}**',
               '<br>'.join(row.numbers) or '–'] for row in verdicts.rows(summary)]),
-        metrics=[markdown_table(*metric_table(summary, present(summary, kind)))
+        metrics=[markdown_table(*metric_table(summary, present(summary, kind),
+                                              seeds=True))
                  for kind in ('pretext', 'transfer', 'object')],
         layers=markdown_table(
             ['pre-training', *map(str, range(1, summary['encoder']['num_layers'] + 1))],

@@ -134,10 +134,11 @@ def text_of(metric: str, entry: Optional[Dict[str, Any]]) -> str:
 
 
 def metric_table(summary: Dict[str, Any], names: Sequence[str],
-                 labels: Optional[Dict[str, str]] = None
+                 labels: Optional[Dict[str, str]] = None, seeds: bool = False
                  ) -> Tuple[List[str], List[List[str]]]:
     """Header and rows of some metrics, of all variants or of those with a label.
 
+    The number of seeds is a column if a variant has several, or if ``seeds`` is set.
     The last row of metrics of objects is what a map of the image's centre has.
     """
     variants = summary['variants']
@@ -149,7 +150,10 @@ def metric_table(summary: Dict[str, Any], names: Sequence[str],
     if names[0] in summary['centre']:
         rows.append([CENTRE, '–', *(f'{summary["centre"][name]:.1f}'
                                     for name in names)])
-    return ['pre-training', 'seeds', *(METRICS[name].title for name in names)], rows
+    table = [['pre-training', 'seeds', *(METRICS[name].title for name in names)], *rows]
+    if not seeds and all(row[1] in ('1', '–') for row in rows):
+        table = [[first, *others] for first, _, *others in table]
+    return table[0], table[1:]
 
 
 def write_results(folder: Path, summary: Dict[str, Any],

@@ -73,6 +73,13 @@ class TrainingRun(NamedTuple):
         """The whole config, as mmengine saved it."""
         return self.folder / self.config.name
 
+    def read_config(self) -> Config:
+        """Read config and options; paths are those of where the data are now."""
+        with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)), quiet():
+            config = Config.fromfile(self.config)
+        config.merge_from_dict(self.options)
+        return config
+
     def command(self) -> List[str]:
         """Return the command; it goes on where an earlier one was interrupted."""
         command = [sys.executable, TOOLS / 'train.py', self.config]
@@ -142,10 +149,7 @@ class TrainingRun(NamedTuple):
 
         Weights, data and other files are represented by hashes of their content.
         """
-        with mock.patch.dict(os.environ, DATA_ROOT=str(self.data)), quiet():
-            config = Config.fromfile(self.config)
-        config.merge_from_dict(self.options)
-        config = config.to_dict()
+        config = self.read_config().to_dict()
         for key in WITHOUT_EFFECT:
             config.pop(key, None)
         setting = {key: self._content(key, value) for key, value in walk(config)

@@ -47,7 +47,8 @@ def draw_predictions(runs: Sequence[FineTuning]) -> Figure:
 
 def predictions_of(run: FineTuning) -> List[Said]:
     """Of the first images that the run was validated on, or of one of each class."""
-    model, cfg, meta = fine_tuned(str(run.training.checkpoint))
+    model, _, meta = fine_tuned(str(run.training.checkpoint))
+    cfg = run.training.read_config()  # that of the checkpoint has the paths of its time
     scope = cfg.default_scope
     init_default_scope(scope)
     with preparing(cfg):
