@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..utils.checks import check_number
+from ..utils.checks import check_count, check_number
 from ..utils.errors import ConfigurationError
 from .tree import resolve
 
@@ -25,11 +25,13 @@ TYPES: Any = {
             f'{loader}.{key}' for loader in DATALOADERS
             for key in ('persistent_workers', 'pin_memory', 'drop_last')))),
 }
-LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters', 'train_cfg.val_interval')
+RATES = ('optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.weight_decay')
+COUNTS = ('train_cfg.max_epochs', 'train_cfg.max_iters', 'train_cfg.val_interval',
+          'optim_wrapper.accumulative_counts')
 
 
 def check_values(cfg: Config) -> None:
-    """Refuse values of other types, and runs of no step.
+    """Refuse values of other types, rates that are not finite, and runs of no step.
 
     Others are refused by what is built from them, see :mod:`.boundary`.
 
@@ -44,7 +46,15 @@ def check_values(cfg: Config) -> None:
     for loader in DATALOADERS:
         if cfg.get(loader) is not None and cfg[loader].get('dataset') is None:
             raise ConfigurationError(f'{loader} has no dataset, but needs one.')
-    for path in LENGTHS:
+        for key, least in (('batch_size', 1), ('num_workers', 0)):
+            if key in (cfg.get(loader) or ()):
+                check_count(f'{loader}.{key}', cfg[loader][key], least)
+    for path in RATES:
+        value = resolve(cfg, path.split('.'))
+        if value is not None:  # which some optimizers take
+            check_number(path, value, lambda number: 0 <= number < inf,
+                         'be a finite number of at least 0')
+    for path in COUNTS:
         value = resolve(cfg, path.split('.'))
         if value is not None:  # 57300.0, a quotient, is an integer for mmengine
             check_number(path, value, lambda number: 1 <= number < inf

@@ -106,13 +106,8 @@ def refuse(train):
      ['model.head', 'VisionTransformerClsHead', "num_classes='abc'"]),
     ("optim_wrapper = dict(optimizer=dict(momentum='abc'))",
      ['optim_wrapper.optimizer', 'SGD', "momentum='abc'"]),
-    ("optim_wrapper = dict(optimizer=dict(lr='abc'))",
-     ['optim_wrapper.optimizer', 'SGD', "lr='abc'"]),
-    *((f'train_dataloader = dict({key}={value!r})',
-       ['train_dataloader', f'{key}={value!r}', allowed])
-      for key, value, allowed in (
-          ('batch_size', 0, 'positive integer'), ('batch_size', 4.0, 'integer'),
-          ('num_workers', -1, 'non-negative'), ('num_workers', 'x', 'int'))),
+    ("optim_wrapper = dict(optimizer=dict(lr=float('nan')))",
+     ['optim_wrapper.optimizer.lr is nan', 'finite']),
     ("model = dict(backbone=dict(arch='foo', _delete_=True, type='VisionTransformer'))",
      ['model.backbone', "arch='foo'", 'deit-tiny']),
     ('default_hooks = dict(timer=dict(_delete_=True))', ['default_hooks.timer']),
