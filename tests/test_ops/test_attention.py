@@ -10,7 +10,8 @@ from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from path_contract import *  # noqa: F403 the tests
-from path_contract import assert_equals_the_reference, assert_selected_like_topk
+from path_contract import (DTYPES, assert_equals_the_reference,
+                           assert_selected_like_topk)
 from torch.utils.checkpoint import checkpoint
 
 from mixedae_mm.ops import attention, blockwise, cpu_kernel, homologous_attention
@@ -26,6 +27,11 @@ def path(request):
 def test_the_kernel_is_what_runs_here():
     """Without a compiler the tests below would compare the fallback twice."""
     assert cpu_kernel.supports(torch.zeros(1, 1, 1, 1))
+
+
+@DTYPES
+def test_more_tokens_than_a_power_of_two(path, dtype):
+    assert_equals_the_reference(path, *exact_inputs(1, 2, 257, 64, dtype), topk=64)
 
 
 @settings(max_examples=60)
