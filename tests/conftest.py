@@ -40,7 +40,7 @@ def pytest_addoption(parser):
     group.addoption('--kills', type=int, metavar='N', help='kill each run of tests/'
                     'reliability/test_kills.py N times (default: some of them, 3)')
     group.addoption('--kill-config', metavar='CONFIG', help='kill this run there '
-                    'instead of the two small ones')
+                    'instead of the small ones')
     group.addoption('--examples', type=int, default=150, metavar='N', help='random '
                     'configurations to try (default: %(default)s)')
     group.addoption('--examples-seed', type=int, metavar='N', help='of the random '

@@ -18,8 +18,10 @@ def drawn_masks(draw):
     """Masks and their number of sources."""
     n = draw(st.integers(2, 7))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    return draw_mix_masks(draw(st.integers(1, 5)), n + draw(st.integers(0, 40)), n,
-                          generator=generator), n
+    shape = draw(st.integers(1, 5)), n + draw(st.integers(0, 40))
+    masks = draw_mix_masks(*shape, n, generator=generator)
+    assert masks.shape == shape
+    return masks, n
 
 
 @settings(max_examples=60)
@@ -54,7 +56,8 @@ def test_masks_follow_the_generator_only():
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.uint8], ids=str)
-@pytest.mark.parametrize('n, per_group', [(2, 1), (3, 1), (4, 1), (2, 2), (4, 4)])
+@pytest.mark.parametrize('n, per_group', [
+    (2, 1), (3, 1), (4, 1), (2, 2), (3, 3), (4, 4)])
 def test_mixing_is_equation_1(n, per_group, dtype):
     groups, patch = 2, 4
     clean = torch.rand(groups * n, 3, 12, 8).mul(255).to(dtype)

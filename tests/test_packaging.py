@@ -68,6 +68,15 @@ def test_version_and_pythons_are_those_of_the_package_and_the_pins(metadata):
     assert metadata['version'] == __version__
     assert re.findall(r'Python :: (3\.\d+)', ' '.join(metadata['classifiers'])) == list(
         environments.PYTHONS['onedl'])
+    assert set(environments.PYTHONS['openmmlab']) < set(environments.PYTHONS['onedl'])
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_make_looks_for_the_pythons_of_the_pins(stack):
+    done = subprocess.run(
+        ['make', '--eval', 'pythons:;@echo $(PYTHONS)', 'pythons', f'STACK={stack}'],
+        cwd=ROOT, env={'PATH': os.environ['PATH']}, capture_output=True, text=True)
+    assert sorted(done.stdout.split()) == sorted(environments.PYTHONS[stack])
 
 
 def test_an_install_never_asks_for_an_mm_package_nor_for_torch(metadata):

@@ -3,6 +3,8 @@ import os.path as osp
 
 from mmengine.config import Config
 
+from mixedae_mm import config_path
+
 from .images import write_noise
 
 IMPORTS = dict(imports=['mixedae_mm', 'reliability.hooks'])
@@ -54,6 +56,20 @@ def classification(folder: str) -> Config:
         param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, T_max=4,
                               convert_to_iter_based=True)],
         default_hooks=_hooks(by_epoch=False, interval=4, save_best='auto')))
+
+
+def paper(folder: str) -> Config:
+    """The paper's config with a smaller model, smaller images and four epochs."""
+    cfg = Config.fromfile(config_path('mixedae_vitb_300e'))
+    cfg.model.backbone.update(img_size=32, patch_size=8, arch=VIT['arch'])
+    cfg.model.neck.update(MIXEDAE['neck'])
+    loader = _loader(folder, 'UnlabelledImageFolder', 'DefaultSampler')
+    cfg.train_dataloader.dataset.pipeline[1].size = 32
+    cfg.train_dataloader.dataset.update(data_root=folder, data_prefix=dict(img_path=''))
+    cfg.train_dataloader.update(
+        {key: loader[key] for key in ('batch_size', 'num_workers')})
+    cfg.train_cfg.max_epochs = 4
+    return cfg
 
 
 def _common(*hooks: dict) -> dict:

@@ -9,18 +9,19 @@ import pytest
 from mmengine.config import Config
 
 from .kills import kill_and_compare
-from .small_runs import classification, pretraining
+from .small_runs import classification, paper, pretraining
 
-RUNS = dict(pretraining=pretraining, classification=classification)
+RUNS = dict(pretraining=pretraining, classification=classification, paper=paper)
 
 
 def pytest_generate_tests(metafunc):
     """Try a few runs in passing, all of them where the number of kills is given."""
     option = metafunc.config.getoption
     runs = [option('--kill-config')] if option('--kill-config') else RUNS
-    cases = [(run, processes) for run in runs for processes in (1, 2, 3)]
+    cases = [(run, processes) for run in runs for processes in (1, 2, 3)
+             if run != 'paper' or processes == 2]
     if runs is RUNS and not option('--kills'):
-        cases = [('classification', 2), ('pretraining', 3)]
+        cases = [('classification', 2), ('paper', 2), ('pretraining', 3)]
     metafunc.parametrize('run, processes', cases)
 
 

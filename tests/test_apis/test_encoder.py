@@ -7,8 +7,9 @@ import timm
 import torch
 import transformers
 from test_interop.foreign_checkpoints import (DEPTH, HEADS, PATCH, SIZE, WIDTH,
-                                              classifier_model, mixedae_model,
-                                              mm_checkpoint)
+                                              classifier_model, hf_mae_model,
+                                              mixedae_model, mm_checkpoint,
+                                              timm_model)
 from PIL import Image
 from small_vit import backbone, randomize
 from skimage.data import astronaut, camera
@@ -175,6 +176,14 @@ def test_a_head_that_needs_something_else_is_not_used(tmp_path):
     assert encoder.encode(photograph()).cls.shape == (1, WIDTH)
     with pytest.raises(ConfigurationError, match='probe.pth has no classifier'):
         encoder.classify(photograph())
+
+
+def test_foreign_checkpoints_load(tmp_path):
+    hf_mae_model().save_pretrained(tmp_path / 'mae')
+    assert mixedae_mm.load(tmp_path / 'mae').description.encoder.depth == DEPTH
+    torch.save(timm_model().state_dict(), tmp_path / 'timm.pth')
+    assert mixedae_mm.load(tmp_path / 'timm.pth', heads=HEADS).encode(
+        photograph()).cls.shape == (1, WIDTH)
 
 
 @pytest.mark.parametrize('wrong, message', [

@@ -307,16 +307,21 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, comm
         encoder.features(np.zeros((40, 40, channels + 1), 'float32'))
 
 
-def test_a_folder_that_cannot_be_used_is_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('make, facts', [
+    (lambda: pixels(4, 'uint16', 40, 50), r'shape \(40, 50, 4\), but 13 channels'),
+    (lambda: np.nan * pixels(13, 'float32', 40, 50), 'channel 0, row 0, column 0 is'),
+    (lambda: pixels(13, 'int32', 40, 50), 'are int32, allowed are uint8, uint16'),
+    (lambda: np.zeros((2, 40, 50, 13)), r'shape \(2, 40, 50, 13\), but 13 channels')])
+def test_a_folder_that_cannot_be_used_is_refused(
+        make, facts, tmp_path, monkeypatch, capsys):
     """In one sentence; single files of it are skipped with a warning."""
     monkeypatch.chdir(tmp_path)
     Path('scenes').mkdir()
     for i in range(12):
-        np.save(f'scenes/{i}.npy', pixels(4, 'uint16', 40, 50))
+        np.save(f'scenes/{i}.npy', make())
     Path('mine.py').write_text(CONFIG.format(
         root=ROOT, channels=13, arch=ARCH, mean=[0.] * 13, std=[1.] * 13, shown=None
     ).partition('custom_hooks')[0] + "work_dir = 'run'\n")
     assert train(['mine.py']) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(r'^error: .*scenes/\d+.npy.*shape \(40, 50, 4\), but 13 channels',
-                     error), error
+    assert re.search(rf'^error: .*scenes/\d+.npy.*{facts}', error), error

@@ -13,7 +13,7 @@ import torch
 from images import oriented
 from PIL import Image, ImageOps
 
-from mixedae_mm.datasets.decode import (MAX_JPEG_SCANS, MAX_PIXELS,
+from mixedae_mm.datasets.decode import (FORMATS, MAX_JPEG_SCANS, MAX_PIXELS,
                                         UnreadableImageError, decode_rgb)
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.preprocessing import to_rgb_tensor
@@ -224,6 +224,11 @@ def test_limits_are_arguments(size):
         decode_rgb(data, max_pixels=pixels - 1)
     with pytest.raises(UnreadableImageError, match=f'at least {side + 1}'):
         decode_rgb(data, min_side=side + 1)
+
+
+def test_formats_are_images_only():
+    assert {'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'} <= set(FORMATS)
+    assert not {'EPS', 'PDF', 'WMF'} & set(FORMATS)
 
 
 def decode_damaged_files():

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from mmengine.dist import all_gather_object, get_rank
 from PIL import Image
 
+import mixedae_mm
 from mixedae_mm.analysis.loading import find_images
 from mixedae_mm.apis.encoder import images_of
+from mixedae_mm.apis.features import write_features
 from mixedae_mm.datasets import EXTENSIONS, UnlabelledImageFolder, folder_index
 from mixedae_mm.datasets.folder_index import (FolderIndex, index_folder,
                                               natural_key, scan_folder)
 from mixedae_mm.datasets.other_files import describe_files
 from mixedae_mm.utils.errors import ConfigurationError
 from reliability.lives import in_processes
+from test_interop.foreign_checkpoints import mixedae_model, mm_checkpoint
 
 
 def touch(folder, *names):
@@ -142,8 +145,12 @@ def list_a_folder(folder):
     """What each rank of a distributed run finds and says."""
     alone = None
     if get_rank() == 1:  # nothing of this waits for the other
+        encoder = mixedae_mm.load(f'{folder}.pth', 'cpu')
         alone = [len(find_images(folder)), len(list(images_of(folder))),
-                 len(UnlabelledImageFolder(folder, listed_together=False))]
+                 len(UnlabelledImageFolder(folder, listed_together=False)),
+                 len(encoder.encode(folder).cls),
+                 write_features(folder, f'{folder}.parquet', encoder,
+                                num_workers=0).num_images]
     scans, said = [], []
     folder_index.scan_folder = lambda *args: scans.append(1) or scan_folder(*args)
     names = UnlabelledImageFolder(folder).data_bytes.tobytes().decode()
@@ -164,10 +171,13 @@ def list_a_folder(folder):
 @pytest.mark.slow
 def test_several_processes(tmp_path):
     """The training set is listed once for all; nothing else waits for others."""
-    for name in ('1.jpg', '2.jpg'):
-        Image.new('RGB', (9, 9)).save(tmp_path / name)
-    ranks = in_processes(list_a_folder, 2, str(tmp_path))
-    assert [alone for alone, *_ in ranks] == [None, [2, 2, 2]]
+    pytest.importorskip('pyarrow')
+    touch(tmp_path, 'images/1.jpg', 'images/2.jpg')
+    for file in (tmp_path / 'images').iterdir():
+        Image.new('RGB', (9, 9)).save(file)
+    mm_checkpoint(tmp_path / 'images.pth', mixedae_model())
+    ranks = in_processes(list_a_folder, 2, str(tmp_path / 'images'))
+    assert [alone for alone, *_ in ranks] == [None, [2] * 5]
     for rank, (_, scans, names, said) in enumerate(ranks):
         assert names == '1.jpg2.jpg' and scans == 1 - rank
         # In both, and no hang: whatever went wrong in the first process.

@@ -82,7 +82,8 @@ def in_iterations(kind, **kwargs):
 
 
 CHANGES = {
-    'longer': ([by_epoch(2)], [by_epoch(6)], {}),
+    'longer': ([cosine(2)], [cosine(6)], {}),
+    'longer, by epoch': ([by_epoch(2)], [by_epoch(6)], {}),
     'longer, after a warm-up': (
         [WARM_UP, cosine(2, begin=1)], [WARM_UP, cosine(6, begin=1)], {}),
     'another warm-up': (
@@ -98,6 +99,8 @@ CHANGES = {
     'another kind': ([by_epoch(6)], [dict(type='ExponentialLR', gamma=0.9)], {}),
     'steps': ([dict(type='MultiStepLR', milestones=[1])],
               [dict(type='MultiStepLR', milestones=[1, 3])], {}),
+    'step': ([dict(type='StepLR', step_size=2)],
+             [dict(type='StepLR', step_size=1)], {}),
     'poly': ([in_iterations('PolyLR', power=0.9, end=10)],
              [in_iterations('PolyLR', power=0.9, end=30)], {}),
     'one cycle': ([in_iterations('OneCycleLR', eta_max=1., total_steps=15)],
@@ -106,6 +109,8 @@ CHANGES = {
                                 restart_weights=[1, 0.5])],
                  [in_iterations('CosineRestartLR', periods=[8, 40], eta_min=0,
                                 restart_weights=[1, 0.5])], {}),
+    'constant': ([in_iterations('ConstantLR', factor=0.5, end=20)],
+                 [in_iterations('ConstantLR', factor=0.2, end=20)], {}),
     'momentum': ([in_iterations('LinearMomentum', start_factor=0.5, end=10)],
                  [in_iterations('LinearMomentum', start_factor=0.5, end=30)], {}),
     'weight decay schedule': (

@@ -121,6 +121,12 @@ def test_mmpretrain_options_work_as_there():
     assert not any('backbone.layers.1.' in name for name in settings)
 
 
+def test_frozen_parameters_are_left_out():
+    model = Headed()
+    model.backbone.layers.requires_grad_(False)
+    assert not any('layers' in name for name in parameter_settings(model))
+
+
 @pytest.mark.parametrize('rate', [0, -1, 1.5])
 def test_wrong_rates(rate):
     with pytest.raises(ConfigurationError, match=r'must lie in \(0, 1\]'):

@@ -75,16 +75,16 @@ def test_stop_is_the_default(tmp_path):
     """With a report, and a file to look for the cause."""
     with pytest.raises(NonFiniteLossError) as stopped:
         toy.train(tmp_path, **setting(at=[2]), train_dataloader=dict(
-            batch_size=10, dataset=dict(type='ToyDataset'),
+            batch_size=10, dataset=dict(type='ToyDataset', size=30),
             sampler=dict(type='DefaultSampler', shuffle=False)))
     path = f'{tmp_path}/nonfinite/iter_3_rank_0.pth'
     for fact in ('The loss of iteration 3 is not finite',
                  'rank 0: loss=nan, loss_toy=nan, loss_fine=0',
-                 'batch of image_20.jpg, image_21.jpg', 'image_26.jpg',
+                 'batch of image_20.jpg, image_21.jpg', 'image_27.jpg and 2 more',
                  f'kept in {path}'):
         assert fact in str(stopped.value)
     dump = torch.load(path, weights_only=False)
-    assert dump['files'] == [f'image_{index}.jpg' for index in range(20, 27)]
+    assert dump['files'] == [f'image_{index}.jpg' for index in range(20, 30)]
     with pytest.raises(NonFiniteLossError, match='gradient of iteration 5'):
         toy.train(tmp_path, **setting([4], what='gradient'))
     assert glob.glob(f'{tmp_path}/nonfinite/iter_5_rank_0.pth')

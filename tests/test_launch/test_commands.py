@@ -168,6 +168,12 @@ def test_bad_input_of_every_command(folder, monkeypatch, capsys, command, facts)
     assert 'error: ' in last and all(fact in last for fact in facts), last
 
 
+def test_every_command_is_tried():
+    cases = test_bad_input_of_every_command.pytestmark[0].args[1]
+    assert {command.split()[0] for command, _ in cases} == set(COMMANDS) - {
+        'train', 'demo'}  # which has no number, and is tried in test_boundary.py
+
+
 def test_the_list_does_not_wait_for_pytorch(tmp_path):
     done = run('-X', 'importtime', '-m', 'mixedae_mm', cwd=tmp_path)
     assert done.returncode == 0 and 'train' in done.stdout

@@ -6,6 +6,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mixedae_mm.interop.convert import convert
+from mixedae_mm.interop.reading import read_vit
 from mixedae_mm.launch.entry import adapt_to_cpu
 from mixedae_mm.models import MixedAEViT
 from mixedae_mm.models.checkpoint_loading import load_pretrained
@@ -60,6 +62,17 @@ def pretrained(tmp_path_factory):
     torch.save(dict(state_dict=built.state_dict(),
                     meta=dict(cfg=Config(dict(model=model)).pretty_text)), path)
     return path, built
+
+
+@pytest.mark.parametrize('to', ['timm', 'hf', 'hf-mae', 'mae', 'mm'])
+def test_there_and_back(pretrained, tmp_path, to):
+    path, model = pretrained
+    convert(path, tmp_path / 'out', to)
+    convert(tmp_path / 'out', tmp_path / 'back.pth', 'mm', heads=4, decoder_heads=2)
+    vit = read_vit(tmp_path / 'back.pth')
+    assert (vit.description.patch_size, vit.description.img_size) == (14, (56, 56))
+    for name, value in vit.weights.items():
+        assert torch.equal(value, model.state_dict()[name]), name
 
 
 TASKS = {

@@ -10,7 +10,9 @@ from attention_cases import (LAYOUTS_OF_FOUR, assert_equal_up_to_rounding,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from path_contract import *  # noqa: F403 the tests
-from path_contract import assert_equals_the_reference, assert_selected_like_topk
+from path_contract import (DTYPES, assert_equals_the_reference,
+                           assert_selected_like_topk)
+from torch.utils.checkpoint import checkpoint
 
 from mixedae_mm.ops import attention, blockwise, cpu_kernel, homologous_attention
 from mixedae_mm.utils.errors import ConfigurationError
@@ -25,6 +27,11 @@ def path(request):
 def test_the_kernel_is_what_runs_here():
     """Without a compiler the tests below would compare the fallback twice."""
     assert cpu_kernel.supports(torch.zeros(1, 1, 1, 1))
+
+
+@DTYPES
+def test_more_tokens_than_a_power_of_two(path, dtype):
+    assert_equals_the_reference(path, *exact_inputs(1, 2, 257, 64, dtype), topk=64)
 
 
 @settings(max_examples=60)
@@ -83,14 +90,17 @@ def test_result_does_not_depend_on_the_number_of_threads():
 @pytest.mark.parametrize('shape, topk', [
     ((2, 3, 20, 16), 5), ((2, 3, 20, 16), 20), ((1, 2, 8, 16), 4), ((2, 1, 9, 8), 1),
     ((2, 3, 9, 1), 1), ((2, 1, 2, 1), 1)], ids=str)
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
 def test_the_operator_and_its_gradients(layouts, dtype, shape, topk):
     """Under autocast too; with all keys it is PyTorch's attention."""
     inputs = exact_inputs(*shape, dtype)
     with torch.autocast('cpu', torch.bfloat16):
         results = computed(homologous_attention, *laid_out(inputs, layouts), topk, 0.3)
-    roundings = 2**20 if topk == 20 and dtype == torch.float32 else 8
+    roundings = 2 if dtype == torch.bfloat16 else 8
+    if topk == 20 and dtype == torch.float32:  # computed in bfloat16
+        roundings = 2**20
     assert_equal_up_to_rounding(results, expected(*inputs, topk, 0.3), roundings)
 
 
@@ -124,6 +134,17 @@ def test_the_backward_takes_the_path_of_the_forward(monkeypatch):
                         lambda *args: called.append(True) or backward(*args))
     output.backward(upstream)
     assert called
+
+
+@pytest.mark.parametrize('use_reentrant', [False, True])
+def test_activation_checkpointing(use_reentrant):
+    inputs = exact_inputs(2, 2, 11, 8)
+    leaves = [tensor.requires_grad_() for tensor in inputs[:3]]
+    output = checkpoint(homologous_attention, *leaves, 4, use_reentrant=use_reentrant)
+    output.backward(inputs[3])
+    for ours, theirs in zip((output, *(leaf.grad for leaf in leaves)),
+                            computed(homologous_attention, *inputs, 4)):
+        assert torch.equal(ours, theirs)
 
 
 def test_nothing_as_large_as_the_scores_is_kept_for_the_backward():
@@ -165,14 +186,16 @@ def test_strides_of_results_are_as_the_compiler_is_told(layouts):
 
 
 @operator
-@pytest.mark.slow
-@pytest.mark.parametrize('layouts', LAYOUTS_OF_FOUR, ids='-'.join)
-def test_compile_with_inductor(layouts):
+@pytest.mark.parametrize('backend, layouts', [
+    ('aot_eager', LAYOUTS_OF_FOUR[0]),  # needs no compiler
+    *(pytest.param('inductor', layouts, marks=pytest.mark.slow)
+      for layouts in LAYOUTS_OF_FOUR)])
+def test_compile_sees_one_graph(backend, layouts):
     def scaled_attention(query, key, value):
         return homologous_attention(2 * query, key, value, 4).tanh()
 
     inputs = exact_inputs(1, 2, 9, 8)
-    compiled = torch.compile(scaled_attention, fullgraph=True)
+    compiled = torch.compile(scaled_attention, fullgraph=True, backend=backend)
     for ours, theirs in zip(computed(compiled, *laid_out(inputs, layouts)),
                             computed(scaled_attention, *inputs)):
         torch.testing.assert_close(ours, theirs)

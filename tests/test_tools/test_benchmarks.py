@@ -9,10 +9,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from benchmarks import counting, page, step
+from benchmarks import cost, counting, page, step
 from benchmarks.attention import naive_topk_attention
 from benchmarks.compare import alternate, in_own_process, peak_memory, summarize
-from benchmarks.cost import gpu_days
 from mixedae_mm.ops import homologous_attention
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.machine import machine
@@ -42,7 +41,17 @@ def test_contenders_take_turns():
 def test_cost_of_a_schedule():
     """300 epochs of 1 281 167 images at 1000 per second: 4.4485 days."""
     config = Config(dict(train_cfg=dict(max_epochs=300)))
-    assert gpu_days(config, 1000) == pytest.approx(4.44850, abs=1e-4)
+    assert cost.gpu_days(config, 1000) == pytest.approx(4.44850, abs=1e-4)
+
+
+def test_the_page_of_costs_is_the_papers_and_the_configs():
+    text = (ROOT / 'docs/recipes.md').read_text()
+    assert cost.plan(ROOT / 'docs/measurements') in text
+    rows = re.findall(r'configs/(\w+)\.py 8` \| (\d+) million \| ([\d.]+) \|', text)
+    assert {name: float(days) for name, _, days in rows} == cost.PAPER_V100_GPU_DAYS
+    for name, millions, _ in rows:
+        epochs = Config.fromfile(ROOT / f'configs/{name}.py').train_cfg.max_epochs
+        assert round(epochs * cost.IMAGENET_IMAGES / 1e6) == int(millions)
 
 
 def test_the_naive_peer_computes_the_same():

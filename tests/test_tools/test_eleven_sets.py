@@ -116,7 +116,8 @@ def test_results_are_recognised_by_weights_data_and_options(project, transfer):
     assert trained('moved.pth') == (70, 0)
     (project / 'mixedae.pth').rename(project / 'mae.pth')
     assert trained('mae.pth') == (50, 0)  # another model under the old name
-    assert trained('mae.pth', '--cfg-options', 'a=1') == (50, 2)
+    for option in ('a=1', f'load_from={project}/moved.pth'):
+        assert trained('mae.pth', '--cfg-options', option) == (50, 2)
     (project / 'data/dtd/image.jpg').write_bytes(b'others')  # as many bytes
     assert trained() == (50, 2)
 

@@ -36,6 +36,18 @@ def test_eleven_points_by_definition(seed):
     assert got.item() == pytest.approx(expected)
 
 
+def test_eleven_points_are_mmdets():
+    mean_ap = pytest.importorskip('mmdet.evaluation.functional.mean_ap')
+    random = np.random.RandomState(0)
+    scores, truth = random.rand(50), random.rand(50) < .2
+    hits = truth[np.argsort(-scores)].cumsum()
+    expected = mean_ap.average_precision(
+        hits / hits[-1], hits / np.arange(1, 51), mode='11points')
+    got = ElevenPointMAP.calculate(
+        torch.tensor(scores)[:, None], torch.tensor(truth).long()[:, None])
+    assert got.item() == pytest.approx(100 * float(expected), abs=1e-4)
+
+
 def test_difficult_images_do_not_count():
     """As an evaluator uses it: class 1 is only marked difficult in image 2."""
     metric = ElevenPointMAP(average=None)

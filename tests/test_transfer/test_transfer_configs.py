@@ -108,9 +108,20 @@ def test_model_and_optimizer_build(name):
     assert not backbone.is_pretraining and not backbone.homologous_in_transfer
     is_trained = {p.requires_grad for p in backbone.parameters()}
     assert is_trained == {'linear' not in name}
+    if 'linear' in name:
+        assert backbone.frozen_stages == size.depth
     if name in ADE:
+        assert model.decode_head.in_channels == [size.width] * 4
         assert backbone.relative_position_bias is ('rel-pos' in name)
         assert backbone.patch_resolution == ((37, 37) if patch == 14 else (32, 32))
+
+    for head in model.roi_head.bbox_head if name in COCO else ():
+        assert type(head).__name__ == 'ConvFCBBoxHead'
+        assert (len(head.shared_convs), len(head.shared_fcs)) == (4, 1)
+        assert type(head.loss_bbox).__name__ == 'GIoULoss'
+        assert head.reg_decoded_bbox and not head.reg_class_agnostic
+        kinds = {type(module).__name__ for module in head.modules()}
+        assert {kind for kind in kinds if 'Norm' in kind} == {'SyncBatchNorm'}
 
     groups = build_optimizer(config, model).param_groups
     assert {id(p) for group in groups for p in group['params']} == {
@@ -226,11 +237,6 @@ PROTOCOLS = {
         'param_scheduler.1.power': 1., 'param_scheduler.1.eta_min': 0.}),
     "iBOT's detector": (COCO, {
         'model.neck.0.type': 'ViTFeaturePyramid', 'model.neck.1.type': 'FPN',
-        **{f'model.roi_head.bbox_head.{i}.{key}': value for i in range(3)
-           for key, value in {
-               'type': 'ConvFCBBoxHead', 'num_shared_convs': 4, 'num_shared_fcs': 1,
-               'loss_bbox.type': 'GIoULoss', 'reg_decoded_bbox': True,
-               'reg_class_agnostic': False, 'norm_cfg.type': 'SyncBN'}.items()},
         'param_scheduler.1.type': 'MultiStepLR', 'param_scheduler.1.gamma': .1,
         'param_scheduler.1.milestones': [8, 11],
         'train_dataloader.dataset.pipeline.2.scales': [
