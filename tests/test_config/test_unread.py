@@ -1,6 +1,5 @@
 """Options and keys that nothing reads are refused, with the one that is read."""
 import warnings
-from math import inf, nan
 from pathlib import Path
 
 import mmpretrain
@@ -152,13 +151,8 @@ def test_configs_of_the_toolboxes_are_let_through(path):
       for key in ('lr', 'weight_decay')
       for value in ('abc', -1, True, float('inf'), float('nan'))),
     ('train_dataloader.persistent_workers', 'no', 'True or False'),
-    *(('train_dataloader.batch_size', value, 'at least 1') for value in (None, 0, 4.)),
-    *(('val_dataloader.num_workers', value, 'at least 0') for value in (None, -1, 'x')),
-    *((f'optim_wrapper.optimizer.{key}', value, 'finite') for value in (nan, inf, 'abc')
-      for key in ('lr', 'weight_decay')),
     ('train_cfg.max_epochs', 0, 'at least 1'),
     ('train_cfg.val_interval', 'x', 'at least 1'),
-    ('optim_wrapper.accumulative_counts', 1.5, 'at least 1'),
     ('auto_scale_lr.base_batch_size', 0, 'above 0'),
     # Text counts as True.
     ('auto_scale_lr.enable', 'no', 'True or False'),
