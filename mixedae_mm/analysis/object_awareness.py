@@ -48,6 +48,8 @@ def best_iou(values: np.ndarray, mask: np.ndarray) -> float:
     Both are ``(N, )``; the mask is bool, at least once True.
     """
     precision, recall, _ = _metrics().precision_recall_curve(mask, values)
+    # TP / (TP + FP + FN), as 1 / precision is (TP + FP) / TP and 1 / recall is
+    # (TP + FN) / TP.
     with np.errstate(divide='ignore'):  # without a hit, 1 / 0 is infinity and IoU 0
         return float(np.max(1 / (1 / precision + 1 / recall - 1)))
 

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import ConfigurationError
-from ..utils.messages import listed
 from ..utils.optional import require
 
 VOC_VOID = 255  # borders of objects and unlabelled pixels
@@ -46,7 +45,7 @@ class CocoMasks:
                 f'format ({type(error).__name__}: {error}).') from error
         self.ids = [
             number for number, objects in self.coco.imgToAnns.items()
-            if any(not item.get('iscrowd', 0) for item in objects)]
+            if any(not item.get('iscrowd') for item in objects)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +56,7 @@ class CocoMasks:
         masks = np.zeros((2, image['height'], image['width']), bool)
         for annotation in self.coco.imgToAnns[image['id']]:
             mask = self.coco.annToMask(annotation).astype(bool)
-            masks[int(annotation.get('iscrowd', 0))] |= mask
+            masks[int(bool(annotation.get('iscrowd')))] |= mask
         objects, crowds = masks
         return MaskedImage(
             str(self.folder / image['file_name']), objects, objects | ~crowds)
@@ -71,7 +70,8 @@ class VocMasks:
     ``ImageSets/Segmentation``; by default all images that have a mask are taken.
 
     Raises:
-        ConfigurationError: If a folder, the list, or a mask of it is missing.
+        ConfigurationError: If a folder or the list is missing, or there is no mask;
+            in :meth:`read`, if that of an image of the list is missing.
     """
 
     def __init__(self, root: str, split: Optional[str] = None) -> None:
@@ -84,28 +84,31 @@ class VocMasks:
                 raise ConfigurationError(
                     f'{root} is not in VOC\'s format: it has no folder '
                     f'{folder.name}.')
-        masks = {path.stem for path in self.masks.glob('*.png')}
-        self.names: List[str] = sorted(masks)
+        self.names: List[str] = sorted(path.stem for path in self.masks.glob('*.png'))
         if split is not None:
             file = Path(root) / f'ImageSets/Segmentation/{split}.txt'
             if not file.is_file():
                 raise ConfigurationError(f'There is no list of images {file}.')
             self.names = file.read_text().split()
-        missing = [f'{name}.png' for name in self.names if name not in masks]
-        if missing or not self.names:
-            raise ConfigurationError(
-                f'There is no mask {listed(missing, 3) or "*.png"} in {self.masks}.')
+        if not self.names:
+            raise self._without('*.png')
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, index: int) -> MaskedImage:
         name = self.names[index]
+        file = self.masks / f'{name}.png'
+        if not file.is_file():
+            raise self._without(file.name)
         # A palette image: the indices are what counts, not the colours.
-        labels = np.asarray(Image.open(self.masks / f'{name}.png'))
+        labels = np.asarray(Image.open(file))
         return MaskedImage(
             str(self.images / f'{name}.jpg'), (labels > 0) & (labels != VOC_VOID),
             labels != VOC_VOID)
+
+    def _without(self, mask: str) -> ConfigurationError:
+        return ConfigurationError(f'There is no mask {mask} in {self.masks}.')
 
 
 def masks_of(annotations: str, images: Optional[str] = None,

@@ -7,7 +7,6 @@ from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
-from mmengine.device import get_device
 from torch import Tensor
 
 from ..datasets.channels import decode_channels, extensions_of, tensor_of_channels
@@ -101,7 +100,9 @@ class Encoder:
                  img_size: Union[int, Tuple[int, int], None] = None,
                  amp: bool = False,
                  name: str = 'The checkpoint') -> None:
-        self.device = torch.device(device or get_device())
+        if device is None:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        self.device = torch.device(device)
         self.amp = amp
         self.name = name
         sizes = self.description = vit.description

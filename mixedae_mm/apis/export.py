@@ -131,8 +131,9 @@ def _check_possible(encoder: Encoder, to_onnx: bool, classifier: bool) -> None:
         raise ConfigurationError(
             f'{encoder.name} has a relative position bias in every layer, which '
             'cannot be exported.')
-    for package in ('onnx', 'onnxruntime', 'onnxscript') if to_onnx else ():
-        require(package, package, 'An ONNX file')
+    if to_onnx:
+        for package in ('onnx', 'onnxruntime', 'onnxscript'):
+            require(package, package, 'An ONNX file')
 
 
 def _scale(encoder: Encoder) -> int:
@@ -203,9 +204,8 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison
         shares = torch.rand(
             batch_size, sizes.in_channels, height, width, generator=generator)
         tokens = encoder.model(encoder.preprocessing.normalize(shares))  # (N, 1 + L, C)
-        # One tensor, or a tuple of two; ONNX Runtime gives a tuple of one.
-        got, want = (value if isinstance(value, tuple) else (value, ) for value in (
-            run(shares * _scale(encoder)), _outputs(encoder.model, tokens, classifier)))
+        want = _as_tuple(_outputs(encoder.model, tokens, classifier))
+        got = _as_tuple(run(shares * _scale(encoder)))
         check = Comparison(
             f'{batch_size} x {height} x {width}',
             max((a - b).abs().max().item() for a, b in zip(got, want, strict=True)),
@@ -215,6 +215,11 @@ def _check(encoder: Encoder, classifier: bool, run: Callable) -> List[Comparison
                 f'{encoder.name} was not exported: the result differs at {check}.')
         checks.append(check)
     return checks
+
+
+def _as_tuple(outputs: Union[Tensor, Tuple[Tensor, ...]]) -> Tuple[Tensor, ...]:
+    """A classifier gives one tensor, but with ONNX Runtime a tuple of one."""
+    return outputs if isinstance(outputs, tuple) else (outputs, )
 
 
 def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

@@ -103,11 +103,13 @@ def write_features(folder: str,
     Raises:
         ConfigurationError: If the folder is missing or has no image that can be read,
             ``out`` is there, was begun with other settings or is being written,
-            pyarrow is not installed, or for another pooling or batch size.
+            pyarrow is not installed, or for another pooling, or a ``batch_size`` or
+            ``num_workers`` that is too small.
     """
     pyarrow()  # before hours of work
     check_choice('pooling', pooling, POOLINGS)
     check_count('batch_size', batch_size)
+    check_count('num_workers', num_workers, at_least=0)
     destination = check_file(out, overwrite)
     source = Path(folder).expanduser()
     index = index_folder(str(source), extensions_of(encoder.channels))

@@ -92,15 +92,23 @@ _HF_SNIPPET = (
     "processor = AutoImageProcessor.from_pretrained('{path}')")
 
 FORMATS = {one.title: one for one in (
-    Format('timm', 'timm', 'timm', 'import timm\n\n'
-           "model = timm.create_model('local-dir:{path}', pretrained=True)",
-           has_decoder=False, configs=timm_configs),
-    Format('hf', 'transformers', 'hf', _HF_SNIPPET,
-           has_decoder=False, is_folder=True, configs=hf_configs),
-    Format('hf-mae', 'transformers', 'hf', _HF_SNIPPET,
-           is_folder=True, configs=hf_configs),
-    Format('mae', 'timm', 'timm', 'import torch\n\n'
-           "weights = torch.load('{path}/model.pth')['model']", file='model.pth'),
-    Format('mm', 'mmpretrain', 'mm',
-           "init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
-           "\n    checkpoint='{path}/model.pth')", file='model.pth'))}
+    Format(
+        title='timm', library='timm', column='timm', has_decoder=False,
+        configs=timm_configs,
+        snippet='import timm\n\n'
+        "model = timm.create_model('local-dir:{path}', pretrained=True)"),
+    Format(
+        title='hf', library='transformers', column='hf', has_decoder=False,
+        is_folder=True, configs=hf_configs, snippet=_HF_SNIPPET),
+    Format(
+        title='hf-mae', library='transformers', column='hf', is_folder=True,
+        configs=hf_configs, snippet=_HF_SNIPPET),
+    Format(
+        title='mae', library='timm', column='timm', file='model.pth',
+        snippet='import torch\n\n'
+        "weights = torch.load('{path}/model.pth')['model']"),
+    Format(
+        title='mm', library='mmpretrain', column='mm', file='model.pth',
+        snippet="init_cfg = dict(\n    type='Pretrained', prefix='backbone.',"
+        "\n    checkpoint='{path}/model.pth')"),
+)}

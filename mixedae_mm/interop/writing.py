@@ -19,6 +19,9 @@ from .formats import Format, rename
 from .vit import Vit
 
 FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
+# What a conversion writes into a folder.
+FOLDER_FILES = ('model.safetensors', 'model.pth', 'README.md', 'config.json',
+                'preprocessor_config.json')
 
 
 def check_destination(path: str, target: Format, overwrite: bool) -> Path:
@@ -30,10 +33,8 @@ def check_destination(path: str, target: Format, overwrite: bool) -> Path:
                 f'--to {target.title} writes a folder, but {path} is the name of a '
                 'file; leave out the ending.')
         return check_file(path, overwrite)
-    # Other things than what a conversion writes into a folder.
-    if destination.is_dir() and {file.name for file in destination.iterdir()} - {
-            'model.safetensors', 'model.pth', 'README.md', 'config.json',
-            'preprocessor_config.json'}:
+    if destination.is_dir() and any(
+            file.name not in FOLDER_FILES for file in destination.iterdir()):
         raise ConfigurationError(
             f'{path} is a folder with other things in it, which --overwrite '
             'does not delete.')
@@ -73,9 +74,12 @@ def write_vit(vit: Vit, destination: Path, target: Format,
     # Where PyTorch notes the versions of modules, and other libraries look for nothing.
     noted = OrderedDict(tensors)
     noted._metadata = {'': dict(grid=grid)}  # type: ignore[attr-defined]
-    torch.save(
-        dict(meta=mm_meta(vit, source), state_dict=noted) if target.title == 'mm' else
-        dict(model=noted) if target.title == 'mae' else noted, file)
+    if target.title == 'mm':
+        torch.save(dict(meta=mm_meta(vit, source), state_dict=noted), file)
+    elif target.title == 'mae':
+        torch.save(dict(model=noted), file)
+    else:
+        torch.save(noted, file)
     return tensors
 
 

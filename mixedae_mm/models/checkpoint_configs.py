@@ -3,12 +3,13 @@ import json
 import posixpath
 from math import inf
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from mmengine import fileio
 from torch import Tensor
 
+from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
 from .checkpoint_reading import saved_config
@@ -21,85 +22,107 @@ CONFIG_KEYS = {
     'hf': ('model_type', 'hidden_size'),
 }
 PREPROCESSOR = 'preprocessor_config.json'
-# Where each library writes what interop.describe asks for. The first place counts.
-KEYS = {
-    'mm': dict(
-        heads='model.backbone.arch.num_heads', width='model.backbone.arch.embed_dims',
-        decoder_heads='model.neck.decoder_num_heads',
-        img_size='model.backbone.img_size', norm_eps='model.backbone.norm_cfg.eps',
-        norm_pix='model.head.norm_pix', pooling='model.backbone.out_type',
-        mean='model.data_preprocessor.mean data_preprocessor.mean',
-        std='model.data_preprocessor.std data_preprocessor.std',
-        classes='dataset_meta.classes'),
-    'timm': dict(
-        heads='model_args.num_heads', img_size='model_args.img_size',
-        input_size='pretrained_cfg.input_size',
-        mean='pretrained_cfg.mean', std='pretrained_cfg.std',
-        pooling='model_args.global_pool global_pool', classes='label_names'),
-    'hf': dict(
-        heads='num_attention_heads', decoder_heads='decoder_num_attention_heads',
-        img_size='image_size', norm_eps='layer_norm_eps', norm_pix='norm_pix_loss',
-        classes='id2label'),
-    PREPROCESSOR: dict(
-        mean='image_mean', std='image_std', factor='rescale_factor',
-        scales='do_rescale', normalises='do_normalize'),
-}
+
+# How a value is read: functions of its name in messages and of the value, which raise
+# a ConfigurationError for one that is not allowed.
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _anything(name: str, value: Any) -> Any:
+    return value
 
 
-def _flag(value: Any) -> Optional[bool]:
-    return value if isinstance(value, bool) else None
+def _truth(name: str, value: Any) -> bool:
+    return bool(value)
 
 
-def _positive(value: Any) -> Optional[float]:
-    return value if _is_number(value) and 0 < value < inf else None
+def _flag(name: str, value: Any) -> bool:
+    check_flag(name, value)
+    return value
 
 
-def _count(value: Any) -> Optional[int]:
-    return value if isinstance(value, int) and _positive(value) else None
+def _positive(name: str, value: Any) -> float:
+    check_number(name, value, lambda number: 0 < number < inf, 'be above 0')
+    return value
 
 
-def _size(value: Any) -> Optional[Tuple[int, int]]:
+def _count(name: str, value: Any) -> int:
+    check_count(name, value)
+    return value
+
+
+def _size(name: str, value: Any) -> Tuple[int, int]:
     """Height and width, given as one number or two."""
     sides = value if isinstance(value, (list, tuple)) else [value] * 2
-    return (sides[0], sides[1]) if len(sides) == 2 and all(map(_count, sides)) else None
+    if len(sides) != 2:
+        raise ConfigurationError(
+            f'{name} is {value!r}, but must be one or two numbers of pixels.')
+    return _count(name, sides[0]), _count(name, sides[1])
 
 
-def _size_of_input(value: Any) -> Optional[Tuple[int, int]]:
+def _size_of_input(name: str, value: Any) -> Tuple[int, int]:
     """As above, or behind the number of channels."""
     has_channels = isinstance(value, (list, tuple)) and len(value) == 3
-    return _size(value[1:] if has_channels else value)
+    return _size(name, value[1:] if has_channels else value)
 
 
-def _colours(value: Any) -> Optional[Tuple[float, ...]]:
+def _colours(name: str, value: Any) -> Tuple[float, ...]:
     """Numbers of the colour channels, or one for all of them."""
     values = value if isinstance(value, (list, tuple)) else [value] * 3
     if len(values) == 1 and isinstance(values[0], (list, tuple)):
         values = values[0]  # how mmengine takes other numbers than one and three
-    return tuple(values) if all(map(_is_number, values)) else None
+    if not all(isinstance(each, (int, float)) and not isinstance(each, bool)
+               for each in values):
+        raise ConfigurationError(
+            f'{name} is {value!r}, but must be numbers of the colours.')
+    return tuple(values)
 
 
-def _classes(value: Any) -> Optional[Tuple[str, ...]]:
+def _classes(name: str, value: Any) -> Tuple[str, ...]:
     """Names, in a list or by their number."""
+    names = value
     if isinstance(value, dict) and all(str(index).isdecimal() for index in value):
-        value = [value[index] for index in sorted(value, key=int)]
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else None
+        names = [value[index] for index in sorted(value, key=int)]
+    if not isinstance(names, (list, tuple)):
+        raise ConfigurationError(
+            f'{name} is {value!r}, but must be a list of names, or names by number.')
+    return tuple(map(str, names))
 
 
-# How a value is read, which gives None for one that is not allowed, and what is.
-KINDS: Dict[str, Tuple[Callable[[Any], Any], str]] = {
-    'heads': (_count, 'an integer of at least 1'),
-    'decoder_heads': (_count, 'an integer of at least 1'),
-    'img_size': (_size, 'one or two numbers of pixels'),
-    'input_size': (_size_of_input, 'one or two numbers of pixels'),
-    'norm_eps': (_positive, 'above 0'), 'factor': (_positive, 'above 0'),
-    'mean': (_colours, 'numbers of the colours'),
-    'std': (_colours, 'numbers of the colours'),
-    'classes': (_classes, 'a list of names, or names by number'),
-    **dict.fromkeys(('norm_pix', 'scales', 'normalises'), (_flag, 'True or False')),
+# Where each library writes what interop.describe asks for (keys of nested dicts, with
+# dots between them), and how it is read.
+KEYS: Dict[str, Dict[str, Tuple[str, Callable[[str, Any], Any]]]] = {
+    'mm': dict(
+        heads=('model.backbone.arch.num_heads', _count),
+        width=('model.backbone.arch.embed_dims', _anything),
+        decoder_heads=('model.neck.decoder_num_heads', _count),
+        img_size=('model.backbone.img_size', _size),
+        norm_eps=('model.backbone.norm_cfg.eps', _positive),
+        norm_pix=('model.head.norm_pix', _truth),
+        pooling=('model.backbone.out_type', _anything),
+        mean=('data_preprocessor.mean', _colours),
+        std=('data_preprocessor.std', _colours),
+        classes=('dataset_meta.classes', _classes)),
+    'timm': dict(
+        heads=('model_args.num_heads', _count),
+        img_size=('model_args.img_size', _size),
+        input_size=('pretrained_cfg.input_size', _size_of_input),
+        mean=('pretrained_cfg.mean', _colours),
+        std=('pretrained_cfg.std', _colours),
+        pooling=('model_args.global_pool', _anything),
+        classes=('label_names', _classes)),
+    'hf': dict(
+        heads=('num_attention_heads', _count),
+        decoder_heads=('decoder_num_attention_heads', _count),
+        img_size=('image_size', _size),
+        norm_eps=('layer_norm_eps', _positive),
+        norm_pix=('norm_pix_loss', _flag),
+        classes=('id2label', _classes)),
+    PREPROCESSOR: dict(
+        mean=('image_mean', _colours),
+        std=('image_std', _colours),
+        factor=('rescale_factor', _positive),
+        scales=('do_rescale', _flag),
+        normalises=('do_normalize', _flag)),
 }
 
 
@@ -113,16 +136,10 @@ def _at(config: Any, path: str) -> Any:
 def _facts(config: dict, column: str, place: str) -> Dict[str, Any]:
     """What a configuration says, by our names; ``place`` is its own in messages."""
     facts: Dict[str, Any] = {}
-    for name, paths in KEYS[column].items():
-        for path in paths.split():
-            value = _at(config, path)
-            if value is None or name in facts:
-                continue
-            convert, allowed = KINDS.get(name, (lambda value: value, ''))
-            facts[name] = convert(value)
-            if facts[name] is None:
-                raise ConfigurationError(
-                    f'{path} in {place} is {value!r}, but must be {allowed}.')
+    for name, (path, read) in KEYS[column].items():
+        value = _at(config, path)
+        if value is not None:
+            facts[name] = read(f'{path} in {place}', value)
     return facts
 
 
@@ -132,6 +149,9 @@ def mm_facts(checkpoint: dict, path: str) -> dict:
                   dataset_meta=_at(checkpoint, 'meta.dataset_meta'))
     if not _at(config, 'model'):
         return {}
+    # As the runner chooses: never the mean of one and the std of the other.
+    config['data_preprocessor'] = (_at(config, 'model.data_preprocessor')
+                                   or _at(config, 'data_preprocessor'))
     facts = dict(dict(img_size=(224, 224), norm_eps=1e-6, pooling='cls_token'),
                  **_facts(config, 'mm', f'the config in {path}'))
     backbone = _at(config, 'model.backbone')
@@ -153,6 +173,7 @@ def timm_facts(config: dict, path: str) -> dict:
     """What timm's ``config.json`` says."""
     facts = _facts(config, 'timm', f'the config.json of {path}')
     facts.setdefault('img_size', facts.pop('input_size', None))
+    facts.setdefault('pooling', config.get('global_pool'))
     return dict(facts, scale=255, norm_eps=1e-6 if config else None)  # of all its ViTs
 
 
@@ -194,11 +215,12 @@ def _disagreement(config: dict, column: str, weights: Dict[str, Tensor]) -> str:
     width, *_, patch = weights['backbone.patch_embed.projection.weight'].shape
     layers = {name.split('.')[2] for name in weights
               if name.startswith('backbone.layers.')}
-    for what, keys, there in (
-            ('width', 'hidden_size model_args.embed_dim num_features', width),
-            ('number of layers', 'num_hidden_layers model_args.depth', len(layers)),
-            ('patch size', 'patch_size model_args.patch_size', patch)):
-        said = next(filter(None, (_at(config, key) for key in keys.split())), None)
+    for what, paths, there in (
+            ('width', ('hidden_size', 'model_args.embed_dim', 'num_features'), width),
+            ('number of layers', ('num_hidden_layers', 'model_args.depth'),
+             len(layers)),
+            ('patch size', ('patch_size', 'model_args.patch_size'), patch)):
+        said = next(filter(None, (_at(config, path) for path in paths)), None)
         if said not in (None, there, [there, there]):
             return f'{what} {said!r}, but {there} in the weights'
     return ''

@@ -90,44 +90,64 @@ def fit(part: nn.Module,
         ConfigurationError: If they are of another architecture, would leave weights
             of the part uninitialised, or have positions of an unknown grid.
     """
+    own = below(weights, prefix)
     is_vit = isinstance(part, VisionTransformer)
-    what = 'backbone' if is_vit else type(part).__name__
-    own, target = below(weights, prefix), part.state_dict()
     if not own and not is_vit:
         return Fitted([], [], [])
     for name in own:
         del weights[prefix + name]
     if is_vit:
-        _check_architecture(own, target, source)
+        _check_architecture(own, part.state_dict(), source)
         own = beit_as_vit(own)
-    unused = [name for name in own if name not in target]
-    missing = [name for name in target if name not in own]
-    surplus, lost = unused, missing
-    if is_vit:
-        has_table = any(name.endswith(TABLE) for name in own)
-        surplus = [name for name in unused if not MAY_BE_IGNORED.match(name)]
-        lost = [name for name in missing if not MAY_BE_NEW.match(name)
-                and not (has_table and name == 'pos_embed')]
+        fitted = _fit_vit(part, own, source, grid)
+    else:
+        fitted = _fit_other(part, own, source)
+    weights.update({prefix + name: value for name, value in own.items()})
+    return Fitted(fitted.resized, [prefix + name for name in fitted.new],
+                  [prefix + name for name in fitted.ignored])
+
+
+def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
+             grid: Optional[Grid]) -> Fitted:
+    target = vit.state_dict()
+    unused = [name for name in weights if name not in target]
     needed = [option for name, option in OPTIONS.items() if name in ' '.join(unused)]
-    refuse(surplus, f'{source} has weights that this {what} has no place for' +
+    refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
+           f'{source} has weights that this backbone has no place for' +
            (f' (it needs {" and ".join(needed)})' if needed else ''))
-    refuse(lost, f'{source} would leave weights of this {what} uninitialised' +
+    missing = [name for name in target if name not in weights]
+    has_table = any(name.endswith(TABLE) for name in weights)
+    lost = [name for name in missing if not MAY_BE_NEW.match(name)
+            and not (has_table and name == 'pos_embed')]
+    refuse(lost, f'{source} would leave weights of this backbone uninitialised' +
            (' (a ViT without CLS token needs with_cls_token=False)'
             if lost == ['cls_token'] else ''))
-    resized: List[str] = []
-    if is_vit:
-        resized = fit_grids(part, own, source, grid)
-    elif isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
-        resized = fit_decoder_grid(part, own)
-    refuse([f'{name} {tuple(own[name].shape)} for {tuple(value.shape)}'
-            for name, value in target.items()
-            if name in own and own[name].shape != value.shape],
-           f'{source} has weights of other shapes than this {what}')
+    resized = fit_grids(vit, weights, source, grid)
+    _refuse_shapes(weights, target, source, 'backbone')
     if 'pos_embed' in missing:  # of a BEiT with relative positions only
-        own['pos_embed'] = torch.zeros_like(target['pos_embed'])
-    weights.update({prefix + name: value for name, value in own.items()})
-    return Fitted(resized, [prefix + name for name in missing],
-                  [prefix + name for name in unused])
+        weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
+    return Fitted(resized, missing, unused)
+
+
+def _fit_other(part: nn.Module, weights: Dict[str, Tensor], source: str) -> Fitted:
+    target, what = part.state_dict(), type(part).__name__
+    refuse([name for name in weights if name not in target],
+           f'{source} has weights that this {what} has no place for')
+    refuse([name for name in target if name not in weights],
+           f'{source} would leave weights of this {what} uninitialised')
+    resized: List[str] = []
+    if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
+        resized = fit_decoder_grid(part, weights)
+    _refuse_shapes(weights, target, source, what)
+    return Fitted(resized, [], [])
+
+
+def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,
+                   what: str) -> None:
+    refuse([f'{name} {tuple(weights[name].shape)} for {tuple(value.shape)}'
+            for name, value in target.items()
+            if name in weights and weights[name].shape != value.shape],
+           f'{source} has weights of other shapes than this {what}')
 
 
 def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
@@ -143,7 +163,7 @@ def _check_architecture(weights: Dict[str, Tensor], target: Dict[str, Tensor],
             "tools/train.py, by init_cfg of type 'Pretrained' of the backbone, and by "
             'python tools/converters/convert.py FILE OUT --to mm.')
     if weights[LANDMARK].dim() != 4:
-        return  # refused by its shape
+        _refuse_shapes({LANDMARK: weights[LANDMARK]}, target, source, 'backbone')
     given, wanted = _architecture(weights), _architecture(target)
     differences = [f'{name} {given[name]} instead of {wanted[name]}'
                    for name in wanted if given[name] != wanted[name]]

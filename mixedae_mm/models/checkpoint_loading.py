@@ -259,28 +259,35 @@ def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> st
     found = next(filter(None, everywhere), [])
     if not is_vit and len(found) > 1:  # `conv1.weight` is also in a ResNet's blocks
         names = [name for name, _ in module.named_parameters()]
-        found = [start for start in found if all(
-            start + name in source.weights for name in names)] or found
+        whole = [start for start in found
+                 if all(start + name in source.weights for name in names)]
+        found = whole or found
     what = 'ViT' if is_vit else type(module).__name__
     if not found and is_part:
         raise ConfigurationError(f'{source.path} has no {what} in the names of '
                                  f'mmpretrain{source.other_names()}.')
-    if prefix in found or not found:
+    if not found:
         return prefix or ''
+    if prefix in found:
+        return prefix
     if prefix is not None:
         # The part alone was saved, or converted: there is nothing to choose.
-        if source.converted or found == [''] and prefix in USUAL_PREFIXES:
+        if source.converted or (found == [''] and prefix in USUAL_PREFIXES):
             return found[0]
         raise ConfigurationError(f"{source.path} has no {what} under prefix "
                                  f"'{prefix}', but under {found}.")
-    usual = USUAL_PREFIXES if is_part else (
-        '', ) if hasattr(module, 'backbone') else MAIN_ENCODER
-    choices = found if len(found) == 1 else [
-        start for start in usual if start in found]
-    if not choices:
-        raise ConfigurationError(
-            f'{source.path} has several {what}s; choose one by prefix= of {found}.')
-    return choices[0]
+    if len(found) == 1:
+        return found[0]
+    usual: Sequence[str] = MAIN_ENCODER
+    if is_part:
+        usual = USUAL_PREFIXES
+    elif hasattr(module, 'backbone'):
+        usual = ('', )
+    for start in usual:
+        if start in found:
+            return start
+    raise ConfigurationError(
+        f'{source.path} has several {what}s; choose one by prefix= of {found}.')
 
 
 def _resizes(model: nn.Module, name: str) -> bool:

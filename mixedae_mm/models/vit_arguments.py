@@ -1,8 +1,10 @@
 """Arguments of a MixedAEViT, checked when it is built."""
+from inspect import isclass
 from numbers import Integral
 from typing import Any, List, Optional
 
 from mmengine.model import PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models import VisionTransformer
 
 from ..mixing import patch_grid
@@ -76,15 +78,17 @@ def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
     :class:`.CheckedPretrainedInit`.
 
     Raises:
-        ConfigurationError: If ``init_cfg`` is of another type, or more than one
-            checkpoint is named.
+        ConfigurationError: If ``init_cfg`` is of another type or names an unknown one,
+            or more than one checkpoint is named.
     """
     entries = list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     entries = [entry for entry in entries if entry is not None]
-    if not all(isinstance(entry, dict) and 'type' in entry for entry in entries):
+    if not all(isinstance(entry, dict) and _is_initializer(entry.get('type'))
+               for entry in entries):
+        types = ', '.join(sorted(WEIGHT_INITIALIZERS.module_dict))
         raise ConfigurationError(
             f'init_cfg is {init_cfg!r}, but must be a dict with a type, or a list of '
-            'them.')
+            f'them; the types are {types}.')
     entries = [dict(entry, type='Pretrained') if entry['type'] is PretrainedInit
                else entry for entry in entries]
     named = [entry for entry in entries if entry['type'] == 'Pretrained']
@@ -99,3 +103,8 @@ def check_init_cfg(init_cfg, pretrained: Optional[str] = None):
     if pretrained is not None:
         entries.append(dict(type='Pretrained', checkpoint=pretrained))
     return entries[0] if len(entries) == 1 else entries or None
+
+
+def _is_initializer(kind: Any) -> bool:
+    return isclass(kind) or (
+        isinstance(kind, str) and WEIGHT_INITIALIZERS.get(kind) is not None)

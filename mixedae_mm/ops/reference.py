@@ -9,6 +9,7 @@ from torch import Tensor
 def topk_mask(scores: Tensor, topk: int) -> Tensor:
     """Which scores ``(..., N)`` TopK keeps: per row the ``topk`` largest, as a mask.
 
+    ``topk`` is K of Eq. 6, from 1 to N.
     Keys that tie with the ``topk``-th largest score are all kept, so a row
     can keep more than ``topk``. A NaN is never below the threshold and so is
     kept too: it reaches the output instead of being dropped in silence.

@@ -125,7 +125,7 @@ def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
     """What may be resumed from, best first; ``last_checkpoint`` holds ``named``."""
     paths = [
         osp.join(folder, name) for folder in folders if osp.isdir(folder)
-        for name in os.listdir(folder)
+        for name in sorted(os.listdir(folder))
         # The best ones lack the optimizer, and hidden ones are half-written.
         if name.endswith('.pth') and not name.startswith(('best_', '.'))
     ]
@@ -139,15 +139,16 @@ def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
     if named is None or not osp.exists(named):
         paths.sort(key=lambda path: (done[path] or 0, osp.getmtime(path)), reverse=True)
         return ([] if named is None else [named]) + paths
+    others = sorted((path for path in paths if path != named),
+                    key=lambda path: (osp.getmtime(path), done[path] or 0),
+                    reverse=True)  # newest first
     reached, since = progress(named), osp.getmtime(named)
-
-    def rank(path: str) -> tuple:
-        # Files of an earlier run in this folder may have come further, but are older.
-        age, iterations = osp.getmtime(path), done.get(path) or 0
-        is_ahead = reached is not None and age >= since and iterations > reached
-        return is_ahead, path == named, iterations if is_ahead else age
-
-    return sorted({*paths, named}, key=rank, reverse=True)
+    # Files of an earlier run in this folder may have come further, but are older.
+    ahead = [path for path in others if reached is not None
+             and osp.getmtime(path) >= since and (done[path] or 0) > reached]
+    ahead.sort(key=lambda path: done[path] or 0, reverse=True)
+    behind = [path for path in others if path not in ahead]
+    return [*ahead, named, *behind]
 
 
 class _Outline(pickle.Unpickler):

@@ -39,8 +39,11 @@ def has_recent_gpu() -> bool:
 
 
 def _processor() -> str:
-    file = Path('/proc/cpuinfo')  # of Linux
-    for line in file.read_text().splitlines() if file.is_file() else ():
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:  # not Linux, or not readable
+        lines = []
+    for line in lines:
         if line.startswith('model name'):
             return line.split(':', 1)[1].strip()
     return platform.processor() or platform.machine()

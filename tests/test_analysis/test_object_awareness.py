@@ -94,9 +94,9 @@ def coco_file(tmp_path, annotations):
 
 def test_coco_masks(tmp_path):
     masks = coco_file(tmp_path, [
-        dict(segmentation=[[0, 0, 2, 0, 2, 2, 0, 2]]),  # a 2 x 2 square
+        dict(segmentation=[[0, 0, 2, 0, 2, 2, 0, 2]], iscrowd=None),  # a square
         dict(segmentation=dict(size=[4, 6], counts=[20, 4])),  # last column
-        dict(segmentation=dict(size=[4, 6], counts=[12, 4, 8]), iscrowd=1),
+        dict(segmentation=dict(size=[4, 6], counts=[12, 4, 8]), iscrowd=2),
     ])
     assert isinstance(masks, CocoMasks) and len(masks) == 1  # b has no object
     image = masks.read(0)
@@ -134,7 +134,10 @@ def test_voc_masks(tmp_path):
     with pytest.raises(ConfigurationError, match='two.jpg of a mask cannot be read'):
         attention_on_objects(dict(model=mixedae()), [image], size=16)
     names.write_text('two\nthree\n')
-    refused('three.png', split='val')
+    masks = masks_of(str(tmp_path), split='val')
+    assert masks.read(0).path.endswith('two.jpg')
+    with pytest.raises(ConfigurationError, match='no mask three.png'):
+        masks.read(1)
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": []}'])

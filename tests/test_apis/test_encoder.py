@@ -114,6 +114,12 @@ def test_other_sizes_interpolate_positions(checkpoint, encoder):
             mixedae_mm.load(checkpoint, img_size=wrong)
 
 
+def test_only_gpus_of_cuda_are_chosen(checkpoint, monkeypatch):
+    """On Apple's, bfloat16 and bicubic kernels fail with older PyTorch."""
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'mps')
+    assert mixedae_mm.load(checkpoint).device.type in ('cpu', 'cuda')
+
+
 def test_mixed_precision_is_close(checkpoint, encoder):
     half = mixedae_mm.load(checkpoint, amp=True).features(photograph())
     full = encoder.features(photograph())

@@ -210,6 +210,9 @@ def test_refusals(encoder, folder, small, tmp_path, capsys):
         ):
             with pytest.raises(ConfigurationError, match=fact):
                 extract(source, place, encoder)
+    with pytest.raises(ConfigurationError, match='num_workers is -1'):
+        extract(folder, out, encoder, num_workers=-1)
+    assert not (tmp_path / 'out.parts').exists()
     with pytest.raises(SystemExit):  # before the checkpoint is loaded
         parse_arguments(['images', str(tmp_path / 'absent/out'), '--checkpoint', 'x'])
     assert 'absent does not exist' in capsys.readouterr().err

@@ -7,12 +7,15 @@ import torch
 import transformers
 from foreign_checkpoints import (HEADS, WIDTH, hf_model, mixedae_model,
                                  mm_checkpoint, timm_model)
+from mmengine.config import Config
 from skimage.data import astronaut
 from web import Server, served
 
 import mixedae_mm
 from mixedae_mm.interop.convert import convert
 from mixedae_mm.interop.reading import read_vit
+from mixedae_mm.models.checkpoint_configs import mm_facts
+from mixedae_mm.models.mixedae_data_preprocessor import IMAGENET_MEAN
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -70,6 +73,17 @@ def test_everything_of_pre_training_is_known(tmp_path, warned):
     mm_checkpoint(tmp_path / 'mixedae.pth', config)
     mixedae_mm.load(tmp_path / 'mixedae.pth')
     assert warned == []
+
+
+@pytest.mark.parametrize('own, expected', [
+    (dict(mix_ratio=.5), IMAGENET_MEAN), ({}, (1., 2., 3.))])
+def test_the_models_preprocessor_counts_as_a_whole(tmp_path, own, expected):
+    config = Config(dict(
+        model=dict(mixedae_model(), data_preprocessor=own, head=dict(norm_pix=1)),
+        data_preprocessor=dict(mean=[1, 2, 3], std=[4, 5, 6])))
+    facts = mm_facts(dict(meta=dict(cfg=config.pretty_text)), 'a.pth')
+    assert facts['mean'] == tuple(expected)
+    assert facts['norm_pix'] is True
 
 
 @pytest.mark.parametrize('change', [

@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
+from mixedae_mm.models.checkpoint_fitting import LANDMARK, fit
 from mixedae_mm.models.checkpoint_loading import load_pretrained
 from mixedae_mm.utils.errors import ConfigurationError
 from small_vit import ARCH, NUM_TENSORS, backbone, mae, mixedae, randomize, under
@@ -258,10 +259,20 @@ def without(*names):
     (lambda w: w['backbone.cls_token'][0, 0, :3].fill_(torch.nan),
      'NaN or infinite values in 1 of'),
     (without('backbone.'), 'has no ViT in the names of mmpretrain.'),
-], ids=['lost', 'surplus', 'nan', 'no ViT'])
+    # Of a ViT that cuts its images into patches by a Linear.
+    (lambda w: w.update({f'backbone.{LANDMARK}': torch.ones(32, 192),
+                         'backbone.pos_embed': torch.ones(1, 13, 32)}),
+     'other shapes than this backbone: patch_embed.projection.weight (32, 192) for'),
+], ids=['lost', 'surplus', 'nan', 'no ViT', 'linear'])
 def test_weights_that_do_not_fit(pretrained, path, change, message):
     change(pretrained)
     assert message in refusal(path, weights=pretrained)
+
+
+def test_only_a_backbone_is_told_what_it_needs():
+    weights = {'gamma.attn.gamma1.weight': torch.ones(2)}
+    with pytest.raises(ConfigurationError, match='this Linear has no place for: gamma'):
+        fit(torch.nn.Linear(2, 2), weights, 'The file')
 
 
 def test_what_the_table_does_not_know_is_refused(path):
@@ -303,3 +314,8 @@ def test_two_checkpoints_at_once_are_refused():
     with pytest.raises(ConfigurationError, match='several checkpoints'):
         backbone(init_cfg=[dict(type='Pretrained', checkpoint='b.pth')] *
                  2).init_weights()
+
+
+def test_a_mistyped_initializer_is_refused_when_it_is_built():
+    with pytest.raises(ConfigurationError, match="'Pretraned'.* Pretrained, "):
+        backbone(init_cfg=dict(type='Pretraned', checkpoint='a.pth'))

@@ -127,6 +127,17 @@ def test_files_beside_the_named_one(tmp_path, age, expected):
     assert find_resumable_checkpoint(str(tmp_path)).endswith(expected)
 
 
+def test_of_files_of_one_age_the_one_that_came_furthest_is_taken(tmp_path):
+    """Beside a named one that is damaged."""
+    for epoch in (3, 9, 10, 4):
+        save(tmp_path / f'epoch_{epoch}.pth', iterations=epoch)
+    named = save(tmp_path / 'epoch_11.pth')
+    point_to(named)
+    os.truncate(named, 1000)
+    os.utime(named, (1e9, 1e9))
+    assert find_resumable_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
+
+
 @pytest.mark.parametrize('named', [True, False])
 def test_checkpoints_elsewhere(tmp_path, named):
     run, elsewhere = tmp_path / 'run', tmp_path / 'out/run'
