@@ -22,7 +22,7 @@ randomness = dict(seed=0)
 train_cfg = dict(by_epoch=True, max_epochs=1)
 val_cfg = test_cfg = dict()
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic',
-                     optimizer=dict(type='SGD', lr=0.01))
+                     optimizer=dict(type='SGD', lr=1e-4))
 '''
 
 CLASSIFICATION = RUNTIME.format(scope='mmpretrain', hook='VisualizationHook',

@@ -50,9 +50,11 @@ class MixedAE(BaseSelfSupervisor):
                  init_cfg=MAE_INIT) -> None:
         patch_size = backbone.get('patch_size', 16)
         channels = backbone.get('in_channels', 3)
+        if data_preprocessor is None:
+            data_preprocessor = {}
         preprocessor = _build(
             'data_preprocessor',
-            {'type': 'MixedAEDataPreprocessor', **(data_preprocessor or {})},
+            {'type': 'MixedAEDataPreprocessor', **data_preprocessor},
             patch_size=patch_size)
         num_sources = preprocessor.num_sources
         encoder = _build('backbone', backbone, num_sources=num_sources)

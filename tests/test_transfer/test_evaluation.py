@@ -89,7 +89,7 @@ def runner(train, val=None):
         data is not None and SimpleNamespace(dataloader=SimpleNamespace(dataset=data))
         for data in (train, val))
     return SimpleNamespace(
-        model=torch.nn.ModuleDict(dict(decode_head=head, rpn_head=rpn)),
+        cfg={}, model=torch.nn.ModuleDict(dict(decode_head=head, rpn_head=rpn)),
         train_loop=train_loop, val_loop=val_loop or None, test_loop=val_loop or None)
 
 
