@@ -24,7 +24,7 @@ LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
 
 
 def literal(figure: Figure) -> Figure:
-    """Show every text as it is: a $ in the name of a file or model is no formula."""
+    """Draw texts as they are: a $ in a file name does not start a formula."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     return figure
@@ -176,7 +176,7 @@ def _accuracy_axes(width: float, what: str, chance: float,
                   xycoords=('axes fraction', 'data'), xytext=(0, -3),
                   textcoords='offset points', va='top', fontsize=8, color='0.4')
     axes.set(xlabel=what, ylabel='TopK sampling accuracy [%]')
-    # From 0 to a round number above every value; those that are no number have no dot.
+    # From 0 to a round number above every value. NaN counts as 0 here.
     highest = max(float(np.nan_to_num(values).max()) for values in lines)
     axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))
     _tidy(axes)

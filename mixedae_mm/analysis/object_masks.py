@@ -70,8 +70,8 @@ class VocMasks:
     ``ImageSets/Segmentation``; by default all images that have a mask are taken.
 
     Raises:
-        ConfigurationError: If a folder or the list is missing, or there is no mask;
-            in :meth:`read`, if that of an image of the list is missing.
+        ConfigurationError: If a folder, the list or all masks are missing; in
+            :meth:`read`, if the mask of that image is missing.
     """
 
     def __init__(self, root: str, split: Optional[str] = None) -> None:
@@ -108,7 +108,7 @@ class VocMasks:
             labels != VOC_VOID)
 
     def _without(self, mask: str) -> ConfigurationError:
-        return ConfigurationError(f'There is no mask {mask} in {self.masks}.')
+        return ConfigurationError(f'The mask {mask} is missing in {self.masks}.')
 
 
 def masks_of(annotations: str, images: Optional[str] = None,

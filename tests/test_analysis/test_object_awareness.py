@@ -115,7 +115,7 @@ def test_voc_masks(tmp_path):
     refused('no folder JPEGImages')
     for folder in ('JPEGImages', 'SegmentationObject', 'ImageSets/Segmentation'):
         (tmp_path / folder).mkdir(parents=True)
-    refused('no mask')
+    refused(r'mask \*.png is missing')
     refused('no list .*val.txt', split='val')
     labels = np.array([[0, 1, 255], [2, 0, 0]], np.uint8)
     palette = Image.fromarray(labels, 'P')
@@ -136,7 +136,7 @@ def test_voc_masks(tmp_path):
     names.write_text('two\nthree\n')
     masks = masks_of(str(tmp_path), split='val')
     assert masks.read(0).path.endswith('two.jpg')
-    with pytest.raises(ConfigurationError, match='no mask three.png'):
+    with pytest.raises(ConfigurationError, match='mask three.png is missing'):
         masks.read(1)
 
 

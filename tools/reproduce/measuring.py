@@ -58,7 +58,7 @@ def measured(record: Path, identity: Dict[str, Any],
     """Measure a model, or read the record if it is of the same model and images.
 
     ``identity`` is everything that the model depends on, in JSON types; ``model_of``
-    is called only if there is no record.
+    is called unless such a record exists.
     """
     key = dict(model=fingerprint(identity), images=images.fingerprint(),
                version=VERSION, num_images=NUM_MEASURED)

@@ -49,7 +49,7 @@ def sincos_position_embedding(grid,
 def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
     """Find the sin-cos table that positions ``(1, L, C)`` of patches are equal to.
 
-    In any floating-point type; None if they are no such table, but were trained.
+    In any floating-point type; None for trained embeddings.
     """
     num_patches, width = positions.shape[1:]
     if width % 4:
