@@ -13,7 +13,8 @@ from ..resume.exact_resume_hook import STEP
 from ..resume.rank_state import bare, is_sharded
 
 
-def describe(losses: Dict[str, float], gradients: List[str], data_batch: Any) -> str:
+def nonfinite_report(losses: Dict[str, float], gradients: List[str],
+                     data_batch: Any) -> str:
     """Losses, parameters with bad gradients and files of a batch, in one line."""
     text = ', '.join(f'{name}={value:g}' for name, value in losses.items())
     if gradients:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...utils.checks import check_number
 from ...utils.errors import ConfigurationError
 from ..resume.rank_state import bare
-from .nonfinite_dump import describe, dump_step
+from .nonfinite_dump import dump_step, nonfinite_report
 
 STATE = 'nonfinite_loss'  # in the message hub, and so in checkpoints
 
@@ -130,7 +130,7 @@ class NonFiniteLossHook(Hook):
         bad = [name for name, value in losses.items() if not isfinite(value)]
         report = None
         if bad or self.bad_gradients:
-            report = describe(losses, self.bad_gradients, data_batch)
+            report = nonfinite_report(losses, self.bad_gradients, data_batch)
             if self.dumps < self.max_dumps:
                 report += f'; kept in {dump_step(runner, losses, data_batch)}'
                 self.dumps += 1
