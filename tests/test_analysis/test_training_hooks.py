@@ -22,8 +22,11 @@ from mixedae_mm.analysis.run_log import layer_accuracies, read_run
 from mixedae_mm.engine import (KNNEvaluationHook, MixingVisualizationHook,
                                ThroughputHook, TopKAccuracyHook)
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import pytorch_is
 from small_models import MAE, MODEL
+from waiting import WaitsHook
 
+RUN_HOOKS = Path(__file__).parents[2] / 'configs/_base_/run_hooks.py'
 BATCH_SIZE = 8
 DROPPING = dict(MODEL, backbone=dict(MODEL['backbone'], drop_rate=0.1))
 WATCHING = [
@@ -46,7 +49,9 @@ class NoisyImages(Dataset):
         return dict(inputs=image.to(torch.uint8), data_samples=index)
 
 
-def train(work_dir, custom_hooks, max_iters=5, model=DROPPING, **settings):
+def train(work_dir, custom_hooks, max_iters=5, model=DROPPING, optim_wrapper=dict(
+              optimizer=dict(type='AdamW', lr=1e-3)), checkpoint=dict(
+                  type='CheckpointHook', interval=3, by_epoch=False), **settings):
     """A short training run with random numbers in every part of it."""
     config = dict(
         model=model,
@@ -58,10 +63,9 @@ def train(work_dir, custom_hooks, max_iters=5, model=DROPPING, **settings):
             collate_fn=dict(type='default_collate'),
             dataset=dict(type='NoisyImages')),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+        optim_wrapper=optim_wrapper,
         default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=2),
-            checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)),
+            logger=dict(type='LoggerHook', interval=2), checkpoint=checkpoint),
         custom_hooks=custom_hooks,
         log_processor=dict(by_epoch=False),
         visualizer=dict(
@@ -92,6 +96,18 @@ def test_watching_changes_nothing(watched, tmp_path):
     for name in ('loss_recon', 'loss_homocon'):
         assert (read_run(watched.work_dir)[name][1] == read_run(
             unwatched.work_dir)[name][1]).all()
+
+
+@pytest.mark.skipif(not pytorch_is('2.4'), reason='no fused AdamW on a CPU')
+def test_an_iteration_with_the_hooks_of_the_configs_never_waits(tmp_path):
+    """But for one read of all numbers, after the step and before the log."""
+    hooks = Config.fromfile(RUN_HOOKS).run_hooks
+    optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, fused=True))
+    train(tmp_path, [*hooks, dict(type='WaitsHook')], optim_wrapper=optim_wrapper,
+          checkpoint=dict(type='SafeCheckpointHook', by_epoch=False))
+    assert WaitsHook.found == 5 * [[]]
+    train(tmp_path, [dict(type='WaitsHook')])
+    assert all(WaitsHook.found)  # mmengine reads every loss by itself
 
 
 def test_curves_and_pictures(watched):

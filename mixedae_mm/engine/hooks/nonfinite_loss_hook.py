@@ -1,7 +1,7 @@
 """Losses and gradients that are NaN or infinite: no update, a report, a replay."""
-from functools import wraps
+from functools import reduce, wraps
 from math import inf, isfinite
-from typing import Iterable, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
@@ -37,9 +37,11 @@ class NonFiniteLossHook(Hook):
     Where a loss scaler is at work (float16), gradients are left to it: it skips
     infinite ones now and then by design, which is not an error.
 
-    Cost: one number is read from the device after the forward and one after the
-    backward pass, and each makes the host wait for it. Among several processes there is
-    an ``all_reduce`` of each.
+    Cost: with a fused optimizer of PyTorch (``fused=True``) the device itself leaves
+    the update out, and the host waits for it once per iteration, after the step, for
+    all numbers that the log takes. Without one it also waits after the forward and
+    after the backward pass. Among several processes there is an ``all_reduce`` of each
+    check.
 
     Args:
         max_skips (int | float): So many consecutive updates may be skipped, the next
@@ -61,10 +63,13 @@ class NonFiniteLossHook(Hook):
                          lambda number: number >= 0, 'be a number of at least 0')
         self.max_skips, self.max_dumps = max_skips, max_dumps
         self.skips = self.all_skips = self.dumps = 0
-        self.is_finite = True  # loss and gradient of this step, on all ranks
-        self.what = 'loss'  # or 'gradient': what is not finite
-        self.bad_gradients: List[str] = []  # names of parameters, on this rank
         self.dropping = False  # the rest of an accumulation window
+        # Of this iteration: whether loss and gradient are finite on all ranks, and
+        # the gradient of each parameter on this one. They stay on the device until
+        # the step is over.
+        self.finite: Dict[str, Any] = {}
+        self.parameters: List[str] = []
+        self.finite_parameters: Any = ()
 
     def before_train(self, runner) -> None:
         """Step between the loss and the optimizer."""
@@ -81,64 +86,79 @@ class NonFiniteLossHook(Hook):
             buffer for module in runner.model.modules()
             if isinstance(module, _BatchNorm) for buffer in module.buffers()]
         update_params, step = wrapper.update_params, wrapper.step
+        scales_loss = _scales_loss(wrapper)
+        on_device = _can_leave_out_updates(wrapper.optimizer) and not scales_loss
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
-            self.what, self.bad_gradients = 'loss', []
-            self.is_finite = _on_all_ranks(torch.isfinite(loss.detach()).all())
-            if not self.is_finite:
-                self._skip()
-                self.dropping = True
-            if not self.dropping:
+            finite = _on_all_ranks(loss.detach().isfinite().all())
+            self.finite = dict(loss=finite, gradient=torch.ones_like(finite))
+            if not self.dropping and (on_device or finite):
                 update_params(loss, *args, **kwargs)
-                if self.is_finite and wrapper.should_update():
-                    self.skips = 0
                 return
             wrapper._inner_count += 1
             if wrapper.should_update():
                 wrapper.zero_grad()
-                self.dropping = False
 
         @wraps(step)
         def step_if_finite(*args, **kwargs) -> None:
-            gradients = {name: parameter.grad
-                         for name, parameter in bare(runner.model).named_parameters()
-                         if parameter.grad is not None}
-            self.is_finite = _on_all_ranks(_are_finite(gradients.values()))
-            if self.is_finite:
+            self.parameters, self.finite_parameters = _finite_gradients(
+                bare(runner.model), self.finite['loss'].device)
+            finite = self.finite['gradient'] = _on_all_ranks(
+                self.finite_parameters.all())
+            if on_device:
+                # As torch.amp.GradScaler asks a fused optimizer: 1 is "no update".
+                wrapper.optimizer.found_inf = 1 - finite * self.finite['loss']
                 step(*args, **kwargs)
-                return
-            self.what, self.bad_gradients = 'gradient', [
-                name for name, grad in gradients.items() if not grad.isfinite().all()]
-            self._skip()
+                del wrapper.optimizer.found_inf
+            elif finite:
+                step(*args, **kwargs)
 
         wrapper.update_params = update_if_finite
-        if not _scales_loss(wrapper):
+        if not scales_loss:
             wrapper.step = step_if_finite
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Remember what the forward pass changes."""
         self.statistics_before = [buffer.clone() for buffer in self.statistics]
+        self.finite = dict(loss=1, gradient=1)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch, outputs) -> None:
-        """Report, and stop if it is enough."""
-        runner.message_hub.update_info(
-            STATE, (self.skips, self.all_skips, self.dropping))
-        if self.is_finite:
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None,
+                         outputs: Optional[dict] = None) -> None:
+        """Count, report, and stop if it is enough."""
+        outputs = {} if outputs is None else outputs
+        losses = {name: value for name, value in outputs.items()
+                  if not isinstance(value, Tensor) or value.numel() == 1}
+        finite_loss, finite_gradient, *values = _read(
+            [*self.finite.values(), *losses.values()])
+        # Other hooks, such as the log's, need not wait for the device again.
+        losses = dict(zip(losses, values))
+        outputs.update(losses)
+        was_dropping, window_ended = self.dropping, runner.optim_wrapper.should_update()
+        self.dropping = not window_ended and (was_dropping or not finite_loss)
+        if finite_loss and finite_gradient:
+            if window_ended and not was_dropping:
+                self.skips = 0
+            self._remember(runner)
             return
-        losses = {name: float(torch.as_tensor(value).detach())
-                  for name, value in outputs.items()}
+        for now, before in zip(self.statistics, self.statistics_before):
+            now.copy_(before)
+        self.skips += not was_dropping  # once per accumulation window
+        what = 'gradient' if finite_loss else 'loss'
         bad = [name for name, value in losses.items() if not isfinite(value)]
+        bad_gradients = [
+            name for name, finite in zip(self.parameters, self.finite_parameters)
+            if finite_loss and not finite]
         report = None
-        if bad or self.bad_gradients:
-            report = nonfinite_report(losses, self.bad_gradients, data_batch)
+        if bad or bad_gradients:
+            report = nonfinite_report(losses, bad_gradients, data_batch)
             if self.dumps < self.max_dumps:
                 report += f'; kept in {dump_step(runner, losses, data_batch)}'
                 self.dumps += 1
         for name in bad:  # the means in the log stay those of real updates
             del outputs[name]
-        message = f'The {self.what} of iteration {runner.iter + 1} is not finite'
+        message = f'The {what} of iteration {runner.iter + 1} is not finite'
         batches = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-        if self.what == 'gradient' and batches > 1:
+        if what == 'gradient' and batches > 1:
             message += (f' (accumulated over up to {batches} batches, of which the '
                         'last is named)')
         for rank, other in enumerate(all_gather_object(report)):
@@ -149,34 +169,57 @@ class NonFiniteLossHook(Hook):
                 f'{message}. Training stops, as {self.max_skips} updates may be '
                 'skipped in a row (max_skips of NonFiniteLossHook).')
         self.all_skips += 1
+        self._remember(runner)
         runner.message_hub.update_scalar('train/skipped_losses', self.all_skips)
         runner.logger.warning(
             f'{message}. The update is skipped, number {self.skips} of at most '
             f'{self.max_skips} in a row.')
 
-    def _skip(self) -> None:
-        """Count the update as skipped, once per accumulation window."""
-        for now, before in zip(self.statistics, self.statistics_before):
-            now.copy_(before)
-        if not self.dropping:
-            self.skips += 1
+    def _remember(self, runner) -> None:
+        """Leave the state where checkpoints take it from."""
+        runner.message_hub.update_info(
+            STATE, (self.skips, self.all_skips, self.dropping))
 
 
-def _on_all_ranks(finite: Tensor) -> bool:
+def _on_all_ranks(finite: Tensor) -> Tensor:
+    """1 if it is True on every rank, else 0, on the device."""
     finite = finite.float()
     all_reduce(finite, op='min')
-    return bool(finite)
+    return finite
 
 
-def _are_finite(gradients: Iterable[Tensor]) -> Tensor:
-    """Whether all entries are, as a tensor of one value on their device."""
-    # Shards may be empty, and gradients of embeddings sparse.
-    dense = [grad.coalesce().values() if grad.is_sparse else grad
-             for grad in gradients if grad.numel()]
-    if not dense:
-        return torch.tensor(True)
-    largest = torch._foreach_norm(dense, inf)  # NaN if one is
-    return torch.stack([value.float() for value in largest]).isfinite().all()
+def _read(values: list) -> List[float]:
+    """Numbers and tensors of one number each, as numbers; one wait for the device."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return values
+    device = tensors[0].device
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    numbers = iter(torch.stack([
+        tensor.detach().reshape(()).to(device, dtype) for tensor in tensors]).tolist())
+    return [next(numbers) if isinstance(value, Tensor) else value for value in values]
+
+
+def _finite_gradients(model: torch.nn.Module,
+                      device: torch.device) -> Tuple[List[str], Tensor]:
+    """Names of parameters, and whether all entries of their gradients are finite."""
+    gradients = {}
+    for name, parameter in model.named_parameters():
+        grad: Optional[Tensor] = parameter.grad
+        if grad is not None and grad.is_sparse:  # of embeddings
+            grad = grad.coalesce().values()
+        if grad is not None and grad.numel():  # shards may be empty
+            gradients[name] = grad
+    if not gradients:
+        return [], torch.ones(0, device=device)
+    largest = torch._foreach_norm(list(gradients.values()), inf)  # NaN if one is
+    return list(gradients), torch.stack([n.float() for n in largest]).isfinite()
+
+
+def _can_leave_out_updates(optimizer) -> bool:
+    """Whether its step reads from the device whether to change anything."""
+    return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
+        group.get('fused') for group in optimizer.param_groups)
 
 
 def _scales_loss(wrapper: OptimWrapper) -> bool:
