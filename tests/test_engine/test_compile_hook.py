@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from small_vit import mixedae
 
 from mixedae_mm.engine import CompileHook
@@ -55,6 +56,27 @@ def test_one_graph_with_the_losses_and_gradients_of_eager(
     for step in range(2):
         hook.after_train_iter(None, step)
     assert len(said) == 1 and 'The first step took' in said[0]
+
+
+def test_accumulated_gradients_outlive_a_cuda_graph(model, batch):
+    """Its replay writes into the memory of the gradients that it returned before."""
+    hook = CompileHook(True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=2)
+    runner = SimpleNamespace(model=copy.deepcopy(model), optim_wrapper=wrapper)
+    hook.options['mode'] = 'reduce-overhead'  # on a CPU nothing is compiled for it
+    hook.is_compiled = True
+    _, expected = losses_and_gradients(model, batch)
+    losses_and_gradients(runner.model, batch)
+    of_the_graph = [p.grad for p in runner.model.parameters() if p.requires_grad]
+    wrapper._inner_count = 1
+    hook.after_train_iter(runner, 0)
+    for gradient in of_the_graph:
+        gradient.fill_(torch.nan)
+    sum(runner.model.loss(batch, []).values()).backward()
+    torch.testing.assert_close(
+        [p.grad for p in runner.model.parameters() if p.requires_grad],
+        [2 * gradient for gradient in expected], rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_compiled_is_trained_without(model, batch):

@@ -12,7 +12,7 @@ from ...utils.checks import check_choice
 from ...utils.errors import ConfigurationError
 from ...utils.machine import has_recent_gpu, pytorch_is
 from ...utils.messages import warn
-from ..resume.rank_state import bare, is_sharded
+from ..resume.rank_state import bare, is_sharded, window_is_open
 
 OLDEST_PYTORCH = '2.6'
 
@@ -69,18 +69,24 @@ class CompileHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
-        """Tell CUDA graphs that the outputs of the last step may be overwritten."""
+        """Tell CUDA graphs that they may overwrite the outputs of the last step."""
         if self.is_compiled and self.options.get('mode'):
             torch.compiler.cudagraph_mark_step_begin()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
-        """Say how long the first step took."""
+        """Say how long the first step took; keep gradients that more are added to."""
         if self.first_step_began is not None:
             seconds = time.perf_counter() - self.first_step_began
             print_log(f'The first step took {seconds:.0f} s: it includes compiling the '
                       'model (CompileHook).', logger='current')
             self.first_step_began = None
+        if self.is_compiled and self.options.get('mode') and window_is_open(
+                runner.optim_wrapper):
+            # The next step would write its gradients over those of this one.
+            for parameter in runner.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.clone()
 
 
 def with_fallback(compiled: Callable, eager: Callable) -> Callable:
