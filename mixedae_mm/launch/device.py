@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.config import Config, ConfigDict
 
-from ..config.tree import type_name, walk
+from ..config.tree import scope_of, type_name, walk
 from ..utils.machine import has_recent_gpu, pytorch_is
 from .checks import LAUNCHER_VARIABLES
 
@@ -18,7 +18,8 @@ def choose_precision(cfg: Config) -> Optional[str]:
 
     Where ``AmpOptimWrapper`` has no ``dtype``, a GPU of compute capability 8.0 or
     newer computes in bfloat16. Its range is that of float32, so that the loss needs
-    no scaling: mmengine would scale it all the same.
+    no scaling: mmengine would scale it all the same. Detectors stay in float16: boxes
+    in bfloat16 would be rounded to 4 pixels, and mmcv's RoIAlign refuses it.
 
     Returns:
         One sentence about mixed precision, to be logged; None for a run without it.
@@ -28,6 +29,9 @@ def choose_precision(cfg: Config) -> Optional[str]:
         return None
     if optim_wrapper.get('dtype') is not None:
         return f'Mixed precision: {optim_wrapper.dtype}, as optim_wrapper.dtype says.'
+    if scope_of(cfg) == 'mmdet':
+        return ("Mixed precision: float16, because mmcv's RoIAlign does not know "
+                'bfloat16.')
     if has_recent_gpu() and torch.cuda.is_bf16_supported():
         optim_wrapper.dtype = 'bfloat16'
         optim_wrapper.loss_scale = ConfigDict(enabled=False)

@@ -84,7 +84,7 @@ def fit_decoder_grid(decoder: MAEPretrainDecoder,
 
 def _computed(positions: Tensor, table: SinCosTable, grid: Grid) -> Tensor:
     """The table of another grid, with the position that CLS has."""
-    resized = table.resized(grid, positions.shape[-1])  # (1, 1 + L, C)
+    resized = table.resized(grid, positions.shape[-1]).to(positions)  # (1, 1 + L, C)
     return torch.cat([positions[:, :1], resized[:, 1:]], dim=1)
 
 

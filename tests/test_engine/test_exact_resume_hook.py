@@ -7,8 +7,10 @@ import torch
 from mmengine.optim import OptimWrapper
 from toy_training import ENDLESS, MID_EPOCH, kill
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mixedae_mm.engine.resume import exact_resume_hook
+from mixedae_mm.engine.resume.gradient_buckets import settle_gradient_buckets
 from mixedae_mm.engine.resume.run_setting import check_optimizer_state
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -77,6 +79,19 @@ def test_three_processes(tmp_path, monkeypatch, uninterrupted, settled):
     assert toy.train_processes(tmp_path, 3, resume=True, **setting) == [0] * 3
     cut = toy.result(tmp_path)
     assert cut == whole if settled else cut['weights'] != whole['weights']
+
+
+def test_gradient_buckets_of_ddp_on_a_gpu():
+    """There DDP moves its arguments to the device of the process, here to cpu:0."""
+    torch.distributed.init_process_group(
+        'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(toy.ToyModel())
+        model.device_ids = [0]
+        assert settle_gradient_buckets(model)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_evaluation_does_not_disturb_training(tmp_path, uninterrupted):

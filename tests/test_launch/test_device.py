@@ -53,6 +53,13 @@ def test_a_pytorch_without_bfloat16_keeps_float16(capability, monkeypatch):
     assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
 
 
+def test_detectors_stay_in_float16(capability):
+    """mmcv's RoIAlign on a GPU has no bfloat16."""
+    cfg = Config(dict(wrapper(), default_scope='mmdet'))
+    assert 'float16' in choose_precision(cfg)
+    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper')
+
+
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_what_the_config_chooses_stays(capability, dtype):
     cfg = wrapper(dtype=dtype, loss_scale='dynamic')

@@ -3,10 +3,12 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 from mmpretrain.models.utils import resize_pos_embed
+from torch._subclasses import FakeTensorMode
 
 from mixedae_mm.models.checkpoint_loading import load_pretrained, load_source
+from mixedae_mm.models.checkpoint_shapes import _computed
 from mixedae_mm.models.checkpoint_source import read_source
-from mixedae_mm.models.layers.position_embedding import (recognize_sincos,
+from mixedae_mm.models.layers.position_embedding import (SinCosTable, recognize_sincos,
                                                          sincos_position_embedding)
 from mixedae_mm.models.layers.relative_position_bias import TABLE, resize_table
 from mixedae_mm.utils.errors import ConfigurationError
@@ -44,6 +46,20 @@ def test_sincos_positions_tell_their_grid(grid, columns_first, dtype):
     table = sincos_position_embedding(grid, 32, columns_first).to(dtype)
     assert recognize_sincos(table[:, 1:]) == (grid, columns_first)
     assert recognize_sincos(torch.randn(1, 16, 32)) is None
+
+
+def test_weights_on_a_gpu_meet_no_table_on_the_cpu(monkeypatch):
+    """mmengine resumes with a checkpoint that it has read onto the GPU."""
+
+    def same_device(one, other, **tolerance):
+        return (one + other).device is None  # fake tensors have no values
+
+    monkeypatch.setattr(torch, 'allclose', same_device)
+    with FakeTensorMode():
+        positions = torch.empty(1, 17, 32, device='cuda', dtype=torch.float16)
+        assert recognize_sincos(positions[:, 1:]) is None
+        resized = _computed(positions, SinCosTable((4, 4), False), (2, 8))
+    assert (resized.device, resized.dtype) == (positions.device, positions.dtype)
 
 
 @pytest.mark.parametrize('source, target', [

@@ -27,10 +27,10 @@ def settle_gradient_buckets(model: nn.Module) -> bool:
         return False
     module = model.module
     parameters = [p for p in module.parameters() if p.requires_grad]
-    module.forward = lambda: torch.stack(
+    module.forward = lambda _: torch.stack(  # DDP on a GPU needs an argument
         [0 * parameter.float().sum() for parameter in parameters]).sum()
     try:
-        model().backward()
+        model(None).backward()
     finally:
         del module.forward
     # The next forward pass through DDP arranges the buckets.

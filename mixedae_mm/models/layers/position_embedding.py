@@ -56,13 +56,14 @@ def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
         return None
     # bfloat16 rounds by more than the rest.
     tolerance = max(1e-3, torch.finfo(positions.dtype).eps)
+    # mmengine resumes on a GPU with a checkpoint that it has read onto the GPU.
+    positions = positions.detach().float().cpu()
     for rows in range(1, num_patches + 1):
         if num_patches % rows:
             continue
         for columns_first in (False, True):
             table = SinCosTable((rows, num_patches // rows), columns_first)
-            if torch.allclose(
-                    positions.float(), table.resized(table.grid, width)[:, 1:],
-                    rtol=0, atol=tolerance):
+            if torch.allclose(positions, table.resized(table.grid, width)[:, 1:],
+                              rtol=0, atol=tolerance):
                 return table
     return None
