@@ -29,7 +29,7 @@ class Life(NamedTuple):
 
 
 def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
-         options: tuple = ('--resume', )) -> Life:
+         options: tuple = ('--resume', ), launcher: str = '') -> Life:
     """Run ``tools/train.py --resume`` once, with further hooks.
 
     The config and what the processes print are kept beside the work folder.
@@ -39,7 +39,7 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
     cfg.custom_imports = dict(imports=[
         *cfg.get('custom_imports', {}).get('imports', []), 'reliability.hooks'])
     cfg.dump(f'{work_dir}.py')
-    launcher = 'pytorch' if processes > 1 else 'none'
+    launcher = launcher or ('pytorch' if processes > 1 else 'none')
     children = start(_train, processes, f'{work_dir}.said', [
         f'{work_dir}.py', '--work-dir', work_dir, '--launcher', launcher, *options])
     end = time.monotonic() + LIMIT

@@ -30,6 +30,7 @@ def peak_memory(run: Callable[[], None], device: torch.device) -> int:
     process, read from Linux; call this function :func:`in_own_process`.
     """
     if device.type == 'cuda':
+        torch.cuda.init()  # else a device by its number has no memory yet
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()

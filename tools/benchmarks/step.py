@@ -210,6 +210,10 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
                 step()
             held = torch.cuda.memory_allocated(device) - before
             step.peak_mib = (held + peak_memory(step, device)) / 2**20
+            if contender.compiling is not None and not step.hook.is_compiled:
+                left_out[name] = 'it could not be compiled'
+                del steps[name]
+                continue
         print(f'{name}: ready after {time.monotonic() - since:.0f} s', flush=True)
     return steps, left_out
 
@@ -253,6 +257,12 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
                             and pytorch_is(OLDEST_PYTORCH))
     last_start = time.monotonic() + LAST_START_S
     rate = product_rate(device)  # first: it takes the memory of the library, too
+    small_steps, small_left_out = build(
+        small_contenders(compiled), device, SMALL_BATCH, last_start)
+    small = [dict(row, steps_per_s=1 / row['median_s'])
+             for row in time_steps(small_steps, device, repeats, per_turn=20)]
+    del small_steps
+    torch.compiler.reset()
     config = Config.fromfile(config_path)
     steps, left_out = build(
         contenders(config_path, compiled), device, batch_size, last_start)
@@ -265,11 +275,5 @@ def run(config_path, device: torch.device, batch_size: int, repeats: int,
         row['images_per_s'] = batch_size / row['median_s']
         if 'max_epochs' in config.train_cfg:
             row['device_days'] = gpu_days(config, row['images_per_s'])
-    del steps, step  # for their memory
-    torch.compiler.reset()
-    small_steps, small_left_out = build(
-        small_contenders(compiled), device, SMALL_BATCH, last_start)
-    small = [dict(row, steps_per_s=1 / row['median_s'])
-             for row in time_steps(small_steps, device, repeats, per_turn=20)]
     return dict(rows=rows, small=small, product_flops_per_s=rate,
                 left_out={**left_out, **small_left_out})

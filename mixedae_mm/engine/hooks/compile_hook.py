@@ -1,6 +1,6 @@
 """torch.compile of a training step's losses, as one graph."""
 import time
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
@@ -22,9 +22,9 @@ class CompileHook(Hook):
     """Train with ``model.loss`` compiled: encoder, decoder and losses as one graph.
 
     Weights, checkpoints and what hooks see of the model stay as they are; results
-    differ by rounding. Under DistributedDataParallel the graph's gradients arrive
-    together, so that their exchange no longer overlaps the backward pass. A model
-    that cannot be compiled trains without, after one line in the log.
+    differ by rounding. Under DistributedDataParallel PyTorch cuts the graph at its
+    buckets of gradients, so that their exchange overlaps the backward pass. A model
+    whose losses cannot be compiled trains without, after one line in the log.
 
     mmengine's own ``compile=True`` compiles the optimizer's step along with the
     model, which fails with AdamW on PyTorch 2.14.
@@ -63,7 +63,19 @@ class CompileHook(Hook):
             return
         model = bare(runner.model)
         eager = type(model).loss.__get__(model)
-        model.loss = with_fallback(torch.compile(eager, **self.options), eager)
+        compiled = torch.compile(eager, **self.options)
+
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return compiled(*args, **kwargs)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                warn('CompileHook: the model cannot be compiled and is trained '
+                     f'without: {reason}')
+                model.loss, self.is_compiled = eager, False
+                return eager(*args, **kwargs)
+
+        model.loss = loss
         self.is_compiled = True
         self.first_step_began = time.perf_counter()
 
@@ -87,23 +99,3 @@ class CompileHook(Hook):
             for parameter in runner.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()
-
-
-def with_fallback(compiled: Callable, eager: Callable) -> Callable:
-    """Call ``compiled``, or from its first failure to compile on ``eager``."""
-    chosen = compiled
-
-    def loss(*args: Any, **kwargs: Any) -> Any:
-        nonlocal chosen
-        if chosen is eager:
-            return eager(*args, **kwargs)
-        try:
-            return chosen(*args, **kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warn('CompileHook: the model cannot be compiled and is trained without: '
-                 f'{reason}')
-            chosen = eager
-            return eager(*args, **kwargs)
-
-    return loss

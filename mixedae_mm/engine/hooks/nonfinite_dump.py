@@ -54,7 +54,8 @@ def replay_nonfinite_loss(path: str, model: BaseModel) -> Dict[str, float]:
     Args:
         path (str): A file that :class:`NonFiniteLossHook` wrote. It is a pickle, so do
             not replay those of strangers.
-        model (BaseModel): Built from the config of the run. Its weights are replaced.
+        model (BaseModel): Built from the config of the run, on a device of the same
+            kind, since a GPU draws other numbers. Its weights are replaced.
 
     Returns:
         dict[str, float]: The losses by name.

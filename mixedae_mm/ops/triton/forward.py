@@ -6,7 +6,8 @@ from .parts import (LN_2, all_products, head_of, load_block, product, softmax_we
                     store)
 
 
-@triton.jit
+# Not compiled anew for a K of 1 or a multiple of 16: it is only compared with.
+@triton.jit(do_not_specialize=['topk', 'first_row', 'num_blocks'])
 def forward_kernel(query, query_batch, query_head, query_token,
                    key, key_batch, key_head, key_token,
                    value, value_batch, value_head, value_token,

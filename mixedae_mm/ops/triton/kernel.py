@@ -100,8 +100,8 @@ def _on_device_of(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-# Launches: a grid and the options of the kernel. Blocks are as large as registers
-# allow without spilling to memory: about 128 scores per thread in the forward.
+# Launches: a grid and the options of the kernel. Blocks are about as large as
+# registers allow: 128 scores per thread in the forward.
 
 
 def _whole(size: int) -> int:
