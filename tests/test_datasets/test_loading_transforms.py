@@ -5,7 +5,7 @@ import mmpretrain.datasets  # noqa: F401 (registers its transforms)
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
@@ -107,25 +107,3 @@ def test_pixels_are_those_of_pillows_bicubic(size, shape, photograph, as_array):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         TensorRandomResizedCrop(**arguments)
-
-
-@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
-def test_pipeline_into_pack_inputs(scope, tmp_path, photograph):
-    path = str(tmp_path / 'image.jpg')
-    photograph.save(path)
-    prefix = '' if scope == 'mmpretrain' else 'mmpretrain.'
-    with DefaultScope.overwrite_default_scope(scope):
-        results = dict(img_path=path)
-        for config in (dict(type='LoadImageTensor'),
-                       dict(type='TensorRandomResizedCrop', size=32),
-                       dict(type=f'{prefix}torchvision/RandomHorizontalFlip', p=1.),
-                       dict(type=f'{prefix}PackInputs')):
-            before = results.get('img')
-            results = TRANSFORMS.build(config)(results)
-            if 'Flip' in config['type']:
-                assert torch.equal(results['img'], before.flip(-1))
-    assert results['inputs'].shape == (3, 32, 32)
-    assert results['inputs'].dtype == torch.uint8
-    assert results['data_samples'].img_path == path
-    assert results['data_samples'].img_shape == (32, 32)
-    assert results['data_samples'].ori_shape == (167, 250)
