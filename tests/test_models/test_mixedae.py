@@ -113,12 +113,6 @@ def test_each_option_changes_the_losses(part, value):
         torch.testing.assert_close(after['loss_homocon'], 2 * before['loss_homocon'])
 
 
-def test_k_ratio_one_is_global_attention():
-    sampled = build(backbone=dict(k_ratio=1))
-    plain = with_weights_of(sampled, backbone=dict(homologous_attention=False))
-    torch.testing.assert_close(losses_of(sampled), losses_of(plain))
-
-
 def test_gradient_checkpointing_changes_nothing():
     plain = build()
     checkpointed = with_weights_of(
