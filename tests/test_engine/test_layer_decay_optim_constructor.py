@@ -93,10 +93,8 @@ def test_models_of_all_toolboxes(toolbox, model):
     assert rest and settings == dict(TABLE, **rest)
 
 
-@pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmdet', 'mmengine'])
-def test_one_group_for_each_layer_with_and_without_decay_in_every_scope(scope):
-    with DefaultScope.overwrite_default_scope(scope):
-        groups = optimizer_of(Headed()).param_groups
+def test_one_group_for_each_layer_with_and_without_decay():
+    groups = optimizer_of(Headed()).param_groups
     assert [(group['layer_id'], group['weight_decay']) for group in groups] == [
         (layer, decay) for layer in range(4) for decay in (0, DECAY)]
 
