@@ -27,6 +27,8 @@ torch.zeros((), requires_grad=True).backward()
 # toolboxes of `make test`.
 OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'pyarrow', 'safetensors', 'timm',
             'transformers', 'mmseg', 'mmdet', 'mmcv._ext'}
+# Before any test, which may pretend that one is missing.
+MISSING = {name for name in OPTIONAL if not find_spec(name)}
 
 # How long an example takes says how busy the machine is.
 settings.register_profile('any machine', deadline=None)
@@ -48,12 +50,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if not config.getoption('--strict-optional'):
-        return
-    missing = sorted(name for name in OPTIONAL if not find_spec(name))
-    if missing:
-        raise pytest.UsageError(f'--strict-optional: {", ".join(missing)} cannot be '
-                                'imported; `make test` installs all packages')
+    if config.getoption('--strict-optional') and MISSING:
+        raise pytest.UsageError(
+            f'--strict-optional: {", ".join(sorted(MISSING))} cannot be imported; '
+            '`make test` installs all packages')
 
 
 @contextmanager
@@ -68,10 +68,9 @@ def skipping():
             if isinstance(cause, ModuleNotFoundError):
                 words = re.findall(r'[\w.]+', str(cause))
                 named = {*words, *(word.partition('.')[0] for word in words)}
-                for package in OPTIONAL & named:
-                    if not find_spec(package):
-                        pytest.skip(f'{package} is not installed; it is optional',
-                                    allow_module_level=True)
+                for package in MISSING & named:
+                    pytest.skip(f'{package} is not installed; it is optional',
+                                allow_module_level=True)
             cause = cause.__cause__ or cause.__context__
         raise
 

@@ -1,4 +1,5 @@
 """Images that tests write."""
+import io
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,19 @@ def save(path, image, orientation=None, **options):
         options['exif'] = oriented(orientation)
     image.save(path, **options)
     return path
+
+
+def encoded(image, format, **options):
+    """The bytes of a file that holds a PIL image."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def many_scans(image, count):
+    """The bytes of a progressive JPEG with the last of its scans so often more."""
+    data = encoded(image, 'JPEG', progressive=True)
+    return data[:-2] + data[data.rindex(b'\xff\xda'):-2] * count + data[-2:]
 
 
 def oriented(value):

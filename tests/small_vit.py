@@ -49,24 +49,19 @@ def mixedae(**backbone_options):
     return randomize(MODELS.build(config(backbone=backbone_options)))
 
 
+def mae_config(arch=ARCH, img_size=32, patch_size=8):
+    """Config of mmpretrain's MAE of the same size, without a preprocessor."""
+    return dict(
+        type='mmpretrain.MAE',
+        backbone=dict(type='mmpretrain.MAEViT', arch=arch, img_size=img_size,
+                      patch_size=patch_size),
+        neck=dict(type='mmpretrain.MAEPretrainDecoder', patch_size=patch_size,
+                  num_patches=(img_size // patch_size)**2, embed_dim=arch['embed_dims'],
+                  decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2),
+        head=dict(type='mmpretrain.MAEPretrainHead', patch_size=patch_size,
+                  loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+
+
 def mae():
-    """mmpretrain's MAE of the same size, with random weights."""
-    from mmpretrain.registry import MODELS as PRETRAIN_MODELS
-    model = PRETRAIN_MODELS.build(
-        dict(
-            type='MAE',
-            backbone=dict(
-                type='MAEViT', arch=ARCH, img_size=32, patch_size=8),
-            neck=dict(
-                type='MAEPretrainDecoder',
-                num_patches=16,
-                patch_size=8,
-                embed_dim=32,
-                decoder_embed_dim=32,
-                decoder_depth=1,
-                decoder_num_heads=2),
-            head=dict(
-                type='MAEPretrainHead',
-                patch_size=8,
-                loss=dict(type='PixelReconstructionLoss', criterion='L2'))))
-    return randomize(model)
+    """The model of :func:`mae_config`, with random weights."""
+    return randomize(MODELS.build(mae_config()))

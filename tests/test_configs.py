@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from images import save
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from PIL import Image
 
 ROOT = Path(__file__).parents[1] / 'configs'
 PRETRAINING = sorted(
@@ -81,9 +81,7 @@ TABLE_3 = {
 def photo_folder(tmp_path, monkeypatch):
     """A data root that serves ImageNet's layout and a plain folder."""
     for i in range(8):
-        path = tmp_path / 'train' / 'class' / f'{i}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (40 + i, 30), (30 * i, 0, 99)).save(path)
+        save(tmp_path / f'train/class/{i}.jpg', (40 + i, 30))
     monkeypatch.setenv('DATA_ROOT', str(tmp_path))
     return tmp_path
 

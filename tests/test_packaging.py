@@ -1,6 +1,5 @@
 """Installation: what a wheel holds, what it asks for, how environments are made."""
 
-import importlib.util
 import json
 import os
 import re
@@ -16,21 +15,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+import setup_environment as environments
 from mixedae_mm import __version__, compat
 
 ROOT = Path(__file__).parents[1]
 STACKS = ('onedl', 'openmmlab')
 MM_DISTRIBUTIONS = {name for names in compat.PROVIDERS.values() for name in names}
-
-
-def load(path, name):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-environments = load(ROOT / 'tools/setup_environment.py', 'setup_environment')
 
 
 # ------------------------------------------------------------- requirements
@@ -69,14 +59,6 @@ def test_version_and_pythons_are_those_of_the_package_and_the_pins(metadata):
     assert re.findall(r'Python :: (3\.\d+)', ' '.join(metadata['classifiers'])) == list(
         environments.PYTHONS['onedl'])
     assert set(environments.PYTHONS['openmmlab']) < set(environments.PYTHONS['onedl'])
-
-
-@pytest.mark.parametrize('stack', STACKS)
-def test_make_looks_for_the_pythons_of_the_pins(stack):
-    done = subprocess.run(
-        ['make', '--eval', 'pythons:;@echo $(PYTHONS)', 'pythons', f'STACK={stack}'],
-        cwd=ROOT, env={'PATH': os.environ['PATH']}, capture_output=True, text=True)
-    assert sorted(done.stdout.split()) == sorted(environments.PYTHONS[stack])
 
 
 def test_an_install_never_asks_for_an_mm_package_nor_for_torch(metadata):

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from PIL import Image
-from toy_projects import CLASSIFICATION
+from strangers import Malicious
+from toy_projects import write_project
 
 import mixedae_mm
 from mixedae_mm.__main__ import GROUPS
@@ -20,27 +20,14 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
 
 
-class Malicious:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return open, (self.trace, 'w')
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Files that the commands look at before or after the checkpoint."""
-    saved = dict(state_dict=dict(a=torch.ones(1)), meta=Malicious(tmp_path / 'trace'))
+    saved = dict(state_dict=dict(a=torch.ones(1)), meta=Malicious())
     torch.save(saved, tmp_path / 'stranger.pth')
-    images = tmp_path / 'images'
-    (images / 'cat').mkdir(parents=True)
-    Image.new('RGB', (64, 64)).save(images / 'cat/a.png')
-    (tmp_path / 'classify.py').write_text(CLASSIFICATION)
+    write_project(tmp_path)
     masks = dict(
-        images=[dict(id=1, file_name='cat/a.png', width=64, height=64)],
+        images=[dict(id=1, file_name='cat/0.png', width=32, height=32)],
         annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=4,
                           bbox=[1, 1, 2, 2], segmentation=[[1, 1, 3, 1, 3, 3]])],
         categories=[dict(id=1, name='thing')])
@@ -55,7 +42,7 @@ def project(tmp_path, monkeypatch):
     settings = dict(checkpoint='stranger.pth', img_size=[64, 64], amp=False,
                     fingerprint='', pooling='mean', folder='images')
     pyarrow.parquet.write_table(
-        pyarrow.table(dict(path=['cat/a.png'])).replace_schema_metadata(
+        pyarrow.table(dict(path=['cat/0.png'])).replace_schema_metadata(
             dict(mixedae_mm=json.dumps(settings))), tmp_path / 'features.parquet')
     monkeypatch.chdir(tmp_path)
     # mmengine's table of checkpoint readers, which the commands change.
@@ -83,7 +70,7 @@ COMMANDS = {
     'convert': ['stranger.pth', 'out', '--to', 'hf'],
     'export': ['stranger.pth', 'out.onnx'],
     'extract_features': ['images', 'out.parquet', '--checkpoint', 'stranger.pth'],
-    'nearest_neighbours': ['features.parquet', 'images/cat/a.png'],
+    'nearest_neighbours': ['features.parquet', 'images/cat/0.png'],
     'sampling_accuracy': LOOK,
     'sampling_accuracy, another model': [
         *LOOK, '--versus', 'other', DEMO, 'stranger.pth'],
@@ -109,7 +96,7 @@ def test_every_command_is_tried():
 @pytest.mark.parametrize('name', COMMANDS)
 def test_nothing_is_executed(project, command, capfd, name):
     assert command(name.partition(',')[0], *COMMANDS[name]) == 2
-    assert not (project / 'trace').exists()
+    assert not (project / 'executed').exists()
     said = capfd.readouterr().err.splitlines()[-1]
     assert said.startswith('error: ') and 'stranger.pth' in said
     assert 'that would run code' in said
@@ -119,12 +106,12 @@ def test_nothing_is_executed(project, command, capfd, name):
 def test_the_python_interface(project):
     with pytest.raises(ConfigurationError, match='stranger.pth.*would run code'):
         mixedae_mm.load('stranger.pth')
-    assert not (project / 'trace').exists()
+    assert not (project / 'executed').exists()
 
 
 def test_the_advice_works(project):
     """What the sentence tells those who trust the file to do."""
     trusted = torch.load('stranger.pth', weights_only=False)['state_dict']
     torch.save(trusted, 'weights.pth')
-    assert (project / 'trace').exists()  # so the file is what it seems
+    assert (project / 'executed').exists()  # so the file is what it seems
     assert read_checkpoint('weights.pth').keys() == {'a'}

@@ -38,13 +38,14 @@ def kill_and_compare(cfg, folder, processes=1, kills=3, phases=PHASES):
         life = life_of(dying, **point)
         if -signal.SIGKILL not in life.statuses:
             break  # the run ended before its kill
-        deaths.append(_last(log)['where'])
+        # A run that hangs is killed from outside.
+        deaths.append('a hang' if life.hung else _last(log)['where'])
     life = whole_life_of(dying)
     assert deaths, 'the run was never killed'
     expected, found = traces(living), traces(dying)
     assert found == expected, life.said
     places = ', '.join(f'{place} {deaths.count(place)}'
-                       for place in (*PHASES, 'between'))
+                       for place in dict.fromkeys([*PHASES, 'between', *deaths]))
     return f'killed in {places}; equal: {", ".join(expected)}'
 
 

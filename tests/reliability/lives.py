@@ -19,9 +19,9 @@ LIMIT = 150  # seconds of a life; usual are 5
 class Life(NamedTuple):
     """How a run ended, and what its rank 0 printed.
 
-    ``hung``: it did not end in time. On Python 3.11 a dataloader worker can wait for
-    ever in its fork, if another thread starts at that moment: its interpreter copies
-    a lock that is held. A hang of ours would come again.
+    ``hung``: a process did not end in time and was killed. On Python 3.11 a dataloader
+    worker can wait for ever in its fork, if another thread starts at that moment: its
+    interpreter copies a lock that is held. A hang of ours would come again.
     """
     statuses: List[int]  # exit status by rank; negative: by that signal
     said: str
@@ -45,10 +45,11 @@ def live(cfg: Config, work_dir: str, *hooks: dict, processes: int = 1,
     end = time.monotonic() + LIMIT
     while all(child.is_alive() for child in children) and time.monotonic() < end:
         time.sleep(0.02)
-    hung = all(child.is_alive() for child in children)
     killed = any(child.exitcode == -signal.SIGKILL for child in children)
+    hung = False
     for child in children:
         child.join(0 if killed else max(0, end - time.monotonic()))
+        hung = hung or not killed and child.is_alive()
         try:  # what is left of it, its loader workers included
             os.killpg(child.pid, signal.SIGKILL)
         except ProcessLookupError:

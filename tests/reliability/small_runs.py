@@ -1,6 +1,7 @@
 """Runs of seconds that have all there is to lose: what the kills and faults are for."""
 import os.path as osp
 
+import small_vit
 from mmengine.config import Config
 
 from mixedae_mm import config_path
@@ -8,15 +9,8 @@ from mixedae_mm import config_path
 from .images import write_noise
 
 IMPORTS = dict(imports=['mixedae_mm', 'reliability.hooks'])
-VIT = dict(
-    type='MixedAEViT', img_size=32, patch_size=8, drop_path_rate=0.1,
-    arch=dict(embed_dims=48, num_layers=3, num_heads=2, feedforward_channels=96))
-MIXEDAE = dict(
-    type='MixedAE',
-    backbone=dict(VIT, out_type='raw'),
-    neck=dict(type='MixedAEDecoder', decoder_embed_dim=32, decoder_depth=1,
-              decoder_num_heads=2),
-    head=dict(type='MixedAEPretrainHead'))
+MIXEDAE = small_vit.config(backbone=dict(drop_path_rate=0.1))
+VIT = MIXEDAE['backbone']
 
 
 def pretraining(folder: str) -> Config:
@@ -42,7 +36,7 @@ def classification(folder: str) -> Config:
             data_preprocessor=dict(num_classes=2, to_rgb=False),
             backbone=dict(VIT, out_type='avg_featmap'),
             train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=48, topk=(1, ),
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=32, topk=(1, ),
                       loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1,
                                 num_classes=2, mode='original'))),
         train_dataloader=_loader(folder, 'CustomDataset', 'DefaultSampler'),
@@ -61,7 +55,7 @@ def classification(folder: str) -> Config:
 def paper(folder: str) -> Config:
     """The paper's config with a smaller model, smaller images and four epochs."""
     cfg = Config.fromfile(config_path('mixedae_vitb_300e'))
-    cfg.model.backbone.update(img_size=32, patch_size=8, arch=VIT['arch'])
+    cfg.model.backbone.update(img_size=32, patch_size=8, arch=small_vit.ARCH)
     cfg.model.neck.update(MIXEDAE['neck'])
     loader = _loader(folder, 'UnlabelledImageFolder', 'DefaultSampler')
     cfg.train_dataloader.dataset.pipeline[1].size = 32

@@ -69,7 +69,7 @@ def train(mode: str, accumulate: int) -> tuple:
     torch.manual_seed(0)  # the same weights in every process
     MMLogger.get_current_instance().setLevel('ERROR')
     bare = model = MODELS.build(dict(
-        MIXEDAE, backbone=dict(VIT, drop_path_rate=0., out_type='raw'),
+        MIXEDAE, backbone=dict(VIT, drop_path_rate=0.),
         data_preprocessor=dict(mode=mode)))
     model.init_weights()
     start = {name: value.clone() for name, value in bare.state_dict().items()}
@@ -94,7 +94,7 @@ def train(mode: str, accumulate: int) -> tuple:
     return torch.stack(losses), gradients, bare.state_dict(), start
 
 
-def run(folder, name: str, accumulate: int, *options: str) -> dict:
+def run(folder, name: str, accumulate: int, *options: str) -> list:
     """Train two processes from a config; return the checkpoints of 7 and 14 steps."""
     cfg = pretraining(str(folder / 'images'))
     cfg.merge_from_dict(dict(

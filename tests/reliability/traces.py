@@ -3,6 +3,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Dict
 
+import numpy as np
 import torch
 
 # Logged values that depend on the machine, not on the computation.
@@ -54,5 +55,7 @@ def _update(sha, value: Any) -> None:
     elif isinstance(value, torch.Tensor):
         sha.update(f'{value.dtype}{tuple(value.shape)}'.encode())
         sha.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy())
+    elif isinstance(value, np.ndarray):  # its repr leaves out values
+        _update(sha, torch.from_numpy(value))
     else:
         sha.update(repr(value).encode())

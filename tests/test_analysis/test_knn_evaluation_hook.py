@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from images import save
 from mmengine.registry import DATASETS, HOOKS
 from mmpretrain.structures import DataSample
 from PIL import Image
@@ -103,10 +104,9 @@ def test_readouts_that_do_not_exist_are_refused_at_the_start(
 
 def coloured_folders(folder, names):
     for index, name in enumerate(names):
-        (folder / name).mkdir(parents=True)
         for number in range(2):
-            Image.new('RGB', (20, 20), (90 * index, 9 * number, 0)).save(
-                folder / name / f'{number}.jpg')
+            save(folder / name / f'{number}.jpg',
+                 Image.new('RGB', (20, 20), (90 * index, 9 * number, 0)))
 
 
 def test_the_documented_config_runs(tmp_path):

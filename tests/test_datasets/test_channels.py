@@ -1,7 +1,6 @@
 """Images of any number of channels: decoding, statistics, pre-training, features."""
 import io
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import ExifTags, Image
+from images import encoded, many_scans, oriented
+from PIL import Image
 from small_vit import ARCH, mixedae
 
 import mixedae_mm
@@ -45,12 +45,6 @@ def tiff(array, **options):
     return file.getvalue()
 
 
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', '>i2', 'float32', 'float64'])
 @pytest.mark.parametrize('channels', [1, 4, 13])
 def test_values_stay_as_they_are(channels, dtype):
@@ -75,13 +69,11 @@ def test_values_stay_as_they_are(channels, dtype):
 def test_what_pillow_reads_keeps_its_bits_and_is_turned(mode, orientation):
     upright = (Image.fromarray(pixels(1, 'uint16')[:, :, 0]) if mode == 'I;16' else
                Image.fromarray(pixels(4, 'uint8')).convert(mode))
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
     lying = upright
     if orientation == 6:  # on its side, to be turned clockwise
         lying = upright.transpose(Image.Transpose.ROTATE_90)
-    image = decode_channels(
-        encoded(lying, 'png', exif=exif), 4 if mode == 'RGBA' else 1)
+    image = decode_channels(encoded(lying, 'PNG', exif=oriented(orientation)),
+                            4 if mode == 'RGBA' else 1)
     assert np.array_equal(image.numpy().transpose(1, 2, 0).squeeze(),
                           np.asarray(upright))
 
@@ -92,12 +84,6 @@ def npy_header(shape):
     np.lib.format.write_array_header_1_0(
         file, dict(shape=shape, fortran_order=False, descr='|u1'))
     return file.getvalue()
-
-
-def jpeg(scans):
-    """A progressive JPEG whose last scan is repeated."""
-    data = encoded(Image.new('RGB', (12, 10)), 'jpeg', progressive=True)
-    return data[:-2] + data[data.rindex(b'\xff\xda'):-2] * scans + data[-2:]
 
 
 def with_value(value):
@@ -125,14 +111,15 @@ PALETTE = Image.fromarray(pixels(1, 'uint8')[:, :, 0]).convert('P')
     (npy(pixels(13, 'uint8', 5)), ['12 x 5 pixels', 'at least 8']),
     (npy(pixels(13, 'uint8', 40, 40)), ['(40, 40, 13)', '1000 pixels']),
     (npy_header((10**6, 10**6, 13)), ['(1000000, 1000000, 13)', '1000 pixels']),
-    (jpeg(scans=500), ['progressive JPEG of ', ' scans', 'allowed are 100']),
+    (many_scans(Image.new('RGB', (12, 10)), 500), [
+        'progressive JPEG of ', ' scans', 'allowed are 100']),
     (bytes(2**21), ['2097152 bytes', '1000 pixels']),
     (tiff(pixels(13, 'uint8', 40, 40)), ['1000 pixels']),
     *[(npy(with_value(value)), [f'channel 2, row 3, column 5 is {value}'])
       for value in (float('nan'), float('-inf'))],
     # Numbers of colours are not grey values.
-    *[(encoded(PALETTE, kind), ['colours in a palette'])
-      for kind in ('png', 'gif', 'tiff')],
+    *[(encoded(PALETTE, format), ['colours in a palette'])
+      for format in ('PNG', 'GIF', 'TIFF')],
 ])
 def test_a_file_that_cannot_be_used_is_named(data, facts):
     with pytest.raises(UnreadableImageError) as caught:
@@ -305,23 +292,3 @@ def test_from_a_folder_to_features(channels, tmp_path, monkeypatch, capsys, comm
     assert abs(encoder.preprocessing.normalize(image).mean()) < 0.2
     with pytest.raises(UnreadableImageError, match=f'{channels} channels are needed'):
         encoder.features(np.zeros((40, 40, channels + 1), 'float32'))
-
-
-@pytest.mark.parametrize('make, facts', [
-    (lambda: pixels(4, 'uint16', 40, 50), r'shape \(40, 50, 4\), but 13 channels'),
-    (lambda: np.nan * pixels(13, 'float32', 40, 50), 'channel 0, row 0, column 0 is'),
-    (lambda: pixels(13, 'int32', 40, 50), 'are int32, allowed are uint8, uint16'),
-    (lambda: np.zeros((2, 40, 50, 13)), r'shape \(2, 40, 50, 13\), but 13 channels')])
-def test_a_folder_that_cannot_be_used_is_refused(
-        make, facts, tmp_path, monkeypatch, capsys):
-    """In one sentence; single files of it are skipped with a warning."""
-    monkeypatch.chdir(tmp_path)
-    Path('scenes').mkdir()
-    for i in range(12):
-        np.save(f'scenes/{i}.npy', make())
-    Path('mine.py').write_text(CONFIG.format(
-        root=ROOT, channels=13, arch=ARCH, mean=[0.] * 13, std=[1.] * 13, shown=None
-    ).partition('custom_hooks')[0] + "work_dir = 'run'\n")
-    assert train(['mine.py']) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(rf'^error: .*scenes/\d+.npy.*{facts}', error), error

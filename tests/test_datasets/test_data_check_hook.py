@@ -1,8 +1,8 @@
 """The checks as a run meets them: before the first step, whatever the config says."""
 import pytest
 import small_vit
+from images import save
 from mmengine.config import Config
-from PIL import Image
 from toy_projects import CLASSIFICATION
 
 from mixedae_mm.launch import test as test_command
@@ -39,10 +39,8 @@ def pretraining(**changes):
 def folder(tmp_path, monkeypatch):
     for split in ('train', 'val'):
         for name in ('ant', 'bee', 'cat'):
-            (tmp_path / split / name).mkdir(parents=True)
             for index in range(2):
-                Image.new('RGB', (20, 20), (9 * index, 0, 0)).save(
-                    tmp_path / split / name / f'{index}.jpg')
+                save(tmp_path / split / name / f'{index}.jpg', (20, 20))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from images import save
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from mmengine.registry import DATASETS
-from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mixedae_mm.datasets import LoadImageTensor, SampleSeededDataset, checks
@@ -187,15 +187,9 @@ class CocoDataset(BaseDataset):
                 for image in content['images']]
 
 
-def upright_as(orientation):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
-
-
 def coco_dataset(folder, content, size=(60, 40), orientation=1, with_mask=False,
                  **kwargs):
-    Image.new('RGB', size).save(folder / '1.jpg', exif=upright_as(orientation))
+    save(folder / '1.jpg', size, orientation)
     (folder / 'a.json').write_text(
         content if isinstance(content, str) else json.dumps(content))
     dataset = CocoDataset(ann_file='a.json', data_root=str(folder), **kwargs)
@@ -318,10 +312,8 @@ def test_image_of_another_size_than_annotated(tmp_path, size, orientation, facts
 
 def write_pair(folder, values=(0, 1), image_size=(60, 40), orientation=1,
                dtype=np.uint8):
-    Image.new('RGB', image_size).save(
-        folder / 'a.jpg', exif=upright_as(orientation))
-    mask = np.resize(np.array(values, dtype), (40, 60))
-    Image.fromarray(mask).save(folder / 'a.png')
+    save(folder / 'a.jpg', image_size, orientation)
+    save(folder / 'a.png', np.resize(np.array(values, dtype), (40, 60)))
 
 
 def check_masks(folder, num_classes=2, **kwargs):
@@ -380,7 +372,7 @@ def test_masks_of_16_bits(tmp_path, values, facts):
 
 def test_masks_of_colours(tmp_path):
     write_pair(tmp_path)
-    Image.new('RGB', (60, 40)).save(tmp_path / 'a.png')
+    save(tmp_path / 'a.png', (60, 40))
     with refused('a.png', '3 channels'):
         check_masks(tmp_path)
 
@@ -403,7 +395,7 @@ def test_masks_of_another_size(tmp_path, image, facts):
 
 
 def test_samples_are_looked_at_over_the_whole_set(tmp_path):
-    Image.new('RGB', (9, 9)).save(tmp_path / '0.jpg')
+    save(tmp_path / '0.jpg', (9, 9))
     dataset = Labelled(labels=[0] * 3)
     for info in dataset.data_list:
         info['img_path'] = str(tmp_path / info['img_path'])
@@ -425,8 +417,7 @@ def test_other_storage_is_not_looked_into(backend):
 
 def write_images(folder, *names):
     for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        Image.new('RGB', (9, 9)).save(folder / name, 'JPEG')
+        save(folder / name, (9, 9), format='JPEG')
 
 
 def test_images_by_another_name(tmp_path, warned):

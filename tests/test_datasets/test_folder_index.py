@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from images import save
 from mmengine.dist import all_gather_object, get_rank
-from PIL import Image
 
 import mixedae_mm
 from mixedae_mm.analysis.loading import find_images
@@ -172,9 +172,8 @@ def list_a_folder(folder):
 def test_several_processes(tmp_path):
     """The training set is listed once for all; nothing else waits for others."""
     pytest.importorskip('pyarrow')
-    touch(tmp_path, 'images/1.jpg', 'images/2.jpg')
-    for file in (tmp_path / 'images').iterdir():
-        Image.new('RGB', (9, 9)).save(file)
+    for number in (1, 2):
+        save(tmp_path / f'images/{number}.jpg', (9, 9))
     mm_checkpoint(tmp_path / 'images.pth', mixedae_model())
     ranks = in_processes(list_a_folder, 2, str(tmp_path / 'images'))
     assert [alone for alone, *_ in ranks] == [None, [2] * 5]

@@ -183,11 +183,3 @@ def test_mixed_precision(bias):
     features.float().square().sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in vit.parameters())
     torch.testing.assert_close(features.float(), vit(image)[0], atol=.1, rtol=.1)
-
-
-def test_layer_depth_of_every_parameter():
-    vit = backbone(relative_position_bias=True, out_type='avg_featmap')
-    for name, _ in vit.named_parameters():
-        first, number, *_ = name.split('.') + ['']
-        wanted = int(number) + 1 if first == 'layers' else 5 if 'ln' in first else 0
-        assert vit.get_layer_depth(f'backbone.{name}', 'backbone.') == (wanted, 6)

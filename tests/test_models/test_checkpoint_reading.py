@@ -1,5 +1,4 @@
 """Checkpoint files are read as data, wherever they are."""
-import os
 import pickle
 from argparse import Namespace
 from collections import Counter, OrderedDict
@@ -11,18 +10,12 @@ import pytest
 import torch
 from mmengine import dist, fileio
 from mmengine.logging import MessageHub
+from strangers import Malicious
 from web import Server, served
 
 from mixedae_mm.models import checkpoint_pickle, checkpoint_reading
 from mixedae_mm.models.checkpoint_reading import read_checkpoint, read_weights
 from mixedae_mm.utils.errors import ConfigurationError
-
-
-class Malicious:
-    """Creates a folder when it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, ('executed', )
 
 
 def by_restricted_pickle(file):

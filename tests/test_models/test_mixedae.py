@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from mmengine.utils import digit_version
-from mmpretrain.models import VisionTransformer
 from small_vit import ARCH, backbone, config, randomize
 
 from mixedae_mm.utils.errors import ConfigurationError
@@ -114,19 +113,6 @@ def test_each_option_changes_the_losses(part, value):
         torch.testing.assert_close(after['loss_homocon'], 2 * before['loss_homocon'])
 
 
-def test_k_ratio_one_is_global_attention():
-    sampled = build(backbone=dict(k_ratio=1))
-    plain = with_weights_of(sampled, backbone=dict(homologous_attention=False))
-    torch.testing.assert_close(losses_of(sampled), losses_of(plain))
-
-
-@pytest.mark.parametrize('num_global_layers, expected', [
-    (0, [4, 4, 4, 4]), (1, [None, 4, 4, 4]), (4, [None] * 4)])
-def test_which_layers_are_homologous(num_global_layers, expected):
-    assert build(backbone=dict(num_global_layers=num_global_layers)
-                 ).backbone.topks == expected
-
-
 def test_gradient_checkpointing_changes_nothing():
     plain = build()
     checkpointed = with_weights_of(
@@ -170,21 +156,6 @@ def test_segments_reach_only_their_patches():
     difference = vit.embed(image, segments)[0] - vit.embed(image)[0]
     assert torch.equal(difference[:, 0], torch.zeros(1, 32))
     torch.testing.assert_close(difference[:, 1:], segments)
-
-
-def test_plain_vit_weights_in_and_out_strictly():
-    """Transfer keys are a plain VisionTransformer's; outputs are equal."""
-    pretrained, transfer = build().backbone, backbone(out_type='raw')
-    plain = VisionTransformer(arch=ARCH, img_size=32, patch_size=8, out_type='raw')
-    state = pretrained.state_dict()
-    del state['segment_embed']
-    plain.load_state_dict(state, strict=True)
-    transfer.load_state_dict(plain.state_dict(), strict=True)
-    for model in (plain, transfer, pretrained):
-        model.eval()  # returns None in mmpretrain's backbones
-    image = torch.randn(2, 3, 32, 32)
-    for model in (transfer, pretrained):
-        torch.testing.assert_close(model(image), plain(image))
 
 
 def test_homologous_attention_in_transfer_is_asked_for():
@@ -255,9 +226,3 @@ def test_lists_of_configs_are_tuples():
     data['inputs'] = data['inputs'][..., :16, :]
     torch.testing.assert_close(
         losses_of(lists, data), losses_of(tuples, data), rtol=0, atol=0)
-
-
-def test_layer_depth_of_segments_is_that_of_positions():
-    vit = build().backbone
-    assert (vit.get_layer_depth('backbone.segment_embed', 'backbone.') ==
-            vit.get_layer_depth('backbone.pos_embed', 'backbone.') == (0, 6))

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
+from strangers import Malicious
 
 from mixedae_mm.utils.checkpoint_files import (
     damage, find_resumable_checkpoint, is_own_checkpoint, progress)
@@ -64,12 +65,6 @@ def test_sharded_checkpoints_need_every_shard(tmp_path, whole):
     assert damage(str(folder)) is None
     (folder / 'rank1.pth').write_bytes(whole[:100])
     assert 'incomplete' in damage(str(folder))
-
-
-class Malicious:
-
-    def __reduce__(self):
-        return os.mkdir, ('executed', )
 
 
 def test_progress_is_read_without_running_code(tmp_path, monkeypatch):
