@@ -70,14 +70,6 @@ class Vit:
     notes: List[str]  # what was assumed because the file does not say it
     source: Source  # the file as it is
 
-    def without_decoder(self) -> 'Vit':
-        """The same ViT less MAE's decoder."""
-        gone = [name for name in self.weights if name.startswith('neck.')]
-        kept = {name: value for name, value in self.weights.items()
-                if name not in gone}
-        return replace(self, description=replace(self.description, decoder=None),
-                       weights=kept, left_out=self.left_out + gone)
-
     def with_channels(self, channels: int) -> 'Vit':
         """The same ViT for other channels, see ``models/checkpoint_shapes.py``.
 
