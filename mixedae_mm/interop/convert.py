@@ -12,11 +12,10 @@ from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
-from .comparison import Comparison
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
-from .vit import Description, Vit
+from .vit import Comparison, Description, Vit
 from .writing import check_destination, model_card, write_vit
 
 
