@@ -416,7 +416,8 @@ def test_heads_are_known_given_or_assumed_aloud(tmp_path):
 @pytest.mark.parametrize('text', [
     # Where the config in a checkpoint has its backbone elsewhere.
     'model = dict(detector=dict(backbone=dict(arch="large")))',
-    'model = dict(backbone=dict(arch="large"))'])
+    'model = dict(backbone=dict(arch="large"))',
+    'model = dict(backbone=dict(arch="large", patch_size=0))'])
 def test_heads_of_another_models_config_are_not_taken(tmp_path, mixedae, text):
     path, model = mixedae
     torch.save(dict(meta=dict(cfg=text), state_dict=model.state_dict()), path)
