@@ -188,7 +188,7 @@ def _encode(model: BaseModel, batches: Iterable, wanted: Optional[List[str]],
 def _layer_of(readout: str) -> int:
     layer, _, pooling = readout.partition('/')
     number = layer.removeprefix('layer_')
-    if not number.isdigit() or pooling not in POOLINGS:
+    if not number.isdecimal() or pooling not in POOLINGS:
         raise ConfigurationError(
             f"'{readout}' is not a read-out; they are called layer_06/mean, with "
             f'one of {", ".join(POOLINGS)} after the layer, counted from 1.')

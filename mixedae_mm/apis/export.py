@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
-from ..interop.comparison import Comparison
-from ..interop.vit import PlainViT
+from ..interop.vit import Comparison, PlainViT
 from ..utils.arguments import output_file, positive_int
 from ..utils.errors import ConfigurationError
 from ..utils.files import check_file, whole

@@ -179,7 +179,7 @@ def _described(sample: Any, classes: List[str], target: Path,
         name = next(iter(scores))
         return {'class': name, 'score': scores[name], 'scores': scores}
     if 'pred_sem_seg' in sample:
-        labels = sample.pred_sem_seg.data.squeeze().numpy()
+        labels = sample.pred_sem_seg.data.squeeze(0).numpy()  # (H, W)
         kind = np.uint8 if len(classes) <= 256 else np.uint16
         Image.fromarray(labels.astype(kind)).save(f'{target}_labels.png')
         shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size

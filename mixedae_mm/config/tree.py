@@ -18,7 +18,7 @@ def walk(node: Any, path: str = '') -> Iterator[Tuple[str, Any]]:
 def resolve(node: Any, keys: Sequence[str]) -> Any:
     """The value at a path of keys, None if there is none."""
     for key in keys:
-        if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
+        if isinstance(node, (list, tuple)) and key.isdecimal() and int(key) < len(node):
             node = node[int(key)]
         elif isinstance(node, (dict, Config)) and key in node:
             node = node[key]

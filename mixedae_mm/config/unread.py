@@ -127,7 +127,7 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) ->
         if isinstance(node, (list, tuple)) and not node:
             why = f'{path} is empty; write the whole list in a config.'
         elif isinstance(node, (list, tuple)) and not (
-                key.isdigit() and int(key) < len(node)):
+                key.isdecimal() and int(key) < len(node)):
             why = (f'{path} is a list of {len(node)}, so that {key} must be a position '
                    f'from 0 to {len(node) - 1}.')
         elif (path, None) in walk(cfg) and f'{path}._delete_' not in options:

@@ -12,11 +12,10 @@ from ..utils.checks import check_choice, check_count
 from ..utils.errors import ConfigurationError
 from ..utils.files import whole
 from ..utils.preprocessing import Preprocessing, to_rgb_tensor
-from .comparison import Comparison
 from .formats import FORMATS, check
 from .reading import read_vit
 from .reference import outputs
-from .vit import Description, Vit
+from .vit import Comparison, Description, Vit
 from .writing import check_destination, model_card, write_vit
 
 
@@ -73,9 +72,8 @@ def convert(source: str,
     check_choice('to', to, FORMATS)
     target = FORMATS[to]
     final = check_destination(destination, target, overwrite)
-    before = vit = read_vit(source, encoder_only, heads, decoder_heads)
-    if not target.has_decoder and vit.description.decoder:
-        vit = vit.without_decoder()
+    before = vit = read_vit(
+        source, encoder_only, heads, decoder_heads, target.has_decoder)
     if input_channels is not None:
         check_count('input_channels', input_channels)
         vit = vit.with_channels(input_channels)
@@ -101,10 +99,10 @@ def convert(source: str,
         if input_channels is not None:
             images = images[:, :1].expand(-1, input_channels, -1, -1)
         got, other_problem = _run(replace(after, description=sizes), images)
-        if 'pixels' in got and input_channels is not None:
-            for results, vit_of in ((got, vit), (expected, before)):
+        for results, own in ((expected, before), (got, vit)):
+            if 'pixels' in results and input_channels is not None:
                 results['pixels'] = results['pixels'].unflatten(
-                    -1, (-1, vit_of.description.in_channels)).mean(-1)
+                    -1, (-1, own.description.in_channels)).mean(-1)
         comparisons = [
             Comparison(name, (got[name] - expected[name]).abs().max().item(),
                        expected[name].abs().max().item())

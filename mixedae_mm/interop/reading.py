@@ -6,8 +6,10 @@ from torch import Tensor
 
 from ..models.checkpoint_configs import mm_facts
 from ..models.checkpoint_names import (COLUMN_TITLES, OPTIONAL, WITHOUT_PLACE,
-                                       beit_as_vit, canonical, entries, vit_prefixes)
+                                       beit_as_vit, canonical, entries, main_prefix,
+                                       vit_prefixes)
 from ..models.checkpoint_reading import read_checkpoint
+from ..models.checkpoint_shapes import Grid
 from ..models.checkpoint_source import Source, source_of
 from ..models.layers.position_embedding import recognize_sincos
 from ..models.layers.relative_position_bias import (NUM_CLS_ENTRIES, TABLE,
@@ -36,7 +38,8 @@ BIAS = f'backbone.layers.0.attn.rel_pos_bias.{TABLE}'
 def read_vit(path: str,
              encoder_only: Optional[bool] = False,
              heads: Optional[int] = None,
-             decoder_heads: Optional[int] = None) -> Vit:
+             decoder_heads: Optional[int] = None,
+             decoder: bool = True) -> Vit:
     """Read a ViT from a checkpoint of any known format.
 
     Args:
@@ -50,6 +53,7 @@ def read_vit(path: str,
             to it.
         heads (int, optional): Attention heads, where the file does not say.
         decoder_heads (int, optional): Likewise of the decoder.
+        decoder (bool): Whether to keep MAE's decoder, if everything is kept.
 
     Raises:
         ConfigurationError: If the path is something else, would execute code,
@@ -65,7 +69,8 @@ def read_vit(path: str,
     if decoder_heads is not None:
         facts.update(decoder_heads=decoder_heads)
 
-    found = beit_as_vit(_from_the_backbone(source), 'backbone.')
+    found, grid = _main_vit(source)
+    found = beit_as_vit(found, 'backbone.')
     has_table = any(name.endswith(TABLE) for name in found)
     weights: Dict[str, Tensor] = {}
     missing: List[str] = []
@@ -91,22 +96,30 @@ def read_vit(path: str,
             f'{listed(inside, 3)}{hint}.')
     if facts.get('refuse'):
         raise ConfigurationError(f'{path} {facts["refuse"]}.')
-    unwanted: Tuple[str, ...] = ()
-    if encoder_only is not False:
-        unwanted = ('neck.', 'head.') if encoder_only or unknown else ('neck.', )
-    gone = [name for name in weights if name.startswith(unwanted)]
+    unwanted = []
+    if encoder_only is not False or not decoder:
+        unwanted.append('neck.')
+    if encoder_only or unknown:
+        unwanted.append('head.')
+    gone = [name for name in weights if name.startswith(tuple(unwanted))]
     weights = {n: value for n, value in weights.items() if n not in gone}
-    description, notes = describe(weights, facts, source)
+    description, notes = describe(weights, facts, path, grid)
     return Vit(description, weights, left_out + unknown + gone, notes, source)
 
 
-def _from_the_backbone(source: Source) -> Dict[str, Tensor]:
-    """All weights, by names of which those of the ViT begin with ``backbone.``."""
+def _main_vit(source: Source) -> Tuple[Dict[str, Tensor], Optional[Grid]]:
+    """All weights, those of the ViT below ``backbone.``, and its patch grid."""
     prefixes = vit_prefixes(source.weights, 'mm')
-    if 'backbone.' in prefixes:
-        return {canonical(name): value for name, value in source.weights.items()}
-    if '' in prefixes:  # the backbone alone was saved
-        return {f'backbone.{name}': value for name, value in source.weights.items()}
+    start = main_prefix(prefixes)
+    if start is not None:
+        # What a wrapper puts before a whole model goes; a backbone that was saved
+        # alone gets its name.
+        is_whole = f'.{start}'.endswith('.backbone.')
+        old, new = (start[:-len('backbone.')], '') if is_whole else (start, 'backbone.')
+        return {
+            canonical(new + name[len(old):] if name.startswith(old) else name): value
+            for name, value in source.weights.items()
+        }, source.grid_of(start)
     prefixes += vit_prefixes(source.weights, 'timm') + vit_prefixes(
         source.weights, 'hf')
     if not prefixes:
@@ -134,8 +147,8 @@ def _read_folder(folder: Path) -> Dict[str, Tensor]:
     return checkpoint
 
 
-def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
-             ) -> Tuple[Description, List[str]]:
+def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], path: str,
+             grid: Optional[Grid]) -> Tuple[Description, List[str]]:
     """Read the sizes off the weights, and what they do not show off ``facts``.
 
     Args:
@@ -144,7 +157,8 @@ def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
             ``heads`` (and for which ``width``), ``decoder_heads``, fields of
             :class:`Description`, the ``scale`` of mean and standard deviation, and
             the library's ``usual_eps``.
-        source (Source): The file, which may say the patch grid.
+        path (str): Of the file, for messages.
+        grid (tuple[int, int], optional): Rows and columns of patches, if it says them.
 
     Returns:
         tuple[Description, list[str]]: The sizes, and a note for each value
@@ -160,13 +174,13 @@ def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
     if facts.get('width') not in (None, width):  # the config is another model's
         heads = None
     encoder = _stack(weights, 'backbone.layers.', width, heads, USUAL_HEADS, '--heads',
-                     source.path, notes)
+                     path, notes)
     decoder = None
     if 'neck.decoder_embed.weight' in weights:
         decoder = _stack(
             weights, 'neck.decoder_blocks.', len(weights['neck.decoder_embed.weight']),
             facts.get('decoder_heads'), USUAL_DECODER_HEADS, '--decoder-heads',
-            source.path, notes)
+            path, notes)
     known = {name: facts[name] for name in ('norm_eps', 'norm_pix')
              if facts.get(name) is not None}
     if 'norm_eps' not in known:
@@ -189,7 +203,8 @@ def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
     return Description(
         encoder=encoder,
         decoder=decoder,
-        img_size=_img_size(weights, patch_size, facts.get('img_size'), source, notes),
+        img_size=_img_size(
+            weights, patch_size, facts.get('img_size'), path, grid, notes),
         patch_size=patch_size,
         in_channels=in_channels,
         qkv_bias='backbone.layers.0.attn.qkv.bias' in weights,
@@ -202,6 +217,10 @@ def describe(weights: Dict[str, Tensor], facts: Dict[str, Any], source: Source
 def _stack(weights, prefix, width, heads, usual, option, path, notes) -> Stack:
     mlp = [value for name, value in weights.items()
            if name.startswith(prefix) and name.endswith('ffn.layers.0.0.weight')]
+    if not mlp:
+        raise ConfigurationError(
+            f'{path} does not hold a complete plain ViT; it lacks the layers of width '
+            f'{width}.')
     if heads is None:
         if width not in usual:
             raise ConfigurationError(
@@ -217,10 +236,10 @@ def _stack(weights, prefix, width, heads, usual, option, path, notes) -> Stack:
 
 
 def _img_size(weights: Dict[str, Tensor], patch_size: int,
-              given: Optional[Tuple[int, int]], source: Source, notes: List[str]
-              ) -> Tuple[int, int]:
+              given: Optional[Tuple[int, int]], path: str, grid: Optional[Grid],
+              notes: List[str]) -> Tuple[int, int]:
     """Pixels; what the file says counts only where the positions agree."""
-    grid = source.grid_of('backbone.') or (0, 0)
+    grid = grid or (0, 0)
     if 'backbone.pos_embed' in weights:
         positions = weights['backbone.pos_embed'][:, 1:]
         num_patches, table = positions.shape[1], recognize_sincos(positions)
@@ -229,7 +248,7 @@ def _img_size(weights: Dict[str, Tensor], patch_size: int,
         found = table_grid(len(weights[BIAS]) - NUM_CLS_ENTRIES, grid, grid)
         if found is None:
             raise ConfigurationError(
-                f'{source.path} has tables of {len(weights[BIAS])} position biases, '
+                f'{path} has tables of {len(weights[BIAS])} position biases, '
                 'which are not those of a square grid, and does not say how its '
                 'patches lie.')
         rows, columns = found
@@ -238,7 +257,7 @@ def _img_size(weights: Dict[str, Tensor], patch_size: int,
         rows = columns = round(num_patches**0.5)
         if rows * columns != num_patches:
             raise ConfigurationError(
-                f'{source.path} has {num_patches} positions, which do not form a '
+                f'{path} has {num_patches} positions, which do not form a '
                 'square, and does not say how they lie.')
         notes.append(f'a square of {rows} x {columns} patches')
     if given and tuple(side // patch_size for side in given) == (rows, columns):

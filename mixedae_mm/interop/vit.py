@@ -1,7 +1,7 @@
 """A ViT out of a checkpoint of any format: its weights by one set of names."""
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from torch import Tensor, nn
 
@@ -11,6 +11,10 @@ from ..models.checkpoint_names import below
 from ..models.checkpoint_shapes import with_channels
 from ..models.checkpoint_source import Source
 from ..models.mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
+# Two libraries differ only in the order of sums. A wrong weight, number of heads or
+# epsilon changes features, which are of order 1, by far more than this.
+LARGEST_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,6 @@ class Vit:
     left_out: List[str]  # tensors of the file that other libraries have no place for
     notes: List[str]  # what was assumed because the file does not say it
     source: Source  # the file as it is
-
-    def without_decoder(self) -> 'Vit':
-        """The same ViT less MAE's decoder."""
-        gone = [name for name in self.weights if name.startswith('neck.')]
-        kept = {name: value for name, value in self.weights.items()
-                if name not in gone}
-        return replace(self, description=replace(self.description, decoder=None),
-                       weights=kept, left_out=self.left_out + gone)
 
     def with_channels(self, channels: int) -> 'Vit':
         """The same ViT for other channels, see ``models/checkpoint_shapes.py``.
@@ -140,6 +136,20 @@ class PlainViT(nn.Module):
         """What a classifier says of ``(N, 1 + L, C)``: ``(N, num_classes)``."""
         assert self.head is not None  # where the checkpoint has a classifier
         return self.head(self.pool(tokens))
+
+
+class Comparison(NamedTuple):
+    """One output of a model before and after it was written in another way."""
+    name: str  # of the output, or of the size it was computed at
+    difference: float  # largest absolute one
+    largest: float  # absolute value, for comparison
+
+    def is_small(self) -> bool:
+        """Whether the two are the same but for rounding; False for NaN."""
+        return self.difference <= LARGEST_DIFFERENCE * max(1, self.largest)
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.difference:.1e} (values to {self.largest:.2g})'
 
 
 def backbone_config(vit: Vit) -> dict:

@@ -27,7 +27,7 @@ FOLDER_FILES = ('model.safetensors', 'model.pth', 'README.md', 'config.json',
 def check_destination(path: str, target: Format, overwrite: bool) -> Path:
     """Refuse, before any work, a place that a checkpoint cannot be written to."""
     destination = Path(path).expanduser()
-    if destination.suffix in FILE_SUFFIXES:
+    if destination.suffix.lower() in FILE_SUFFIXES:
         if target.is_folder:
             raise ConfigurationError(
                 f'--to {target.title} writes a folder, but {path} is the name of a '
@@ -56,13 +56,13 @@ def write_vit(vit: Vit, destination: Path, target: Format,
         dict[str, Tensor]: The tensors by the names they were written with.
     """
     tensors, grid, file = rename(vit, target), vit.description.grid, destination
-    if destination.suffix not in FILE_SUFFIXES:
+    if destination.suffix.lower() not in FILE_SUFFIXES:
         file = destination / target.file
         destination.mkdir()
         for name, content in target.configs(vit).items():
             (destination / name).write_text(
                 json.dumps(content, indent=2, ensure_ascii=False) + '\n')
-    if file.suffix == '.safetensors':
+    if file.suffix.lower() == '.safetensors':
         library = require('safetensors.torch', 'safetensors', f'Writing {file.name}')
         library.save_file(
             tensors, file,

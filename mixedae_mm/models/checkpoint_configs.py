@@ -3,7 +3,7 @@ import json
 import posixpath
 from math import inf
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from mmengine import fileio
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..utils.checks import check_count, check_flag, check_number
 from ..utils.errors import ConfigurationError
 from ..utils.messages import warn
+from ..utils.preprocessing import height_and_width
 from .checkpoint_reading import saved_config
 from .mixedae_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .vit_sizes import ARCHES
@@ -24,43 +25,23 @@ CONFIG_KEYS = {
 PREPROCESSOR = 'preprocessor_config.json'
 
 # How a value is read: functions of its name in messages and of the value, which raise
-# a ConfigurationError for one that is not allowed.
-
-
-def _anything(name: str, value: Any) -> Any:
-    return value
+# a ConfigurationError for one that is not allowed; None takes it as it is.
 
 
 def _truth(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def _flag(name: str, value: Any) -> bool:
-    check_flag(name, value)
-    return value
-
-
 def _positive(name: str, value: Any) -> float:
-    check_number(name, value, lambda number: 0 < number < inf, 'be above 0')
-    return value
-
-
-def _count(name: str, value: Any) -> int:
-    check_count(name, value)
-    return value
+    return check_number(name, value, lambda number: 0 < number < inf, 'be above 0')
 
 
 def _size(name: str, value: Any) -> Tuple[int, int]:
-    """Height and width, given as one number or two."""
-    sides = value if isinstance(value, (list, tuple)) else [value] * 2
-    if len(sides) != 2:
-        raise ConfigurationError(
-            f'{name} is {value!r}, but must be one or two numbers of pixels.')
-    return _count(name, sides[0]), _count(name, sides[1])
+    return height_and_width(value, name)
 
 
 def _size_of_input(name: str, value: Any) -> Tuple[int, int]:
-    """As above, or behind the number of channels."""
+    """Height and width, which may stand behind the number of channels."""
     has_channels = isinstance(value, (list, tuple)) and len(value) == 3
     return _size(name, value[1:] if has_channels else value)
 
@@ -90,39 +71,39 @@ def _classes(name: str, value: Any) -> Tuple[str, ...]:
 
 # Where each library writes what interop.describe asks for (keys of nested dicts, with
 # dots between them), and how it is read.
-KEYS: Dict[str, Dict[str, Tuple[str, Callable[[str, Any], Any]]]] = {
+KEYS: Dict[str, Dict[str, Tuple[str, Optional[Callable[[str, Any], Any]]]]] = {
     'mm': dict(
-        heads=('model.backbone.arch.num_heads', _count),
-        width=('model.backbone.arch.embed_dims', _anything),
-        decoder_heads=('model.neck.decoder_num_heads', _count),
+        heads=('model.backbone.arch.num_heads', check_count),
+        width=('model.backbone.arch.embed_dims', None),
+        decoder_heads=('model.neck.decoder_num_heads', check_count),
         img_size=('model.backbone.img_size', _size),
         norm_eps=('model.backbone.norm_cfg.eps', _positive),
         norm_pix=('model.head.norm_pix', _truth),
-        pooling=('model.backbone.out_type', _anything),
+        pooling=('model.backbone.out_type', None),
         mean=('data_preprocessor.mean', _colours),
         std=('data_preprocessor.std', _colours),
         classes=('dataset_meta.classes', _classes)),
     'timm': dict(
-        heads=('model_args.num_heads', _count),
+        heads=('model_args.num_heads', check_count),
         img_size=('model_args.img_size', _size),
         input_size=('pretrained_cfg.input_size', _size_of_input),
         mean=('pretrained_cfg.mean', _colours),
         std=('pretrained_cfg.std', _colours),
-        pooling=('model_args.global_pool', _anything),
+        pooling=('model_args.global_pool', None),
         classes=('label_names', _classes)),
     'hf': dict(
-        heads=('num_attention_heads', _count),
-        decoder_heads=('decoder_num_attention_heads', _count),
+        heads=('num_attention_heads', check_count),
+        decoder_heads=('decoder_num_attention_heads', check_count),
         img_size=('image_size', _size),
         norm_eps=('layer_norm_eps', _positive),
-        norm_pix=('norm_pix_loss', _flag),
+        norm_pix=('norm_pix_loss', check_flag),
         classes=('id2label', _classes)),
     PREPROCESSOR: dict(
         mean=('image_mean', _colours),
         std=('image_std', _colours),
         factor=('rescale_factor', _positive),
-        scales=('do_rescale', _flag),
-        normalises=('do_normalize', _flag)),
+        scales=('do_rescale', check_flag),
+        normalises=('do_normalize', check_flag)),
 }
 
 
@@ -139,7 +120,7 @@ def _facts(config: dict, column: str, place: str) -> Dict[str, Any]:
     for name, (path, read) in KEYS[column].items():
         value = _at(config, path)
         if value is not None:
-            facts[name] = read(f'{path} in {place}', value)
+            facts[name] = read(f'{path} in {place}', value) if read else value
     return facts
 
 

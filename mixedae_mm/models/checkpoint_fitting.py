@@ -96,50 +96,35 @@ def fit(part: nn.Module,
         return Fitted([], [], [])
     for name in own:
         del weights[prefix + name]
-    if is_vit:
-        _check_architecture(own, part.state_dict(), source)
-        own = beit_as_vit(own)
-        fitted = _fit_vit(part, own, source, grid)
-    else:
-        fitted = _fit_other(part, own, source)
-    weights.update({prefix + name: value for name, value in own.items()})
-    return Fitted(fitted.resized, [prefix + name for name in fitted.new],
-                  [prefix + name for name in fitted.ignored])
-
-
-def _fit_vit(vit: VisionTransformer, weights: Dict[str, Tensor], source: str,
-             grid: Optional[Grid]) -> Fitted:
-    target = vit.state_dict()
-    unused = [name for name in weights if name not in target]
-    needed = [option for name, option in OPTIONS.items() if name in ' '.join(unused)]
-    refuse([name for name in unused if not MAY_BE_IGNORED.match(name)],
-           f'{source} has weights that this backbone has no place for' +
-           (f' (it needs {" and ".join(needed)})' if needed else ''))
-    missing = [name for name in target if name not in weights]
-    has_table = any(name.endswith(TABLE) for name in weights)
-    lost = [name for name in missing if not MAY_BE_NEW.match(name)
-            and not (has_table and name == 'pos_embed')]
-    refuse(lost, f'{source} would leave weights of this backbone uninitialised' +
-           (' (a ViT without CLS token needs with_cls_token=False)'
-            if lost == ['cls_token'] else ''))
-    resized = fit_grids(vit, weights, source, grid)
-    _refuse_shapes(weights, target, source, 'backbone')
-    if 'pos_embed' in missing:  # of a BEiT with relative positions only
-        weights['pos_embed'] = torch.zeros_like(target['pos_embed'])
-    return Fitted(resized, missing, unused)
-
-
-def _fit_other(part: nn.Module, weights: Dict[str, Tensor], source: str) -> Fitted:
     target, what = part.state_dict(), type(part).__name__
-    refuse([name for name in weights if name not in target],
-           f'{source} has weights that this {what} has no place for')
-    refuse([name for name in target if name not in weights],
-           f'{source} would leave weights of this {what} uninitialised')
+    if is_vit:
+        what = 'backbone'
+        _check_architecture(own, target, source)
+        own = beit_as_vit(own)
+    unused = [name for name in own if name not in target]
+    needed = [option for name, option in OPTIONS.items()
+              if is_vit and name in ' '.join(unused)]
+    refuse([name for name in unused if not (is_vit and MAY_BE_IGNORED.match(name))],
+           f'{source} has weights that this {what} has no place for' +
+           (f' (it needs {" and ".join(needed)})' if needed else ''))
+    new = [name for name in target if name not in own]
+    has_table = any(name.endswith(TABLE) for name in own)
+    lost = [name for name in new if not is_vit or not (
+        MAY_BE_NEW.match(name) or has_table and name == 'pos_embed')]
+    refuse(lost, f'{source} would leave weights of this {what} uninitialised' +
+           (' (a ViT without CLS token needs with_cls_token=False)'
+            if is_vit and lost == ['cls_token'] else ''))
     resized: List[str] = []
-    if isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
-        resized = fit_decoder_grid(part, weights)
-    _refuse_shapes(weights, target, source, what)
-    return Fitted(resized, [], [])
+    if isinstance(part, VisionTransformer):
+        resized = fit_grids(part, own, source, grid)
+    elif isinstance(part, MAEPretrainDecoder) and hasattr(part, 'grid'):
+        resized = fit_decoder_grid(part, own)
+    _refuse_shapes(own, target, source, what)
+    if is_vit and 'pos_embed' in new:  # of a BEiT with relative positions only
+        own['pos_embed'] = torch.zeros_like(target['pos_embed'])
+    weights.update({prefix + name: value for name, value in own.items()})
+    return Fitted(resized, [prefix + name for name in new],
+                  [prefix + name for name in unused])
 
 
 def _refuse_shapes(weights: Dict[str, Tensor], target: Dict[str, Tensor], source: str,

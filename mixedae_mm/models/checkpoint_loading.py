@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigurationError
 from .checkpoint_fitting import LANDMARK, LoadedWhole, fit, refuse
-from .checkpoint_names import MAIN_ENCODER, below, prefixes_before
+from .checkpoint_names import MAIN_ENCODER, below, main_prefix, prefixes_before
 from .checkpoint_reading import read_weights
 from .checkpoint_shapes import Grid, with_channels
 from .checkpoint_source import Source, read_source, with_dot
@@ -276,18 +276,16 @@ def _find_prefix(module: nn.Module, source: Source, prefix: Optional[str]) -> st
             return found[0]
         raise ConfigurationError(f"{source.path} has no {what} under prefix "
                                  f"'{prefix}', but under {found}.")
-    if len(found) == 1:
-        return found[0]
     usual: Sequence[str] = MAIN_ENCODER
     if is_part:
         usual = USUAL_PREFIXES
     elif hasattr(module, 'backbone'):
         usual = ('', )
-    for start in usual:
-        if start in found:
-            return start
-    raise ConfigurationError(
-        f'{source.path} has several {what}s; choose one by prefix= of {found}.')
+    start = main_prefix(found, usual)
+    if start is None:
+        raise ConfigurationError(
+            f'{source.path} has several {what}s; choose one by prefix= of {found}.')
+    return start
 
 
 def _resizes(model: nn.Module, name: str) -> bool:

@@ -10,7 +10,8 @@ with the halves in the order of the checkpoint (``layers/position_embedding.py``
 """
 import re
 from itertools import count
-from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import (Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
 from torch import Tensor
@@ -127,6 +128,14 @@ def prefixes_before(names: Iterable[str], mark: str) -> List[str]:
     """
     return [name[:-len(mark)] for name in names
             if name == mark or name.endswith(f'.{mark}')]
+
+
+def main_prefix(prefixes: Sequence[str],
+                usual: Sequence[str] = MAIN_ENCODER) -> Optional[str]:
+    """Choose one of several parts of a file: the only one, or the first usual one."""
+    if len(prefixes) == 1:
+        return prefixes[0]
+    return next((start for start in usual if start in prefixes), None)
 
 
 def to_mm_names(tensors: Dict[str, Tensor], column: str,

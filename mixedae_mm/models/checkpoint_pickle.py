@@ -4,6 +4,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from ..utils.checkpoint_files import StandIn
 from ..utils.machine import pytorch_is
 
 # What training scripts save beside the weights: mmengine's log buffers, NumPy
@@ -28,22 +29,9 @@ def unpickle(file: BinaryIO) -> Any:
     """
     if not pytorch_is('2.6'):
         return torch.load(file, map_location='cpu', pickle_module=DataOnlyPickle)
-    skipped: list = [(Skipped, name) for name in SKIPPED_TYPES]
+    skipped: list = [(StandIn, name) for name in SKIPPED_TYPES]
     with torch.serialization.safe_globals(skipped):
         return torch.load(file, map_location='cpu', weights_only=True)
-
-
-class Skipped:
-    """Stand in for an object that is not needed: take anything, keep nothing."""
-
-    def __new__(cls, *args, **kwargs):
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def __setstate__(self, state) -> None:
-        pass
 
 
 class DataOnlyPickle:
@@ -66,7 +54,7 @@ class DataOnlyPickle:
             module = module.replace('__builtin__', 'builtins')
             full_name = f'{module}.{name}'
             if full_name in SKIPPED_TYPES:
-                return Skipped
+                return StandIn
             if full_name in DataOnlyPickle.ALLOWED:
                 return super().find_class(module, name)
             raise pickle.UnpicklingError(f'GLOBAL {full_name}')

@@ -108,34 +108,33 @@ def literal_config(text: str) -> dict:
     """Read the text of a config, as ``Config.pretty_text``, without executing it.
 
     A value that is neither a literal nor ``dict(...)`` becomes the text that it is
-    written with. Empty if the text is not Python.
+    written with. Empty if the text is not Python, or nested too deeply.
     """
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        return {
+            node.targets[0].id: _literal(node.value)
+            for node in ast.parse(text).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
-    return {
-        node.targets[0].id: _literal(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
 
 
 def _literal(node: ast.AST) -> Any:
-    if isinstance(node, (ast.List, ast.Tuple)):
-        kind = list if isinstance(node, ast.List) else tuple
-        return kind(map(_literal, node.elts))
-    if isinstance(node, ast.Dict):
-        return {
-            _literal(key): _literal(value)
-            for key, value in zip(node.keys, node.values) if key is not None
-        }
-    if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            and node.func.id == 'dict'):
-        return {word.arg: _literal(word.value) for word in node.keywords}
     try:
+        if isinstance(node, (ast.List, ast.Tuple)):
+            kind = list if isinstance(node, ast.List) else tuple
+            return kind(map(_literal, node.elts))
+        if isinstance(node, ast.Dict):
+            return {
+                _literal(key): _literal(value)
+                for key, value in zip(node.keys, node.values) if key is not None
+            }
+        if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                and node.func.id == 'dict'):
+            return {word.arg: _literal(word.value) for word in node.keywords}
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: a list as a key
         return ast.unparse(node)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .checkpoint_configs import config_beside, hf_facts, timm_facts
 from .checkpoint_names import (COLUMN_TITLES, LANDMARKS, MAIN_ENCODER, WRAPPERS,
-                               below, to_mm_names, vit_prefixes)
+                               below, main_prefix, to_mm_names, vit_prefixes)
 from .checkpoint_reading import (read_checkpoint, saved_config, state_dict_of,
                                  weights_of)
 from .checkpoint_shapes import Grid
@@ -60,10 +60,10 @@ def source_of(checkpoint: dict, path: str, prefix: Optional[str] = None) -> Sour
     grids = dict(_noted_grids(checkpoint))
     for column in ('timm', 'hf'):
         found = vit_prefixes(tensors, column)
-        wanted = list(MAIN_ENCODER) if prefix is None else [with_dot(prefix), '']
-        if len(found) == 1 and not prefix:
-            wanted = found
-        start = next((start for start in wanted if start in found), None)
+        start = main_prefix(found, MAIN_ENCODER if prefix is None else ('', ))
+        if prefix:
+            wanted = (with_dot(prefix), '')
+            start = next((start for start in wanted if start in found), None)
         if start is None or vit_prefixes(tensors, 'mm'):
             continue
         weights = to_mm_names(tensors, column, start)
@@ -87,8 +87,8 @@ def _noted_grids(checkpoint: dict) -> Iterator[Tuple[str, Grid]]:
     if isinstance(config, dict):
         size, patch = config.get('img_size', 224), config.get('patch_size', 16)
         size = [size, size] if isinstance(size, int) else size
-        if isinstance(patch, int) and isinstance(size, (list, tuple)) and all(
-                isinstance(side, int) for side in size):
+        if isinstance(patch, int) and patch > 0 and isinstance(
+                size, (list, tuple)) and all(isinstance(side, int) for side in size):
             yield 'backbone', tuple(-(-side // patch) for side in size)  # padded
     for name, values in getattr(state_dict_of(checkpoint), '_metadata', {}).items():
         for wrapper in WRAPPERS:

@@ -3,6 +3,7 @@ import os
 import os.path as osp
 import pickle
 import zipfile
+from collections import OrderedDict
 from typing import Any, List, Optional
 
 from .errors import ConfigurationError
@@ -151,25 +152,23 @@ def _candidates(folders: List[str], named: Optional[str]) -> List[str]:
     return [*ahead, named, *behind]
 
 
+class StandIn:
+    """Take whatever unpickling does to an object; keep nothing and run nothing."""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def ignore(self, *args, **kwargs) -> None:
+        pass
+
+    __init__ = __setstate__ = __setitem__ = append = extend = add = ignore
+
+
 class _Outline(pickle.Unpickler):
     """Read containers, numbers and names; all else becomes a stand-in."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _StandIn
+        return OrderedDict if name == 'OrderedDict' else StandIn
 
     def persistent_load(self, key: Any) -> None:
         return None  # a tensor's data
-
-
-class _StandIn(dict):
-    """Takes whatever unpickling does to an object, and runs nothing."""
-
-    def __init__(self, *args) -> None:
-        super().__init__()
-
-    def ignore(self, *args) -> None:
-        pass
-
-    __setstate__ = append = extend = add = ignore
-    # A dict has none, but a stand-in may be a key.
-    __hash__ = object.__hash__  # type: ignore[assignment]

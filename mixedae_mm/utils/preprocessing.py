@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from .checks import check_count
 from .errors import ConfigurationError
 from .messages import warn
 from .pixels import rgb_of_array, rgb_of_pil
@@ -30,20 +31,20 @@ def resize_side(img_size: int, margin: float = MARGIN) -> int:
     return round(img_size * margin)
 
 
-def height_and_width(img_size: ImageSize) -> Tuple[int, int]:
-    """The size of a crop, given as one number of pixels or as two.
+def height_and_width(img_size: ImageSize,
+                     name: str = 'The size of the crop') -> Tuple[int, int]:
+    """A size that is given as one number of pixels or as two.
 
     Raises:
-        ConfigurationError: If it is neither, or not positive integers.
+        ConfigurationError: If it is neither, or not positive integers; it begins with
+            ``name``.
     """
     sides: Sequence[Any] = (
         img_size if isinstance(img_size, (list, tuple)) else [img_size] * 2)
-    if len(sides) != 2 or not all(
-            isinstance(side, int) and side > 0 for side in sides):
+    if len(sides) != 2:
         raise ConfigurationError(
-            f'The size of the crop is {img_size!r}, but must be a number of '
-            'pixels, or height and width.')
-    return sides[0], sides[1]
+            f'{name} is {img_size!r}, but must be one or two numbers of pixels.')
+    return check_count(name, sides[0]), check_count(name, sides[1])
 
 
 def evaluation_crop(image: Tensor, img_size: ImageSize, margin: float = MARGIN,

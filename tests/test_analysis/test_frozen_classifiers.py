@@ -138,6 +138,7 @@ def test_features_are_in_the_order_of_the_data():
     (Unlabelled(), None, 'must have one label'),
     (LabelledNoise(), ['layer_04/mean'], 'layers 1 to 3'),
     (LabelledNoise(), ['last'], 'is not a read-out'),
+    (LabelledNoise(), ['layer_²/mean'], 'is not a read-out'),
     (LabelledNoise(), ['layer_02/median'], 'is not a read-out'),
 ])
 def test_what_has_no_features_is_refused(dataset, readouts, message):

@@ -219,6 +219,16 @@ def test_the_grid_beside_the_weights_counts(tmp_path, capfd):
     assert 'patch grid' not in ''.join(capfd.readouterr())
 
 
+@pytest.mark.parametrize('start', ['model.backbone.', 'averaged.module.backbone.',
+                                   'encoder.'])
+def test_the_only_vit_of_a_file_is_found_below_any_name(tmp_path, start):
+    weights = randomize(backbone(img_size=(16, 64))).state_dict(prefix=start)
+    torch.save(dict(state_dict=weights, steps=5), tmp_path / 'weights.pth')
+    encoder = mixedae_mm.load(tmp_path / 'weights.pth', heads=2)
+    assert encoder.description.img_size == (16, 64)
+    assert torch.equal(encoder.model.backbone.cls_token, weights[f'{start}cls_token'])
+
+
 def test_fingerprint_tells_weights_preprocessing_and_norms_apart(
         checkpoint, encoder, tmp_path):
     assert mixedae_mm.load(checkpoint).fingerprint() == encoder.fingerprint()

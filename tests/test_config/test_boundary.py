@@ -156,6 +156,7 @@ def test_so_do_errors_of_what_follows_the_training():
 @pytest.mark.parametrize('option, facts', [
     ('train_dataloader.dataset.pipeline.7.scale', ['list of 2', '7', 'from 0 to 1']),
     ('train_dataloader.dataset.pipeline.last.scale', ['list of 2', 'last']),
+    ('train_dataloader.dataset.pipeline.².scale', ['list of 2', '²']),
     ('custom_hooks.0.interval', ['custom_hooks is empty', 'the whole list']),
     ('val_evaluator.topk', ['None in mine.py', 'val_evaluator._delete_=True'])])
 def test_options_that_have_no_place(refuse, option, facts):

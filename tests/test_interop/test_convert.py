@@ -251,6 +251,16 @@ def test_mae_checkpoint_warm_starts_mixedae(tmp_path, images, library):
         assert torch.equal(model.neck.decoder_pos_embed, table)
 
 
+@pytest.mark.parametrize('to, options', [
+    ('mm', dict(decoder_heads=DECODER['heads'], input_channels=4)),
+    ('timm', {})])  # which has no place for a decoder, whose heads nobody asks for then
+def test_metas_mae_is_compared_by_its_features_alone(tmp_path, to, options):
+    torch.save(dict(model=shaken(MetaMAE()).state_dict()), tmp_path / 'mae.pth')
+    result = convert(tmp_path / 'mae.pth', tmp_path / 'out', to, heads=HEADS, **options)
+    assert [one.name for one in result.comparisons] == ['features']
+    assert ('neck.mask_token' in result.vit.left_out) == (to == 'timm')
+
+
 def test_spelling_of_transformers_5(tmp_path):
     """It writes decoder layers under a name that no other version has."""
     hf_mae_model().save_pretrained(tmp_path / 'four')
@@ -362,6 +372,9 @@ def test_config_in_a_checkpoint_is_never_executed(tmp_path):
         img=f"open({str(witness)!r}, 'w')", size=-3, a=[(1, 'x')])
     assert not witness.exists()
     assert literal_config('this is <no> python') == {}
+    assert literal_config('a = {[1]: 2}\nb = 3') == dict(a='{[1]: 2}', b=3)
+    for depth in (900, 20000):
+        assert literal_config(f'a = {"-" * depth}1') == {}
 
 
 # Refusals
@@ -376,7 +389,9 @@ def test_config_in_a_checkpoint_is_never_executed(tmp_path):
     (lambda w: w['norm.bias'].fill_(torch.nan), 'NaN or infinite values.*norm.bias'),
     (lambda w: w.update({'norm.bias': torch.ones(3)}), r'ln1.bias \(3,\) for'),
     (lambda w: w.pop('patch_embed.proj.weight'), 'ViT by the names of'),
-], ids=['missing', 'unknown', 'half', 'nan', 'shape', 'no vit'])
+    (lambda w: [w.pop(name) for name in list(w) if name.startswith('blocks.')],
+     f'lacks the layers of width {WIDTH}'),
+], ids=['missing', 'unknown', 'half', 'nan', 'shape', 'no vit', 'no layers'])
 def test_what_cannot_be_mapped_is_refused(tmp_path, change, message):
     weights = timm_model().state_dict()
     change(weights)
@@ -401,7 +416,8 @@ def test_heads_are_known_given_or_assumed_aloud(tmp_path):
 @pytest.mark.parametrize('text', [
     # Where the config in a checkpoint has its backbone elsewhere.
     'model = dict(detector=dict(backbone=dict(arch="large")))',
-    'model = dict(backbone=dict(arch="large"))'])
+    'model = dict(backbone=dict(arch="large"))',
+    'model = dict(backbone=dict(arch="large", patch_size=0))'])
 def test_heads_of_another_models_config_are_not_taken(tmp_path, mixedae, text):
     path, model = mixedae
     torch.save(dict(meta=dict(cfg=text), state_dict=model.state_dict()), path)
@@ -463,6 +479,7 @@ def test_without_the_library_it_says_what_it_did_not_do(
 
 @pytest.mark.parametrize('source, destination, to, message', [
     ('mixedae.pth', 'file.pth', 'hf', 'writes a folder'),
+    ('mixedae.pth', 'FILE.PTH', 'hf', 'writes a folder'),
     ('mixedae.pth', 'there.pth', 'mm', 'exists already.*--overwrite'),
     ('mixedae.pth', 'missing/file.pth', 'mm', 'missing does not exist'),
     ('absent.pth', 'out', 'mm', 'does not exist'),
