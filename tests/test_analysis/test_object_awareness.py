@@ -82,10 +82,10 @@ def test_patches_become_pixels():
     assert values[0, -1] == 1 and (values[0] == values[1]).all()
 
 
-def coco_file(tmp_path, annotations):
+def coco_file(tmp_path, annotations, **image):
     Image.new('RGB', (6, 4)).save(tmp_path / 'a.png')
     (tmp_path / 'coco.json').write_text(json.dumps(dict(
-        images=[dict(id=7, file_name='a.png', height=4, width=6),
+        images=[dict(dict(id=7, file_name='a.png', height=4, width=6), **image),
                 dict(id=8, file_name='b.png', height=4, width=6)],
         annotations=[{'id': i, 'image_id': 7, 'iscrowd': 0, **annotation}
                      for i, annotation in enumerate(annotations, 1)])))
@@ -105,6 +105,22 @@ def test_coco_masks(tmp_path):
     assert (image.objects == expected).all()
     assert (image.counts == (np.arange(6) != 3)).all()  # the crowd's column
     assert image.path == str(tmp_path / 'a.png')
+
+
+SQUARE = [[0, 0, 2, 0, 2, 2, 0, 2]]
+
+
+@pytest.mark.parametrize('annotation, image, facts', [
+    (dict(segmentation=SQUARE, image_id=9), {}, 'coco.json .* image_id 9'),
+    (dict(segmentation=SQUARE), dict(height=None), "id 7 .*coco.json .*'height'"),
+    (dict(segmentation=SQUARE), dict(file_name=None), "id 7 .*coco.json.*'file_name'"),
+    ({}, {}, "id 1 of 'annotations' .*coco.json has no 'segmentation'"),
+    (dict(segmentation=[]), {}, 'annotation 1 in .*coco.json .* 4 x 6'),
+    (dict(segmentation=[[0, 0, 1]]), {}, 'annotation 1 in .*coco.json .* 4 x 6'),
+    (dict(segmentation=dict(size=[3, 6], counts=[18])), {}, '4 x 6 pixels')])
+def test_coco_objects_without_image_or_mask(tmp_path, annotation, image, facts):
+    with pytest.raises(ConfigurationError, match=facts):
+        list(sample_masks(coco_file(tmp_path, [annotation], **image)))
 
 
 def test_voc_masks(tmp_path):
