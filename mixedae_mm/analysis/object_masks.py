@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..datasets.checks.coco import check_content
 from ..utils.errors import ConfigurationError
-from ..utils.messages import listed
+from ..utils.messages import listed, reason_of
 from ..utils.optional import require
 
 VOC_VOID = 255  # borders of objects and unlabelled pixels
@@ -88,7 +88,7 @@ class VocMasks:
 
     Raises:
         ConfigurationError: If a folder, the list or all masks are missing; in
-            :meth:`read`, if the mask of that image is missing.
+            :meth:`read`, if the mask of that image is missing or is not one.
     """
 
     def __init__(self, root: str, split: Optional[str] = None) -> None:
@@ -119,7 +119,15 @@ class VocMasks:
         if not file.is_file():
             raise self._without(file.name)
         # A palette image: the indices are what counts, not the colours.
-        labels = np.asarray(Image.open(file))
+        try:
+            labels = np.asarray(Image.open(file))
+        except OSError as error:
+            raise ConfigurationError(
+                f'The mask {file} cannot be read: {reason_of(error)}.') from error
+        if labels.ndim != 2:
+            raise ConfigurationError(
+                f'The mask {file} has {labels.shape[2]} channels, but must have one: '
+                'numbers of objects or classes.')
         return MaskedImage(
             str(self.images / f'{name}.jpg'), (labels > 0) & (labels != VOC_VOID),
             labels != VOC_VOID)

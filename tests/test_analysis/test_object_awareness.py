@@ -154,6 +154,13 @@ def test_voc_masks(tmp_path):
     assert masks.read(0).path.endswith('two.jpg')
     with pytest.raises(ConfigurationError, match='mask three.png is missing'):
         masks.read(1)
+    file = tmp_path / 'SegmentationObject/three.png'
+    file.write_text('not an image')
+    with pytest.raises(ConfigurationError, match='three.png cannot be read'):
+        masks.read(1)
+    Image.new('RGB', (3, 2)).save(file)
+    with pytest.raises(ConfigurationError, match='three.png has 3 channels'):
+        masks.read(1)
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": []}'])
