@@ -99,9 +99,21 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
                      for name, values in by_layer.items()]),
         millions=sum(p.numel() for p in model.backbone.parameters()) / 1e6,
         iterations=int(curves['loss_recon'][0][-1]),
-        facts=[[what, format_seconds(taken)] for what, taken in seconds.items()]
-        + [list(fact) for fact in machine(next(model.parameters()).device).items()])
+        optimiser=_optimiser(cfg),
+        times=[[what, format_seconds(taken)] for what, taken in seconds.items()],
+        machine=machine(next(model.parameters()).device))
     return headline
+
+
+def _optimiser(cfg: Config) -> str:
+    """Its type, learning rate and batch; what the config leaves out has a default."""
+    optimizer = cfg.optim_wrapper.optimizer
+    words = [str(optimizer.type)]
+    if 'lr' in optimizer:
+        words.append(f'learning rate {optimizer.lr:.3g}')
+    if 'batch_size' in cfg.train_dataloader:
+        words.append(f'{cfg.train_dataloader.batch_size} images per step and process')
+    return ', '.join(words)
 
 
 def training_folder(cfg: Config) -> str:

@@ -188,5 +188,6 @@ def _facts(summary: Dict[str, Any]) -> List[List[str]]:
            + ', '.join(map(str, entry['seeds']))]
           for entry in variants if entry['minutes']],
         ['not run', ', '.join(summary['missing']) or 'nothing'],
-        *[[name, str(value)] for name, value in summary['machine'].items()],
+        *[[f'measured on: {name}', str(value)]
+          for name, value in summary['machine'].items()],
     ]

@@ -145,7 +145,7 @@ def times_taken(args: argparse.Namespace,
         f'{len(runs)} fine-tunings': format_seconds(
             sum(seconds(run.training.folder) for run in runs)) +
         f' of training steps in sum, {parallel} at a time',
-        'machine': f'{cpu_cores()} cores, ' + ', '.join(
+        'machine now': f'{cpu_cores()} cores, ' + ', '.join(
             str(fact) for name, fact in machine(
                 torch.device(get_device())).items() if name != 'threads'),
     }
