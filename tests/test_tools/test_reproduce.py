@@ -111,7 +111,8 @@ def test_the_documented_numbers_are_those_of_the_record(tmp_path):
     def write(record=record):
         reproduce(parse_arguments(['--results', str(record), '--claims', str(file)]))
 
-    written = (ROOT / 'docs/claims.md').read_text()
+    # What stands behind the marks stays, a mark included.
+    written = (ROOT / 'docs/claims.md').read_text() + page.END + 'last'
     before, begin, after = written.partition(page.BEGIN)
     file.write_text(before + begin + '\nold\n' + page.END
                     + after.partition(page.END)[2])
@@ -229,10 +230,15 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     (['--preset', 'huge'], SystemExit, "'huge'.*tiny.*paper"),
     (['--variants', 'beit'], SystemExit, "'beit'.*naive_mixing"),
     (['--steps', '0'], SystemExit, 'at least 1'),
+    (['--train-only', '--report-only'], SystemExit, 'not allowed with'),
+    (['--claims', 'FILE'], ConfigurationError, 'has no lines'),
+    (['--claims', 'nowhere/claims.md'], SystemExit, 'nowhere does not exist'),
     (['--learning-rate', '2'], ConfigurationError, 'rate is 2'),
     (['--images', 'IMAGES'], ConfigurationError, 'no folder train')])
 def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, kind, facts):
-    options = [option.replace('IMAGES', str(tmp_path)) for option in options]
+    (tmp_path / 'claims.md').write_text(f'{page.END} {page.BEGIN}')  # no END below it
+    places = dict(IMAGES=tmp_path, FILE=tmp_path / 'claims.md')
+    options = [str(places.get(option, option)) for option in options]
     with pytest.raises(kind) as refused:
         reproduce(parse_arguments([*options, '--work-dir', str(tmp_path / 'work')]))
     assert re.search(facts, f'{capsys.readouterr().err} {refused.value}')

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from jinja2 import UndefinedError
 
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import positive_float, positive_int
+from mixedae_mm.utils.arguments import output_file, positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import page, paper_scale, results, verdicts
 from reproduce.experiment import Experiment
@@ -63,11 +63,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         help='threads of PyTorch in each training (default: 1)')
     parser.add_argument('--no-finetune', action='store_true',
                         help='leave out the fine-tunings')
-    parser.add_argument('--train-only', action='store_true',
-                        help='train, but do not measure and report yet')
-    parser.add_argument('--report-only', action='store_true',
-                        help='do not train; report on what is finished')
-    parser.add_argument('--claims', type=Path, metavar='FILE',
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument('--train-only', action='store_true',
+                      help='train, but do not measure and report yet')
+    part.add_argument('--report-only', action='store_true',
+                      help='do not train; report on what is finished')
+    parser.add_argument('--claims', type=output_file(), metavar='FILE',
                         help='also write the page about each claim of the paper')
     parser.add_argument('--results', type=Path, metavar='JSON',
                         help='only write that page, from a results.json')
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     begun = time.time()
+    if args.claims:
+        page.around_marks(args.claims)  # before hours of training
     deadline = begun + 60 * args.minutes if args.minutes else None
     if not args.report_only:
         print(f'1/3  Generating images in {experiment.data}', flush=True)

@@ -228,7 +228,7 @@ class Experiment:
                 report(f'measuring random weights seed {seed}')
                 record = self.folder / 'runs' / f'{name}_seed{seed}.json'
                 identity = dict(
-                    model=self._untrained_config().to_dict()['model'], seed=seed)
+                    model=self.untrained_config().to_dict()['model'], seed=seed)
                 model_of = partial(self.untrained_model, seed)
             else:
                 report(f'measuring {run.name}')
@@ -247,9 +247,10 @@ class Experiment:
 
     def untrained_model(self, seed: int) -> nn.Module:
         """Build MixedAE with random weights."""
-        return untrained_model(self._untrained_config(), seed=seed)
+        return untrained_model(self.untrained_config(), seed=seed)
 
-    def _untrained_config(self) -> Config:
+    def untrained_config(self) -> Config:
+        """Read the config of MixedAE with the encoder of the preset."""
         cfg = Config.fromfile(CONFIGS / 'both.py')
         cfg.model.backbone.arch.update(self.preset.encoder)
         return cfg

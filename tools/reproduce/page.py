@@ -1,7 +1,7 @@
 """The report of an experiment, in HTML, and the page of documentation about it."""
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from matplotlib.figure import Figure
 
@@ -77,13 +77,7 @@ def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
     Raises:
         ConfigurationError: If the file has no marks.
     """
-    before, after = '', '\n'
-    if file.is_file():
-        text = file.read_text()
-        if BEGIN not in text or END not in text:
-            raise ConfigurationError(
-                f'{file} has no lines "{BEGIN}" and "{END}" to write between.')
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
+    before, after = around_marks(file)
     measured = render(
         TEMPLATES / 'claims.md.jinja', summary=summary, claims=markdown_table(
             ['paper', 'claim', 'verdict', 'numbers'],
@@ -97,6 +91,22 @@ def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
             [[entry['title'], *(f'{value:.1f}' for value in entry['topk'])]
              for entry in summary['variants'].values()]))
     write_atomically(file, f'{before}{BEGIN}\n\n{measured}\n{END}{after}')
+
+
+def around_marks(file: Path) -> Tuple[str, str]:
+    """What stands before and behind the marks of a page that may not be there yet.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    if not file.is_file():
+        return '', '\n'
+    before, _, rest = file.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ConfigurationError(
+            f'{file} has no lines "{BEGIN}" and, below it, "{END}" to write between.')
+    return before, after
 
 
 def _draw_losses(outcomes: Sequence[Outcome]) -> Optional[Figure]:

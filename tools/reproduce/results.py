@@ -74,8 +74,7 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         steps=preset.steps,
         batch_size=preset.batch_size,
         seeds=preset.seeds,
-        encoder=preset.encoder or dict(
-            embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
+        encoder=experiment.untrained_config().model.backbone.arch.to_dict(),
         images='own' if experiment.images else 'generated objects',
         machine=machine(device),
         missing=experiment.unfinished(),
