@@ -282,6 +282,21 @@ def test_a_class_that_val_lacks_is_refused(tmp_path, use):
         use(tmp_path)
 
 
+@pytest.mark.parametrize('broken, facts', [
+    ('train/a/0.png', 'a/0.png'), ('val/a/3.png', 'a/3.png'),
+    (None, 'val has 3 images, .* at least 4')])
+def test_images_that_cannot_be_measured_are_refused_before_training(
+        tmp_path, broken, facts):
+    for split, number in (('train', 2), ('val', 4 if broken else 3)):
+        (tmp_path / split / 'a').mkdir(parents=True)
+        for i in range(number):
+            Image.new('RGB', (8, 8)).save(tmp_path / split / f'a/{i}.png')
+    if broken:
+        (tmp_path / broken).write_bytes(b'not an image')
+    with pytest.raises(ConfigurationError, match=facts):
+        Experiment(PRESETS['smoke'], tmp_path / 'work', images=tmp_path)
+
+
 def test_costs_at_paper_scale():
     lines = paper_scale.commands()
     assert 'configs/mixedae_full_vitb_300e.py 8    # MixedAE, full mode: 62.3' in lines

@@ -8,7 +8,6 @@ from mmengine.config import Config
 from torch import nn
 
 from demo import make_object_folder, make_photograph_folder, make_scene_folder
-from mixedae_mm.analysis.frozen_features import labelled_splits
 from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
 from mixedae_mm.utils.checks import check_choice, check_count, check_number
@@ -51,8 +50,8 @@ class Experiment:
 
     Raises:
         ConfigurationError: For a number below 1, a learning rate outside (0, 1), an
-            unknown variant, or images in another layout or with other classes in
-            ``val``.
+            unknown variant, or images in another layout, with other classes in
+            ``val`` or that cannot be read.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -86,7 +85,7 @@ class Experiment:
                     raise ConfigurationError(
                         f'{images} must hold train/<class>/* and val/<class>/*, '
                         f'but has no folder {split}.')
-            labelled_splits(images, size=64)  # before hours of training
+            measuring.check_own_images(images)
 
     def make_data(self) -> None:
         """Generate the images that are not there yet."""

@@ -22,6 +22,7 @@ from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import ImageSize
 from mixedae_mm.utils.random import own_random_numbers
@@ -70,6 +71,28 @@ def measured(record: Path, identity: Dict[str, Any],
     record.parent.mkdir(parents=True, exist_ok=True)
     write_json(record, dict(key=key, values=values))
     return values
+
+
+def check_own_images(folder: Path) -> None:
+    """Read, before hours of training, what will be measured of a user's own images.
+
+    Raises:
+        ConfigurationError: If an image cannot be read, ``val`` has fewer than a mix
+            takes, or its classes are not those of ``train``.
+    """
+    for dataset in labelled_splits(folder, size=64):
+        part = _measured_part(dataset)
+        for index in range(len(part)):
+            part[index]
+    paths = {path for number, seed in ((NUM_MEASURED, 0), (NUM_HELD_OUT, 1))
+             for path in find_images(folder / 'val', number, seed)}
+    if len(paths) < CROPS_PER_IMAGE:
+        raise ConfigurationError(
+            f'{folder / "val"} has {len(paths)} images, but must have at least '
+            f'{CROPS_PER_IMAGE}, which are mixed to measure losses.')
+    load = LoadImageTensor()
+    for path in sorted(paths):
+        load(dict(img_path=path))
 
 
 @lru_cache(maxsize=None)
@@ -140,11 +163,16 @@ def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]
 
 
 def _features(model: nn.Module, dataset: Dataset) -> LabelledFeatures:
-    if len(dataset) > MOST_LABELLED:
-        chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
-        dataset = Subset(dataset, chosen)
     with evaluating(model):
-        return extract_features(model, dataset)
+        return extract_features(model, _measured_part(dataset))
+
+
+def _measured_part(dataset: Dataset) -> Dataset:
+    """At most :data:`MOST_LABELLED` of the images, at random."""
+    if len(dataset) <= MOST_LABELLED:
+        return dataset
+    chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
+    return Subset(dataset, chosen)
 
 
 def model_of_run(run) -> nn.Module:
