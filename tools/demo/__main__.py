@@ -24,6 +24,7 @@ from mixedae_mm.config.boundary import read_config
 from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import cpu_cores
 from reproduce.scheduling import INTERRUPTED, ending_with_us
 
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
@@ -107,7 +108,7 @@ def pretrain(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
         DATA_ROOT=str(work_dir / 'data/train'),
         PYTHONUNBUFFERED='1')
     # A small model gets slower on many threads.
-    environment.setdefault('OMP_NUM_THREADS', str(min(os.cpu_count(), 4)))
+    environment.setdefault('OMP_NUM_THREADS', str(min(cpu_cores(), 4)))
     process = subprocess.Popen(
         list(map(str, command)),
         env=environment,
