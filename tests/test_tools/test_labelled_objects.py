@@ -27,7 +27,8 @@ def test_objects_layout(tmp_path):
         assert all(Image.open(file).size == (48, 48) for file in files)
         painter = Painter(0, split)
         for index in range(number):
-            rows, columns = np.nonzero(painter.centred_object(index, index % 8, 48)[1].mask)
+            _, found = painter.centred_object(index, index % 8, 48)
+            rows, columns = np.nonzero(found.mask)
             assert abs(rows.mean() - 23.5) < 8 and abs(columns.mean() - 23.5) < 8
 
 

@@ -234,7 +234,8 @@ def test_measurements_are_of_these_images_and_weights(tmp_path, monkeypatch):
     (['--claims', 'FILE'], ConfigurationError, 'has no lines'),
     (['--claims', 'nowhere/claims.md'], SystemExit, 'nowhere does not exist'),
     (['--learning-rate', '2'], ConfigurationError, 'rate is 2'),
-    (['--images', 'IMAGES'], ConfigurationError, 'no folder train')])
+    (['--learning-rate', '0'], ConfigurationError, 'rate is 0.0, .*0, 1'),
+    (['--images', 'IMAGES'], ConfigurationError, 'No such file .*/train/')])
 def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, kind, facts):
     (tmp_path / 'claims.md').write_text(f'{page.END} {page.BEGIN}')  # no END below it
     places = dict(IMAGES=tmp_path, FILE=tmp_path / 'claims.md')
@@ -242,16 +243,6 @@ def test_what_cannot_be_done_is_refused(tmp_path, capsys, options, kind, facts):
     with pytest.raises(kind) as refused:
         reproduce(parse_arguments([*options, '--work-dir', str(tmp_path / 'work')]))
     assert re.search(facts, f'{capsys.readouterr().err} {refused.value}')
-
-
-@pytest.mark.parametrize('options, facts', [
-    (dict(variants=['mae', 'beit']), "variant is 'beit', .*naive_mixing"),
-    (dict(steps=0), 'steps is 0, .* at least 1'),
-    (dict(seeds=0), 'seeds is 0, .* at least 1'),
-    (dict(learning_rate=0), 'rate is 0, .*0, 1')])
-def test_an_experiment_refuses_what_it_cannot_do(tmp_path, options, facts):
-    with pytest.raises(ConfigurationError, match=facts):
-        Experiment(PRESETS['smoke'], tmp_path, **options)
 
 
 def test_seeds_are_a_column_where_there_are_several():

@@ -13,6 +13,7 @@ interrupted goes on where it was: repeat the command.
   smoke   a minute or two, to try the command
 """
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -118,7 +119,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     for line in verdicts.verdict_lines(summary):
         print(line)
     if args.claims:
-        page.write_claims_page(args.claims, summary)
+        page.write_claims_page(args.claims, page.render_measurements(summary))
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')
@@ -128,13 +129,13 @@ def _write_claims(args: argparse.Namespace) -> None:
     """The page alone, from numbers that were measured before."""
     if args.claims is None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
-    summary = results.read_results(args.results)
     try:
-        page.write_claims_page(args.claims, summary)
-    except (LookupError, TypeError, UndefinedError) as error:  # it lacks something
+        measured = page.render_measurements(json.loads(args.results.read_text()))
+    except (OSError, ValueError, LookupError, TypeError, UndefinedError) as error:
         raise ConfigurationError(
             f'{args.results} is not a results.json of this command '
             f'({type(error).__name__}: {error}).') from error
+    page.write_claims_page(args.claims, measured)
     print(f'wrote {args.claims}')
 
 

@@ -10,9 +10,8 @@ from torch import nn
 from demo import make_object_folder, make_photograph_folder, make_scene_folder
 from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
-from mixedae_mm.utils.checks import check_choice, check_count, check_number
+from mixedae_mm.utils.checks import check_number
 from mixedae_mm.utils.config_names import mim_folder
-from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
 from . import measuring
 from .fingerprints import weights_fingerprint
@@ -49,9 +48,8 @@ class Experiment:
         variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
-        ConfigurationError: For a number below 1, a learning rate outside (0, 1), an
-            unknown variant, or images in another layout, with other classes in
-            ``val`` or that cannot be read.
+        ConfigurationError: For a learning rate outside (0, 1), or images in another
+            layout, with other classes in ``val`` or that cannot be read.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -59,12 +57,6 @@ class Experiment:
                  steps: Optional[int] = None,
                  learning_rate: Optional[float] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
-        known = [variant.name for variant in ALL]
-        for name in variants or ():
-            check_choice('variant', name, known)
-        for name, number in (('seeds', seeds), ('steps', steps)):
-            if number is not None:
-                check_count(name, number)
         if learning_rate is not None:
             check_number('The learning rate', learning_rate,
                          lambda rate: 0 < rate < 1, 'lie in (0, 1)')
@@ -75,16 +67,11 @@ class Experiment:
             # A variant that is named is run at least once.
             fewer={name: max(1, number) if name in (variants or ()) else number
                    for name, number in preset.fewer.items()})
-        self.variants = variants or known
+        self.variants = variants or [variant.name for variant in ALL]
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()
         if images is not None:
-            for split in ('train', 'val'):
-                if not (images / split).is_dir():
-                    raise ConfigurationError(
-                        f'{images} must hold train/<class>/* and val/<class>/*, '
-                        f'but has no folder {split}.')
             measuring.check_own_images(images)
 
     def make_data(self) -> None:

@@ -68,17 +68,9 @@ def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
     return out
 
 
-def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
-    """Put what was measured between the marks of a page of documentation.
-
-    What stands outside the marks stays. A file that is not there yet is made
-    of the measurements alone.
-
-    Raises:
-        ConfigurationError: If the file has no marks.
-    """
-    before, after = around_marks(file)
-    measured = render(
+def render_measurements(summary: Dict[str, Any]) -> str:
+    """Write in Markdown what was measured, for a page of documentation."""
+    return render(
         TEMPLATES / 'claims.md.jinja', summary=summary, claims=markdown_table(
             ['paper', 'claim', 'verdict', 'numbers'],
             [[row.where, row.text, f'**{row.verdict}**',
@@ -90,6 +82,18 @@ def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
             ['pre-training', *map(str, range(1, summary['encoder']['num_layers'] + 1))],
             [[entry['title'], *(f'{value:.1f}' for value in entry['topk'])]
              for entry in summary['variants'].values()]))
+
+
+def write_claims_page(file: Path, measured: str) -> None:
+    """Put what was measured between the marks of a page of documentation.
+
+    What stands outside the marks stays. A file that is not there yet is made
+    of the measurements alone.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    before, after = around_marks(file)
     write_atomically(file, f'{before}{BEGIN}\n\n{measured}\n{END}{after}')
 
 
