@@ -80,7 +80,14 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, measure, report."""
-    if args.preset == 'paper':
+    is_paper = args.preset == 'paper'
+    if args.images_per_second and not is_paper:
+        raise ConfigurationError('--images-per-second goes with --preset paper.')
+    if args.claims and (is_paper or args.train_only):
+        raise ConfigurationError(
+            '--claims is a page about measurements: leave out '
+            f'{"--preset paper" if is_paper else "--train-only"}, which makes none.')
+    if is_paper:
         print(paper_scale.commands(args.images_per_second), end='')
         return
     if args.results is not None:
