@@ -63,12 +63,12 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
 
 
 def panel_grid(number: int, columns: int, width: float, height: float,
-               **sharing: bool) -> Tuple[Figure, List[Axes]]:
+               sharey: bool = False) -> Tuple[Figure, List[Axes]]:
     """Axes in rows of at most so many, each of a width and a height in inches."""
     columns = min(columns, number)
     rows = -(-number // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
-    every = figure.subplots(rows, columns, squeeze=False, **sharing).ravel()
+    every = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axes in every[number:]:
         axes.set_visible(False)
     for axes in every[:number]:
