@@ -140,7 +140,15 @@ def masks_of(annotations: str, images: Optional[str] = None,
              split: Optional[str] = None):
     """:class:`CocoMasks` of a ``.json`` file, :class:`VocMasks` of a folder."""
     if Path(annotations).is_dir():
+        if images is not None:
+            raise ConfigurationError(
+                f"{annotations} is a folder, so in VOC's format, which has its own "
+                f'images: leave out {images}.')
         return VocMasks(annotations, split)
+    if split is not None:
+        raise ConfigurationError(
+            f"{annotations} is not a folder in VOC's format, so it has no lists of "
+            f'images such as {split}.')
     if images is None:
         raise ConfigurationError(
             f'{annotations} is not a folder in VOC\'s format; for annotations in '

@@ -129,6 +129,7 @@ def test_voc_masks(tmp_path):
             masks_of(str(tmp_path), **options)
 
     refused('no folder JPEGImages')
+    refused("VOC's .* leave out elsewhere", images='elsewhere')
     for folder in ('JPEGImages', 'SegmentationObject', 'ImageSets/Segmentation'):
         (tmp_path / folder).mkdir(parents=True)
     refused(r'mask \*.png is missing')
@@ -171,6 +172,8 @@ def test_files_that_are_not_cocos(tmp_path, content):
         masks_of(str(file), str(tmp_path))
     with pytest.raises(ConfigurationError, match='folder of the images'):
         masks_of(str(file))
+    with pytest.raises(ConfigurationError, match='no lists of images such as val'):
+        masks_of(str(file), str(tmp_path), 'val')
 
 
 def test_generated_objects_from_end_to_end(tmp_path):

@@ -90,7 +90,7 @@ def check_own_images(folder: Path) -> None:
         raise ConfigurationError(
             f'{folder / "val"} has {len(paths)} images, but must have at least '
             f'{CROPS_PER_IMAGE}, which are mixed to measure losses.')
-    load = LoadImageTensor()
+    load = LoadImageTensor(min_side=1)
     for path in sorted(paths):
         load(dict(img_path=path))
 
@@ -131,7 +131,7 @@ def measure(model: nn.Module, images: Images) -> Dict[str, Any]:
 
 def _crops(paths: List[str], size: ImageSize) -> Tensor:
     """Similar crops, those of one image one after the other."""
-    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
+    load, crop = LoadImageTensor(min_side=1), TensorRandomResizedCrop(size, CROP_SCALE)
     with own_random_numbers(0):
         return torch.stack([crop(load(dict(img_path=path)))['img']
                             for path in paths for _ in range(CROPS_PER_IMAGE)])
