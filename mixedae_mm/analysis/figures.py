@@ -5,7 +5,7 @@ Each function takes plain numbers and returns a matplotlib figure, which its
 state, so that hooks can draw in the middle of a training run.
 """
 import io
-from typing import Any, Iterable, Mapping, Sequence, Tuple
+from typing import Any, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -49,10 +49,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
     ``panels`` are title of a panel -> legend of a line -> its curve. The same legend
     has the same colour in every panel.
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.7 * rows), layout='constrained')
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, grid = panel_grid(len(panels), columns, 3.6, 2.7)
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     for axes, (title, lines) in zip(grid, panels.items()):
         for name, (steps, values) in lines.items():
@@ -60,12 +57,25 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
             axes.plot(steps, values, label=name, color=colour, linewidth=1.6)
         axes.set_title(title, fontsize=10, loc='left')
         axes.set_xlabel('iteration', fontsize=9)
-        _tidy(axes)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
-    for axes in grid[len(panels):]:
-        axes.set_visible(False)
     return literal(figure)
+
+
+def panel_grid(number: int, columns: int, width: float, height: float,
+               sharey: bool = False) -> Tuple[Figure, List[Axes]]:
+    """Axes in rows of at most so many, each of a width and a height in inches."""
+    columns = min(columns, number)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
+    every = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for axes in every[number:]:
+        axes.set_visible(False)
+    for axes in every[:number]:
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.tick_params(labelsize=8)
+    return figure, list(every[:number])
 
 
 def draw_accuracy_over_training(curves: Mapping[int, Curve],
@@ -102,24 +112,21 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
     return literal(figure)
 
 
-def draw_attention(images: Sequence[np.ndarray],
-                   maps: Mapping[str, Sequence[np.ndarray]],
-                   columns: int = 8) -> Figure:
+def draw_attention(entries: Sequence[Any], columns: int = 8) -> Figure:
     """Images with their attention maps below (Fig. 5), so many columns side by side.
 
-    Images are ``(H, W, 3)``, uint8 or float in [0, 1]; maps are label -> one ``(rows,
-    columns)`` per image. All share one scale, in multiples of the attention that every
-    patch would get if CLS looked at all alike.
+    Each entry has an ``image``, ``(H, W, 3)``, uint8 or float in [0, 1], and ``maps``:
+    label -> ``(rows, columns)``. All share one scale, in multiples of the attention
+    that every patch would get if CLS looked at all alike.
     """
-    maps = {label: [values * values.size for values in each]
-            for label, each in maps.items()}
     # Few patches get very much; they must not make all others dark.
-    highest = max(float(np.percentile(values, 99))
-                  for each in maps.values() for values in each)
-    columns = min(columns, len(images))
-    blocks = -(-len(images) // columns)
-    rows = 1 + len(maps)
-    height, width = images[0].shape[:2]
+    highest = max(float(np.percentile(values * values.size, 99))
+                  for entry in entries for values in entry.maps.values())
+    labels = list(entries[0].maps)
+    columns = min(columns, len(entries))
+    blocks = -(-len(entries) // columns)
+    rows = 1 + len(labels)
+    height, width = entries[0].image.shape[:2]
     figure = Figure(
         figsize=(1.3 * columns + 0.9, 1.3 * height / width * blocks * rows),
         layout=ConstrainedLayoutEngine(
@@ -128,31 +135,25 @@ def draw_attention(images: Sequence[np.ndarray],
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-    for i, image in enumerate(images):
+    for i, entry in enumerate(entries):
         block, column = divmod(i, columns)
-        grid[block * rows, column].imshow(image)
-        extent = (0, image.shape[1], image.shape[0], 0)
-        for row, values in enumerate(maps.values(), start=1):
+        first, *below = grid[block * rows:(block + 1) * rows, column]
+        first.imshow(entry.image)
+        extent = (0, entry.image.shape[1], entry.image.shape[0], 0)
+        for axes, label in zip(below, labels):
             # Over the image in grey, smoothly between patch centres.
-            axes = grid[block * rows + row, column]
-            axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
-            drawn = axes.imshow(values[i], cmap='inferno', vmin=0, vmax=highest,
-                                alpha=0.7, extent=extent, interpolation='bilinear')
-    for block in range(blocks):
-        for row, label in enumerate(['image', *maps]):
-            grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
+            axes.imshow(entry.image.mean(-1), cmap='gray', extent=extent)
+            values = entry.maps[label]
+            drawn = axes.imshow(
+                values * values.size, cmap='inferno', vmin=0, vmax=highest, alpha=0.7,
+                extent=extent, interpolation='bilinear')
+    for row, axes in enumerate(grid[:, 0]):
+        axes.set_ylabel(['image', *labels][row % rows], fontsize=8)
     scale = figure.colorbar(drawn, ax=grid.ravel().tolist(), extend='max', aspect=40,
                             shrink=0.9, fraction=0.05, pad=0.01)
     scale.set_label('attention of CLS; 1: all patches alike', fontsize=7)
     scale.ax.tick_params(labelsize=7)
     return literal(figure)
-
-
-def draw_maps(entries: Sequence[Any]) -> Figure:
-    """:func:`draw_attention` of what has an ``image`` and ``maps`` by label."""
-    return draw_attention(
-        [entry.image for entry in entries],
-        {label: [entry.maps[label] for entry in entries] for label in entries[0].maps})
 
 
 def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -169,8 +170,7 @@ def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _accuracy_axes(width: float, what: str, chance: float,
                    lines: Iterable[ArrayLike]) -> Tuple[Figure, Axes]:
     """For accuracies in percent against something, with chance as a dashed line."""
-    figure = Figure(figsize=(width, 3.3), layout='constrained')
-    axes = figure.subplots()
+    figure, (axes, ) = panel_grid(1, 1, width, 3.3)
     axes.axhline(chance, color='0.45', linestyle='--', linewidth=1)
     axes.annotate(f'chance {chance:.3g}', (0.01, chance),
                   xycoords=('axes fraction', 'data'), xytext=(0, -3),
@@ -179,11 +179,4 @@ def _accuracy_axes(width: float, what: str, chance: float,
     # From 0 to a round number above every value. NaN counts as 0 here.
     highest = max(float(np.nan_to_num(values).max()) for values in lines)
     axes.set_ylim(0, min(100, 20 * (int(highest / 20) + 1)))
-    _tidy(axes)
     return figure, axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.tick_params(labelsize=8)

@@ -80,8 +80,16 @@ def knn_accuracy(train: LabelledFeatures, test: LabelledFeatures, readout: str,
 
 def best_knn(train: LabelledFeatures, test: LabelledFeatures, k: int = 20,
              temperature: float = 0.07) -> ReadoutAccuracy:
-    """k-NN on the read-out that validation chooses."""
+    """k-NN on the read-out that validation chooses.
+
+    Raises:
+        ConfigurationError: If more neighbours are asked for than training images are
+            left to choose by.
+    """
     fit, held_out = split(train)
+    check_number('k', k, lambda k: 1 <= k <= len(fit.labels), (
+        f'be from 1 to {len(fit.labels)}: of {len(train.labels)} training images '
+        f'{len(held_out.labels)} are held out to choose a read-out'))
     validation = {readout: knn_accuracy(fit, held_out, readout, k, temperature)
                   for readout in train.features}
     readout = max(validation, key=validation.__getitem__)
@@ -143,10 +151,18 @@ def best_probe(train: LabelledFeatures, test: LabelledFeatures,
 
 def split(data: LabelledFeatures, seed: int = 0
           ) -> Tuple[LabelledFeatures, LabelledFeatures]:
-    """Two parts of labelled features at random: to fit, and to choose by."""
+    """Two parts of labelled features at random: to fit, and to choose by.
+
+    Raises:
+        ConfigurationError: If there are so few images that none is held out.
+    """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.labels), generator=generator)
     cut = round(HELD_OUT * len(order))
+    if cut < 1:
+        raise ConfigurationError(
+            f'A quarter of the training images is held out to choose a read-out, which '
+            f'takes at least 3 images, but there are {len(order)}.')
     fit, held_out = (
         LabelledFeatures({name: values[part] for name, values in data.features.items()},
                          data.labels[part])

@@ -8,7 +8,9 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 import numpy as np
 from PIL import Image
 
+from ..datasets.checks.coco import check_content
 from ..utils.errors import ConfigurationError
+from ..utils.messages import listed, reason_of
 from ..utils.optional import require
 
 VOC_VOID = 255  # borders of objects and unlabelled pixels
@@ -28,21 +30,29 @@ class CocoMasks:
     Images without an object are left out. File names are relative to the folder.
 
     Raises:
-        ConfigurationError: If pycocotools is not installed, or the file is
-            missing or of another format.
+        ConfigurationError: If pycocotools is not installed, the file is missing or of
+            another format, or an object is of no image; in :meth:`read`, if the mask
+            of an object cannot be drawn.
     """
 
     def __init__(self, annotation_file: str, image_folder: str) -> None:
         library = require('pycocotools.coco', 'pycocotools', "A mask in COCO's format")
-        self.folder = Path(image_folder)
+        self.file, self.folder = annotation_file, Path(image_folder)
         try:
             with redirect_stdout(io.StringIO()):  # it tells how it gets on
                 self.coco = library.COCO(annotation_file)
-            self.coco.dataset['annotations']
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise ConfigurationError(
                 f'{annotation_file} cannot be read as annotations in COCO\'s '
                 f'format ({type(error).__name__}: {error}).') from error
+        check_content(self.coco.dataset, annotation_file, dict(
+            images=('id', 'file_name', 'height', 'width'),
+            annotations=('id', 'image_id', 'segmentation')))
+        lost = set(self.coco.imgToAnns) - set(self.coco.imgs)
+        if lost:
+            raise ConfigurationError(
+                f"Annotations in {annotation_file} are of images that are not in its "
+                f"'images': image_id {listed(sorted(map(str, lost)), 3)}.")
         self.ids = [
             number for number, objects in self.coco.imgToAnns.items()
             if any(not item.get('iscrowd') for item in objects)]
@@ -55,8 +65,15 @@ class CocoMasks:
         # Of crowds in row 1, of single objects in row 0.
         masks = np.zeros((2, image['height'], image['width']), bool)
         for annotation in self.coco.imgToAnns[image['id']]:
-            mask = self.coco.annToMask(annotation).astype(bool)
-            masks[int(bool(annotation.get('iscrowd')))] |= mask
+            try:
+                mask = self.coco.annToMask(annotation).astype(bool)
+                masks[int(bool(annotation.get('iscrowd')))] |= mask
+            except Exception as error:  # pycocotools raises it too
+                raise ConfigurationError(
+                    f"The 'segmentation' of annotation {annotation['id']} in "
+                    f"{self.file} is not a mask of {image['height']} x "
+                    f"{image['width']} pixels ({type(error).__name__}: {error})."
+                ) from error
         objects, crowds = masks
         return MaskedImage(
             str(self.folder / image['file_name']), objects, objects | ~crowds)
@@ -71,7 +88,7 @@ class VocMasks:
 
     Raises:
         ConfigurationError: If a folder, the list or all masks are missing; in
-            :meth:`read`, if the mask of that image is missing.
+            :meth:`read`, if the mask of that image is missing or is not one.
     """
 
     def __init__(self, root: str, split: Optional[str] = None) -> None:
@@ -102,7 +119,15 @@ class VocMasks:
         if not file.is_file():
             raise self._without(file.name)
         # A palette image: the indices are what counts, not the colours.
-        labels = np.asarray(Image.open(file))
+        try:
+            labels = np.asarray(Image.open(file))
+        except OSError as error:
+            raise ConfigurationError(
+                f'The mask {file} cannot be read: {reason_of(error)}.') from error
+        if labels.ndim != 2:
+            raise ConfigurationError(
+                f'The mask {file} has {labels.shape[2]} channels, but must have one: '
+                'numbers of objects or classes.')
         return MaskedImage(
             str(self.images / f'{name}.jpg'), (labels > 0) & (labels != VOC_VOID),
             labels != VOC_VOID)
@@ -115,7 +140,15 @@ def masks_of(annotations: str, images: Optional[str] = None,
              split: Optional[str] = None):
     """:class:`CocoMasks` of a ``.json`` file, :class:`VocMasks` of a folder."""
     if Path(annotations).is_dir():
+        if images is not None:
+            raise ConfigurationError(
+                f"{annotations} is a folder, so in VOC's format, which has its own "
+                f'images: leave out {images}.')
         return VocMasks(annotations, split)
+    if split is not None:
+        raise ConfigurationError(
+            f"{annotations} is not a folder in VOC's format, so it has no lists of "
+            f'images such as {split}.')
     if images is None:
         raise ConfigurationError(
             f'{annotations} is not a folder in VOC\'s format; for annotations in '

@@ -12,7 +12,7 @@ from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
-                      draw_curves, draw_maps)
+                      draw_attention, draw_curves)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import channels_of, find_images, image_size_of, load_model, spread
@@ -86,7 +86,7 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
             model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
         shown=shown_channels(
             model.image_shape[0], model.data_preprocessor, channels),
-        attention=draw_maps(list(folder_attention_maps(
+        attention=draw_attention(list(folder_attention_maps(
             dict(attention=model), spread(paths, NUM_MAPS),
             image_size_of(model.backbone), channels))),
         losses=draw_curves({
@@ -99,9 +99,21 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
                      for name, values in by_layer.items()]),
         millions=sum(p.numel() for p in model.backbone.parameters()) / 1e6,
         iterations=int(curves['loss_recon'][0][-1]),
-        facts=[[what, format_seconds(taken)] for what, taken in seconds.items()]
-        + [list(fact) for fact in machine(next(model.parameters()).device).items()])
+        optimiser=_optimiser(cfg),
+        times=[[what, format_seconds(taken)] for what, taken in seconds.items()],
+        machine=machine(next(model.parameters()).device))
     return headline
+
+
+def _optimiser(cfg: Config) -> str:
+    """Its type, learning rate and batch; what the config leaves out has a default."""
+    optimizer = cfg.optim_wrapper.optimizer
+    words = [str(optimizer.type)]
+    if 'lr' in optimizer:
+        words.append(f'learning rate {optimizer.lr:.3g}')
+    if 'batch_size' in cfg.train_dataloader:
+        words.append(f'{cfg.train_dataloader.batch_size} images per step and process')
+    return ', '.join(words)
 
 
 def training_folder(cfg: Config) -> str:

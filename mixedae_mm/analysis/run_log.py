@@ -112,12 +112,16 @@ def choose_curves(runs: Mapping[str, Mapping[str, Curve]],
 
 
 def smooth(curve: Curve, window: int) -> Curve:
-    """Average the last ``window`` (at least 1) points at every point."""
+    """Average the last ``window`` (at least 1) points at every point.
+
+    A value that is not finite, as of a loss that diverged, is a gap (NaN) at its own
+    point only: the averages of later points leave it out.
+    """
     steps, values = curve
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return steps, (sums[ends] - sums[starts]) / (ends - starts)
+    values = np.where(np.isfinite(values), values, np.nan)
+    means = [np.nan if np.isnan(value) else np.nanmean(values[max(0, end - window):end])
+             for end, value in enumerate(values, start=1)]
+    return steps, np.array(means)
 
 
 def _is_training(record: Mapping[str, float]) -> bool:

@@ -91,6 +91,17 @@ def test_votes_that_cannot_be_are_refused(k, temperature):
                     k, temperature)
 
 
+@pytest.mark.parametrize('classify, images, facts', [
+    (best_knn, 20, r'k is 20, .* 1 to 15: of 20 training images 5 are held out'),
+    (best_knn, 2, 'at least 3 images, but there are 2'),
+    (best_probe, 2, 'at least 3 images, but there are 2')])
+def test_too_few_images_to_choose_by_are_refused(classify, images, facts):
+    labels = torch.arange(images) % 2
+    data = features_of(torch.randn(images, 5), torch.randn(images, 5), labels)
+    with pytest.raises(ConfigurationError, match=facts):
+        classify(data, data)
+
+
 @pytest.mark.parametrize('kind', ['VisionTransformer', 'MAEViT', 'MixedAEViT'])
 def test_readouts_are_the_tokens(kind):
     backbone, images = vit(kind), torch.randn(2, 3, 16, 16)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from demo import make_object_folder
+from demo import make_scene_folder
 from mixedae_mm.analysis.object_awareness import (ScoredImage,
                                                   attention_on_objects,
                                                   best_iou, map_to_pixels,
@@ -82,10 +82,10 @@ def test_patches_become_pixels():
     assert values[0, -1] == 1 and (values[0] == values[1]).all()
 
 
-def coco_file(tmp_path, annotations):
+def coco_file(tmp_path, annotations, **image):
     Image.new('RGB', (6, 4)).save(tmp_path / 'a.png')
     (tmp_path / 'coco.json').write_text(json.dumps(dict(
-        images=[dict(id=7, file_name='a.png', height=4, width=6),
+        images=[dict(dict(id=7, file_name='a.png', height=4, width=6), **image),
                 dict(id=8, file_name='b.png', height=4, width=6)],
         annotations=[{'id': i, 'image_id': 7, 'iscrowd': 0, **annotation}
                      for i, annotation in enumerate(annotations, 1)])))
@@ -107,12 +107,29 @@ def test_coco_masks(tmp_path):
     assert image.path == str(tmp_path / 'a.png')
 
 
+SQUARE = [[0, 0, 2, 0, 2, 2, 0, 2]]
+
+
+@pytest.mark.parametrize('annotation, image, facts', [
+    (dict(segmentation=SQUARE, image_id=9), {}, 'coco.json .* image_id 9'),
+    (dict(segmentation=SQUARE), dict(height=None), "id 7 .*coco.json .*'height'"),
+    (dict(segmentation=SQUARE), dict(file_name=None), "id 7 .*coco.json.*'file_name'"),
+    ({}, {}, "id 1 of 'annotations' .*coco.json has no 'segmentation'"),
+    (dict(segmentation=[]), {}, 'annotation 1 in .*coco.json .* 4 x 6'),
+    (dict(segmentation=[[0, 0, 1]]), {}, 'annotation 1 in .*coco.json .* 4 x 6'),
+    (dict(segmentation=dict(size=[3, 6], counts=[18])), {}, '4 x 6 pixels')])
+def test_coco_objects_without_image_or_mask(tmp_path, annotation, image, facts):
+    with pytest.raises(ConfigurationError, match=facts):
+        list(sample_masks(coco_file(tmp_path, [annotation], **image)))
+
+
 def test_voc_masks(tmp_path):
     def refused(match, **options):
         with pytest.raises(ConfigurationError, match=match):
             masks_of(str(tmp_path), **options)
 
     refused('no folder JPEGImages')
+    refused("VOC's .* leave out elsewhere", images='elsewhere')
     for folder in ('JPEGImages', 'SegmentationObject', 'ImageSets/Segmentation'):
         (tmp_path / folder).mkdir(parents=True)
     refused(r'mask \*.png is missing')
@@ -138,6 +155,13 @@ def test_voc_masks(tmp_path):
     assert masks.read(0).path.endswith('two.jpg')
     with pytest.raises(ConfigurationError, match='mask three.png is missing'):
         masks.read(1)
+    file = tmp_path / 'SegmentationObject/three.png'
+    file.write_text('not an image')
+    with pytest.raises(ConfigurationError, match='three.png cannot be read'):
+        masks.read(1)
+    Image.new('RGB', (3, 2)).save(file)
+    with pytest.raises(ConfigurationError, match='three.png has 3 channels'):
+        masks.read(1)
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": []}'])
@@ -148,29 +172,33 @@ def test_files_that_are_not_cocos(tmp_path, content):
         masks_of(str(file), str(tmp_path))
     with pytest.raises(ConfigurationError, match='folder of the images'):
         masks_of(str(file))
+    with pytest.raises(ConfigurationError, match='no lists of images such as val'):
+        masks_of(str(file), str(tmp_path), 'val')
 
 
 def test_generated_objects_from_end_to_end(tmp_path):
-    """Masks that are COCO's fit the PNG masks, as seen by the model."""
-    make_object_folder(str(tmp_path), 8, 8, size=32)
-    masks = masks_of(str(tmp_path / 'annotations/instances_val.json'),
-                     str(tmp_path))
+    """COCO's masks fit the maps of classes, as seen by the model."""
+    make_scene_folder(str(tmp_path), 1, 8, size=32)
+    masks = masks_of(str(tmp_path / 'coco/annotations/instances_val2017.json'),
+                     str(tmp_path / 'coco/val2017'))
     model = mixedae()
     entries = attention_on_objects(
         dict(first=model, second=model), sample_masks(masks), size=16, batch_size=3)
     assert len(entries) == 8
-    for index, entry in enumerate(entries):
-        png = masks.read(index).path.replace('/val/', '/masks/val/')
-        png = np.asarray(Image.open(png.replace('.jpg', '.png'))) > 0
-        assert (masks.read(index).objects == png).all()
-        # 16 pixels of 18, to which the 32 were resized.
-        assert abs(entry.mask.mean() - png[2:-2, 2:-2].mean()) < 0.1
+    maps = sorted((tmp_path / 'ade/annotations/validation').iterdir())
+    for index, (entry, file) in enumerate(zip(entries, maps)):
+        objects = np.asarray(Image.open(file)) > 1  # 1 is the background
+        assert (masks.read(index).objects == objects).all()
+        # The 16 pixels in the middle, of 18 to which the shorter side was resized.
+        side = round(min(objects.shape) * 16 / 18)
+        top, left = ((length - side) // 2 for length in objects.shape)
+        seen = objects[top:top + side, left:left + side]
+        assert abs(entry.mask.mean() - seen.mean()) < 0.1
         assert entry.image.shape == (16, 16, 3)
         assert entry.maps['first'].shape == (4, 4)
     scores = score_models(entries)
     assert scores['first'] == scores['second']
-    centre = scores['centre of the image']
-    assert centre.average_precision > 0.7  # the objects are in the middle
+    assert scores['centre of the image'].num_images == 8
 
 
 @pytest.mark.parametrize('channels, message', [

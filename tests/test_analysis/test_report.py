@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mixedae_mm.analysis.report import (format_seconds, headline_of, origin_of,
@@ -33,6 +34,11 @@ def test_report_of_variants(tmp_path, images, mode, head):
     model = dict(
         MODEL, head=head, data_preprocessor=dict(mix_ratio=0.5, mode=mode))
     train(work_dir, [dict(type='TopKAccuracyHook', num_images=8)], 4, model)
+    if mode == 'compose':  # what has a default in PyTorch may be left out
+        file, _ = run_files(work_dir)
+        config = Config.fromfile(file)
+        del config.optim_wrapper.optimizer['lr'], config.train_dataloader['batch_size']
+        config.dump(file)
     out = tmp_path / 'report.html'
     headline = write_run_report(work_dir, images, out, {'a <step>': 61})
     page = out.read_text()
@@ -43,6 +49,8 @@ def test_report_of_variants(tmp_path, images, mode, head):
     assert len(texts) == page.count('<img') and all(len(text) > 20 for text in texts)
     assert len(set(texts)) == len(texts)
     assert f'{mode} mode' in page and 'chance 50' in page
+    assert 'AdamW' in page and 'machine that wrote this page' in page
+    assert ('learning rate 0.001, 8 images per step' in page) == (mode == 'full')
     assert ('contrastive loss' in headline) == (mode == 'full')
     assert 'a &lt;step&gt;' in page and '1 min 01 s' in page
 

@@ -112,6 +112,13 @@ def test_smoothing_is_a_trailing_mean():
         assert smoothed[1] == pytest.approx(expected)
 
 
+def test_a_loss_that_is_not_finite_is_a_gap_at_its_own_point():
+    curve = np.arange(6), np.array([1, np.nan, 3, np.inf, 6, 8])
+    for window, expected in ((1, [1, np.nan, 3, np.nan, 6, 8]),
+                             (3, [1, np.nan, 2, np.nan, 4.5, 7])):
+        np.testing.assert_array_equal(smooth(curve, window)[1], expected)
+
+
 def a_run(loss):
     steps = np.array([1, 2])
     return {

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from benchmarks import cost, counting, page, step
+from benchmarks.__main__ import command
 from benchmarks.attention import naive_topk_attention
 from benchmarks.compare import alternate, in_own_process, peak_memory, summarize
 from mixedae_mm.ops import homologous_attention
@@ -106,6 +107,13 @@ def test_command_writes_what_it_measured(tmp_path):
     assert [row['images'] for row in result['rows']] == [1200, 1200]
     assert all(row['median_s'] > 0 for row in result['rows'])
     assert result['machine']['torch'] == torch.__version__
+
+
+@pytest.mark.parametrize('options', [['--note', 'step'], ['--note=a long one'], []])
+def test_the_command_that_repeats_a_measurement(monkeypatch, options):
+    """Without its note, whatever that says."""
+    monkeypatch.setattr('sys.argv', ['', 'step', '--save', *options, '--repeats', '3'])
+    assert command() == 'python tools/benchmarks step --save --repeats 3'
 
 
 def test_kernels_and_launches_of_a_trace():

@@ -207,6 +207,7 @@ def test_report_tool(demo, tmp_path):
      'width 128 instead of 768'),
     ('plot_logs', ['EMPTY'], 'has no log'),
     ('report', ['EMPTY', 'IMAGES'], 'work folder'),
+    ('report', ['EMPTY', 'IMAGES', '--out', 'EMPTY'], 'must be a file'),
 ])
 def test_tools_refuse_in_one_sentence(trained, tmp_path, tool, arguments,
                                       message):

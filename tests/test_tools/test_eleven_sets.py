@@ -136,6 +136,12 @@ def test_a_missing_set_stops_before_the_first_run(project, transfer):
     assert not (project / 'work').exists()
 
 
+@pytest.mark.parametrize('gpus', [3, 65])
+def test_processes_that_do_not_divide_the_batch_are_refused(gpus):
+    with pytest.raises(ConfigurationError, match=f'{gpus}, .* divide the batch of 64'):
+        eleven_sets.main(eleven_sets.parse_arguments(['a.pth', '--gpus', str(gpus)]))
+
+
 def test_table_2s_averages_are_the_papers():
     names = list(eleven_sets.SETS)
     lines = eleven_sets.table(eleven_sets.PAPER, names).splitlines()

@@ -17,7 +17,8 @@ from mixedae_mm.models import MixedAE
 from reliability.kills import kill_and_compare
 from own_data import LOADERS, last_checkpoint
 from tiny_data import scenes
-from transfer import fine_tunings as transfer_demo, report as transfer_report
+from transfer import fine_tunings as transfer_demo
+from transfer.demo_transfer import write_report
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'configs/demo/transfer'
@@ -199,7 +200,7 @@ def test_report_of_the_transfer_demo(trained, demo, tmp_path):
                 folder=folder, last_checkpoint=weights.name)))
     columns = [column for task in tasks for column in task.metrics]
     results = {run.start: dict.fromkeys(columns, 12.34) for run in runs}
-    transfer_report.write_transfer_report(
+    write_report(
         tmp_path / 'report.html', runs, results, dict(steps=3, batch=64),
         dict(machine='two cores'))
     page = (tmp_path / 'report.html').read_text()

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mixedae_mm.analysis.report import write_run_report
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import add_shown_channels
+from mixedae_mm.utils.errors import ConfigurationError
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,6 +33,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     out = args.out or str(Path(args.work_dir) / 'report.html')
+    if Path(out).is_dir():  # before minutes of measuring
+        raise ConfigurationError(f'--out {out} must be a file, but is a folder.')
     for label, text in write_run_report(
             args.work_dir, args.images, out, seed=args.seed,
             channels=args.show_channels).items():

@@ -79,10 +79,11 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def command(note):
+def command():
     """The command line without the note, which the result has anyway."""
-    words = [word for word in sys.argv[1:]
-             if word not in ('--note', note) and word != f'--note={note}']
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--note')
+    _, words = parser.parse_known_args()
     return shlex.join(['python', 'tools/benchmarks', *words])
 
 
@@ -103,7 +104,7 @@ def main(args):
     if not isinstance(found, dict):
         found = dict(rows=found)
     result = dict(
-        what=args.what, command=command(args.note), config=Path(args.config).stem,
+        what=args.what, command=command(), config=Path(args.config).stem,
         batch_size=args.batch_size, machine=machine(args.device), **found)
     if args.note:
         result['note'] = args.note

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
@@ -24,6 +24,7 @@ from mixedae_mm.config.boundary import read_config
 from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import cpu_cores
 from reproduce.scheduling import INTERRUPTED, ending_with_us
 
 CONFIG = ROOT / 'configs/demo/mixedae_vit-tiny_demo.py'
@@ -38,9 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', default=os.path.relpath(ROOT / 'work_dirs/demo'),
         help='for data, checkpoints, logs and report (default: %(default)s)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-        help='override settings of the config, as in tools/train.py')
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -53,7 +52,8 @@ def main(args: argparse.Namespace) -> None:
     make_photograph_folder(str(work_dir / 'data'))
     times['packing the photographs'] = time.time() - start
 
-    done, iterations = iterations_done(work_dir), max_iters(args.cfg_options)
+    done = iterations_done(work_dir)
+    iterations = read_config(str(CONFIG), args.cfg_options).train_cfg.max_iters
     is_interrupted = 0 < done < iterations
     print(f'2/3  Training for {iterations} iterations' +
           (f', from iteration {done} where it was interrupted'
@@ -72,14 +72,6 @@ def main(args: argparse.Namespace) -> None:
     print(f'\nOpen the report: {report.resolve()}')
 
 
-def max_iters(overrides: Sequence[str]) -> int:
-    """Iterations that the config asks for."""
-    parser = argparse.ArgumentParser()
-    add_config_options(parser)
-    given = parser.parse_args(['--cfg-options', *overrides] if overrides else [])
-    return read_config(str(CONFIG), given.cfg_options).train_cfg.max_iters
-
-
 def iterations_done(work_dir: Path) -> int:
     """Iterations of the latest checkpoint, 0 if there is none."""
     try:
@@ -89,7 +81,7 @@ def iterations_done(work_dir: Path) -> int:
         return 0
 
 
-def pretrain(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
+def pretrain(work_dir: Path, options: Mapping[str, Any], resume: bool) -> None:
     """Run tools/train.py and show its progress.
 
     Raises:
@@ -100,14 +92,15 @@ def pretrain(work_dir: Path, overrides: Sequence[str], resume: bool) -> None:
     ]
     if resume:
         command.append('--resume')
-    if overrides:
-        command += ['--cfg-options', *overrides]
+    if options:
+        command += ['--cfg-options', *(f'{key}={value}' for key, value in
+                                       options.items())]
     environment = dict(
         os.environ,
         DATA_ROOT=str(work_dir / 'data/train'),
         PYTHONUNBUFFERED='1')
     # A small model gets slower on many threads.
-    environment.setdefault('OMP_NUM_THREADS', str(min(os.cpu_count(), 4)))
+    environment.setdefault('OMP_NUM_THREADS', str(min(cpu_cores(), 4)))
     process = subprocess.Popen(
         list(map(str, command)),
         env=environment,

@@ -5,30 +5,20 @@ from typing import Iterable, List, Sequence, Tuple
 
 import numpy as np
 
+from mixedae_mm.utils.optional import require
 from .object_painter import Instance
-
-
-def encode_mask(mask: np.ndarray) -> dict:
-    """COCO's uncompressed run-length encoding of a mask (H, W) of bool."""
-    flat = np.concatenate([[0], mask.flatten('F').astype(np.int8), [0]])
-    edges = np.flatnonzero(np.diff(flat))
-    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
-    if counts[-1] == 0:
-        counts = counts[:-1]
-    return dict(size=list(mask.shape), counts=counts.tolist())
 
 
 def annotation_of(instance: Instance) -> dict:
     """What COCO says of an object, without ids."""
-    label, mask = instance
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top = int(columns[0]), int(rows[0])
+    coco = require('pycocotools.mask', 'pycocotools', "A mask in COCO's format")
+    encoded = coco.encode(np.asfortranarray(instance.mask, np.uint8))
     return dict(
-        category_id=label + 1,
-        bbox=[left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-        area=int(mask.sum()),
+        category_id=instance.label + 1,
+        bbox=coco.toBbox(encoded).astype(int).tolist(),
+        area=int(coco.area(encoded)),
         iscrowd=0,
-        segmentation=encode_mask(mask))
+        segmentation=dict(encoded, counts=encoded['counts'].decode()))
 
 
 def write_annotations(path: str, classes: Sequence[str],

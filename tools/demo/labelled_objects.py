@@ -3,12 +3,12 @@
 What is in the images is said in :mod:`~.object_painter`.
 """
 import os
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 
-from mixedae_mm.utils.checks import check_choice, check_count, check_names
+from mixedae_mm.utils.checks import check_count
 from .coco_annotations import annotation_of, write_annotations
 from .generated import generate_once, on_all_cores
 from .object_painter import OBJECT_CLASSES, SPLITS, Instance, Painter
@@ -21,13 +21,10 @@ def make_object_folder(folder: str,
                        num_val: int = 400,
                        size: int = 96,
                        seed: int = 0,
-                       classes: Sequence[str] = OBJECT_CLASSES) -> bool:
-    """Images of one centred object each, in ImageNet's layout, with masks.
+                       classes: Sequence[str] = OBJECT_CLASSES) -> None:
+    """Images of one centred object each, in ImageNet's layout.
 
-    Writes ``{train,val}/<class>/*.jpg``, beside them
-    ``masks/{train,val}/<class>/*.png`` (255 on the object, 0 elsewhere) and the
-    same masks in COCO's format, ``annotations/instances_{train,val}.json``.
-    The classes take turns.
+    Writes ``{train,val}/<class>/*.jpg``. The classes take turns.
 
     Args:
         folder (str): Where to; must be new, empty or generated before.
@@ -36,36 +33,26 @@ def make_object_folder(folder: str,
         seed (int): In [0, 2**32).
         classes (Sequence[str]): Different ones of :data:`OBJECT_CLASSES`.
 
-    Returns:
-        bool: False if the folder was there already.
-
     Raises:
-        ConfigurationError: If an argument is out of range, the folder holds other files
-            or scikit-image is not installed.
+        ConfigurationError: If there are fewer images than classes, the folder holds
+            other files or scikit-image is not installed.
     """
-    labels = _labels('make_object_folder', classes)
-    _check('make_object_folder', size, seed, num_train=(num_train, len(classes)),
-           num_val=(num_val, len(classes)))
+    for name, number in (('num_train', num_train), ('num_val', num_val)):
+        check_count(f'make_object_folder: {name}', number, len(classes))
 
     def write(root: str) -> None:
         for split, number in zip(SPLITS, (num_train, num_val)):
             painter = Painter(seed, split)
 
-            def paint(index: int):
-                label = index % len(classes)
-                image, (_, mask) = painter.centred_object(index, labels[label], size)
-                name = classes[label]
-                stem = f'{split}/{name}/{name}_{index:05d}'
-                _save(image, root, f'{stem}.jpg')
-                _save(np.uint8(mask) * 255, root, f'masks/{stem}.png')
-                return (f'{stem}.jpg', [annotation_of(Instance(label, mask))],
-                        image.shape)
+            def paint(index: int) -> None:
+                name = classes[index % len(classes)]
+                image, _ = painter.centred_object(
+                    index, OBJECT_CLASSES.index(name), size)
+                _save(image, root, f'{split}/{name}/{name}_{index:05d}.jpg')
 
-            write_annotations(
-                os.path.join(root, f'annotations/instances_{split}.json'), classes,
-                on_all_cores(paint, number))
+            on_all_cores(paint, number)
 
-    return generate_once(
+    generate_once(
         folder,
         dict(generator='labelled objects', version=1, num_train=num_train,
              num_val=num_val, size=size, seed=seed, classes=classes), write)
@@ -79,7 +66,7 @@ def make_scene_folder(folder: str,
                       seed: int = 0,
                       classes: Sequence[str] = OBJECT_CLASSES,
                       radii: Tuple[float, float] = (0.1, 0.24),
-                      inside: float = 0.6) -> bool:
+                      inside: float = 0.6) -> None:
     """Images of several objects, in ADE20K's and in COCO's layout.
 
     Writes the same scenes twice:
@@ -94,14 +81,12 @@ def make_scene_folder(folder: str,
 
     Args:
         folder, num_train, num_val, seed, classes: As of :func:`make_object_folder`,
-            which also says what is returned and raised; one image is enough.
+            which also says what is raised; one image is enough.
         size (int): Longer side of an image in pixels, at least 32.
         max_objects (int): Largest number of objects in an image, at least 2.
         radii, inside: As of :meth:`.object_painter.Painter.scene`.
     """
-    labels = _labels('make_scene_folder', classes)
-    _check('make_scene_folder', size, seed, num_train=(num_train, 1),
-           num_val=(num_val, 1), max_objects=(max_objects, 2))
+    labels = [OBJECT_CLASSES.index(name) for name in classes]
     look = dict(radii=radii, inside=inside)
 
     def write(root: str) -> None:
@@ -128,7 +113,7 @@ def make_scene_folder(folder: str,
                 os.path.join(root, f'coco/annotations/instances_{split}2017.json'),
                 classes, on_all_cores(paint, number))
 
-    return generate_once(
+    generate_once(
         folder,
         dict(generator='labelled scenes', version=1, num_train=num_train,
              num_val=num_val, size=size, max_objects=max_objects, seed=seed,
@@ -140,18 +125,3 @@ def _save(array: np.ndarray, root: str, relative: str) -> None:
     path = os.path.join(root, relative)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(array).save(path, quality=JPEG_QUALITY)
-
-
-def _labels(function: str, classes: Sequence[str]) -> List[int]:
-    check_count(f'{function}: number of classes', len(classes))
-    for name in classes:
-        check_choice(f'{function}: class', name, OBJECT_CLASSES)
-    check_names(classes, len(classes), 'classes', f'{function}: classes')
-    return [OBJECT_CLASSES.index(name) for name in classes]
-
-
-def _check(function: str, size: int, seed: int, **numbers: Tuple[int, int]) -> None:
-    """Refuse numbers out of range; ``numbers`` are values and the least allowed."""
-    for name, (value, smallest) in dict(numbers, size=(size, 32)).items():
-        check_count(f'{function}: {name}', value, smallest)
-    check_count(f'{function}: seed', seed, 0, 2**32 - 1)

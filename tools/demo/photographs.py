@@ -10,7 +10,6 @@ from typing import Dict, Tuple
 
 from PIL import Image
 
-from mixedae_mm.utils.checks import check_count
 from mixedae_mm.utils.errors import ConfigurationError
 from .generated import generate_once, on_all_cores
 
@@ -101,7 +100,7 @@ def make_photograph_folder(folder: str,
                            num_val: int = 480,
                            size: int = 96,
                            seed: int = 0,
-                           grey: bool = False) -> bool:
+                           grey: bool = False) -> None:
     """Make ``folder/{train,val}/<class>/*.jpg`` from the photographs.
 
     The classes take turns, so each has an equal number of images (up to one).
@@ -116,18 +115,10 @@ def make_photograph_folder(folder: str,
         seed (int): Seed of the crops.
         grey (bool): Without colours, which alone tell many photographs apart.
 
-    Returns:
-        bool: False if the folder was there already.
-
     Raises:
-        ConfigurationError: If an argument is out of range, the folder holds other files
-            or scikit-image is not installed.
+        ConfigurationError: If the folder holds other files or scikit-image is not
+            installed.
     """
-    for name, value, smallest in (('num_train', num_train, len(PHOTOGRAPHS)),
-                                  ('num_val', num_val, len(PHOTOGRAPHS)),
-                                  ('size', size, 8)):
-        check_count(f'make_photograph_folder: {name}', value, smallest)
-
     def write(root: str) -> None:
         photographs = load_photographs()
         for split, number in (('train', num_train), ('val', num_val)):
@@ -153,10 +144,9 @@ def make_photograph_folder(folder: str,
                     os.path.join(root, split, name, f'{name}_{index:05d}.jpg'),
                     quality=JPEG_QUALITY)
 
-            for _ in on_all_cores(crop, number):
-                pass
+            on_all_cores(crop, number)
 
-    return generate_once(
+    generate_once(
         folder,
         dict(generator='photographs', version=2, num_train=num_train,
              num_val=num_val, size=size, seed=seed, grey=grey), write)

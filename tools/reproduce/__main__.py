@@ -13,6 +13,7 @@ interrupted goes on where it was: repeat the command.
   smoke   a minute or two, to try the command
 """
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from jinja2 import UndefinedError
 
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import positive_float, positive_int
+from mixedae_mm.utils.arguments import output_file, positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import page, paper_scale, results, verdicts
 from reproduce.experiment import Experiment
@@ -63,11 +64,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         help='threads of PyTorch in each training (default: 1)')
     parser.add_argument('--no-finetune', action='store_true',
                         help='leave out the fine-tunings')
-    parser.add_argument('--train-only', action='store_true',
-                        help='train, but do not measure and report yet')
-    parser.add_argument('--report-only', action='store_true',
-                        help='do not train; report on what is finished')
-    parser.add_argument('--claims', type=Path, metavar='FILE',
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument('--train-only', action='store_true',
+                      help='train, but do not measure and report yet')
+    part.add_argument('--report-only', action='store_true',
+                      help='do not train; report on what is finished')
+    parser.add_argument('--claims', type=output_file(), metavar='FILE',
                         help='also write the page about each claim of the paper')
     parser.add_argument('--results', type=Path, metavar='JSON',
                         help='only write that page, from a results.json')
@@ -78,7 +80,14 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, measure, report."""
-    if args.preset == 'paper':
+    is_paper = args.preset == 'paper'
+    if args.images_per_second and not is_paper:
+        raise ConfigurationError('--images-per-second goes with --preset paper.')
+    if args.claims and (is_paper or args.train_only):
+        raise ConfigurationError(
+            '--claims is a page about measurements: leave out '
+            f'{"--preset paper" if is_paper else "--train-only"}, which makes none.')
+    if is_paper:
         print(paper_scale.commands(args.images_per_second), end='')
         return
     if args.results is not None:
@@ -94,6 +103,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     begun = time.time()
+    if args.claims:
+        page.around_marks(args.claims)  # before hours of training
     deadline = begun + 60 * args.minutes if args.minutes else None
     if not args.report_only:
         print(f'1/3  Generating images in {experiment.data}', flush=True)
@@ -115,7 +126,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
     for line in verdicts.verdict_lines(summary):
         print(line)
     if args.claims:
-        page.write_claims_page(args.claims, summary)
+        page.write_claims_page(args.claims, page.render_measurements(summary))
         print(f'wrote {args.claims}')
     print(f'\nThis took {(time.time() - begun) / 60:.1f} minutes. '
           f'Open the report: {report}')
@@ -125,13 +136,13 @@ def _write_claims(args: argparse.Namespace) -> None:
     """The page alone, from numbers that were measured before."""
     if args.claims is None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
-    summary = results.read_results(args.results)
     try:
-        page.write_claims_page(args.claims, summary)
-    except (LookupError, TypeError, UndefinedError) as error:  # it lacks something
+        measured = page.render_measurements(json.loads(args.results.read_text()))
+    except (OSError, ValueError, LookupError, TypeError, UndefinedError) as error:
         raise ConfigurationError(
             f'{args.results} is not a results.json of this command '
             f'({type(error).__name__}: {error}).') from error
+    page.write_claims_page(args.claims, measured)
     print(f'wrote {args.claims}')
 
 

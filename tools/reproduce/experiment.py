@@ -8,12 +8,10 @@ from mmengine.config import Config
 from torch import nn
 
 from demo import make_object_folder, make_photograph_folder, make_scene_folder
-from mixedae_mm.analysis.frozen_features import labelled_splits
 from mixedae_mm.analysis.loading import untrained_model
 from mixedae_mm.analysis.run_log import Curve, read_run
-from mixedae_mm.utils.checks import check_choice, check_count, check_number
+from mixedae_mm.utils.checks import check_number
 from mixedae_mm.utils.config_names import mim_folder
-from mixedae_mm.utils.errors import ConfigurationError
 from transfer.fine_tunings import CLASSES
 from . import measuring
 from .fingerprints import weights_fingerprint
@@ -50,9 +48,8 @@ class Experiment:
         variants (Sequence[str], optional): Do only these pre-trainings.
 
     Raises:
-        ConfigurationError: For a number below 1, a learning rate outside (0, 1), an
-            unknown variant, or images in another layout or with other classes in
-            ``val``.
+        ConfigurationError: For a learning rate outside (0, 1), or images in another
+            layout, with other classes in ``val`` or that cannot be read.
     """
 
     def __init__(self, preset: Preset, folder: Path,
@@ -60,12 +57,6 @@ class Experiment:
                  steps: Optional[int] = None,
                  learning_rate: Optional[float] = None,
                  variants: Optional[Sequence[str]] = None) -> None:
-        known = [variant.name for variant in ALL]
-        for name in variants or ():
-            check_choice('variant', name, known)
-        for name, number in (('seeds', seeds), ('steps', steps)):
-            if number is not None:
-                check_count(name, number)
         if learning_rate is not None:
             check_number('The learning rate', learning_rate,
                          lambda rate: 0 < rate < 1, 'lie in (0, 1)')
@@ -76,17 +67,12 @@ class Experiment:
             # A variant that is named is run at least once.
             fewer={name: max(1, number) if name in (variants or ()) else number
                    for name, number in preset.fewer.items()})
-        self.variants = variants or known
+        self.variants = variants or [variant.name for variant in ALL]
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()
         if images is not None:
-            for split in ('train', 'val'):
-                if not (images / split).is_dir():
-                    raise ConfigurationError(
-                        f'{images} must hold train/<class>/* and val/<class>/*, '
-                        f'but has no folder {split}.')
-            labelled_splits(images, size=64)  # before hours of training
+            measuring.check_own_images(images)
 
     def make_data(self) -> None:
         """Generate the images that are not there yet."""
@@ -228,7 +214,7 @@ class Experiment:
                 report(f'measuring random weights seed {seed}')
                 record = self.folder / 'runs' / f'{name}_seed{seed}.json'
                 identity = dict(
-                    model=self._untrained_config().to_dict()['model'], seed=seed)
+                    model=self.untrained_config().to_dict()['model'], seed=seed)
                 model_of = partial(self.untrained_model, seed)
             else:
                 report(f'measuring {run.name}')
@@ -247,9 +233,10 @@ class Experiment:
 
     def untrained_model(self, seed: int) -> nn.Module:
         """Build MixedAE with random weights."""
-        return untrained_model(self._untrained_config(), seed=seed)
+        return untrained_model(self.untrained_config(), seed=seed)
 
-    def _untrained_config(self) -> Config:
+    def untrained_config(self) -> Config:
+        """Read the config of MixedAE with the encoder of the preset."""
         cfg = Config.fromfile(CONFIGS / 'both.py')
         cfg.model.backbone.arch.update(self.preset.encoder)
         return cfg

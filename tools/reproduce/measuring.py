@@ -22,6 +22,7 @@ from mixedae_mm.analysis.object_masks import masks_of, sample_masks
 from mixedae_mm.analysis.probe_batch import mix_for_probing
 from mixedae_mm.analysis.reconstruction import reconstruction_loss
 from mixedae_mm.datasets import LoadImageTensor, TensorRandomResizedCrop
+from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.preprocessing import ImageSize
 from mixedae_mm.utils.random import own_random_numbers
@@ -72,6 +73,28 @@ def measured(record: Path, identity: Dict[str, Any],
     return values
 
 
+def check_own_images(folder: Path) -> None:
+    """Read, before hours of training, what will be measured of a user's own images.
+
+    Raises:
+        ConfigurationError: If an image cannot be read, ``val`` has fewer than a mix
+            takes, or its classes are not those of ``train``.
+    """
+    for dataset in labelled_splits(folder, size=64):
+        part = _measured_part(dataset)
+        for index in range(len(part)):
+            part[index]
+    paths = {path for number, seed in ((NUM_MEASURED, 0), (NUM_HELD_OUT, 1))
+             for path in find_images(folder / 'val', number, seed)}
+    if len(paths) < CROPS_PER_IMAGE:
+        raise ConfigurationError(
+            f'{folder / "val"} has {len(paths)} images, but must have at least '
+            f'{CROPS_PER_IMAGE}, which are mixed to measure losses.')
+    load = LoadImageTensor(min_side=1)
+    for path in sorted(paths):
+        load(dict(img_path=path))
+
+
 @lru_cache(maxsize=None)
 def held_out_loss(config: Path, checkpoint: Path, folder: Path) -> float:
     """Sum of the losses that a model is trained with, on the images of a folder."""
@@ -108,7 +131,7 @@ def measure(model: nn.Module, images: Images) -> Dict[str, Any]:
 
 def _crops(paths: List[str], size: ImageSize) -> Tensor:
     """Similar crops, those of one image one after the other."""
-    load, crop = LoadImageTensor(), TensorRandomResizedCrop(size, CROP_SCALE)
+    load, crop = LoadImageTensor(min_side=1), TensorRandomResizedCrop(size, CROP_SCALE)
     with own_random_numbers(0):
         return torch.stack([crop(load(dict(img_path=path)))['img']
                             for path in paths for _ in range(CROPS_PER_IMAGE)])
@@ -140,11 +163,16 @@ def _classify(model: nn.Module, folder: Path, size: ImageSize) -> Dict[str, Any]
 
 
 def _features(model: nn.Module, dataset: Dataset) -> LabelledFeatures:
-    if len(dataset) > MOST_LABELLED:
-        chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
-        dataset = Subset(dataset, chosen)
     with evaluating(model):
-        return extract_features(model, dataset)
+        return extract_features(model, _measured_part(dataset))
+
+
+def _measured_part(dataset: Dataset) -> Dataset:
+    """At most :data:`MOST_LABELLED` of the images, at random."""
+    if len(dataset) <= MOST_LABELLED:
+        return dataset
+    chosen = random.Random(0).sample(range(len(dataset)), MOST_LABELLED)
+    return Subset(dataset, chosen)
 
 
 def model_of_run(run) -> nn.Module:

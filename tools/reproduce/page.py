@@ -1,13 +1,13 @@
 """The report of an experiment, in HTML, and the page of documentation about it."""
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from matplotlib.figure import Figure
 
 from mixedae_mm.analysis.figures import (LINE_COLOURS, draw_accuracy_over_training,
                                          draw_accuracy_per_layer, draw_attention,
-                                         draw_curves, outline_objects)
+                                         draw_curves, outline_objects, panel_grid)
 from mixedae_mm.analysis.loading import image_size_of
 from mixedae_mm.analysis.object_awareness import attention_on_objects, centre_map
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
@@ -68,23 +68,9 @@ def write_experiment_report(experiment: Experiment, outcomes: Sequence[Outcome],
     return out
 
 
-def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
-    """Put what was measured between the marks of a page of documentation.
-
-    What stands outside the marks stays. A file that is not there yet is made
-    of the measurements alone.
-
-    Raises:
-        ConfigurationError: If the file has no marks.
-    """
-    before, after = '', '\n'
-    if file.is_file():
-        text = file.read_text()
-        if BEGIN not in text or END not in text:
-            raise ConfigurationError(
-                f'{file} has no lines "{BEGIN}" and "{END}" to write between.')
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-    measured = render(
+def render_measurements(summary: Dict[str, Any]) -> str:
+    """Write in Markdown what was measured, for a page of documentation."""
+    return render(
         TEMPLATES / 'claims.md.jinja', summary=summary, claims=markdown_table(
             ['paper', 'claim', 'verdict', 'numbers'],
             [[row.where, row.text, f'**{row.verdict}**',
@@ -96,7 +82,35 @@ def write_claims_page(file: Path, summary: Dict[str, Any]) -> None:
             ['pre-training', *map(str, range(1, summary['encoder']['num_layers'] + 1))],
             [[entry['title'], *(f'{value:.1f}' for value in entry['topk'])]
              for entry in summary['variants'].values()]))
+
+
+def write_claims_page(file: Path, measured: str) -> None:
+    """Put what was measured between the marks of a page of documentation.
+
+    What stands outside the marks stays. A file that is not there yet is made
+    of the measurements alone.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    before, after = around_marks(file)
     write_atomically(file, f'{before}{BEGIN}\n\n{measured}\n{END}{after}')
+
+
+def around_marks(file: Path) -> Tuple[str, str]:
+    """What stands before and behind the marks of a page that may not be there yet.
+
+    Raises:
+        ConfigurationError: If the file has no marks.
+    """
+    if not file.is_file():
+        return '', '\n'
+    before, _, rest = file.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ConfigurationError(
+            f'{file} has no lines "{BEGIN}" and, below it, "{END}" to write between.')
+    return before, after
 
 
 def _draw_losses(outcomes: Sequence[Outcome]) -> Optional[Figure]:
@@ -115,12 +129,9 @@ def _draw_losses(outcomes: Sequence[Outcome]) -> Optional[Figure]:
 def _draw_comparison(summary: Dict[str, Any], metrics: Sequence[str]) -> Figure:
     """Draw one panel per metric, one row per variant, one dot per seed, and means."""
     variants = list(summary['variants'].values())
-    columns = min(3, len(metrics))
-    rows = -(-len(metrics) // columns)
-    figure = Figure(figsize=(2.6 + 2.6 * columns, 0.9 + rows * (
-        0.24 * len(variants) + 0.5)), layout='constrained')
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes, metric in zip(grid.ravel(), metrics):
+    figure, grid = panel_grid(
+        len(metrics), 3, 3.5, 0.24 * len(variants) + 0.9, sharey=True)
+    for axes, metric in zip(grid, metrics):
         for row, entry in enumerate(variants):
             numbers = entry['metrics'].get(metric)
             if numbers is None:
@@ -131,23 +142,14 @@ def _draw_comparison(summary: Dict[str, Any], metrics: Sequence[str]) -> Figure:
             axes.errorbar(numbers['mean'], row, xerr=numbers['std'] or 0,
                           fmt='D', markersize=4.5, color=colour, capsize=3)
         axes.set_title(METRICS[metric].title, fontsize=9, loc='left')
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[['top', 'right']].set_visible(False)
-    first = grid[0, 0]
-    first.set_yticks(range(len(variants)), [v['title'] for v in variants])
-    first.set_ylim(len(variants) - 0.5, -0.5)
-    for axes in grid.ravel()[len(metrics):]:
-        axes.set_visible(False)
+    grid[0].set_yticks(range(len(variants)), [v['title'] for v in variants])
+    grid[0].set_ylim(len(variants) - 0.5, -0.5)
     return figure
 
 
 def _draw_attention(experiment: Experiment, summary: Dict[str, Any]
                     ) -> Optional[Figure]:
     """Maps of MAE, MixedAE and no pre-training, each with its score (Fig. 5)."""
-    def label(title: str, values: Dict[str, float]) -> str:
-        return f'{title}\nAP {values["object_ap"]:.1f} %'
-
     models = {
         variant.name: measuring.model_of_run(run)
         for variant, seed, run in experiment.pretrainings()
@@ -161,15 +163,19 @@ def _draw_attention(experiment: Experiment, summary: Dict[str, Any]
         models, sample_masks(masks_of(str(images.annotations), str(images.masked)),
                              NUM_PICTURES),
         image_size_of(next(iter(models.values())).backbone))
-    maps = {
-        label(TITLES[name], {
-            metric: entry['values'][0] for metric, entry in
-            summary['variants'][name]['metrics'].items()}):
-        [entry.maps[name] for entry in entries] for name in models}
     centre = centre_map(*entries[0].maps[RANDOM].shape)
-    maps[label(CENTRE, summary['centre'])] = [centre / centre.sum()] * len(entries)
-    return draw_attention(
-        [outline_objects(entry.image, entry.mask) for entry in entries], maps)
+    precisions = {
+        name: summary['variants'][name]['metrics']['object_ap']['values'][0]
+        for name in models}
+    precisions[CENTRE] = summary['centre']['object_ap']
+    labels = {name: f'{TITLES.get(name, name)}\nAP {value:.1f} %'
+              for name, value in precisions.items()}
+    return draw_attention([
+        entry._replace(
+            image=outline_objects(entry.image, entry.mask),
+            maps={labels[name]: values for name, values in dict(
+                entry.maps, **{CENTRE: centre / centre.sum()}).items()})
+        for entry in entries])
 
 
 def _facts(summary: Dict[str, Any]) -> List[List[str]]:
@@ -188,5 +194,6 @@ def _facts(summary: Dict[str, Any]) -> List[List[str]]:
            + ', '.join(map(str, entry['seeds']))]
           for entry in variants if entry['minutes']],
         ['not run', ', '.join(summary['missing']) or 'nothing'],
-        *[[name, str(value)] for name, value in summary['machine'].items()],
+        *[[f'measured on: {name}', str(value)]
+          for name, value in summary['machine'].items()],
     ]

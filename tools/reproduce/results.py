@@ -1,6 +1,5 @@
 """From the outcomes of all runs to numbers with mean and spread."""
 import csv
-import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -8,7 +7,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 
 from mixedae_mm.analysis.run_log import training_seconds
-from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.machine import machine
 from .experiment import Experiment, Outcome
@@ -74,8 +72,7 @@ def summarise(experiment: Experiment, outcomes: Sequence[Outcome]
         steps=preset.steps,
         batch_size=preset.batch_size,
         seeds=preset.seeds,
-        encoder=preset.encoder or dict(
-            embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
+        encoder=experiment.untrained_config().model.backbone.arch.to_dict(),
         images='own' if experiment.images else 'generated objects',
         machine=machine(device),
         missing=experiment.unfinished(),
@@ -169,24 +166,3 @@ def write_results(folder: Path, summary: Dict[str, Any],
             writer.writerow([
                 outcome.variant, outcome.seed,
                 *(numbers.get(name, '') for name in METRICS), *outcome.values['topk']])
-
-
-def read_results(file: Path) -> Dict[str, Any]:
-    """A ``results.json`` that this command wrote.
-
-    Raises:
-        ConfigurationError: If it is another file.
-    """
-    try:
-        summary = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f'{file} is not a results.json of this command '
-            f'({type(error).__name__}: {error}).') from error
-    keys = {'preset', 'steps', 'batch_size', 'encoder', 'machine', 'missing', 'centre',
-            'object_share', 'num_test', 'chance', 'variants'}
-    missing = keys - set(summary if isinstance(summary, dict) else ())
-    if missing:
-        raise ConfigurationError(f'{file} is not a results.json of this command: it '
-                                 f'lacks {", ".join(sorted(missing))}.')
-    return summary

@@ -37,6 +37,7 @@ CONFIGS = ROOT / 'configs/classification/small_sets'
 # What each backbone changes in them.
 BACKBONES = {'vit-b': None,
              'resnet50': ROOT / 'configs/_base_/models/small_set_resnet50.py'}
+BATCH_SIZE = 64  # images per step, as in the configs
 # In the order of Table 2, by the names of the configs.
 SETS = {
     'aircraft': 'Aircraft', 'caltech101': 'Caltech', 'cars': 'Cars', 'cifar10': 'C10',
@@ -219,8 +220,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     os.environ.pop('DATA_ROOT', None)  # of one set; here there are eleven
     threads = max(1, cpu_cores() // (args.parallel * args.gpus))
-    if args.gpus > 1:
-        args.cfg_options.setdefault('train_dataloader.batch_size', 64 // args.gpus)
+    if args.gpus > 1 and 'train_dataloader.batch_size' not in args.cfg_options:
+        if BATCH_SIZE % args.gpus:
+            raise ConfigurationError(
+                f'--gpus is {args.gpus}, but must divide the batch of {BATCH_SIZE}; or '
+                'give --cfg-options train_dataloader.batch_size=..., images per GPU.')
+        args.cfg_options['train_dataloader.batch_size'] = BATCH_SIZE // args.gpus
     with only_writer(args.work_dir) as lock:
         print(transfer(args, threads, lock))
 
