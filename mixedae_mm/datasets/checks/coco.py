@@ -117,9 +117,9 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
                      is_own: bool) -> None:
     """Refuse classes that the file does not have, or does not have as often.
 
-    mmdet leaves boxes of missing ones out and moves all later classes up by one. The order of
-    those that mmdet itself gives, not the user (``is_own``), is only warned of: it
-    changes nothing but names.
+    mmdet leaves boxes of missing ones out and moves all later classes up by one. The
+    order of those that mmdet itself gives, not the user (``is_own``), is only warned
+    of: it changes nothing but names.
     """
     names = [category['name'] for category in content['categories']]
     for missing in (one for one in classes if one not in names):
