@@ -284,7 +284,7 @@ def main() -> None:
                         'what weights are exchanged with')
     args = parser.parse_args()
     try:
-        set_up(args.stack, args.venv.resolve(), args.downstream)
+        set_up(args.stack, args.venv.expanduser().resolve(), args.downstream)
     except SetupError as error:
         sys.exit(f'error: {error}')
 

@@ -102,6 +102,8 @@ def _why_unreadable(error: Exception, config: Path) -> str:
     if 'import_modules_from_strings' in values:
         module = values['import_modules_from_strings'].get('imp')
         return _why_not_imported(module, error, config)
+    if 'merge_from_dict' in values:
+        return f'--cfg-options cannot be applied to {config}: {message_of(error)}'
     # The config, and what it inherits, down to the file that cannot be read.
     opened = [frame.f_locals.get('filename') for frame in frames
               if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import')]

@@ -130,9 +130,12 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) ->
                 key.isdecimal() and int(key) < len(node)):
             why = (f'{path} is a list of {len(node)}, so that {key} must be a position '
                    f'from 0 to {len(node) - 1}.')
-        elif (path, None) in walk(cfg) and f'{path}._delete_' not in options:
-            why = (f'{path} is None in {cfg.filename}; give {path}._delete_=True as '
-                   'well, which puts the given keys in its place.')
+        elif not isinstance(node, (dict, Config, list, tuple)) and (
+                f'{path}._delete_' not in options) and (path, node) in walk(cfg):
+            why = (f'{path} is {node!r} in {cfg.filename}; ' + (
+                'write the whole list in a config.' if keys[depth - 1].isdigit() else
+                f'give {path}._delete_=True as well, which puts the given keys in its '
+                'place.'))
         if why:
             raise ConfigurationError(
                 f'--cfg-options {option} is not possible: {why}')

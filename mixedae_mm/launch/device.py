@@ -61,13 +61,16 @@ def adapt_to_cpu(cfg: Config) -> List[str]:
         optim_wrapper.get('optimizer', {}).pop('fused', None)
     strategy = cfg.get('strategy')
     if strategy is not None and type_name(strategy) == 'DDPStrategy':
-        strategy.model_wrapper = ConfigDict(
-            dict(broadcast_buffers=False), **(strategy.get('model_wrapper') or {}),
-            device_ids=None)
+        # The config that such a run has saved has device_ids already.
+        strategy.model_wrapper = ConfigDict({
+            'broadcast_buffers': False, **(strategy.get('model_wrapper') or {}),
+            'device_ids': None})
     if cfg.launcher != 'none':
-        wrapper = cfg.setdefault('model_wrapper_cfg', ConfigDict(
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False)))
+        if cfg.get('model_wrapper_cfg') is None:
+            cfg.model_wrapper_cfg = ConfigDict(
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get('find_unused_parameters', False))
+        wrapper = cfg.model_wrapper_cfg
         if type_name(wrapper) in (
                 '', 'MMDistributedDataParallel', 'DistributedDataParallel'):
             wrapper.device_ids = None  # the only value allowed for CPU modules

@@ -23,7 +23,7 @@ from mmengine.runner.checkpoint import load_from_local
 
 from ..config.boundary import read_config
 from ..config.tracing import users_line
-from ..config.tree import expand_home, scope_of
+from ..config.tree import expand_home, resolve, scope_of
 from ..config.values import DATALOADERS
 from ..engine.hooks.checked_loading_hook import CheckedLoadingHook
 from ..models.checkpoint_loading import check_input_channels
@@ -142,8 +142,8 @@ def build_runner(cfg: Config, for_test: bool = False) -> Runner:
     elif get_device() == 'cpu':
         changes = adapt_to_cpu(cfg)
         if cfg.launcher != 'none' and not is_distributed():
-            timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-            init_cpu_process_group(cfg.launcher, timeout)
+            init_cpu_process_group(
+                cfg.launcher, resolve(cfg, ('env_cfg', 'dist_cfg', 'timeout')))
     set_dataloader_defaults(cfg)
     set_input_channels(cfg)
     read_checkpoints_as_data(cfg)

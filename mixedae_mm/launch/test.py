@@ -1,6 +1,7 @@
 """The test command of all three toolboxes; ``tools/test.py`` runs it."""
 
 import argparse
+import os
 from copy import deepcopy
 from typing import Optional, Sequence, Tuple
 
@@ -10,7 +11,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..config.boundary import preparing
-from ..config.tree import scope_of, type_name
+from ..config.tree import resolve, scope_of, type_name
 from ..datasets.checks.walking import leaf_configs
 from ..engine.hooks.data_check_hook import DataCheckHook
 from ..utils.arguments import positive_int
@@ -32,8 +33,10 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     add_arguments(parser)
-    parser.add_argument('--out', help='where to write predictions: a .pkl file for '
-                        'mmpretrain and mmdet, a folder for mmseg')
+    # A shell does not find the home folder in --out=~/predictions.pkl.
+    parser.add_argument('--out', type=os.path.expanduser, help='where to write '
+                        'predictions: a .pkl file for mmpretrain and mmdet, a folder '
+                        'for mmseg')
     parser.add_argument('--out-item', choices=['metrics', 'pred'],
                         help='what --out takes: predictions (default), or the '
                         'metrics as .json, .yml or .pkl')
@@ -43,7 +46,8 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
                         help='average over augmented copies of each image')
     parser.add_argument('--show', action='store_true',
                         help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='folder for images with the predictions')
+    parser.add_argument('--show-dir', type=os.path.expanduser,
+                        help='folder for images with the predictions')
     parser.add_argument('--interval', type=positive_int, default=1, metavar='N',
                         help='draw one of N images (default: 1, every image)')
     parser.add_argument('--wait-time', type=float, default=2,
@@ -120,7 +124,7 @@ def dump_predictions(runner: Runner, path: str, scope: str) -> None:
 
 def enable_pictures(cfg: Config, args: argparse.Namespace) -> None:
     """Turn on the toolbox's visualization hook, which each spells its own way."""
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = resolve(cfg, ('default_hooks', 'visualization'))
     if hook is None:
         raise ConfigurationError(
             '--show and --show-dir need a visualization hook in default_hooks, but '
@@ -141,7 +145,7 @@ def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
     """Wrap the model and the pipeline as the config says, or by flipping."""
     datasets = list(leaf_configs(cfg.test_dataloader.dataset))
     scope = scope_of(cfg)
-    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+    if cfg.get('tta_model') is None or cfg.get('tta_pipeline') is None:
         if scope == 'mmseg':
             raise ConfigurationError(
                 f'--tta needs tta_model and tta_pipeline in the config, but '
@@ -166,9 +170,9 @@ def enable_test_time_augmentation(cfg: Config, config_path: str) -> None:
             and not step.get('as_array') for step in pipeline)
         flips = [dict(type='torchvision/RandomHorizontalFlip', p=prob) if is_tensor
                  else dict(type='RandomFlip', prob=prob) for prob in (1., 0.)]
-        cfg.setdefault('tta_model', ConfigDict(model))
-        cfg.setdefault('tta_pipeline', [*pipeline, dict(
-            type='TestTimeAug', transforms=[flips, [pack]])])
+        cfg.tta_model = cfg.get('tta_model') or model
+        cfg.tta_pipeline = cfg.get('tta_pipeline') or [*pipeline, dict(
+            type='TestTimeAug', transforms=[flips, [pack]])]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for dataset in datasets:
         dataset['pipeline'] = cfg.tta_pipeline

@@ -31,6 +31,11 @@ non_negative_int = _number(int, lambda n: n >= 0, 'a whole number of at least 0'
 positive_float = _number(float, lambda n: 0 < n < float('inf'), 'a number above 0')
 
 
+def path(text: str) -> Path:
+    """A file or a folder below ``~``, too, which a shell leaves in ``--out=~/a``."""
+    return Path(text).expanduser()
+
+
 def output_file(*suffixes: str) -> Callable[[str], Path]:
     """A file that can be written: its folder is there, its name ends in a suffix."""
 

@@ -158,9 +158,12 @@ def test_so_do_errors_of_what_follows_the_training():
     ('train_dataloader.dataset.pipeline.last.scale', ['list of 2', 'last']),
     ('train_dataloader.dataset.pipeline.².scale', ['list of 2', '²']),
     ('custom_hooks.0.interval', ['custom_hooks is empty', 'the whole list']),
-    ('val_evaluator.topk', ['None in mine.py', 'val_evaluator._delete_=True'])])
+    ('val_evaluator.topk', ['None in mine.py', 'val_evaluator._delete_=True']),
+    ('model.head.num_classes.a', ['is 2 in mine.py', 'num_classes._delete_=True']),
+    ('model.head.topk.0.a', ['topk.0 is 1', 'the whole list'])])
 def test_options_that_have_no_place(refuse, option, facts):
-    sentence = refuse('custom_hooks = []\nval_evaluator = None',
+    sentence = refuse('custom_hooks = []\nval_evaluator = None\n'
+                      'model = dict(head=dict(topk=[1]))',
                       options=['--cfg-options', f'{option}=1'])
     assert all(fact in sentence for fact in [
         f'--cfg-options {option} is not possible', *facts]), sentence

@@ -213,6 +213,10 @@ TRIANGLE = [1, 1, 6, 1, 6, 6]
     # Labels follow the file.
     (coco_content(), dict(metainfo=dict(classes=ANIMALS[::-1])),
      ["label 0 is 'ant'", 'ant, bee, cat']),
+    (coco_content(), dict(metainfo=dict(classes=['ant', 'bee', 'bee'])),
+     ["'bee' 1 times", 'names it 2 times']),
+    (dict(coco_content(), categories=[dict(id=i, name='ant') for i in (1, 2)]),
+     dict(metainfo=dict(classes=['ant'])), ["'ant' 2 times", 'names it 1 times']),
     # mmdet's panoptic data sets inherit how `CocoDataset` lists images.
     (dict(coco_content(), annotations=[dict(
         image_id=1, file_name='1.png', segments_info=[])]), {}, []),
@@ -426,11 +430,17 @@ def test_images_by_another_name(tmp_path, warned):
         empty.check_suffix(folder, ['.jpg'], 'train', 'img_suffix')
     (tmp_path / 'a.npy').touch()
     empty.check_suffix(folder, ['.npy'], 'train', 'img_suffix')
+    (tmp_path / 'a.npy').rename(tmp_path / 'a.NPY')
+    empty.check_suffix(folder, ['.npy'], 'train', 'extensions', ignore_case=True)
+    with refused('no file that ends in .npy'):
+        empty.check_suffix(folder, ['.npy'], 'train', 'img_suffix')
     with refused('no file that ends in .jpg', '1 .npy'):
         empty.check_suffix(folder, ['.jpg'], 'train', 'img_suffix')
     write_images(tmp_path, 'a.JPG', 'b.JPG', 'c.jpg')
     empty.check_suffix(folder, ['.jpg'], 'train', 'img_suffix')
     assert '2 .JPG (a.JPG, b.JPG)' in warned[0] and '.jpg' in warned[0]
+    empty.check_suffix(folder, ['.NPY'], 'train', 'img_suffix')  # of which one is left
+    assert '2 .JPG' in warned.pop()
     with refused('2 .JPG', '1 .jpg', 'img_suffix takes only', '.png'):
         empty.check_suffix(folder, ['.png'], 'train', 'img_suffix')
     empty.check_suffix(folder, ['.jpg'], 'x', 'extensions', ignore_case=True)

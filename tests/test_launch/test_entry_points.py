@@ -30,6 +30,7 @@ from mixedae_mm.utils.progress import with_progress
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
+HOME = os.path.expanduser('~/d')
 
 
 @pytest.fixture(scope='module')
@@ -136,7 +137,7 @@ def test_auto_scale_lr_counts_accumulated_batches_once(options, enabled, batch):
     (dict(type='LoadChannels', channels=4), 'RandomHorizontalFlip'),
     (dict(type='LoadImageFromFile'), 'RandomFlip')])
 def test_a_pipeline_of_tensors_is_flipped_as_tensors(step, kind):
-    cfg = config_with()
+    cfg = config_with(tta_model=None, tta_pipeline=None)
     cfg.test_dataloader.dataset.pipeline[0] = step
     launch_test.enable_test_time_augmentation(cfg, 'x.py')
     flips, _ = cfg.tta_pipeline[-1].transforms
@@ -188,14 +189,17 @@ def test_loader_defaults_are_for_mmpretrain_only():
 
 def test_the_cpu_gets_float32_plain_batch_norm_and_no_ddp_device():
     cfg = Config.fromstring(SEGMENTATION, '.py')
-    cfg.launcher = 'pytorch'
+    cfg.launcher, cfg.strategy = 'pytorch', dict(type='DDPStrategy')
+    cfg.model_wrapper_cfg = None  # as if it were not there
     notes = launch_device.adapt_to_cpu(cfg)
     assert len(notes) == 2
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert 'loss_scale' not in cfg.optim_wrapper
     assert cfg.model.backbone.norm_cfg.type == 'BN'
     assert cfg.model.decode_head.norm_cfg.type == 'BN'
-    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg == cfg.strategy.model_wrapper | dict(
+        find_unused_parameters=False)
+    assert cfg.strategy.model_wrapper == dict(broadcast_buffers=False, device_ids=None)
     assert launch_device.adapt_to_cpu(cfg) == []  # nothing is left to do
 
 
@@ -232,16 +236,16 @@ def test_names_with_a_scope_and_classes():
 
 
 @pytest.mark.parametrize('scope, hook', [
-    ('mmpretrain', dict(enable=True, out_dir='d')),
+    ('mmpretrain', dict(enable=True, out_dir=HOME)),
     ('mmseg', dict(draw=True)),
-    ('mmdet', dict(draw=True, test_out_dir='d'))])
+    ('mmdet', dict(draw=True, test_out_dir=HOME))])
 def test_pictures_are_turned_on_as_each_toolbox_spells_it(scope, hook):
     cfg = config_with(default_scope=scope)
     launch_test.enable_pictures(cfg, launch_test.parse_arguments(
-        ['x.py', 'x.pth', '--show-dir', 'd', '--interval', '3']))
+        ['x.py', 'x.pth', '--show-dir=~/d', '--interval', '3']))
     expected = dict(type='VisualizationHook', show=False, wait_time=2, interval=3)
     assert cfg.default_hooks.visualization == {**expected, **hook}
-    assert (cfg.visualizer.get('save_dir') == 'd') == (scope == 'mmseg')
+    assert (cfg.visualizer.get('save_dir') == HOME) == (scope == 'mmseg')
 
 
 # ------------------------------------------------------- mistakes, one sentence
@@ -273,6 +277,9 @@ TEST = ['classify.py', 'any.pth']
     (launch_test, [*TEST, '--out', 'a.txt'], ['.pkl']),
     (launch_test, [*TEST, '--out', 'a.txt', '--out-item', 'metrics'], ['.json']),
     (launch_test, [*TEST, '--out-item', 'metrics'], ['needs --out']),
+    (launch_test, [*TEST, '--out=~/a.txt'], [f'--out {HOME[:-1]}a.txt']),
+    (launch_test, [*TEST, '--show', '--cfg-options', 'default_hooks=None'],
+     ['default_hooks']),
     *((launch_test, [*TEST, '--tta', '--show-dir', 'a', *options],
        ['cannot be combined'])
       for options in ([], ['--cfg-options', 'default_scope=None']))])

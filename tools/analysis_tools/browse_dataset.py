@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.browsing import PHASES, browse
 from mixedae_mm.launch.entry import add_config_options, load_config, report_errors
-from mixedae_mm.utils.arguments import add_shown_channels, positive_int
+from mixedae_mm.utils.arguments import add_shown_channels, path, positive_int
 from mixedae_mm.utils.random import seed_generators
 
 
@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or mixedae_mm::NAME')
-    parser.add_argument('--output-dir', '-o', type=Path, default=Path('browse'),
+    parser.add_argument('--output-dir', '-o', type=path, default=Path('browse'),
                         help='folder for the figures (default: browse)')
     parser.add_argument('--phase', '-p', choices=PHASES, default='train')
     parser.add_argument('--show-number', '-n', type=positive_int, default=16,

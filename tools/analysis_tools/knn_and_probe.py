@@ -25,8 +25,8 @@ from mixedae_mm.analysis.frozen_features import (POOLINGS, extract_features,
 from mixedae_mm.analysis.loading import (add_model_arguments, channels_of,
                                          image_size_of, load_models, untrained_model)
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import (non_negative_int, output_file, positive_float,
-                                        positive_int)
+from mixedae_mm.utils.arguments import (non_negative_int, output_file, path,
+                                        positive_float, positive_int)
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.tables import text_table
 from mixedae_mm.utils.undisturbed import evaluating
@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
-    parser.add_argument('folder', type=Path, help='with train/ and val/')
+    parser.add_argument('folder', type=path, help='with train/ and val/')
     parser.add_argument('--readout', action='append', metavar='NAME',
                         help='such as layer_12/mean, layer_12/cls, layer_09/max; '
                         'may be given several times (default: all)')

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mixedae_mm.analysis.report import write_run_report
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import add_shown_channels
+from mixedae_mm.utils.arguments import add_shown_channels, path
 from mixedae_mm.utils.errors import ConfigurationError
 
 
@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         'images', nargs='?', help='folder of images to show, preferably ones that '
         'were not trained on (default: the training images)')
-    parser.add_argument('--out', help='default: WORK_DIR/report.html')
+    parser.add_argument('--out', type=path, help='default: WORK_DIR/report.html')
     parser.add_argument(
         '--seed', type=int, default=0, help='of masks and choice of images')
     add_shown_channels(parser)
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    out = args.out or str(Path(args.work_dir) / 'report.html')
+    out = str(args.out or Path(args.work_dir) / 'report.html')
     if Path(out).is_dir():  # before minutes of measuring
         raise ConfigurationError(f'--out {out} must be a file, but is a folder.')
     for label, text in write_run_report(

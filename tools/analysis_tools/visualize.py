@@ -22,7 +22,8 @@ from mixedae_mm.analysis.loading import (add_device, add_model_arguments, channe
 from mixedae_mm.analysis.panels import draw_mixing_panel
 from mixedae_mm.launch.entry import report_errors
 from mixedae_mm.utils.arguments import (FIGURE_SUFFIXES, add_shown_channels,
-                                        figure_file, non_negative_int, positive_int)
+                                        figure_file, non_negative_int, path,
+                                        positive_int)
 from mixedae_mm.utils.files import check_file
 
 
@@ -36,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     add_model_arguments(attention)
     attention.add_argument('images', help='an image, or a folder of any depth')
     attention.add_argument(
-        '--out', default='attention.png',
+        '--out', type=path, default='attention.png',
         help='one sheet (.png, .pdf, .svg), or a folder that gets one figure per '
         'image (default: attention.png)')
     attention.add_argument(
@@ -69,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def draw_attention_maps(args: argparse.Namespace) -> None:
-    out = Path(args.out)
+    out = args.out
     if out.suffix:
         check_file(out, overwrite=True, suffixes=FIGURE_SUFFIXES)
     models = load_models(args)

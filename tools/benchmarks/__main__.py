@@ -30,7 +30,7 @@ import mixedae_mm  # noqa: F401
 from benchmarks import attention, cost, data, memory, page, resume_cost, step
 from benchmarks.compare import as_table
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import device_name, positive_int
+from mixedae_mm.utils.arguments import device_name, path, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_json
 from mixedae_mm.utils.machine import machine
@@ -70,7 +70,7 @@ def parse_arguments():
     parser.add_argument(
         '--compile', action='store_true',
         help='step: compile, as CompileHook does on a recent GPU, on a CPU too')
-    parser.add_argument('--json', type=Path, help='write the result to this file')
+    parser.add_argument('--json', type=path, help='write the result to this file')
     parser.add_argument(
         '--note', help='what a reader of the result should know')
     parser.add_argument(

@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    work_dir = Path(args.work_dir)
+    work_dir = Path(args.work_dir).expanduser()
     times = {}
 
     print('1/3  Packing photographs into', work_dir / 'data', flush=True)

@@ -24,7 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from jinja2 import UndefinedError
 
 from mixedae_mm.launch.entry import report_errors
-from mixedae_mm.utils.arguments import output_file, positive_float, positive_int
+from mixedae_mm.utils.arguments import (output_file, path, positive_float,
+                                        positive_int)
 from mixedae_mm.utils.errors import ConfigurationError
 from reproduce import page, paper_scale, results, verdicts
 from reproduce.experiment import Experiment
@@ -39,9 +40,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser.add_argument('--preset', default='tiny', choices=[*PRESETS, 'paper'],
                         metavar='NAME',
                         help='tiny (default), small, paper or smoke')
-    parser.add_argument('--work-dir', type=Path,
+    parser.add_argument('--work-dir', type=path,
                         help='default: work_dirs/reproduce/PRESET')
-    parser.add_argument('--images', type=Path, metavar='FOLDER',
+    parser.add_argument('--images', type=path, metavar='FOLDER',
                         help='pre-train on and classify FOLDER/{train,val}/<class>/* '
                         'instead of generated images')
     parser.add_argument('--variants', nargs='+', metavar='NAME',
@@ -71,7 +72,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                       help='do not train; report on what is finished')
     parser.add_argument('--claims', type=output_file(), metavar='FILE',
                         help='also write the page about each claim of the paper')
-    parser.add_argument('--results', type=Path, metavar='JSON',
+    parser.add_argument('--results', type=path, metavar='JSON',
                         help='only write that page, from a results.json')
     parser.add_argument('--images-per-second', type=positive_float,
                         help='of one GPU, for the costs that the preset paper prints')

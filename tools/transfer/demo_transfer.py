@@ -32,7 +32,7 @@ from mixedae_mm.analysis.report import format_seconds, run_files
 from mixedae_mm.analysis.run_log import read_run, training_seconds
 from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
-from mixedae_mm.utils.arguments import positive_int
+from mixedae_mm.utils.arguments import path, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.machine import cpu_cores, machine
 from mixedae_mm.utils.tables import text_table
@@ -56,9 +56,9 @@ CAVEAT = (
 def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--demo', type=Path, default=ROOT / 'work_dirs/demo',
+    parser.add_argument('--demo', type=path, default=ROOT / 'work_dirs/demo',
                         help="the demo's work folder (default: work_dirs/demo)")
-    parser.add_argument('--work-dir', type=Path,
+    parser.add_argument('--work-dir', type=path,
                         default=ROOT / 'work_dirs/demo_transfer',
                         help='for data, checkpoints and the report '
                         '(default: work_dirs/demo_transfer)')

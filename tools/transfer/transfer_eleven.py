@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
 from mmengine.config import Config
 
 from mixedae_mm.launch.entry import add_config_options, report_errors
-from mixedae_mm.utils.arguments import positive_float, positive_int
+from mixedae_mm.utils.arguments import path, positive_float, positive_int
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.files import write_atomically
 from mixedae_mm.utils.machine import cpu_cores
@@ -157,12 +157,12 @@ def transfer(args: argparse.Namespace, threads: int, lock: int) -> str:
 
 def check_folders(folders: Dict[str, str]) -> None:
     """Refuse to start hours of work if a folder is missing."""
-    missing = {n: path for n, path in folders.items() if not os.path.isdir(path)}
+    missing = {n: place for n, place in folders.items() if not os.path.isdir(place)}
     if missing:
         there = ' '.join(name for name in folders if name not in missing)
         raise ConfigurationError(
             'These sets are missing: ' +
-            ', '.join(f'{name} ({path})' for name, path in missing.items()) +
+            ', '.join(f'{name} ({place})' for name, place in missing.items()) +
             (f'; run those that are there with --sets {there}.'
              if there else '; name the folder they lie in with --data-root.'))
 
@@ -203,7 +203,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         metavar='SET', help=f'some of {" ".join(SETS)} (default: all)')
     parser.add_argument('--data-root', help='the folder that holds all sets under '
                         'their usual names (default: data, as the configs say)')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/eleven'))
+    parser.add_argument('--work-dir', type=path, default=Path('work_dirs/eleven'))
     parser.add_argument('--learning-rates', nargs='+', type=positive_float,
                         metavar='LR', default=(1e-4, 1e-3, 1e-2, 1e-1))
     parser.add_argument('--weight-decays', nargs='+', type=float, metavar='WD',

@@ -115,11 +115,11 @@ def check_content(content: dict, path: str, sections: dict) -> None:
 
 def check_categories(content: dict, path: str, classes: Sequence[str],
                      is_own: bool) -> None:
-    """Refuse classes that the file does not have.
+    """Refuse classes that the file does not have, or does not have as often.
 
-    mmdet leaves their boxes out and moves all later classes up by one. The order of
-    those that mmdet itself gives, not the user (``is_own``), is only warned of: it
-    changes nothing but names.
+    mmdet leaves boxes of missing ones out and moves all later classes up by one. The
+    order of those that mmdet itself gives, not the user (``is_own``), is only warned
+    of: it changes nothing but names.
     """
     names = [category['name'] for category in content['categories']]
     for missing in (one for one in classes if one not in names):
@@ -127,6 +127,12 @@ def check_categories(content: dict, path: str, classes: Sequence[str],
         hint = f" (did you mean '{close}'?)" if close else ''
         raise ConfigurationError(
             f"{path} has no category '{missing}'{hint}; it has {listed(names, 20)}.")
+    for name in classes:
+        found, given = names.count(name), classes.count(name)
+        if found != given:
+            raise ConfigurationError(
+                f"{path} has the category '{name}' {found} times and classes names it "
+                f'{given} times, but each must have a name of its own.')
     ordered = [name for name in names if name in classes]
     if ordered != list(classes):
         label = next(i for i, one in enumerate(ordered) if one != classes[i])

@@ -1,7 +1,7 @@
 """Data sets without samples, which the toolboxes fail to build or train on."""
 import os
 from pathlib import Path
-from typing import Any, Sequence, Sized, cast
+from typing import Any, List, Sequence, Sized, cast
 
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
@@ -35,15 +35,20 @@ def check_suffix(folder: str, suffixes: Sequence[str], name: str, option: str,
         return
     images, rest = scan_folder(folder, EXTENSIONS)
     suffixes = tuple(suffixes)
+
+    def left_out(paths: List[str]) -> List[str]:
+        return [path for path in paths if not (
+            path.lower() if ignore_case else path).endswith(suffixes)]
+
     takes = f'{option} takes only what ends in {", ".join(suffixes)}'
-    if not images and not any(path.endswith(suffixes) for path in rest):
+    others = left_out(images)
+    is_empty = len(others) == len(images) and len(left_out(rest)) == len(rest)
+    if is_empty and not images:
         raise ConfigurationError(
             f'{name}: {folder} has no file that ends in {", ".join(suffixes)}, but has '
             f'{describe_files(rest) or "no file"}; {takes}.')
-    others = [path for path in images if not (
-        path.lower() if ignore_case else path).endswith(suffixes)]
     where = f'{name}: {folder} has {describe_files(others, keep_case=True)}'
-    if others and len(others) == len(images):
+    if is_empty:
         raise ConfigurationError(f'{where}, but {takes}: not one image is left.')
     if others:
         warn(f'{where}, which are left out: {takes}.')
