@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -117,8 +118,8 @@ def test_what_the_demo_learnt_is_used(demo, tmp_path, task):
     assert 'finished' not in again and table[0] in again
 
 
-def test_an_interrupted_demo_goes_on(demo):
-    work_dir, _ = demo
+def test_an_interrupted_demo_goes_on(demo, tmp_path):
+    work_dir = shutil.copytree(demo[0], tmp_path / 'demo')
     checkpoint = work_dir / 'iter_10.pth'
     assert checkpoint.is_file()
     (work_dir / 'last_checkpoint').write_text(str(checkpoint))
