@@ -33,7 +33,7 @@ def test_report_of_variants(tmp_path, images, mode, head):
     model = dict(
         MODEL, head=head, data_preprocessor=dict(mix_ratio=0.5, mode=mode))
     train(work_dir, [dict(type='TopKAccuracyHook', num_images=8)], 4, model)
-    out = tmp_path / 'report.html'
+    out = tmp_path / 'new/report.html'
     headline = write_run_report(work_dir, images, out, {'a <step>': 61})
     page = out.read_text()
     assert page.count('data:image/png;base64,') == (
