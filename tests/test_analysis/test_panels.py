@@ -60,17 +60,6 @@ def test_perfect_prediction_gives_the_images_back(norm_pix, monkeypatch):
         panel.reconstructed, images / 255, atol=1e-5, rtol=0)
 
 
-def test_model_is_left_as_it_was():
-    model = mixedae().train()
-    model.backbone.layers[0].eval()  # as frozen stages are
-    modes = [module.training for module in model.modules()]
-    group, generator_state = a_group(4), torch.get_rng_state()
-    mixing_panel(model, *group)
-    assert torch.equal(torch.get_rng_state(), generator_state)
-    assert [module.training for module in model.modules()] == modes
-    assert all(p.grad is None for p in model.parameters())
-
-
 @pytest.mark.parametrize('mix_ratio, with_decoder', [(0.25, True),
                                                      (0.5, False)])
 def test_drawing(mix_ratio, with_decoder):

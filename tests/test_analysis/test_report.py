@@ -39,7 +39,7 @@ def test_report_of_variants(tmp_path, images, mode, head):
         config = Config.fromfile(file)
         del config.optim_wrapper.optimizer['lr'], config.train_dataloader['batch_size']
         config.dump(file)
-    out = tmp_path / 'report.html'
+    out = tmp_path / 'new/report.html'
     headline = write_run_report(work_dir, images, out, {'a <step>': 61})
     page = out.read_text()
     assert page.count('data:image/png;base64,') == (

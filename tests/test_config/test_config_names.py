@@ -9,8 +9,6 @@ from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub
 
 import mixedae_mm
-from mixedae_mm.launch import train as launch_train
-from mixedae_mm.launch.entry import load_config
 from mixedae_mm.utils import config_names
 from mixedae_mm.utils.errors import ConfigurationError
 
@@ -24,8 +22,6 @@ OURS = [path.relative_to(ROOT) for path in sorted(CONFIGS.rglob('*.py'))
     "'mixedae_mm::mixedae_vitb_300e.py'",
     "['mixedae_mm::mixedae_vitb_300e.py']",
     "'mixedae_mm::mixedae_vitb_300e'",
-    # Without anything that imports us before the config is read.
-    "__import__('mixedae_mm').config_path('mixedae_vitb_300e.py')",
 ])
 def test_a_config_inherits_ours(tmp_path, base):
     (tmp_path / 'mine.py').write_text(
@@ -68,13 +64,6 @@ def test_registering_again_changes_nothing(tmp_path, monkeypatch):
     assert ModelHub._models_dict == before
     (tmp_path / 'mine.py').write_text("_base_ = 'mixedae_mm::mixedae_vitb_300e'\n")
     assert Config.fromfile(tmp_path / 'mine.py').model.type == 'MixedAE'
-
-
-def test_the_commands_take_names():
-    args = launch_train.parse_arguments(['mixedae_mm::ablations/3f_both.py'])
-    config = load_config(args)
-    assert config.work_dir == 'work_dirs/3f_both'
-    assert config.model.type == 'MixedAE'
 
 
 @pytest.mark.slow

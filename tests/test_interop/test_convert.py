@@ -9,7 +9,7 @@ import torch
 import transformers
 from foreign_checkpoints import (DECODER, DEPTH, GRID, HEADS, PATCH, SIZE, WIDTH,
                                  MetaMAE, classifier_model, hf_mae_model, hf_model,
-                                 mixedae_model, mm_checkpoint, mm_save,
+                                 hf_sizes, mixedae_model, mm_checkpoint, mm_save,
                                  shaken, timm_model)
 from mmengine.registry import MODELS
 from mmpretrain.models import MAEPretrainDecoder, VisionTransformer
@@ -514,3 +514,14 @@ def test_failed_write_leaves_nothing(mixedae, tmp_path, monkeypatch):
     convert(path, tmp_path / 'out/model', 'mae', overwrite=True)
     assert (tmp_path / 'out/model/model.pth').exists()
     assert not (tmp_path / 'out/model/config.json').exists()
+
+
+def test_what_is_left_out_is_said(tmp_path, monkeypatch, command, capsys):
+    """Hugging Face's pooler has no place in the other libraries."""
+    monkeypatch.chdir(tmp_path)
+    shaken(transformers.ViTModel(transformers.ViTConfig(**hf_sizes()))
+           ).save_pretrained('hf')
+    assert command('convert', 'hf', 'mm', '--to', 'mm') == 0
+    said = capsys.readouterr().out
+    assert 'left out  2 tensors that have no place there: pooler.dense' in said
+    assert 'mapped    ' in said and 'largest difference to the source' in said

@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -529,31 +527,6 @@ def test_two_processes_stop_resume_and_test(project):
     assert 'accuracy/top1' in printed
     with open(project / 'dist.pkl', 'rb') as file:
         assert len(pickle.load(file)) == 8
-
-
-@pytest.mark.slow
-def test_the_papers_config_trains_and_resumes_on_two_processes(project):
-    """The command of the README, on images of noise and a model of toy size."""
-    folder = project / 'noise/train/any'
-    folder.mkdir(parents=True)
-    for i, image in enumerate((project / 'images').rglob('*.png')):
-        shutil.copy(image, folder / f'{i}.png')
-    for epoch in (1, 2):
-        printed = run(
-            project, 'dist_train.sh', ROOT / 'configs/mixedae_vitb_300e.py', 2,
-            '--work-dir', 'paper', '--resume', '--cfg-options',
-            'model.backbone.arch=deit-tiny', 'model.backbone.img_size=64',
-            'model.neck.decoder_embed_dim=32', 'model.neck.decoder_depth=1',
-            'model.neck.decoder_num_heads=2', 'train_dataloader.batch_size=4',
-            'train_dataloader.num_workers=1', 'default_hooks.logger.interval=1',
-            'train_dataloader.dataset.pipeline.1.size=64',
-            f'train_cfg.max_epochs={epoch}', DATA_ROOT='noise')
-        steps = re.findall(r'Epoch\(train\)\s+\[(\d+)\].* loss_recon: ([\d.]+) .*'
-                           r'loss_homocon: ([\d.]+)', printed)
-        assert {int(step[0]) for step in steps} == {epoch}
-        assert all(float(value) > 0 for step in steps for value in step[1:])
-        assert (project / f'paper/epoch_{epoch}.pth').exists()
-    assert 'resumed epoch: 1' in printed
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 import os
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
@@ -27,8 +26,9 @@ def stop(*_):
     print('saved', flush=True)
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
+if 'interrupts' in options:
+    os.kill(os.getppid(), signal.SIGTERM)
 if 'sleep' in options:
-    (folder / 'begun').touch()
     time.sleep(float(options['sleep']))
 if 'reason' in options:
     sys.exit(int(options['reason']) if options['reason'].isdigit()
@@ -180,14 +180,7 @@ def test_a_failure_stops_the_others_and_tells_its_last_line(run):
 
 
 def test_a_signal_stops_all_and_says_that_they_go_on(run):
-    slow, never, told = run('slow', sleep=60), run('never'), []
-
-    def kill():
-        while not (slow.folder / 'begun').exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=kill).start()
+    slow, never, told = run('slow', sleep=60, interrupts=True), run('never'), []
     with pytest.raises(SystemExit) as stopped:
         train_all([slow, never], 1, 1, told.append)
     assert stopped.value.code == scheduling.INTERRUPTED
