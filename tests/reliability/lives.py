@@ -106,4 +106,5 @@ def _call(rank: int, folder: str, function: Callable, args: tuple) -> None:
     torch.save(function(*args), f'{folder}/{rank}')
     if several:
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+        # PyTorch 2.1 may wait for ever for a thread of a group that it destroys.
+        os._exit(0)

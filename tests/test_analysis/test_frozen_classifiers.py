@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.dist import all_gather_object
 from mmpretrain.structures import DataSample
 from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import Dataset
@@ -19,6 +20,7 @@ from mixedae_mm.analysis.frozen_features import (LabelledFeatures,
                                                  extract_features,
                                                  token_readouts)
 from mixedae_mm.utils.errors import ConfigurationError
+from reliability.lives import in_processes
 from small_models import mixedae, vit, whole
 
 
@@ -157,26 +159,24 @@ def test_what_has_no_features_is_refused(dataset, readouts, message):
         extract_features(mixedae(), dataset, readouts)
 
 
-def _features_of_one_process(rank, folder):
-    torch.distributed.init_process_group(
-        'gloo', f'file://{folder}/store', rank=rank, world_size=2)
-    torch.save(_features(), f'{folder}/{rank}.pt')
-    torch.distributed.destroy_process_group()
-
-
 def _features():
     torch.manual_seed(0)
     found = extract_features(mixedae(), LabelledNoise(), ['layer_03/mean'])
     return found.features['layer_03/mean'], found.labels
 
 
+def _same_features_on_every_rank():
+    found = _features()
+    for others in all_gather_object(found):
+        torch.testing.assert_close(others, found, rtol=0, atol=0)
+    return found
+
+
 @pytest.mark.slow
-def test_two_processes_get_what_one_gets(tmp_path):
-    torch.multiprocessing.spawn(
-        _features_of_one_process, (str(tmp_path), ), nprocs=2)
-    for rank in range(2):
-        torch.testing.assert_close(
-            torch.load(tmp_path / f'{rank}.pt'), _features(), atol=1e-5, rtol=1e-5)
+def test_two_processes_get_what_one_gets():
+    torch.testing.assert_close(
+        in_processes(_same_features_on_every_rank, 2), _features(),
+        atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('dataset, elsewhere, message', [
