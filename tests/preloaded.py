@@ -13,15 +13,19 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 from unittest import mock
+
+import torch
 
 PRELOAD = ['mixedae_mm', 'mixedae_mm.launch.train', 'mixedae_mm.launch.test']
 
 
 def process(target: Callable, *args) -> multiprocessing.Process:
     """Start a function of a module that the process can import, with its arguments."""
-    context = multiprocessing.get_context('forkserver')
+    # mmengine looks for a GPU when it is imported; no fork can use that GPU.
+    context: Any = multiprocessing.get_context(
+        'spawn' if torch.cuda.is_available() else 'forkserver')
     context.set_forkserver_preload(PRELOAD)
     started = context.Process(target=target, args=args)
     # The server imports before it is told our sys.path.

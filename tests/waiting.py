@@ -26,8 +26,8 @@ class Waits(TorchDispatchMode):
 
 @HOOKS.register_module()
 class WaitsHook(Hook):
-    """Watch each iteration of a training, its hooks and its log included."""
-    priority = 'LOW'  # after the log, before checkpoints
+    """Watch each iteration of a training, until the hooks before it have read it."""
+    priority = 'HIGHEST'
     found: List[List[str]] = []  # per iteration
 
     def before_train(self, runner):

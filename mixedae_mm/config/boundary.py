@@ -102,8 +102,12 @@ def _why_unreadable(error: Exception, config: Path) -> str:
     if 'import_modules_from_strings' in values:
         module = values['import_modules_from_strings'].get('imp')
         return _why_not_imported(module, error, config)
+    merged = [str(frame.f_locals.get('k')) for frame in frames
+              if frame.f_code.co_name == '_merge_a_into_b']
     if 'merge_from_dict' in values:
-        return f'--cfg-options cannot be applied to {config}: {message_of(error)}'
+        place = f' at {".".join(merged)}' if merged else ''
+        return (f'--cfg-options cannot be applied to {config}{place}: '
+                f'{message_of(error)}')
     # The config, and what it inherits, down to the file that cannot be read.
     opened = [frame.f_locals.get('filename') for frame in frames
               if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import')]
@@ -122,8 +126,6 @@ def _why_unreadable(error: Exception, config: Path) -> str:
     if '_substitute_env_variables' in values and isinstance(error, KeyError):
         name = values['_substitute_env_variables'].get('var_name')
         return f'the environment variable {name} is empty, but {file} needs it.'
-    merged = [str(frame.f_locals.get('k')) for frame in frames
-              if frame.f_code.co_name == '_merge_a_into_b']
     if merged:
         return f'{".".join(merged)} of {file} cannot be set: {message_of(error)}'
     line = next((f'line {number} of ' for frame, number in reversed(lines_of(error))

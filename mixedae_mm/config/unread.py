@@ -133,7 +133,7 @@ def _check_path(cfg: Config, option: str, keys: Sequence[str], options: dict) ->
         elif not isinstance(node, (dict, Config, list, tuple)) and (
                 f'{path}._delete_' not in options) and (path, node) in walk(cfg):
             why = (f'{path} is {node!r} in {cfg.filename}; ' + (
-                'write the whole list in a config.' if keys[depth - 1].isdigit() else
+                'write the whole list in a config.' if keys[depth - 1].isdecimal() else
                 f'give {path}._delete_=True as well, which puts the given keys in its '
                 'place.'))
         if why:

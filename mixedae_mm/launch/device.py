@@ -29,9 +29,12 @@ def choose_precision(cfg: Config) -> Optional[str]:
         return None
     if optim_wrapper.get('dtype') is not None:
         return f'Mixed precision: {optim_wrapper.dtype}, as optim_wrapper.dtype says.'
-    if scope_of(cfg) == 'mmdet':
-        return ("Mixed precision: float16, because mmcv's RoIAlign does not know "
-                'bfloat16.')
+    if scope_of(cfg) == 'mmdet' or any(
+            str(node.get('type')).startswith('mmdet.')
+            for _, node in walk(dict(model=cfg.get('model')))
+            if isinstance(node, dict)):
+        return ("Mixed precision: float16, as in every detector, because mmcv's "
+                'RoIAlign has no bfloat16; optim_wrapper.dtype=bfloat16 chooses it.')
     if has_recent_gpu() and torch.cuda.is_bf16_supported():
         optim_wrapper.dtype = 'bfloat16'
         optim_wrapper.loss_scale = ConfigDict(enabled=False)

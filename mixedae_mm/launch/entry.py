@@ -165,13 +165,14 @@ def read_checkpoints_as_data(cfg: Config) -> None:
 
     Resuming is the exception, because optimizers and log buffers are more than
     tensors: the checkpoint that ``--resume`` names, and those in the run's own
-    folders, are unpickled.
+    folders, are unpickled. All are read onto the CPU: mmengine asks for the GPU, where
+    they would lie beside the model, and where AdamW waits for each of its counters.
     """
 
     def read(path: str, map_location=None) -> dict:
         own = is_own_checkpoint(path, cfg.work_dir, out_dir_of(cfg))
         if cfg.get('resume') and (own or path == cfg.get('load_from')):
-            return load_from_local(path, map_location)
+            return load_from_local(path, 'cpu')
         return read_checkpoint(path)
 
     CheckpointLoader.register_scheme(

@@ -1,5 +1,6 @@
 """Types for argparse, which refuses other values while it parses."""
 import argparse
+import os
 from pathlib import Path
 from typing import Any, Callable
 
@@ -33,7 +34,7 @@ positive_float = _number(float, lambda n: 0 < n < float('inf'), 'a number above 
 
 def path(text: str) -> Path:
     """A file or a folder below ``~``, too, which a shell leaves in ``--out=~/a``."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:

@@ -44,6 +44,8 @@ def height_and_width(img_size: ImageSize,
     if len(sides) != 2:
         raise ConfigurationError(
             f'{name} is {img_size!r}, but must be one or two numbers of pixels.')
+    if isinstance(img_size, (list, tuple)):
+        name = f'{name}, {img_size!r}, has a side that'
     return check_count(name, sides[0]), check_count(name, sides[1])
 
 

@@ -13,7 +13,8 @@ from mmengine.config import Config
 
 from mixedae_mm.launch import train as train_command
 
-LIMIT = 150  # seconds of a life; usual are 5
+# Seconds of a life; usual are 5, on a GPU it compiles first.
+LIMIT = 600 if torch.cuda.is_available() else 150
 
 
 class Life(NamedTuple):

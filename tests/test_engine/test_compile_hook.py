@@ -64,8 +64,8 @@ def test_accumulated_gradients_outlive_a_cuda_graph(model, batch):
     optimizer = torch.optim.SGD(model.parameters(), 0.)
     wrapper = OptimWrapper(optimizer, accumulative_counts=2)
     runner = SimpleNamespace(model=copy.deepcopy(model), optim_wrapper=wrapper)
-    hook.options['mode'] = 'reduce-overhead'  # on a CPU nothing is compiled for it
-    hook.is_compiled = True
+    assert CompileHook(mode='reduce-overhead').uses_cuda_graphs
+    hook.uses_cuda_graphs = hook.is_compiled = True  # a CPU has none
     _, expected = losses_and_gradients(model, batch)
     losses_and_gradients(runner.model, batch)
     of_the_graph = [p.grad for p in runner.model.parameters() if p.requires_grad]

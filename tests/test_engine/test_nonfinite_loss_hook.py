@@ -244,6 +244,19 @@ def test_skips_of_a_loss_scaler_are_no_errors(tmp_path):
     assert not glob.glob(f'{tmp_path}/nonfinite/*')
 
 
+@pytest.mark.skipif(not pytorch_is('2.4'), reason='no fused optimizer on a CPU')
+def test_a_fused_sgd_is_not_asked_to_leave_out_an_update(tmp_path):
+    """It would keep a momentum that it has not filled."""
+    settings = setting([0, 3], max_skips=1)
+    settings['optim_wrapper']['optimizer'] = dict(
+        type='SGD', lr=0.01, momentum=0.9, fused=True)
+    assert toy.train(tmp_path, **settings)
+    unfused = setting([0, 3], max_skips=1)
+    unfused['optim_wrapper']['optimizer'] = dict(type='SGD', lr=0.01, momentum=0.9)
+    assert toy.train(tmp_path / 'unfused', **unfused)
+    torch.testing.assert_close(all_weights(tmp_path), all_weights(tmp_path / 'unfused'))
+
+
 @pytest.mark.parametrize('name', ['max_skips', 'max_dumps'])
 def test_negative_arguments(name):
     NonFiniteLossHook(**{name: math.inf})  # no limit

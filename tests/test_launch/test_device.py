@@ -53,9 +53,12 @@ def test_a_pytorch_without_bfloat16_keeps_float16(capability, monkeypatch):
     assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
 
 
-def test_detectors_stay_in_float16(capability):
+@pytest.mark.parametrize('detector', [
+    dict(default_scope='mmdet'), dict(model=dict(type='mmdet.MaskRCNN')),
+    dict(default_scope='mmpretrain', model=dict(type='mmdet.MaskRCNN'))])
+def test_detectors_stay_in_float16(capability, detector):
     """mmcv's RoIAlign on a GPU has no bfloat16."""
-    cfg = Config(dict(wrapper(), default_scope='mmdet'))
+    cfg = Config(dict(wrapper(), **detector))
     assert 'float16' in choose_precision(cfg)
     assert cfg.optim_wrapper == dict(type='AmpOptimWrapper')
 

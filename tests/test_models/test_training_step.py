@@ -1,6 +1,8 @@
 """What a training step must and must not do: gradients, waits, graph breaks."""
+from contextlib import contextmanager, nullcontext
 from itertools import cycle, product
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -121,32 +123,52 @@ def test_a_step_never_waits_for_the_device(options, autocast):
     assert model.backbone.segment_embed.grad.abs().sum() > 0
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
-def test_a_whole_step_on_a_gpu_never_waits():
-    """As trained by the configs: checked, in bfloat16, with a fused update."""
-    model = build(dict(img_size=32)).cuda()
+def checked_steps(device, guard=nullcontext, **wrapper):
+    """Steps as the configs train them; gives what each leaves, the last one with
+    an infinite gradient."""
+    model = build().to(device)
     wrapper = build_optim_wrapper(model, dict(
-        type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False),
-        optimizer=dict(type='AdamW', fused=True)))
+        wrapper, optimizer=dict(type='AdamW', fused=True)))
     wrapper.initialize_count_status(model, 0, 5)
-    hook = NonFiniteLossHook()
-    runner = SimpleNamespace(
-        model=model, optim_wrapper=wrapper, message_hub=MessageHub('a whole step'))
+    hook = NonFiniteLossHook(max_skips=1, max_dumps=0)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0, logger=Mock(),
+                             message_hub=MessageHub('a whole step'))
     hook.before_train(runner)
-    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8).pin_memory()
-    before = [parameter.clone() for parameter in model.parameters()]
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    if device == 'cuda':
+        images = images.pin_memory()
     for step in range(5):
+        if step == 4:
+            model.backbone.cls_token.register_hook(lambda gradient: gradient / 0)
         hook.before_train_iter(runner, step)
-        if step > 1:  # the first two choose kernels and make the optimizer's state
-            torch.cuda.set_sync_debug_mode('error')
-        try:
+        with guard() if step > 1 else nullcontext():  # before, it chooses kernels
             outputs = model.train_step(dict(inputs=images, data_samples=None), wrapper)
-        finally:
-            torch.cuda.set_sync_debug_mode('default')
         hook.after_train_iter(runner, step, outputs=outputs)
-        assert all(isinstance(value, float) for value in outputs.values())
-    assert not all(map(torch.equal, before, model.parameters()))
+        assert {value.device.type for value in outputs.values()} == {'cpu'}
+        yield [parameter.detach().clone() for parameter in model.parameters()]
+
+
+@contextmanager
+def refusing_to_wait():
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.parametrize('device', [
+    pytest.param('cpu', marks=pytest.mark.skipif(
+        digit_version(torch.__version__) < digit_version('2.4'),
+        reason='no fused AdamW on a CPU')),
+    pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(
+        not torch.cuda.is_available(), reason='there is no CUDA device')])])
+def test_the_device_leaves_out_a_bad_update_and_nothing_waits(device):
+    *_, before, after, last = checked_steps(device) if device == 'cpu' else (
+        checked_steps(device, refusing_to_wait, type='AmpOptimWrapper',
+                      dtype='bfloat16', loss_scale=dict(enabled=False)))
+    assert not all(map(torch.equal, before, after))
+    assert all(map(torch.equal, after, last))
 
 
 needs_operators = pytest.mark.skipif(
@@ -161,7 +183,7 @@ needs_operators = pytest.mark.skipif(
     (False, {**WITH_CP, **FULL}),
 ], ids=['default', 'default bfloat16', 'mean bfloat16', 'with_cp full'])
 def test_compiled_in_one_graph_equals_eager(autocast, options):
-    """Inductor itself compiles in tests/test_engine/test_compile_hook.py."""
+    """Inductor itself compiles in tests/test_analysis/test_training_hooks.py."""
     model = build(**options)
     inputs = mixed_batch(model, 12)
     results = []

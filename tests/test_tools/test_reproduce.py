@@ -288,7 +288,7 @@ def test_images_that_cannot_be_measured_are_refused_before_training(
     if broken:
         (tmp_path / broken).write_bytes(b'not an image')
     with pytest.raises(ConfigurationError, match=facts):
-        Experiment(PRESETS['smoke'], tmp_path / 'work', images=tmp_path)
+        Experiment(PRESETS['smoke'], tmp_path / 'work', images=tmp_path).check_images()
 
 
 def test_costs_at_paper_scale():

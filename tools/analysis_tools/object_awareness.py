@@ -8,6 +8,7 @@ file with --images. Works with any ViT with a CLS token: MixedAE, MAE,
 classifiers.
 """
 import argparse
+import os
 import random
 import sys
 from pathlib import Path
@@ -33,8 +34,10 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
-    parser.add_argument('masks', help="VOC's folder, or COCO's instances_*.json")
-    parser.add_argument('--images', help="folder of the images of COCO's file")
+    parser.add_argument('masks', type=os.path.expanduser,
+                        help="VOC's folder, or COCO's instances_*.json")
+    parser.add_argument('--images', type=os.path.expanduser,
+                        help="folder of the images of COCO's file")
     parser.add_argument('--split', help="one of VOC's lists, such as val "
                         '(default: every image with a mask)')
     parser.add_argument('--num-images', type=non_negative_int, default=1000,

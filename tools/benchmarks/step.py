@@ -212,7 +212,7 @@ def build(given: Dict[str, Contender], device: torch.device, batch_size: int,
             step.peak_mib = (held + peak_memory(step, device)) / 2**20
             if contender.compiling is not None and not step.hook.is_compiled:
                 left_out[name] = 'it could not be compiled'
-                del steps[name]
+                del steps[name], step  # for its memory
                 continue
         print(f'{name}: ready after {time.monotonic() - since:.0f} s', flush=True)
     return steps, left_out

@@ -108,6 +108,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, lock: int) -> None:
         page.around_marks(args.claims)  # before hours of training
     deadline = begun + 60 * args.minutes if args.minutes else None
     if not args.report_only:
+        experiment.check_images()
         print(f'1/3  Generating images in {experiment.data}', flush=True)
         experiment.make_data()
         workers = args.workers or default_workers()
@@ -139,7 +140,8 @@ def _write_claims(args: argparse.Namespace) -> None:
         raise ConfigurationError('--results goes with --claims FILE, the page.')
     try:
         measured = page.render_measurements(json.loads(args.results.read_text()))
-    except (OSError, ValueError, LookupError, TypeError, UndefinedError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError,
+            UndefinedError) as error:
         raise ConfigurationError(
             f'{args.results} is not a results.json of this command '
             f'({type(error).__name__}: {error}).') from error

@@ -71,8 +71,11 @@ class Experiment:
         self.folder = folder.resolve()
         self.data = self.folder / 'data'
         self.images = images and images.resolve()
-        if images is not None:
-            measuring.check_own_images(images)
+
+    def check_images(self) -> None:
+        """Refuse images of the user's that cannot be measured, before the training."""
+        if self.images is not None:
+            measuring.check_own_images(self.images)
 
     def make_data(self) -> None:
         """Generate the images that are not there yet."""

@@ -201,8 +201,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                         help='what the weights are of (default: %(default)s)')
     parser.add_argument('--sets', nargs='+', choices=list(SETS), default=list(SETS),
                         metavar='SET', help=f'some of {" ".join(SETS)} (default: all)')
-    parser.add_argument('--data-root', help='the folder that holds all sets under '
-                        'their usual names (default: data, as the configs say)')
+    parser.add_argument('--data-root', type=os.path.expanduser, help='the folder that '
+                        'holds all sets under their usual names (default: data, as the '
+                        'configs say)')
     parser.add_argument('--work-dir', type=path, default=Path('work_dirs/eleven'))
     parser.add_argument('--learning-rates', nargs='+', type=positive_float,
                         metavar='LR', default=(1e-4, 1e-3, 1e-2, 1e-1))

@@ -104,6 +104,8 @@ def check_content(content: dict, path: str, sections: dict) -> None:
                 raise ConfigurationError(
                     f"{count} entries of '{section}' in {path} have the id {number!r}, "
                     'but each must have its own.')
+    if 'bbox' not in sections.get('annotations', ()):
+        return
     for one in content['annotations']:
         box, area = one.get('bbox', (0, 0, 0, 0)), one.get('area', 0)
         if not (isinstance(box, (list, tuple)) and len(box) == 4

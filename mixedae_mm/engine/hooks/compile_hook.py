@@ -49,6 +49,9 @@ class CompileHook(Hook):
                 f'{torch.__version__}.')
         self.enabled = enabled
         self.options = {'dynamic': False, **options}
+        self.uses_cuda_graphs = options.get('mode') in (
+            'reduce-overhead', 'max-autotune') or bool(
+                (options.get('options') or {}).get('triton.cudagraphs'))
         self.is_compiled = False
         self.first_step_began: Optional[float] = None
 
@@ -82,7 +85,7 @@ class CompileHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
         """Tell CUDA graphs that they may overwrite the outputs of the last step."""
-        if self.is_compiled and self.options.get('mode'):
+        if self.is_compiled and self.uses_cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
@@ -93,7 +96,7 @@ class CompileHook(Hook):
             print_log(f'The first step took {seconds:.0f} s: it includes compiling the '
                       'model (CompileHook).', logger='current')
             self.first_step_began = None
-        if self.is_compiled and self.options.get('mode') and window_is_open(
+        if self.is_compiled and self.uses_cuda_graphs and window_is_open(
                 runner.optim_wrapper):
             # The next step would write its gradients over those of this one.
             for parameter in runner.model.parameters():

@@ -37,11 +37,11 @@ class NonFiniteLossHook(Hook):
     Where a loss scaler is at work (float16), gradients are left to it: it skips
     infinite ones now and then by design, which is not an error.
 
-    Cost: with a fused optimizer of PyTorch (``fused=True``) the device itself leaves
-    the update out, and the host waits for it once per iteration, after the step, for
-    all numbers that the log takes. Without one it also waits after the forward and
-    after the backward pass. Among several processes there is an ``all_reduce`` of each
-    check.
+    Cost: with ``fused=True`` of PyTorch's Adam or AdamW, and no clipping, the device
+    itself leaves the update out, and the host waits for it once per iteration, after
+    the step, for all numbers that the log takes. Otherwise it also waits after the
+    forward and after the backward pass. Among several processes there is an
+    ``all_reduce`` of each check.
 
     Args:
         max_skips (int | float): So many consecutive updates may be skipped, the next
@@ -87,7 +87,8 @@ class NonFiniteLossHook(Hook):
             if isinstance(module, _BatchNorm) for buffer in module.buffers()]
         update_params, step = wrapper.update_params, wrapper.step
         scales_loss = _scales_loss(wrapper)
-        on_device = _can_leave_out_updates(wrapper.optimizer) and not scales_loss
+        on_device = not (scales_loss or wrapper.clip_grad_kwargs) and (
+            _can_leave_out_updates(wrapper.optimizer))
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
             finite = _on_all_ranks(loss.detach().isfinite().all())
@@ -101,13 +102,14 @@ class NonFiniteLossHook(Hook):
 
         @wraps(step)
         def step_if_finite(*args, **kwargs) -> None:
-            self.parameters, self.finite_parameters = _finite_gradients(
-                bare(runner.model), self.finite['loss'].device)
+            model = bare(runner.model)
+            device = next(model.parameters()).device
+            self.parameters, self.finite_parameters = _finite_gradients(model, device)
             finite = self.finite['gradient'] = _on_all_ranks(
                 self.finite_parameters.all())
             if on_device:
                 # As torch.amp.GradScaler asks a fused optimizer: 1 is "no update".
-                wrapper.optimizer.found_inf = 1 - finite * self.finite['loss']
+                wrapper.optimizer.found_inf = 1 - self.finite['loss'] * finite
                 step(*args, **kwargs)
                 del wrapper.optimizer.found_inf
             elif finite:
@@ -130,9 +132,10 @@ class NonFiniteLossHook(Hook):
                   if not isinstance(value, Tensor) or value.numel() == 1}
         finite_loss, finite_gradient, *values = _read(
             [*self.finite.values(), *losses.values()])
-        # Other hooks, such as the log's, need not wait for the device again.
         losses = dict(zip(losses, values))
-        outputs.update(losses)
+        # Other hooks, such as the log's, need not wait for the device again.
+        outputs.update({name: torch.tensor(value, dtype=torch.float64)
+                        for name, value in losses.items()})
         was_dropping, window_ended = self.dropping, runner.optim_wrapper.should_update()
         self.dropping = not window_ended and (was_dropping or not finite_loss)
         if finite_loss and finite_gradient:
@@ -142,7 +145,8 @@ class NonFiniteLossHook(Hook):
             return
         for now, before in zip(self.statistics, self.statistics_before):
             now.copy_(before)
-        self.skips += not was_dropping  # once per accumulation window
+        if not was_dropping:  # once per accumulation window
+            self.skips += 1
         what = 'gradient' if finite_loss else 'loss'
         bad = [name for name, value in losses.items() if not isfinite(value)]
         bad_gradients = [
@@ -217,8 +221,11 @@ def _finite_gradients(model: torch.nn.Module,
 
 
 def _can_leave_out_updates(optimizer) -> bool:
-    """Whether its step reads from the device whether to change anything."""
-    return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
+    """Whether its step reads from the device whether to change anything.
+
+    That of SGD does, too, but keeps a momentum that it has not filled.
+    """
+    return isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(
         group.get('fused') for group in optimizer.param_groups)
 
 

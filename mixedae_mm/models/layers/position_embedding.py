@@ -56,7 +56,7 @@ def recognize_sincos(positions: Tensor) -> Optional[SinCosTable]:
         return None
     # bfloat16 rounds by more than the rest.
     tolerance = max(1e-3, torch.finfo(positions.dtype).eps)
-    # mmengine resumes on a GPU with a checkpoint that it has read onto the GPU.
+    # Without the commands of ours, mmengine resumes with a checkpoint on the GPU.
     positions = positions.detach().float().cpu()
     for rows in range(1, num_patches + 1):
         if num_patches % rows:
