@@ -112,21 +112,24 @@ def draw_accuracy_per_layer(accuracies: Mapping[str, Sequence[float]],
     return literal(figure)
 
 
-def draw_attention(entries: Sequence[Any], columns: int = 8) -> Figure:
+def draw_attention(images: Sequence[np.ndarray],
+                   maps: Mapping[str, Sequence[np.ndarray]],
+                   columns: int = 8) -> Figure:
     """Images with their attention maps below (Fig. 5), so many columns side by side.
 
-    Each entry has an ``image``, ``(H, W, 3)``, uint8 or float in [0, 1], and ``maps``:
-    label -> ``(rows, columns)``. All share one scale, in multiples of the attention
-    that every patch would get if CLS looked at all alike.
+    Images are ``(H, W, 3)``, uint8 or float in [0, 1]; maps are label -> one ``(rows,
+    columns)`` per image. All share one scale, in multiples of the attention that every
+    patch would get if CLS looked at all alike.
     """
+    maps = {label: [values * values.size for values in each]
+            for label, each in maps.items()}
     # Few patches get very much; they must not make all others dark.
-    highest = max(float(np.percentile(values * values.size, 99))
-                  for entry in entries for values in entry.maps.values())
-    labels = list(entries[0].maps)
-    columns = min(columns, len(entries))
-    blocks = -(-len(entries) // columns)
-    rows = 1 + len(labels)
-    height, width = entries[0].image.shape[:2]
+    highest = max(float(np.percentile(values, 99))
+                  for each in maps.values() for values in each)
+    columns = min(columns, len(images))
+    blocks = -(-len(images) // columns)
+    rows = 1 + len(maps)
+    height, width = images[0].shape[:2]
     figure = Figure(
         figsize=(1.3 * columns + 0.9, 1.3 * height / width * blocks * rows),
         layout=ConstrainedLayoutEngine(
@@ -135,25 +138,31 @@ def draw_attention(entries: Sequence[Any], columns: int = 8) -> Figure:
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-    for i, entry in enumerate(entries):
+    for i, image in enumerate(images):
         block, column = divmod(i, columns)
-        first, *below = grid[block * rows:(block + 1) * rows, column]
-        first.imshow(entry.image)
-        extent = (0, entry.image.shape[1], entry.image.shape[0], 0)
-        for axes, label in zip(below, labels):
+        grid[block * rows, column].imshow(image)
+        extent = (0, image.shape[1], image.shape[0], 0)
+        for row, values in enumerate(maps.values(), start=1):
             # Over the image in grey, smoothly between patch centres.
-            axes.imshow(entry.image.mean(-1), cmap='gray', extent=extent)
-            values = entry.maps[label]
-            drawn = axes.imshow(
-                values * values.size, cmap='inferno', vmin=0, vmax=highest, alpha=0.7,
-                extent=extent, interpolation='bilinear')
-    for row, axes in enumerate(grid[:, 0]):
-        axes.set_ylabel(['image', *labels][row % rows], fontsize=8)
+            axes = grid[block * rows + row, column]
+            axes.imshow(np.asarray(image).mean(-1), cmap='gray', extent=extent)
+            drawn = axes.imshow(values[i], cmap='inferno', vmin=0, vmax=highest,
+                                alpha=0.7, extent=extent, interpolation='bilinear')
+    for block in range(blocks):
+        for row, label in enumerate(['image', *maps]):
+            grid[block * rows + row, 0].set_ylabel(label, fontsize=8)
     scale = figure.colorbar(drawn, ax=grid.ravel().tolist(), extend='max', aspect=40,
                             shrink=0.9, fraction=0.05, pad=0.01)
     scale.set_label('attention of CLS; 1: all patches alike', fontsize=7)
     scale.ax.tick_params(labelsize=7)
     return literal(figure)
+
+
+def draw_maps(entries: Sequence[Any]) -> Figure:
+    """:func:`draw_attention` of what has an ``image`` and ``maps`` by label."""
+    return draw_attention(
+        [entry.image for entry in entries],
+        {label: [entry.maps[label] for entry in entries] for label in entries[0].maps})
 
 
 def outline_objects(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

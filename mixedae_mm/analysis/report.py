@@ -12,7 +12,7 @@ from ..utils.checkpoint_files import find_resumable_checkpoint, out_dir_of
 from ..utils.errors import ConfigurationError
 from ..utils.machine import machine
 from .figures import (draw_accuracy_over_training, draw_accuracy_per_layer,
-                      draw_attention, draw_curves)
+                      draw_curves, draw_maps)
 from .folder_measures import (folder_attention_maps, folder_mixing_panels,
                               folder_topk_accuracy)
 from .loading import channels_of, find_images, image_size_of, load_model, spread
@@ -86,7 +86,7 @@ def write_run_report(work_dir: PathLike, image_folder: Optional[PathLike],
             model, spread(paths, NUM_PANELS * num_sources), seed, channels)],
         shown=shown_channels(
             model.image_shape[0], model.data_preprocessor, channels),
-        attention=draw_attention(list(folder_attention_maps(
+        attention=draw_maps(list(folder_attention_maps(
             dict(attention=model), spread(paths, NUM_MAPS),
             image_size_of(model.backbone), channels))),
         losses=draw_curves({

@@ -67,6 +67,7 @@ def in_processes(function: Callable, processes: int, *args) -> Any:
         for child in children:
             child.join(LIMIT)
             child.kill()
+            child.join()  # killed, it has an exit code
         assert not any(child.exitcode for child in children), children
         return torch.load(f'{folder}/0', weights_only=False)
 

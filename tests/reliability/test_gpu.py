@@ -1,14 +1,18 @@
-"""What only a GPU shows of a run: resuming, DistributedDataParallel, precision."""
+"""What only a GPU shows of a run: resuming, DistributedDataParallel, compiling.
+
+For GPUs of compute capability 8.0 or newer, and PyTorch 2.6 or newer.
+"""
 import pytest
-import torch
+
+from mixedae_mm.utils.machine import has_recent_gpu, pytorch_is
 
 from .lives import live
 from .small_runs import paper, pretraining
 
 pytestmark = [
     pytest.mark.gpu, pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(),
-                       reason='there is no CUDA device')]
+    pytest.mark.skipif(not (has_recent_gpu() and pytorch_is('2.6')),
+                       reason='there is no recent CUDA device or PyTorch')]
 
 
 @pytest.mark.parametrize('launcher', ['none', 'pytorch'])
@@ -22,7 +26,8 @@ def test_training_goes_on(tmp_path, of, launcher):
     cfg.default_hooks.checkpoint = dict(
         type='SafeCheckpointHook', by_epoch=False, interval=7)
     middle = str(tmp_path / 'run/iter_7.pth')  # within an accumulation window
-    for options in ((), ('--resume', middle)):
+    for options in (('--compile', ), ('--compile', '--resume', middle)):
         life = live(cfg, str(tmp_path / 'run'), launcher=launcher, options=options)
         assert life.statuses == [0], life.said
-    assert 'bfloat16' in life.said and 'cannot be compiled' not in life.said
+    assert 'bfloat16' in life.said and 'The first step took' in life.said
+    assert 'cannot be compiled' not in life.said

@@ -6,7 +6,6 @@ from matplotlib.colors import to_rgb
 
 from mixedae_mm.analysis import draw_mixing_panel, figure_to_array, mixing_panel
 from mixedae_mm.analysis.figures import draw_accuracy_per_layer, draw_attention
-from mixedae_mm.analysis.folder_measures import AttentionMaps
 from mixedae_mm.analysis.panels import HIDDEN_GREY, source_colour
 from mixedae_mm.mixing import draw_mix_masks, gather_hidden
 from mixedae_mm.utils.errors import ConfigurationError
@@ -85,8 +84,7 @@ def test_drawing(mix_ratio, with_decoder):
 def test_names_are_no_formulas():
     name = r'$\frac$'
     figure = draw_mixing_panel(mixing_panel(mixedae(), *a_group(4)), name)
-    entry = AttentionMaps('', np.zeros((8, 8, 3)), {name: np.ones((2, 2))})
-    maps = draw_attention([entry])
+    maps = draw_attention([np.zeros((8, 8, 3))], {name: [np.ones((2, 2))]})
     for drawn in (figure, maps, draw_accuracy_per_layer({name: [30.]}, 25)):
         figure_to_array(drawn)  # a formula that cannot be read would fail
 

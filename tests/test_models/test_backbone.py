@@ -12,11 +12,16 @@ from small_vit import ARCH, backbone, randomize
 
 @pytest.mark.parametrize('size', [(32, 32), (64, 64), (50, 83), (8, 200)])
 @pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap', 'avg_featmap'])
-def test_features_are_mmpretrains(size, out_type):
+@pytest.mark.parametrize('num_sources', [None, 4])
+def test_features_are_mmpretrains(size, out_type, num_sources):
+    """Of whole images, in pre-training, too."""
     options = dict(img_size=32, patch_size=8, out_type=out_type)
-    vit = randomize(backbone(out_indices=(1, 3), **options)).eval()
+    vit = randomize(
+        backbone(out_indices=(1, 3), num_sources=num_sources, **options)).eval()
     plain = VisionTransformer(ARCH, out_indices=[1, 3], **options)
-    plain.load_state_dict(vit.state_dict(), strict=True)
+    weights = vit.state_dict()
+    weights.pop('segment_embed', None)
+    plain.load_state_dict(weights, strict=True)
     plain.eval()
     image = torch.randn(2, 3, *size)
     torch.testing.assert_close(vit(image), plain(image), atol=1e-5, rtol=1e-5)

@@ -113,6 +113,14 @@ def test_each_option_changes_the_losses(part, value):
         torch.testing.assert_close(after['loss_homocon'], 2 * before['loss_homocon'])
 
 
+@pytest.mark.parametrize('options, expected', [
+    (dict(num_global_layers=0), [4, 4, 4, 4]), (dict(), [None, 4, 4, 4]),
+    (dict(num_global_layers=4), [None] * 4), (dict(k_ratio=1), [None] * 4)])
+def test_which_layers_are_homologous(options, expected):
+    """K of each layer; None is global attention, CLS included."""
+    assert build(backbone=options).backbone.topks == expected
+
+
 def test_gradient_checkpointing_changes_nothing():
     plain = build()
     checkpointed = with_weights_of(

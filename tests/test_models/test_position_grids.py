@@ -56,7 +56,7 @@ def test_weights_on_a_gpu_meet_no_table_on_the_cpu(monkeypatch):
 
     monkeypatch.setattr(torch, 'allclose', same_device)
     with FakeTensorMode():
-        positions = torch.empty(1, 17, 32, device='cuda', dtype=torch.float16)
+        positions = torch.empty(1, 17, 32, device='cuda:0', dtype=torch.float16)
         assert recognize_sincos(positions[:, 1:]) is None
         resized = _computed(positions, SinCosTable((4, 4), False), (2, 8))
     assert (resized.device, resized.dtype) == (positions.device, positions.dtype)

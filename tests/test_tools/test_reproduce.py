@@ -265,7 +265,8 @@ def test_seeds_are_a_column_where_there_are_several():
 
 
 @pytest.mark.parametrize('use', [
-    lambda folder: Experiment(PRESETS['smoke'], folder / 'work', images=folder),
+    lambda folder: Experiment(
+        PRESETS['smoke'], folder / 'work', images=folder).check_images(),
     lambda folder: measuring._classify(None, folder, 16)], ids=['before', 'after'])
 def test_a_class_that_val_lacks_is_refused(tmp_path, use):
     """Labels would be shifted by one."""

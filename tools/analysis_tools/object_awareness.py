@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention, outline_objects
+from mixedae_mm.analysis.figures import draw_maps, outline_objects
 from mixedae_mm.analysis.loading import add_model_arguments, image_size_of, load_models
 from mixedae_mm.analysis.object_awareness import (CENTRE, attention_on_objects,
                                                   score_models)
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
                    {name: score._asdict() for name, score in scores.items()})
     if args.out:
         shown = random.Random(0).sample(entries, min(8, len(entries)))
-        draw_attention([entry._replace(image=outline_objects(entry.image, entry.mask))
+        draw_maps([entry._replace(image=outline_objects(entry.image, entry.mask))
                    for entry in shown]).savefig(args.out, dpi=200)
         print(f'wrote {args.out}')
 

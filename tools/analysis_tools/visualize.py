@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mixedae_mm.analysis.figures import draw_attention
+from mixedae_mm.analysis.figures import draw_maps
 from mixedae_mm.analysis.folder_measures import (folder_attention_maps,
                                                  folder_mixing_panels)
 from mixedae_mm.analysis.loading import (add_device, add_model_arguments, channels_of,
@@ -81,12 +81,12 @@ def draw_attention_maps(args: argparse.Namespace) -> None:
         size = image_size_of(next(iter(models.values())).backbone)
     entries = folder_attention_maps(models, paths, size or None, args.show_channels)
     if out.suffix:
-        draw_attention(list(entries)).savefig(out, dpi=200)
+        draw_maps(list(entries)).savefig(out, dpi=200)
         print(f'wrote {out}')
         return
     out.mkdir(parents=True, exist_ok=True)
     for number, entry in enumerate(entries):
-        draw_attention([entry]).savefig(
+        draw_maps([entry]).savefig(
             out / f'{number:06d}_{Path(entry.path).stem}.png', dpi=200)
     print(f'wrote {out / "*.png"}')
 

@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from matplotlib.figure import Figure
 
 from mixedae_mm.analysis.figures import (LINE_COLOURS, draw_accuracy_over_training,
-                                         draw_accuracy_per_layer, draw_attention,
-                                         draw_curves, outline_objects, panel_grid)
+                                         draw_accuracy_per_layer, draw_curves,
+                                         draw_maps, outline_objects, panel_grid)
 from mixedae_mm.analysis.loading import image_size_of
 from mixedae_mm.analysis.object_awareness import attention_on_objects, centre_map
 from mixedae_mm.analysis.object_masks import masks_of, sample_masks
@@ -170,7 +170,7 @@ def _draw_attention(experiment: Experiment, summary: Dict[str, Any]
     precisions[CENTRE] = summary['centre']['object_ap']
     labels = {name: f'{TITLES.get(name, name)}\nAP {value:.1f} %'
               for name, value in precisions.items()}
-    return draw_attention([
+    return draw_maps([
         entry._replace(
             image=outline_objects(entry.image, entry.mask),
             maps={labels[name]: values for name, values in dict(
