@@ -1,6 +1,7 @@
 """Losses and gradients that are NaN or infinite: no update, a report, a replay."""
 from functools import reduce, wraps
 from math import inf, isfinite
+from numbers import Real
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -129,7 +130,8 @@ class NonFiniteLossHook(Hook):
         """Count, report, and stop if it is enough."""
         outputs = {} if outputs is None else outputs
         losses = {name: value for name, value in outputs.items()
-                  if not isinstance(value, Tensor) or value.numel() == 1}
+                  if isinstance(value, Real)
+                  or isinstance(value, Tensor) and value.numel() == 1}
         finite_loss, finite_gradient, *values = _read(
             [*self.finite.values(), *losses.values()])
         losses = dict(zip(losses, values))
