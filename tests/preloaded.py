@@ -2,7 +2,7 @@
 
 A program of ours imports for some seconds before it does anything. Processes that are
 forked from a server, which imports once and does nothing else, begin at once: they
-inherit neither a thread nor a generator.
+inherit neither a thread nor a generator. Where there is a GPU each imports by itself.
 """
 import multiprocessing
 import os

@@ -151,7 +151,7 @@ def origin_of(paths: Sequence[str], folder: str,
 
 def run_files(work_dir: PathLike) -> Tuple[Path, Path]:
     """Config and newest whole checkpoint of a run, or a ConfigurationError."""
-    work_dir = Path(work_dir)
+    work_dir = Path(work_dir).expanduser()
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:
         raise ConfigurationError(

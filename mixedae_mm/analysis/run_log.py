@@ -47,7 +47,7 @@ def read_run(path: Union[str, Path]) -> Dict[str, Curve]:
 
 def log_files(path: Union[str, Path]) -> List[Path]:
     """Log files of a run, the oldest first, or a ConfigurationError."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_file():
         return [path]
     # mmengine starts a folder named by date and time whenever it is started.

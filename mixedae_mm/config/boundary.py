@@ -5,6 +5,7 @@ a ``KeyError`` with the whole config, a ``TypeError`` from inside an optimizer. 
 each becomes a :class:`~mixedae_mm.utils.errors.ConfigurationError` that names the
 key of the config. Errors of the training itself pass unchanged.
 """
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -35,7 +36,8 @@ def read_config(name: str, options: Optional[dict] = None) -> Config:
             or an option that nothing reads, a value that is not allowed, and a
             toolbox that is not installed.
     """
-    path = Path(config_path(name) if name.startswith(PREFIX) else name)
+    path = Path(config_path(name) if name.startswith(PREFIX) else
+                os.path.expanduser(name))
     if not path.is_file():
         raise ConfigurationError(
             f'config {name} does not exist{similar_config(path)}')

@@ -33,8 +33,9 @@ def choose_precision(cfg: Config) -> Optional[str]:
             str(node.get('type')).startswith('mmdet.')
             for _, node in walk(dict(model=cfg.get('model')))
             if isinstance(node, dict)):
-        return ("Mixed precision: float16, as in every detector, because mmcv's "
-                'RoIAlign has no bfloat16; optim_wrapper.dtype=bfloat16 chooses it.')
+        return ("Mixed precision: float16, as for every model with parts of mmdet: "
+                "mmcv's RoIAlign has no bfloat16. optim_wrapper.dtype=bfloat16 chooses "
+                'it for a model without RoIAlign.')
     if has_recent_gpu() and torch.cuda.is_bf16_supported():
         optim_wrapper.dtype = 'bfloat16'
         optim_wrapper.loss_scale = ConfigDict(enabled=False)

@@ -25,7 +25,8 @@ def test_training_goes_on(tmp_path, of, launcher):
     cfg.param_scheduler = []
     cfg.default_hooks.checkpoint = dict(
         type='SafeCheckpointHook', by_epoch=False, interval=7)
-    middle = str(tmp_path / 'run/iter_7.pth')  # within an accumulation window
+    # Within an accumulation window, where there are some.
+    middle = str(tmp_path / 'run/iter_7.pth')
     for options in (('--compile', ), ('--compile', '--resume', middle)):
         life = live(cfg, str(tmp_path / 'run'), launcher=launcher, options=options)
         assert life.statuses == [0], life.said

@@ -12,7 +12,7 @@ import mixedae_mm  # noqa: F401
 import small_vit
 from converters import layouts
 
-WIDTH, DEPTH, HEADS, MLP, SIZE, PATCH = 96, 2, 4, 192, 32, 8
+WIDTH, DEPTH, HEADS, MLP, SIZE, PATCH = 96, 2, 4, 192, 64, 16
 DECODER = dict(width=48, depth=2, heads=3)
 GRID = SIZE // PATCH
 shaken = partial(layouts.shaken, scale=.1)

@@ -87,7 +87,7 @@ def test_the_models_preprocessor_counts_as_a_whole(tmp_path, own, expected):
 
 
 @pytest.mark.parametrize('change', [
-    dict(hidden_size=2 * WIDTH), dict(num_hidden_layers=7), dict(patch_size=16),
+    dict(hidden_size=2 * WIDTH), dict(num_hidden_layers=7), dict(patch_size=8),
     dict(model_type=None, hidden_size=None)], ids=lambda change: next(iter(change)))
 def test_the_config_of_another_model(tmp_path, warned, change):
     file = hugging_face(tmp_path / 'model')

@@ -1,4 +1,4 @@
-"""Sizes by name, and patches that are not of 16 pixels."""
+"""Sizes by name, and the whole way of a ViT with patches of 14 pixels."""
 from pathlib import Path
 
 import pytest
@@ -6,6 +6,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mixedae_mm.interop.convert import convert
+from mixedae_mm.interop.reading import read_vit
 from mixedae_mm.launch.entry import adapt_to_cpu
 from mixedae_mm.models import MixedAEViT
 from mixedae_mm.models.checkpoint_loading import load_pretrained
@@ -49,24 +51,45 @@ def test_every_patch_size_mixes(patch, grid):
     assert loss.isfinite()
 
 
-def test_a_segmentor_with_patches_of_14(tmp_path):
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """A checkpoint of pre-training with patches of 14, and its model."""
+    path = tmp_path_factory.mktemp('patch14') / 'mixedae.pth'
+    model = config(backbone=dict(
+        img_size=56, patch_size=14, arch=Config.fromfile(
+            DEMO / 'finetune_vit-tiny_objects.py').model.backbone.arch.to_dict()))
+    built = randomize(MODELS.build(model))
+    torch.save(dict(state_dict=built.state_dict(),
+                    meta=dict(cfg=Config(dict(model=model)).pretty_text)), path)
+    return path, built
+
+
+@pytest.mark.parametrize('to', ['timm', 'hf', 'hf-mae', 'mae', 'mm'])
+def test_there_and_back(pretrained, tmp_path, to):
+    path, model = pretrained
+    convert(path, tmp_path / 'out', to)
+    convert(tmp_path / 'out', tmp_path / 'back.pth', 'mm', heads=4, decoder_heads=2)
+    vit = read_vit(tmp_path / 'back.pth')
+    assert (vit.description.patch_size, vit.description.img_size) == (14, (56, 56))
+    for name, value in vit.weights.items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_a_segmentor(pretrained):
     """Images of 128 pixels are ten patches of 14, the last of them padded."""
     pytest.importorskip('mmseg.models')
     cfg = Config.fromfile(DEMO / 'upernet_vit-tiny_scenes.py')
-    sizes = dict(img_size=56, patch_size=14)
-    pretrained = randomize(MODELS.build(config(
-        backbone=dict(sizes, arch=cfg.model.backbone.arch))))
-    torch.save(pretrained.state_dict(), tmp_path / 'mixedae.pth')
     cfg.launcher = 'none'
     adapt_to_cpu(cfg)
-    cfg.model.neck.patch_size = 14
-    cfg.model.backbone.update(sizes)
-    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'mixedae.pth')
+    cfg.merge_from_dict({
+        'model.backbone.patch_size': 14, 'model.backbone.img_size': 56,
+        'model.backbone.init_cfg.checkpoint': str(pretrained[0]),
+        'model.neck.patch_size': 14})
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(cfg.model)
     model.init_weights()
     assert torch.equal(model.backbone.layers[3].attn.qkv.weight,
-                       pretrained.backbone.layers[3].attn.qkv.weight)
+                       pretrained[1].backbone.layers[3].attn.qkv.weight)
     levels = model.extract_feat(torch.randn(2, 3, 128, 128))
     assert [tuple(level.shape[-2:]) for level in levels] == [
         (128 // stride, 128 // stride) for stride in (4, 8, 16, 32)]

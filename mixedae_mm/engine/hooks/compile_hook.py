@@ -51,7 +51,8 @@ class CompileHook(Hook):
         self.options = {'dynamic': False, **options}
         self.uses_cuda_graphs = options.get('mode') in (
             'reduce-overhead', 'max-autotune') or bool(
-                (options.get('options') or {}).get('triton.cudagraphs'))
+                (options.get('options') or {}).get('triton.cudagraphs')
+                or options.get('backend') == 'cudagraphs')
         self.is_compiled = False
         self.first_step_began: Optional[float] = None
 

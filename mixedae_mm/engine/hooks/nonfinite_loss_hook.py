@@ -38,11 +38,11 @@ class NonFiniteLossHook(Hook):
     Where a loss scaler is at work (float16), gradients are left to it: it skips
     infinite ones now and then by design, which is not an error.
 
-    Cost: with ``fused=True`` of PyTorch's Adam or AdamW, and no clipping, the device
-    itself leaves the update out, and the host waits for it once per iteration, after
-    the step, for all numbers that the log takes. Otherwise it also waits after the
-    forward and after the backward pass. Among several processes there is an
-    ``all_reduce`` of each check.
+    Cost: with ``fused=True`` of PyTorch's Adam or AdamW, without clipping and loss
+    scaler, the device itself leaves the update out, and the host waits for it once per
+    iteration, after the step, for all numbers that the log takes. Otherwise it also
+    waits after the forward and after the backward pass. Among several processes there
+    is an ``all_reduce`` of each check.
 
     Args:
         max_skips (int | float): So many consecutive updates may be skipped, the next
@@ -93,7 +93,8 @@ class NonFiniteLossHook(Hook):
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
             finite = _on_all_ranks(loss.detach().isfinite().all())
-            self.finite = dict(loss=finite, gradient=torch.ones_like(finite))
+            # Some models update several times per iteration.
+            self.finite['loss'] = finite * self.finite['loss']
             if not self.dropping and (on_device or finite):
                 update_params(loss, *args, **kwargs)
                 return
@@ -106,13 +107,13 @@ class NonFiniteLossHook(Hook):
             model = bare(runner.model)
             device = next(model.parameters()).device
             self.parameters, self.finite_parameters = _finite_gradients(model, device)
-            finite = self.finite['gradient'] = _on_all_ranks(
-                self.finite_parameters.all())
+            finite = _on_all_ranks(self.finite_parameters.all())
+            self.finite['gradient'] = finite * self.finite['gradient']
             if on_device:
                 # As torch.amp.GradScaler asks a fused optimizer: 1 is "no update".
                 wrapper.optimizer.found_inf = 1 - self.finite['loss'] * finite
                 step(*args, **kwargs)
-                del wrapper.optimizer.found_inf
+                vars(wrapper.optimizer).pop('found_inf', None)
             elif finite:
                 step(*args, **kwargs)
 
@@ -137,7 +138,8 @@ class NonFiniteLossHook(Hook):
         losses = dict(zip(losses, values))
         # Other hooks, such as the log's, need not wait for the device again.
         outputs.update({name: torch.tensor(value, dtype=torch.float64)
-                        for name, value in losses.items()})
+                        for name, value in losses.items()
+                        if isinstance(outputs[name], Tensor)})
         was_dropping, window_ended = self.dropping, runner.optim_wrapper.should_update()
         self.dropping = not window_ended and (was_dropping or not finite_loss)
         if finite_loss and finite_gradient:
