@@ -12,6 +12,7 @@ from mixedae_mm.models.layers.position_embedding import (SinCosTable, recognize_
                                                          sincos_position_embedding)
 from mixedae_mm.models.layers.relative_position_bias import TABLE, resize_table
 from mixedae_mm.utils.errors import ConfigurationError
+from mixedae_mm.utils.machine import pytorch_is
 from small_vit import backbone, mixedae, randomize, under
 
 WIDE, SQUARE = (16, 64), 32  # 2 x 8 and 4 x 4 patches of 8 pixels
@@ -48,6 +49,8 @@ def test_sincos_positions_tell_their_grid(grid, columns_first, dtype):
     assert recognize_sincos(torch.randn(1, 16, 32)) is None
 
 
+@pytest.mark.skipif(not pytorch_is('2.4'),
+                    reason='PyTorch 2.1 needs a GPU for fake tensors of one')
 def test_weights_on_a_gpu_meet_no_table_on_the_cpu(monkeypatch):
     """mmengine resumes with a checkpoint that it has read onto the GPU."""
 
