@@ -130,12 +130,12 @@ class NonFiniteLossHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         """Count, report, and stop if it is enough."""
         outputs = {} if outputs is None else outputs
-        losses = {name: value for name, value in outputs.items()
-                  if isinstance(value, Real)
-                  or isinstance(value, Tensor) and value.numel() == 1}
+        given = {name: value for name, value in outputs.items()
+                 if isinstance(value, Real)
+                 or isinstance(value, Tensor) and value.numel() == 1}
         finite_loss, finite_gradient, *values = _read(
-            [*self.finite.values(), *losses.values()])
-        losses = dict(zip(losses, values))
+            [*self.finite.values(), *given.values()])
+        losses: Dict[str, float] = dict(zip(given, values))
         # Other hooks, such as the log's, need not wait for the device again.
         outputs.update({name: torch.tensor(value, dtype=torch.float64)
                         for name, value in losses.items()
