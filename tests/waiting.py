@@ -26,7 +26,7 @@ class Waits(TorchDispatchMode):
 
 @HOOKS.register_module()
 class WaitsHook(Hook):
-    """Watch each iteration of a training, until the hooks before it have read it."""
+    """Watch each step of a training, up to the hooks that are registered before it."""
     priority = 'HIGHEST'
     found: List[List[str]] = []  # per iteration
 

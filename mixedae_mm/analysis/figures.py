@@ -64,7 +64,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]],
 
 def panel_grid(number: int, columns: int, width: float, height: float,
                sharey: bool = False) -> Tuple[Figure, List[Axes]]:
-    """Axes in rows of at most so many, each of a width and a height in inches."""
+    """A figure and its axes, at most ``columns`` per row; sizes of one in inches."""
     columns = min(columns, number)
     rows = -(-number // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout='constrained')

@@ -31,8 +31,8 @@ class CocoMasks:
 
     Raises:
         ConfigurationError: If pycocotools is not installed, the file is missing or of
-            another format, or an object is of no image; in :meth:`read`, if the mask
-            of an object cannot be drawn.
+            another format, or lacks the image of an object; in :meth:`read`, if the
+            mask of an object cannot be drawn.
     """
 
     def __init__(self, annotation_file: str, image_folder: str) -> None:

@@ -1,6 +1,6 @@
 """Walking through a config by keys with dots, as in ``--cfg-options``."""
 import os
-from typing import Any, Iterator, Sequence, Tuple
+from typing import Any, Iterator, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
@@ -27,7 +27,7 @@ def resolve(node: Any, keys: Sequence[str]) -> Any:
     return node
 
 
-def scope_of(cfg: Config) -> str:
+def scope_of(cfg: Union[dict, Config]) -> str:
     """The toolbox of a config, or mmengine.
 
     Configs in Python's own syntax may name the class of a model instead of a scope.

@@ -29,11 +29,10 @@ def choose_precision(cfg: Config) -> Optional[str]:
         return None
     if optim_wrapper.get('dtype') is not None:
         return f'Mixed precision: {optim_wrapper.dtype}, as optim_wrapper.dtype says.'
-    if scope_of(cfg) == 'mmdet' or any(
-            str(node.get('type')).startswith('mmdet.')
-            for _, node in walk(dict(model=cfg.get('model')))
-            if isinstance(node, dict)):
-        return ("Mixed precision: float16, as for every model with parts of mmdet: "
+    parts = [node for _, node in walk(dict(model=cfg.get('model')))
+             if isinstance(node, dict)]
+    if 'mmdet' in (scope_of(cfg), *(scope_of(dict(model=part)) for part in parts)):
+        return ('Mixed precision: float16, as for every model with parts of mmdet: '
                 "mmcv's RoIAlign has no bfloat16. optim_wrapper.dtype=bfloat16 chooses "
                 'it for a model without RoIAlign.')
     if has_recent_gpu() and torch.cuda.is_bf16_supported():

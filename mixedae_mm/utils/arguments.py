@@ -33,7 +33,7 @@ positive_float = _number(float, lambda n: 0 < n < float('inf'), 'a number above 
 
 
 def path(text: str) -> Path:
-    """A file or a folder below ``~``, too, which a shell leaves in ``--out=~/a``."""
+    """A path. ``~`` is the home folder: a shell does not expand ``--out=~/a``."""
     return Path(os.path.expanduser(text))
 
 

@@ -12,7 +12,8 @@ from .small_runs import paper, pretraining
 pytestmark = [
     pytest.mark.gpu, pytest.mark.slow,
     pytest.mark.skipif(not (has_recent_gpu() and pytorch_is('2.6')),
-                       reason='there is no recent CUDA device or PyTorch')]
+                       reason='needs a GPU of compute capability 8.0 or newer, and '
+                       'PyTorch 2.6 or newer')]
 
 
 @pytest.mark.parametrize('launcher', ['none', 'pytorch'])

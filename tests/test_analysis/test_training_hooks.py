@@ -99,7 +99,7 @@ def test_watching_changes_nothing(watched, tmp_path):
 
 
 @pytest.mark.skipif(not pytorch_is('2.4'), reason='no fused AdamW on a CPU')
-def test_an_iteration_with_the_hooks_of_the_configs_never_waits(tmp_path):
+def test_a_step_with_the_hooks_of_the_configs_never_waits(tmp_path):
     """But for one read of all numbers, after the step, if the optimizer is fused."""
     hooks = Config.fromfile(RUN_HOOKS).run_hooks
     for fused in (False, True):

@@ -55,7 +55,9 @@ def test_a_pytorch_without_bfloat16_keeps_float16(capability, monkeypatch):
 
 @pytest.mark.parametrize('detector', [
     dict(default_scope='mmdet'), dict(model=dict(type='mmdet.MaskRCNN')),
-    dict(default_scope='mmpretrain', model=dict(type='mmdet.MaskRCNN'))])
+    dict(default_scope='mmpretrain', model=dict(type='mmdet.MaskRCNN')),
+    dict(default_scope='mmpretrain', model=dict(neck=dict(
+        type=type('FPN', (), dict(__module__='mmdet.models')))))])
 def test_detectors_stay_in_float16(capability, detector):
     """mmcv's RoIAlign on a GPU has no bfloat16."""
     cfg = Config(dict(wrapper(), **detector))

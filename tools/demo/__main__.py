@@ -23,6 +23,7 @@ from mixedae_mm.analysis.report import run_files, write_run_report
 from mixedae_mm.config.boundary import read_config
 from mixedae_mm.launch.entry import add_config_options, report_errors
 from mixedae_mm.models.checkpoint_reading import read_checkpoint
+from mixedae_mm.utils.arguments import path
 from mixedae_mm.utils.errors import ConfigurationError
 from mixedae_mm.utils.machine import cpu_cores
 from reproduce.scheduling import INTERRUPTED, ending_with_us
@@ -37,14 +38,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        '--work-dir', default=os.path.relpath(ROOT / 'work_dirs/demo'),
+        '--work-dir', type=path, default=os.path.relpath(ROOT / 'work_dirs/demo'),
         help='for data, checkpoints, logs and report (default: %(default)s)')
     add_config_options(parser)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    work_dir = Path(args.work_dir).expanduser()
+    work_dir = args.work_dir
     times = {}
 
     print('1/3  Packing photographs into', work_dir / 'data', flush=True)

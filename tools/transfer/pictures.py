@@ -87,7 +87,7 @@ def _draw(axes: Axes, said: Said, truth: bool) -> None:
         axes.set_xlabel(meta['classes'][label].replace('_', ' ') + score, fontsize=8,
                         color=RIGHT if label == sample.gt_label.item() else WRONG)
     elif scope == 'mmseg':
-        labels = sample.get(f'{kind}_sem_seg').data.squeeze().numpy()
+        labels = sample.get(f'{kind}_sem_seg').data.squeeze(0).numpy()
         pixels = colours[labels.clip(max=len(colours) - 1)]
     else:
         pixels = _draw_objects(axes, pixels, sample.get(f'{kind}_instances'), colours)

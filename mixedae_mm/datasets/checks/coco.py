@@ -107,7 +107,7 @@ def check_content(content: dict, path: str, sections: dict) -> None:
     if 'bbox' not in sections.get('annotations', ()):
         return
     for one in content['annotations']:
-        box, area = one.get('bbox', (0, 0, 0, 0)), one.get('area', 0)
+        box, area = one['bbox'], one['area']
         if not (isinstance(box, (list, tuple)) and len(box) == 4
                 and all(isinstance(number, Real) for number in (*box, area))):
             raise ConfigurationError(
@@ -117,7 +117,7 @@ def check_content(content: dict, path: str, sections: dict) -> None:
 
 def check_categories(content: dict, path: str, classes: Sequence[str],
                      is_own: bool) -> None:
-    """Refuse classes that the file does not have, or does not have as often.
+    """Refuse classes that the file lacks, or names another number of times.
 
     mmdet leaves boxes of missing ones out and moves all later classes up by one. The
     order of those that mmdet itself gives, not the user (``is_own``), is only warned

@@ -225,9 +225,9 @@ def _finite_gradients(model: torch.nn.Module,
 
 
 def _can_leave_out_updates(optimizer) -> bool:
-    """Whether its step reads from the device whether to change anything.
+    """Whether a flag on the device, ``found_inf``, makes its step change nothing.
 
-    That of SGD does, too, but keeps a momentum that it has not filled.
+    A fused SGD reads that flag, too, but keeps momentum that it has not filled.
     """
     return isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(
         group.get('fused') for group in optimizer.param_groups)
